@@ -37,6 +37,8 @@ def ended_after(seconds: int) -> tuple[str, ...]:
 HANGS = ended_after(1000)
 #: With `--impl`: tests of one file share nothing, so each process takes the next, and none takes long.
 SUBMITTED = ("--dist=worksteal", *ended_after(120))
+#: Seconds that a command has to write its results after Ctrl-C.
+TO_WRITE = 60.0
 
 
 def install(session: nox.Session, group: str, *options: str) -> None:
@@ -50,15 +52,6 @@ def needed(group: str) -> list[str]:
     return [*PYPROJECT["project"]["dependencies"], *nox.project.dependency_groups(PYPROJECT, group)]
 
 
-def arguments_of(session: nox.Session) -> list[str]:
-    """Arguments of the command line; a file after `--impl` is relative to where nox was called."""
-    arguments: list[str] = []
-    for argument in session.posargs:
-        after_impl = arguments[-1:] == ["--impl"]
-        arguments.append(str(Path(session.invoked_from) / argument) if after_impl else argument)
-    return arguments
-
-
 def bin_of(session: nox.Session) -> Path:
     """Folder of the session's executables, or of the shared ones."""
     if session.venv_backend != "none":
@@ -67,10 +60,14 @@ def bin_of(session: nox.Session) -> Path:
 
 
 def run(session: nox.Session, *arguments: str, before: Sequence[str] = (), **env: str) -> None:
-    """Run Python; before: a command that starts it. Its tools are on the path."""
+    """Run Python; before: a command that starts it. Its tools are on the path.
+
+    Paths of the command line are relative to where nox was called, see `suite.shared.files.path_of`.
+    """
     folder = bin_of(session)
-    env = {"PATH": f"{folder}{os.pathsep}{os.environ['PATH']}", **env}
-    session.run(*before, str(folder / "python"), *arguments, env=env, external=True)
+    env = {"PATH": f"{folder}{os.pathsep}{os.environ['PATH']}", "HYPERLSTM_INVOKED_FROM": session.invoked_from, **env}
+    python = str(folder / "python")
+    session.run(*before, python, *arguments, env=env, external=True, interrupt_timeout=TO_WRITE, terminate_timeout=5)
 
 
 @nox.session
@@ -84,7 +81,8 @@ def environment(session: nox.Session) -> None:
 @shared
 def verify(session: nox.Session) -> None:
     """Check every implementation that runs here; `-- --thorough` adds slow and internal checks."""
-    pytest(session, CHECKS, *(SUBMITTED if "--impl" in " ".join(session.posargs) else ()))
+    submitted = any(argument.startswith("--impl") for argument in session.posargs)
+    pytest(session, *(SUBMITTED if submitted else ()), CHECKS)
 
 
 @shared
@@ -118,18 +116,23 @@ def export(session: nox.Session) -> None:
     pytest(session, "suite/checks/module", "-k", "onnx")
 
 
+def of_suite(argument: str) -> bool:
+    """True for a folder or file of suite/."""
+    return Path(argument).parts[:1] == ("suite",)
+
+
 def pytest(session: nox.Session, *arguments: str, start: Sequence[str] = ("-m", "pytest"), **env: str) -> None:
     """Run tests, see WORKERS.
 
-    arguments: what is run, unless the command line names other folders or files of suite/, and options, which win over
-        those of the command line since they come last.
+    arguments: what is run, unless the command line names other folders or files of suite/, and options, over which
+        those of the command line win, since they come last.
     start: what runs pytest.
     """
-    if any(argument.startswith("suite") for argument in session.posargs):
-        arguments = tuple(argument for argument in arguments if not argument.startswith("suite"))
+    if any(of_suite(argument) for argument in session.posargs):
+        arguments = tuple(argument for argument in arguments if not of_suite(argument))
     # Where processes share cores, a thread that waits should not keep a core from them.
     env = {"OMP_WAIT_POLICY": "passive", **CUBLAS, **env}
-    run(session, *start, *WORKERS, *HANGS, *arguments_of(session), *arguments, **env)
+    run(session, *start, *WORKERS, *HANGS, *arguments, *session.posargs, **env)
 
 
 @shared
@@ -158,7 +161,7 @@ def kernels(session: nox.Session, triton: str) -> None:
 @shared
 def bench(session: nox.Session) -> None:
     """Time the implementations; `-- --help` shows what can be chosen."""
-    run(session, "-m", "suite.bench", *arguments_of(session))
+    run(session, "-m", "suite.bench", *session.posargs)
 
 
 @shared

@@ -20,18 +20,21 @@ from pathlib import Path
 import pandas as pd
 import torch
 
+from impls import names
 from suite import report
 from suite.bench_compare import same_twice
 from suite.checks.kernels.compiled import Way, precompile
 from suite.measure import choice, hardware
-from suite.measure.choice import MINUTES, by_default, minutes, parent, with_submitted
+from suite.measure.choice import MINUTES, amount, by_default, minutes, parent, with_submitted
 from suite.measure.job import WRONG, Job
 from suite.measure.runner import NAME, Side, run
 from suite.measure.server import Server, new_log
 from suite.measure.work import short
-from suite.pages.bench_tables import bench_view, headline, not_run
-from suite.shared import provenance
-from suite.shared.cases import WORKLOADS
+from suite.pages.bench_tables import PLACE, bench_view, headline, not_run
+from suite.shared import machine, provenance, submission
+from suite.shared.cases import BASELINE, WORKLOADS
+from suite.shared.files import path_of
+from suite.shared.format import ratio_text
 from suite.shared.process import Row
 from suite.shared.tables import TABLES, folder_of
 
@@ -43,10 +46,10 @@ def parser() -> argparse.ArgumentParser:
     result.set_defaults(dtype=None)
     add("--workload", nargs="+", choices=WORKLOADS, help=f"default: {', '.join(by_default('cpu'))}")
     default = "default: {cpu:g} for each dtype, on a GPU {cuda:g}".format_map(MINUTES)
-    add("--minutes", type=float, help=f"how long the run may take, once every job was visited; {default}")
+    add("--minutes", type=amount, help=f"how long the run may take, once every job was visited; {default}")
     add("--full", action="store_true", help="the paper's T and B, which a run without a GPU shortens")
     add("--list", action="store_true", help="show what would run, and end")
-    add("--impl", type=Path, action="append", default=[], help="time the implementation in a file; may be repeated")
+    add("--impl", type=path_of, nargs="+", action="extend", default=[], help="time implementations in files")
     return result
 
 
@@ -124,7 +127,26 @@ def conclusion(rows: pd.DataFrame) -> str:
     if wrong := rows["status"].str.startswith(WRONG).sum():
         lines.append(f"{wrong} of {len(rows)} rows went wrong; bench.md says how.")
     summary = [sentence.replace("`", "") for sentence in headline(rows)]
-    return "\n".join([*lines, *(summary or ["No implementation was timed in training."])])
+    return "\n".join([*lines, *(summary or ["No implementation was timed in training."]), *about_files(rows)])
+
+
+def about_files(rows: pd.DataFrame) -> list[str]:
+    """How long a training step of each file of `--impl` takes, or why it was not timed, a sentence for each row."""
+    sentences = list[str]()
+    trained = rows[rows["pass"] == "train"]
+    timed = trained[trained["status"] == "ok"]
+    ours = timed[timed["implementation"].isin(set(names()) - set(submission.files()))]
+    for _, row in trained[trained["implementation"].isin(submission.files())].iterrows():
+        norm = ", layer norm" if row["layer_norm"] == "on" else ""
+        where = f"{row['implementation']} on {row['workload']} (T {row['T']}, B {row['B']}, {row['dtype']}{norm})"
+        if row["status"] != "ok":
+            sentences.append(f"{where} has no figure: {row['status']}.")
+            continue
+        beside = ours[(ours[PLACE] == row[PLACE]).all(axis=1)].sort_values("ratio").head(1)
+        others = {BASELINE: 1.0, **dict(zip(beside["implementation"], beside["ratio"], strict=True))}
+        words = [f"{ratio_text(row['ratio'] / ratio)} times as long as one of {name}" for name, ratio in others.items()]
+        sentences.append(f"{where}: a training step takes {', and '.join(words)}.")
+    return sentences
 
 
 def show_plan(planned: Sequence[Job]) -> None:
@@ -137,7 +159,10 @@ def show_plan(planned: Sequence[Job]) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmark; exit 1 if anything was refused or failed, other than by running out of memory."""
-    options = parser().parse_args(arguments)
+    commands = parser()
+    options = commands.parse_args(arguments)
+    if reason := machine.why_missing(options.device):
+        commands.error(reason)
     try:
         return benchmark(with_submitted(options) if options.impl else options)
     except KeyboardInterrupt:

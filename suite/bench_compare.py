@@ -33,8 +33,9 @@ from suite.measure.runner import Side, run
 from suite.measure.server import Server, new_log
 from suite.pages.bench_tables import HEADING, PLACE
 from suite.pages.page import Sheet
+from suite.shared import machine
 from suite.shared.cases import BASELINE, WORKLOADS
-from suite.shared.files import ROOT, ResultsError
+from suite.shared.files import ROOT, ResultsError, path_of
 from suite.shared.format import ENVIRONMENT, ratio_text
 from suite.shared.process import Row
 from suite.shared.statistics import COVERAGE, FEWEST, Interval, between, numbers, pooled_variance
@@ -254,13 +255,13 @@ def parser() -> argparse.ArgumentParser:
         "nox -s compare --", description=__doc__, formatter_class=raw, parents=[choice.parent()]
     )
     add = result.add_argument
-    add("old", type=Path, nargs="?", help="bench.csv, or a folder with one")
-    add("new", type=Path, nargs="?", help="bench.csv, or a folder with one")
-    add("--threshold", type=float, default=10, help="per cent that a ratio may rise; default: 10")
+    add("old", type=path_of, nargs="?", help="bench.csv, or a folder with one")
+    add("new", type=path_of, nargs="?", help="bench.csv, or a folder with one")
+    add("--threshold", type=choice.amount, default=10, help="per cent that a ratio may rise; default: 10")
     add("--base", metavar="REV", help="a revision to time in alternation with this checkout, instead of OLD and NEW")
     add("--base-of-results", action="store_true", help="as --base, the newest revision with figures under results/")
     add("--workload", nargs="+", choices=WORKLOADS, help="of --base; default: those of a benchmark")
-    add("--minutes", type=float, default=5, help="of --base; default: 5")
+    add("--minutes", type=choice.amount, default=5, help="of --base; default: 5")
     add("--full", action="store_true", help="of --base: the paper's T and B, which a run without a GPU shortens")
     return result
 
@@ -270,8 +271,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands = parser()
     options = commands.parse_args(arguments)
     revisions = options.base_of_results or options.base is not None
-    if revisions == (options.new is not None):
+    if options.old is not None if revisions else options.new is None:
         commands.error("expected OLD and NEW, or --base REV")
+    if revisions and (reason := machine.why_missing(options.device)):
+        commands.error(reason)
     return revisions_compared(options) if revisions else results_compared(options)
 
 

@@ -4,7 +4,7 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
@@ -16,7 +16,7 @@ import torch
 
 from impls import names, registry, why_unavailable
 from impls.definition import dtype_name
-from impls.registry import find
+from impls.registry import OPTIONS, find
 from suite import report
 from suite.checks.equality.comparisons import every_id
 from suite.checks.faults.faults import FAULTS
@@ -27,7 +27,7 @@ from suite.pages import verify
 from suite.shared import arithmetic, machine, submission
 from suite.shared.cases import MULTIPLIED
 from suite.shared.compare import Verdict
-from suite.shared.files import RESULTS, ResultsError
+from suite.shared.files import RESULTS, ROOT, ResultsError, path_of
 from suite.shared.scheduling import pytest_xdist_make_scheduler as pytest_xdist_make_scheduler
 from suite.shared.tables import TABLES, VALUES, folder_of
 
@@ -35,6 +35,8 @@ from suite.shared.tables import TABLES, VALUES, folder_of
 collect_ignore_glob = ["*/test_interpreted_*.py"]
 #: The name of a row among a test's user properties, which xdist carries to the process that writes results.
 ROW = "row"
+#: The name of what a failure says in one line, likewise.
+SENTENCE = "sentence"
 # Values of the keys of these tables in order, which only the checks know.
 VALUES.update(
     edit=[fault.name for fault in FAULTS],
@@ -55,9 +57,9 @@ Record = Callable[..., None]
 def pytest_addoption(parser: pytest.Parser) -> None:
     add, device = parser.getgroup("hyperlstm").addoption, machine.default_device()
     add("--device", type=machine.device_of, default=device, help="device to check on; default: CUDA if there is one")
-    add("--results", type=Path, default=RESULTS, help="folder that has a folder of results per machine")
+    add("--results", type=path_of, default=RESULTS, help="folder that has a folder of results per machine")
     add("--thorough", action="store_true", help="run what is marked `thorough` too")
-    add("--impl", type=Path, action="append", default=[], help="check the implementation in a file, alone")
+    add("--impl", type=path_of, nargs="+", action="extend", default=[], help="check implementations in files, alone")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -69,12 +71,62 @@ def pytest_configure(config: pytest.Config) -> None:
     elif config.option.durations is None and config.getoption("--thorough"):
         config.option.durations = 20
     arithmetic.use("float32")  # an environment variable can make TF32 torch's default
-    if files := [path.resolve() for path in config.getoption("--impl")]:
-        try:  # workers get what their parent has tried
-            _ = submission.inherit() or submission.load_all(files, config.getoption("--device"))
-        except SystemExit as error:
-            raise pytest.UsageError(str(error)) from error
-        config.option.results = submission.results_of(files, config.option.results)
+    if hasattr(config, "workerinput"):
+        submission.inherit()  # what the parent has tried
+        return
+    if reason := machine.why_missing(config.getoption("--device")) or misplaced(config.args):
+        raise pytest.UsageError(reason)
+    if files := config.getoption("--impl"):
+        take(files, config)
+
+
+def misplaced(arguments: Sequence[str]) -> str:
+    """Sentence about a file of the command line that has no tests of this suite; "" if all have."""
+    for argument in arguments:
+        path = Path(argument.partition("::")[0])
+        if not path.resolve().is_relative_to(ROOT / "suite"):
+            return f"{path}: expected a file or folder under suite/; an implementation in a file comes after --impl"
+        if not path.exists():
+            return f"{path}: expected a file or folder under suite/, but there is none of this name"
+    return ""
+
+
+def take(files: Sequence[Path], config: pytest.Config) -> None:
+    """Register the implementations in files, for a run about them alone, whose failures take a line each."""
+    try:
+        submission.load_all(files, config.getoption("--device"))
+    except SystemExit as error:
+        raise pytest.UsageError(str(error)) from error
+    option = config.option
+    option.results = submission.results_of(files, option.results)
+    if option.tbstyle == "auto":
+        option.tbstyle, option.reportchars = "no", option.reportchars.replace("fE", "")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Say in a line what failed and, where it did in a file of `--impl`, in which line of that."""
+    made = yield
+    if made.failed and call.excinfo is not None:
+        files = {str(file): file.name for file in submission.files().values()}
+        places = [f"{files[str(at.path)]}:{at.lineno + 1}: " for at in call.excinfo.traceback if str(at.path) in files]
+        message = call.excinfo.exconly(tryshort=True).removeprefix("AssertionError: ").partition("\n")[0]
+        made.user_properties.append((SENTENCE, "".join(places[-1:]) + message))
+    return made
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """With `--impl`, show a line of each failure."""
+    if not config.getoption("--impl") or config.option.tbstyle != "no":
+        return
+    failures = [one for kind in ("failed", "error") for one in terminalreporter.getreports(kind)]
+    for failure in failures:
+        sentence = dict(failure.user_properties).get(SENTENCE, failure.longreprtext)
+        terminalreporter.write_line(f"FAILED {failure.nodeid.rpartition('/')[2]}: {sentence}")
+    if failures:
+        terminalreporter.write_line("With --tb=short, where each comes from.")
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -143,9 +195,11 @@ def skipping_undeclared() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        missing = re.search(r"(\w+) does not support (\w+)\.", str(error))
-        if missing and missing[1] in submission.files() and missing[2] not in find(missing[1]).options:
-            pytest.skip(missing[0])
+        for impl in map(find, submission.files()):
+            for option in set(OPTIONS) - impl.options:
+                reason = impl.why_unavailable(torch.device(impl.devices[0]), impl.dtypes[0], [option])
+                if reason and reason in str(error):
+                    pytest.skip(reason)
         raise
 
 
@@ -198,7 +252,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
-def pytest_sessionfinish(session: pytest.Session) -> Generator[None, object, object]:
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Generator[None, object, object]:
     """Print below pytest's own last line whether the implementations are right, and write the rows of all tests."""
     result, config = (yield), session.config
     reporter = config.pluginmanager.get_plugin("terminalreporter")
@@ -206,11 +260,13 @@ def pytest_sessionfinish(session: pytest.Session) -> Generator[None, object, obj
         return result
     tables = rows_of_tests(reporter)
     if "verify" in tables and len(compared := tables["verify"].query("verdict != 'skipped'")):
-        columns = ["implementation", "cases", "worst", "dtype", "verdict"]
+        columns = ["implementation", "cases", "worst", "dtype", "tensor", "verdict"]
         errors = verify.worst_errors(compared, by=["implementation"]).only(columns)
         errors.show("Worst error against the equation, as a multiple of what is allowed")
     failed = sum(len(reporter.stats.get(kind, ())) for kind in ("failed", "error"))
     conclusion = re.sub("[*`]", "", verify.conclusion(tables, failed))
+    if exitstatus == pytest.ExitCode.INTERRUPTED:
+        conclusion = f"Interrupted: the rest was not checked. {conclusion}"
     try:
         pages = write(config.getoption("--results"), config.getoption("--device"), tables)
     except ResultsError as error:

@@ -12,7 +12,7 @@ from suite.pages.page import Part, Plot, Sheet, markdown
 from suite.pages.plots import svg
 from suite.pages.webpage import report_html
 from suite.shared.cases import BASELINE
-from suite.shared.files import RESULTS, ResultsError, write_whole
+from suite.shared.files import RESULTS, ResultsError, path_of, write_whole
 from suite.shared.format import dates, machine, ratio_text
 from suite.shared.provenance import stale
 from suite.shared.tables import TABLES
@@ -92,11 +92,15 @@ def _current(folder: Path) -> bool:
     return any(len(rows := TABLES[name].read(folder)) and not stale(rows).any() for name in ("bench", "verify"))
 
 
+def parser() -> argparse.ArgumentParser:
+    result = argparse.ArgumentParser("nox -s report --", description=__doc__)
+    result.add_argument("--results", type=path_of, default=RESULTS, help="folder with a folder for each machine")
+    return result
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run `python -m suite.report`."""
-    parser = argparse.ArgumentParser(prog="nox -s report --", description=__doc__)
-    parser.add_argument("--results", type=Path, default=RESULTS, help="folder with a folder for each machine")
-    for file in write_all(parser.parse_args(arguments).results):
+    for file in write_all(parser().parse_args(arguments).results):
         print(f"Wrote {os.path.relpath(file)}")
 
 

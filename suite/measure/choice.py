@@ -1,8 +1,8 @@
 """What a run times, by default and with options."""
 
 import argparse
+import math
 from itertools import product
-from pathlib import Path
 
 import torch
 
@@ -12,10 +12,18 @@ from suite.shared import machine, submission
 from suite.shared.arithmetic import ARITHMETICS, dtype_of
 from suite.shared.candidates import Candidate, candidates, find
 from suite.shared.cases import BASELINE, WORKLOADS, Case
-from suite.shared.files import RESULTS
+from suite.shared.files import RESULTS, path_of
 
 #: By kind of device, the default minutes of a run for each dtype asked for.
 MINUTES = {"cpu": 5.0, "cuda": 16.0}
+
+
+def amount(text: str) -> float:
+    """A number of at least 0, of an argument of the command line."""
+    number = float(text)
+    if not 0 <= number < math.inf:
+        raise argparse.ArgumentTypeError(f"expected a number of at least 0, got {text}")
+    return number
 
 
 def parent() -> argparse.ArgumentParser:
@@ -27,7 +35,7 @@ def parent() -> argparse.ArgumentParser:
     add("--dtype", nargs="+", choices=ARITHMETICS, default=["float32"], help="default: float32")
     device = machine.default_device()
     add("--device", type=machine.device_of, default=device, help="default: CUDA if there is one, else the CPU")
-    add("--results", type=Path, default=RESULTS, help="folder with a folder for each machine")
+    add("--results", type=path_of, default=RESULTS, help="folder with a folder for each machine")
     return result
 
 
@@ -44,7 +52,7 @@ def with_submitted(options: argparse.Namespace) -> argparse.Namespace:
 
     SystemExit says what is wrong with a file.
     """
-    files, device, dtypes = [path.resolve() for path in options.impl], options.device, options.dtype or ["float32"]
+    files, device, dtypes = options.impl, options.device, options.dtype or ["float32"]
     fast = [fastest(device, dtype) for dtype in dtypes]
     beside = options.implementation or [BASELINE, *filter(None, fast), "jax"]
     changed = {

@@ -1,5 +1,6 @@
 """Folders and files of the project; files of results are written whole or not at all."""
 
+import os
 import tempfile
 from pathlib import Path
 
@@ -7,10 +8,17 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 #: Where results go unless a command is told otherwise.
 RESULTS = ROOT / "results"
+#: Environment variable with the folder that paths of the command line are relative to, since nox changes to `ROOT`.
+INVOKED_FROM = "HYPERLSTM_INVOKED_FROM"
 
 
 class ResultsError(SystemExit):
     """A result file cannot be read; a command ends with this sentence."""
+
+
+def path_of(text: str) -> Path:
+    """Absolute path of an argument of the command line; a relative one starts in the user's folder."""
+    return Path(os.path.abspath(Path(os.environ.get(INVOKED_FROM, ""), os.path.expanduser(text))))
 
 
 def write_whole(path: Path, text: str) -> None:

@@ -1,5 +1,6 @@
 """Name of this machine in tables and paths; never its host name."""
 
+import argparse
 import platform
 import re
 from functools import cache
@@ -17,9 +18,22 @@ def default_device() -> torch.device:
 
 
 def device_of(text: str) -> torch.device:
-    """Device of that name, with a number if it is a GPU, which parts of torch require."""
+    """Device of that name, with a number if it is a GPU, which parts of torch require.
+
+    ArgumentTypeError unless it is a CPU or a GPU, whether here or not, see `why_missing`.
+    """
+    if not re.fullmatch(r"cpu|cuda(:[0-9]+)?", text):
+        raise argparse.ArgumentTypeError(f"expected cpu, cuda, or a GPU by its number such as cuda:1; got {text!r}")
     device = torch.device(text)
     return torch.device("cuda", 0) if device.type == "cuda" and device.index is None else device
+
+
+def why_missing(device: torch.device) -> str:
+    """Sentence that says that this machine has no such GPU; "" if it has the device."""
+    here = torch.cuda.device_count()
+    if device.type != "cuda" or device.index < here:
+        return ""
+    return f"--device: torch sees {here or 'no'} GPU{'s' * (here > 1)} here, so there is no {device}"
 
 
 @cache

@@ -47,11 +47,11 @@ def source_files(implementation: str) -> list[Path]:
     No implementation imports another, and only hand-written ones use `gradient`, which a file of `--impl` may.
     implementation: a name of the registry, or an external name, which depends on `RULE` and `EXTRA_FILES`.
     """
-    own, listed = submission.files().get(implementation), (*EXTRA_FILES.get(implementation, ()), *RULE)
-    files = [] if own is None else [own]
+    submitted, listed = implementation in submission.files(), (*EXTRA_FILES.get(implementation, ()), *RULE)
+    files = submission.sources(implementation) if submitted else []
     if implementation in names():
         others = {*names(), *WITHOUT_RESULTS} - {implementation, *submission.files()}
-        if own is None and not find(implementation).hand_written:
+        if not submitted and not find(implementation).hand_written:
             others.add("gradient")
         for path in sorted((ROOT / "impls").rglob("*")):
             part = path.relative_to(ROOT / "impls").parts[0].removesuffix(".py")

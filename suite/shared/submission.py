@@ -1,16 +1,23 @@
 """An implementation in a file outside the project: `--impl path/to/mine.py`.
 
 The file has `run(p, inputs)`, the function of one layer that every implementation is, and maybe `IMPL = Impl(...)`,
-which says what it supports; without it, that is every device, dtype and option. Its name is that of the file.
+which says what it supports; without it, that is every device, dtype and option. Its name is that of the file. It may
+import modules beside it, at its top.
 """
 
 import faulthandler
+import json
+import keyword
 import os
+import re
 import runpy
 import sys
+import tempfile
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -18,36 +25,91 @@ import torch
 
 import impls.gradient.chunks  # noqa: F401, so that files can import its package by the other name
 from impls import Impl, register
+from impls.definition import dtype_name
 from impls.registry import find
 from suite.shared import process
-from suite.shared.cases import Case
+from suite.shared.cases import ORDER, Case
 from suite.shared.compare import MUTATED, evaluate, implementation
-from suite.shared.files import RESULTS, write_whole
+from suite.shared.files import RESULTS, ROOT, write_whole
 
 #: Seconds that the first calls of all files may take, which may compile them.
 LIMIT = 120.0
 SMALL = Case(T=3, B=2, I=5, H=7, S=4, Z=2, state="plain")
-#: Environment variable with the paths of the files, for the processes that this one starts.
+#: Environment variable with the paths of the files by name, as JSON, for the processes that this one starts.
 VARIABLE = "HYPERLSTM_IMPL"
+#: The end of what is said about a file that fails.
+DECLARES = (
+    'A file says what it supports: from hyperlstm import Impl; IMPL = Impl("mine", devices=("cpu",), '
+    'dtypes=(torch.float64, torch.float32), options=frozenset({"layer_norm"})). Without it, every dtype and option is '
+    "tried."
+)
 
 
 def load(path: Path) -> Impl:
-    """Import a file and register its implementation; raises what the file or `register` raises."""
+    """Import a file and register its implementation.
+
+    Raises what the file or `register` raises, and ValueError or TypeError that says what is wrong with its name or
+    with what it lacks.
+    """
+    if path.stem in ("auto", *ORDER):
+        taken = ", ".join(("auto", *ORDER))
+        raise ValueError(f"{path.name}: expected a file with a name of its own, as these are taken: {taken}")
     # The package by the name that it has once it is installed.
     package = {name: module for name, module in sys.modules.items() if name.split(".")[0] == "impls"}
     sys.modules.update({name.replace("impls", "hyperlstm", 1): module for name, module in package.items()})
-    module: dict[str, Any] = runpy.run_path(str(path), run_name=path.stem)
+    # Operators of a hand-written gradient have the name of the module.
+    name = re.sub(r"\W", lambda other: f"_{ord(other[0]):x}_", path.stem, flags=re.ASCII)
+    name = f"_{name}" if keyword.iskeyword(name) or not name.isidentifier() else name
+    with importable(path.parent):
+        module: dict[str, Any] = runpy.run_path(str(path), run_name=name)
     impl, run = module.get("IMPL", Impl(path.stem)), module.get("run")
-    if isinstance(impl, Impl):
-        impl = replace(impl, name=path.stem, preference=0)  # "auto" stays ours
-    register(impl, run)  # type: ignore[arg-type]  # which checks both
-    os.environ[VARIABLE] = os.pathsep.join(map(str, (files() | {path.stem: path}).values()))
+    if not isinstance(impl, Impl):
+        raise TypeError(f"{path.name}: expected IMPL = Impl(...) or none, got {impl!r:.100}")
+    if not callable(run):
+        raise TypeError(f"{path.name}: expected a function run(p, inputs), got {run!r:.100}")
+    register(replace(impl, name=path.stem, preference=0), run)  # "auto" stays ours
+    os.environ[VARIABLE] = json.dumps({name: str(file) for name, file in (files() | {path.stem: path}).items()})
     return find(path.stem)
+
+
+@contextmanager
+def importable(folder: Path) -> Iterator[None]:
+    """Let imports find modules in a folder that have the name of no other; ImportError if a second folder has one.
+
+    Only here, so that no file in it is ever imported in place of a package that is not installed, such as jax.
+    """
+    before = siblings()
+    sys.path.append(str(folder))
+    try:
+        yield
+    finally:
+        sys.path.remove(str(folder))
+    for name, path in before.items():
+        if path.parent != folder and (folder / path.name).exists():
+            raise ImportError(f"{folder / path.name}: {name} was imported from {path}; take each file alone")
+
+
+def siblings() -> dict[str, Path]:
+    """Modules, by name, that were imported from folders of the files: their files, or folders of packages."""
+    folders, found = {file.parent for file in files().values()}, dict[str, Path]()
+    for name, module in [*sys.modules.items()]:
+        origin = Path(getattr(module, "__file__", None) or "/")
+        path = origin.parent if origin.stem == "__init__" else origin
+        if "." not in name and path.parent in folders and not path.is_relative_to(ROOT):
+            found[name] = path
+    return found
 
 
 def files() -> dict[str, Path]:
     """Files of the implementations that this process has, or that the one which started it had, by name."""
-    return {Path(path).stem: Path(path) for path in os.environ.get(VARIABLE, "").split(os.pathsep) if path}
+    return {name: Path(path) for name, path in json.loads(os.environ.get(VARIABLE) or "{}").items()}
+
+
+def sources(name: str) -> list[Path]:
+    """The file of an implementation, and what it imports from its folder."""
+    beside = [path for path in siblings().values() if path.parent == files()[name].parent]
+    parts = [sorted(path.rglob("*.py")) if path.is_dir() else [path] for path in sorted(beside)]
+    return [files()[name], *chain.from_iterable(parts)]
 
 
 def inherit() -> list[str]:
@@ -67,14 +129,29 @@ def results_of(files: Sequence[Path], asked: Path) -> Path:
 def load_all(paths: Sequence[Path], device: torch.device) -> list[str]:
     """Register implementations, tried before in a process that may crash or hang, and return their names.
 
-    SystemExit says what is wrong with a file.
+    SystemExit says what is wrong with a file, or that it does not run on the device.
     """
-    try:
-        process.run(__name__, str(device), str(LIMIT), *map(str, paths), PYTHONFAULTHANDLER="1")
-    except RuntimeError as error:
-        output, status = str(error).partition("\n")[2], getattr(error.__cause__, "returncode", None)
-        raise SystemExit(f"{output}The trial ended with exit status {status}.") from error
-    return [load(path).name for path in paths]
+    os.environ.pop(VARIABLE, None)
+    with tempfile.TemporaryDirectory() as folder:
+        tried = Path(folder) / "tried"
+        try:
+            process.run(__name__, str(device), str(LIMIT), str(tried), *map(str, paths), PYTHONFAULTHANDLER="1")
+        except RuntimeError as error:
+            output, status = str(error).partition("\n")[2], getattr(error.__cause__, "returncode", None)
+            raise SystemExit(f"{output}The trial ended with exit status {status}. {DECLARES}") from error
+        if not tried.exists():
+            raise SystemExit(f"--impl {' '.join(map(str, paths))}: the file ended the process that tried it.")
+    impls = [load(path) for path in paths]
+    for path, impl in zip(paths, impls, strict=True):
+        if reason := why_nowhere(impl, device):
+            raise SystemExit(f"--impl {path}: nothing of it was checked or timed: {reason}")
+    return [impl.name for impl in impls]
+
+
+def why_nowhere(impl: Impl, device: torch.device) -> str | None:
+    """None if an implementation runs on the device in one of its dtypes, else the first reason."""
+    reasons = [impl.why_unavailable(device, dtype) for dtype in impl.dtypes]
+    return reasons[0] if all(reasons) else None
 
 
 def try_out(impl: Impl, device: torch.device) -> None:
@@ -82,21 +159,26 @@ def try_out(impl: Impl, device: torch.device) -> None:
     case = replace(SMALL, **{option: type(getattr(SMALL, option))(0.5) for option in impl.options})
     for dtype in impl.dtypes:
         if impl.why_unavailable(device, dtype) is None:
+            print(f"a training step in {dtype_name(dtype)} on {device}, {case.id}", flush=True)
             results = evaluate(implementation(impl.name), case, dtype, device, rounded=dtype, draws=1)
             if changed := [name.removeprefix(MUTATED) for name in results if name.startswith(MUTATED)]:
                 raise ValueError(f"run(p, inputs) changed {', '.join(changed)}, which only their owner may do")
 
 
-def main(device: str, limit: str, *paths: str) -> None:
-    """Try files, and name each before; an error, or a call that takes too long, ends with its traceback."""
+def main(device: str, limit: str, tried: str, *paths: str) -> None:
+    """Try files, and name each before; an error, or a call that takes too long, ends with its traceback.
+
+    tried: path of a file that is written at the end.
+    """
     faulthandler.dump_traceback_later(float(limit), exit=True)
     for path in paths:
         print(f"--impl {path}", flush=True)
         try:
             try_out(load(Path(path)), torch.device(device))
-        except Exception:
+        except (Exception, SystemExit):
             traceback.print_exc(limit=-6)  # without what started this process
             sys.exit(1)
+    Path(tried).touch()
 
 
 if __name__ == "__main__":

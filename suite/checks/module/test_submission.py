@@ -1,13 +1,21 @@
 """`--impl FILE` says what is wrong with a file before any work, and checks what is right."""
 
+import json
 import re
+import runpy
+import sys
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 
-from suite.shared import process, submission
+from suite import conftest
+from suite.shared import process, provenance, submission
+from suite.shared.cases import ORDER
+from suite.shared.compare import Verdict
 from suite.shared.files import ROOT
 
 CPU = torch.device("cpu")
@@ -24,6 +32,8 @@ WRONG = {
     "result-dtype": (RIGHT + "return out.float(), last", "expected float64 on cpu as x is, got float32 on cpu"),
     "device": (RIGHT + "return out.to('meta'), last", "expected float64 on cpu as x is, got float64 on meta"),
     "changed": (RIGHT + "inputs.x.data.zero_(); return out, last", "changed x, which only"),
+    "without-run": ("x = 1", r"^mine\.py: expected a function run\(p, inputs\), got None$"),
+    "impl": ("IMPL = 'mine'\n" + RIGHT + "return out, last", r"^mine\.py: expected IMPL = Impl\(...\) or none, got 'm"),
 }
 
 
@@ -36,10 +46,58 @@ def test_says_what_is_wrong(source: str | None, message: str, tmp_path: Path) ->
         submission.try_out(submission.load(tmp_path / "mine.py"), CPU)
 
 
+@pytest.mark.parametrize("name", ["auto", *ORDER])
+@pytest.mark.usefixtures("_withdrawn")
+def test_a_file_has_a_name_of_its_own(name: str, tmp_path: Path) -> None:
+    """Else its figures would stand as those of an implementation or an alternative."""
+    (tmp_path / f"{name}.py").write_text(EXAMPLE)
+    with pytest.raises(ValueError, match=rf"^{name}\.py: expected a file with a name of its own, .*\b{name}\b"):
+        submission.load(tmp_path / f"{name}.py")
+
+
+@pytest.mark.parametrize("name", ["my-lstm", "2fast", "größe v2", "a:b;c", "my.lstm", "class"])
+@pytest.mark.usefixtures("_withdrawn")
+def test_any_other_name_serves_a_hand_written_gradient(name: str, tmp_path: Path) -> None:
+    folder = tmp_path / "a b:ü"
+    folder.mkdir()
+    (folder / f"{name}.py").write_text(BY_HAND, encoding="utf-8")
+    assert submission.load(folder / f"{name}.py").name == name
+    assert submission.files() == {name: folder / f"{name}.py"}
+
+
+@pytest.mark.usefixtures("_withdrawn")
+def test_what_a_file_imports_from_beside_it_is_part_of_it(tmp_path: Path) -> None:
+    one, two, three = (tmp_path / name / f"{name}.py" for name in ("one", "two", "three"))
+    for file in (one, two, three):
+        file.parent.mkdir()
+    (one.parent / "helpers.py").write_text(EXAMPLE)
+    (one.parent / "json.py").write_text("raise ImportError('in place of another')")
+    one.write_text("import json\nfrom helpers import run")
+    submission.load(one)
+    before = provenance.sources.__wrapped__("one")
+    with (one.parent / "helpers.py").open("a") as helpers:
+        helpers.write("# an edit")
+    assert provenance.sources.__wrapped__("one") != before
+    assert str(one.parent) not in sys.path  # where another module would be found in place of one that is not installed
+    three.write_text(EXAMPLE)
+    assert submission.load(three).name == "three"
+    for folder in (two.parent, three.parent):
+        (folder / "helpers.py").write_text("")
+    two.write_text("from helpers import run")
+    with pytest.raises(ImportError, match=r"two.helpers\.py: helpers was imported from .*one.helpers\.py"):
+        submission.load(two)
+    del sys.modules["helpers"]
+
+
 ENDS = {
-    "call": ("def run(p, inputs): return inputs.y", r'Traceback[^$]*mine\.py", line 1, in run[^$]*AttributeError'),
+    "call": (
+        RIGHT + "return (out, last) if out.dtype.itemsize > 2 else inputs.y",
+        r"a training step in float64 on cpu, T3-B2-.*\n.* float32 on cpu, .*\n.* bfloat16 on cpu, .*\n"
+        r'Traceback[^$]*mine\.py", line 5, in run[^$]*AttributeError',
+    ),
     "crash": ("import os; os.abort()", r'Fatal Python error: Aborted[^$]*mine\.py", line 1'),
     "hang": ("import sys, time; time.sleep(20); sys.exit()", r'Timeout [^$]*mine\.py", line 1'),
+    "exit": ("import sys; sys.exit()", r'Traceback[^$]*mine\.py", line 1[^$]*SystemExit'),
 }
 
 
@@ -48,10 +106,70 @@ def test_a_trial_says_where_it_ended(
     source: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(submission, "LIMIT", 1 if "sleep" in source else 60)
-    file, ended = tmp_path / "mine.py", rf"^--impl .*mine\.py\n{message}[^$]*\nThe trial ended with exit"
+    file, ended = (
+        tmp_path / "mine.py",
+        rf"^--impl .*mine\.py\n{message}[^$]*\nThe trial ended with exit.* IMPL = Impl\(",
+    )
     file.write_text(source)
     with pytest.raises(SystemExit, match=ended):
         submission.load_all([file], CPU)
+
+
+@pytest.mark.parametrize(
+    ("source", "reaches_end", "message"),
+    [
+        (
+            "from hyperlstm import Impl\nIMPL = Impl('', devices=('cuda',))\n" + EXAMPLE,
+            True,
+            "mine runs on cuda, not on ",
+        ),
+        ("import os; os._exit(0)", False, "the file ended the process that tried it"),
+    ],
+    ids=["of-a-gpu", "exit"],
+)
+@pytest.mark.usefixtures("_withdrawn")
+def test_nothing_checked_is_no_success(
+    source: str, reaches_end: bool, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def trial(module: str, device: str, limit: str, tried: str, *paths: str, **environment: str) -> None:
+        if reaches_end:
+            Path(tried).touch()
+
+    monkeypatch.setattr(process, "run", trial)
+    (tmp_path / "mine.py").write_text(source)
+    with pytest.raises(SystemExit, match=rf"^--impl .*mine\.py: .*{message}"):
+        submission.load_all([tmp_path / "mine.py"], CPU)
+
+
+def test_a_failure_is_a_sentence_with_the_line_of_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text("def run(p, inputs):\n    return inputs.y\n")
+    monkeypatch.setenv(submission.VARIABLE, json.dumps({"mine": str(file)}))
+    run = runpy.run_path(str(file))["run"]
+    worst = Verdict("grad x", 2e-3, 1e-6)
+
+    def compared(ratio: float) -> None:
+        assert ratio <= 1, str(worst)
+
+    said = "grad x: relative error 2.00e-03, allowed 1.00e-06"
+    for failing, expected in (
+        (lambda: compared(worst.ratio), said),
+        (lambda: run(None, None), "mine.py:2: AttributeError: 'NoneType' object has no attribute 'y'"),
+    ):
+        with pytest.raises((AssertionError, AttributeError)) as raised:
+            failing()
+        report: Any = SimpleNamespace(failed=True, user_properties=[])
+        hook = conftest.pytest_runtest_makereport(report, SimpleNamespace(excinfo=raised))  # type: ignore[arg-type]
+        next(hook)
+        with pytest.raises(StopIteration):
+            hook.send(report)
+        assert report.user_properties == [(conftest.SENTENCE, expected)]
+
+
+@pytest.mark.parametrize("content", ["", "{}"])
+def test_an_empty_variable_names_no_file(content: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(submission.VARIABLE, content)
+    assert submission.files() == {}
 
 
 def test_files_are_verified_beside_them(tmp_path: Path) -> None:
@@ -73,16 +191,20 @@ def test_files_are_verified_beside_them(tmp_path: Path) -> None:
     files = ["equality/test_equality.py", "faults/test_submitted_faults.py"]
     files += ["module/test_dropout.py", "module/test_capabilities.py", "module/test_custom_op.py"]
     files += ["equality/test_leftovers.py"]
+    files = [f"suite/checks/{file}" for file in files]
     run = partial(process.run, OMP_NUM_THREADS="2", PYTEST_XDIST_WORKER=None)
     with pytest.raises(RuntimeError, match="non-zero exit status 1") as failed:
-        run("pytest", "-rA", "-n", "1", "-p", "no:cacheprovider", *options, *(f"suite/checks/{file}" for file in files))
+        run("pytest", *files, "-rA", "-n", "1", "-p", "no:cacheprovider", *options)
     output = str(failed.value)
     outcomes = re.findall(r"^(PASSED|FAILED|ERROR) .*\[(\w+)[-\]](.*)", output, re.MULTILINE)
     assert {name for outcome, name, _ in outcomes if outcome == "PASSED"} >= {"plain", "by_hand"}
     assert ("PASSED", "by_hand", "states-plain]") in outcomes
     assert ("PASSED", "plain", "no forget gate]") in [(o, n, what.split("-")[-1]) for o, n, what in outcomes]
     assert {name for outcome, name, _ in outcomes if outcome != "PASSED"} == {"maskless"}
-    assert "ValueError: maskless does not support recurrent_dropout." in output
+    refusal = r"maskless\.py:\d+: ValueError: maskless does not support recurrent_dropout\."
+    assert re.search(
+        rf"^FAILED test_equality\.py::test_equals_the_oracle\[maskless-.*-float64\]: {refusal}$", output, re.M
+    )
     assert "undeclared does not support recurrent_dropout." in output
     assert "Verification failed: maskless in float64" in output.replace("**", "")
     assert (tmp_path / "plain-results" / ".gitignore").read_text() == "*\n"

@@ -1,0 +1,226 @@
+"""Commands read paths, devices and numbers as a user means them, and their results outlive Ctrl-C."""
+
+import argparse
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pandas as pd
+import pytest
+
+import noxfile
+from suite import bench, bench_compare, conftest, report
+from suite.shared import files, machine
+from suite.shared.examples import CPU
+from suite.shared.files import ROOT
+
+
+def verify_parser() -> argparse.ArgumentParser:
+    """The suite's options of pytest."""
+    parser = argparse.ArgumentParser()
+    group: Any = SimpleNamespace(getgroup=lambda _: SimpleNamespace(addoption=parser.add_argument))
+    conftest.pytest_addoption(group)
+    return parser
+
+
+#: By command that takes them, paths as they are typed, and as they are meant from /home/me.
+PATHS: dict[str, tuple[Callable[[], argparse.ArgumentParser], list[str], dict[str, Any]]] = {
+    "verify after =": (verify_parser, ["--impl=a.py", "--results=out"], {"impl": ["a.py"], "results": "out"}),
+    "verify apart": (verify_parser, ["--impl", "a.py", "--results", "out"], {"impl": ["a.py"], "results": "out"}),
+    "verify several": (verify_parser, ["--impl", "a.py", "b.py", "--impl=c.py"], {"impl": ["a.py", "b.py", "c.py"]}),
+    "bench after =": (bench.parser, ["--impl=a.py", "--results=out"], {"impl": ["a.py"], "results": "out"}),
+    "bench several": (bench.parser, ["--impl", "a.py", "b.py", "--impl", "c.py"], {"impl": ["a.py", "b.py", "c.py"]}),
+    "compare": (bench_compare.parser, ["old", "./new/bench.csv"], {"old": "old", "new": "new/bench.csv"}),
+    "report": (report.parser, ["--results", "out"], {"results": "out"}),
+    "above": (bench.parser, ["--results", "../out"], {"results": "../out"}),
+    "odd": (bench.parser, ["--impl=a b:ü/mein LSTM.py"], {"impl": ["a b:ü/mein LSTM.py"]}),
+}
+
+
+@pytest.mark.parametrize("case", PATHS)
+def test_paths_start_in_the_folder_of_the_user(case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    parser, arguments, expected = PATHS[case]
+
+    def absolute(paths: Any) -> Any:
+        return [*map(absolute, paths)] if isinstance(paths, list) else Path(os.path.normpath(tmp_path / "me" / paths))
+
+    monkeypatch.setenv(files.INVOKED_FROM, str(tmp_path / "me"))
+    options = vars(parser().parse_args(arguments))
+    assert {name: options[name] for name in expected} == {name: absolute(paths) for name, paths in expected.items()}
+
+
+def test_paths_without_nox_start_in_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", "/home/me")
+    for folder in (None, ""):
+        monkeypatch.delenv(files.INVOKED_FROM, raising=False)
+        if folder is not None:
+            monkeypatch.setenv(files.INVOKED_FROM, folder)
+        assert files.path_of("out") == tmp_path / "out"
+        assert files.path_of("/out/../out") == Path("/out")
+        assert files.path_of("~/out") == Path("/home/me/out")
+    monkeypatch.chdir(ROOT)
+    assert report.parser().parse_args(["--results", "results"]).results == files.RESULTS  # and README.md is written
+
+
+def session(calls: list[tuple[tuple[str, ...], dict[str, Any]]], *arguments: str) -> Any:
+    """A session that notes what it would run, called in /home/me with arguments after `--`."""
+    return SimpleNamespace(
+        posargs=list(arguments),
+        invoked_from="/home/me",
+        venv_backend="none",
+        cache_dir=Path(".nox", ".cache"),
+        run=lambda *command, **options: calls.append((command, options)),
+    )
+
+
+def ran(command: str, *arguments: str) -> tuple[list[str], dict[str, Any]]:
+    """Arguments of Python, and options of `Session.run`, in a session of the noxfile."""
+    calls = list[tuple[tuple[str, ...], dict[str, Any]]]()
+    getattr(noxfile, command)(session(calls, *arguments))
+    ((_, *words), options) = calls[0]
+    return words, options
+
+
+@pytest.mark.parametrize("command", ["verify", "selftest", "bench", "report", "compare", "cuda"])
+def test_a_command_knows_where_it_was_called_and_has_time_to_write(command: str) -> None:
+    words, options = ran(command, "--results=out")
+    assert words[-1] == "--results=out" or command in ("verify", "selftest")
+    assert "--results=out" in words
+    assert options["env"][files.INVOKED_FROM] == "/home/me"
+    assert options["interrupt_timeout"] >= 30
+
+
+@pytest.mark.parametrize(
+    ("arguments", "folders"),
+    [
+        ([], ["suite/checks"]),
+        (["-k", "batched"], ["suite/checks"]),
+        (["--results", "suite-results"], ["suite/checks"]),
+        (["suite/checks/module", "-x"], []),
+        (["./suite/checks/module/test_auto.py::test_a"], []),
+    ],
+)
+def test_verify_checks_all_unless_told_what(arguments: list[str], folders: list[str]) -> None:
+    words, _ = ran("verify", *arguments)
+    assert words[len(words) - len(arguments) :] == arguments
+    assert [word for word in words[: len(words) - len(arguments)] if word.startswith("suite")] == folders
+
+
+@pytest.mark.parametrize("spelling", [["--impl", "a.py"], ["--impl=a.py"], ["--impl", "a.py", "b.py"]])
+def test_each_process_takes_the_next_test_of_a_file(spelling: list[str]) -> None:
+    words, _ = ran("verify", *spelling)
+    assert [word for word in words if word.startswith("--dist")][-1] == "--dist=worksteal"
+    assert [word for word in words if word.startswith("faulthandler_timeout")][-1] == "faulthandler_timeout=120"
+    words, _ = ran("verify")
+    assert [word for word in words if word.startswith("--dist")] == ["--dist=loadscope"]
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("mine.py", "mine.py: expected a file or folder under suite/; an implementation in a file comes after --impl"),
+        ("suite/checks/test_no.py::test_a", "suite/checks/test_no.py: expected .*, but there is none of this name"),
+        ("/tmp", "/tmp: expected a file or folder under suite/"),
+        ("suite/checks/module/test_auto.py::test_a", None),
+        ("suite/checks", None),
+    ],
+)
+def test_a_file_without_tests_of_ours_is_named(argument: str, message: str | None) -> None:
+    said = conftest.misplaced(["suite/checks", argument])
+    assert re.match(message, said) if message else said == ""
+
+
+@pytest.mark.parametrize("text", ["foo", "meta", "cuda:x", "cuda:-1", "mps", "", "CPU", "cuda:1 "])
+@pytest.mark.parametrize("parser", [bench.parser, bench_compare.parser, verify_parser])
+def test_a_device_that_is_none_is_an_error_of_usage(
+    parser: Callable[[], argparse.ArgumentParser], text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match=r"^2$"):
+        parser().parse_args(["--device", text])
+    assert (
+        f"--device: expected cpu, cuda, or a GPU by its number such as cuda:1; got {text!r}" in capsys.readouterr().err
+    )
+
+
+@pytest.mark.parametrize(
+    ("count", "device", "reason"),
+    [
+        (0, "cpu", ""),
+        (0, "cuda", "--device: torch sees no GPU here, so there is no cuda:0"),
+        (1, "cuda", ""),
+        (1, "cuda:1", "--device: torch sees 1 GPU here, so there is no cuda:1"),
+        (2, "cuda:1", ""),
+        (2, "cuda:10", "--device: torch sees 2 GPUs here, so there is no cuda:10"),
+    ],
+)
+def test_a_gpu_that_is_not_here_is_named(
+    count: int, device: str, reason: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: count)
+    assert machine.why_missing(machine.device_of(device)) == reason
+    if reason:
+        for command, arguments in ((bench.main, []), (bench_compare.main, ["--base", "HEAD"])):
+            with pytest.raises(SystemExit, match=r"^2$"):
+                command([*arguments, "--device", device])
+            assert reason in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("number", ["-1", "nan", "inf", "-0.5", "five", ""])
+@pytest.mark.parametrize(
+    ("parser", "option"),
+    [(bench.parser, "--minutes"), (bench_compare.parser, "--minutes"), (bench_compare.parser, "--threshold")],
+)
+def test_an_amount_is_a_number_of_at_least_0(
+    parser: Callable[[], argparse.ArgumentParser], option: str, number: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match=r"^2$"):
+        parser().parse_args([f"{option}={number}"])
+    assert f"argument {option}: " in capsys.readouterr().err
+    assert getattr(parser().parse_args([f"{option}=0"]), option[2:]) == 0
+
+
+#: Sessions of the project in the environment that is here, since nox itself would make it anew.
+NOXFILE = """
+import os, sys
+from pathlib import Path
+os.chdir({root!r})
+sys.path.insert(0, {root!r})
+import nox, noxfile
+noxfile.bin_of = lambda session: Path(sys.executable).parent
+
+@nox.session(venv_backend="none")
+def here(session):
+    with session.chdir({root!r}):
+        noxfile.verify(session)
+"""
+
+
+@pytest.mark.thorough("Ctrl-C in a real run of nox")
+def test_rows_and_conclusion_outlive_an_interruption(tmp_path: Path) -> None:
+    chosen = ["suite/checks/equality/test_equality.py", "-k", "row_scaled or batched", "-n", "1", "-vv"]
+    (tmp_path / "noxfile.py").write_text(NOXFILE.format(root=str(ROOT)))
+    command = [sys.executable, "-m", "nox", "-s", "here", "--", *chosen, "--results", "out"]
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    environment.pop("PYTEST_XDIST_WORKER", None)
+    with subprocess.Popen(
+        command, cwd=tmp_path, env=environment, text=True, start_new_session=True, stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        passed = (line for line in process.stdout if " PASSED " in line)
+        for _ in range(2):
+            next(passed)
+        os.killpg(process.pid, signal.SIGINT)
+        output = process.stdout.read()
+    assert process.returncode != 0
+    rows = pd.read_csv(tmp_path / "out" / machine.slug(CPU) / "verify.csv")
+    assert 2 <= len(rows) < 30
+    assert set(rows["verdict"]) == {"pass"}
+    assert re.search(r"\nInterrupted: the rest was not checked\. All comparisons with the equation passed: ", output)
