@@ -13,7 +13,7 @@ _SOURCES = ("h", "x", "b")
 def to_labml(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Labml's state dict with the same numbers as that of a HyperLSTM with layer_norm=True.
 
-    ValueError names entries that are missing, unexpected or misshapen, KeyError one that tells the sizes.
+    ValueError names entries that are missing, unexpected or misshapen.
     """
     layers = _empty_layers(state_dict, "layers.", "weight_x", "hyper_norm_c_weight", "d_weight")
     own = _split(state_dict, "layers.", layers)
@@ -71,7 +71,11 @@ def _empty_layers(
     state_dict: Mapping[str, Tensor], prefix: str, weight_x: str, hyper_norm: str, d_weight: str
 ) -> list[dict[str, Tensor]]:
     """Our parameters of each layer, without numbers, in the sizes that three entries of the first layer have."""
-    first = [state_dict[f"{prefix}0.{name}"].shape for name in (weight_x, hyper_norm, d_weight)]
+    telling = [f"{prefix}0.{name}" for name in (weight_x, hyper_norm, d_weight)]
+    if missing := [name for name in telling if name not in state_dict]:
+        expected = "expected that of a model with layer norm, which labml's always has"
+        raise ValueError(f"state_dict: {expected}; missing: {', '.join(missing)}")
+    first = [state_dict[name].shape for name in telling]
     (H, I), S, Z = first[0][-2:], first[1][-1], first[2][-1]
     L = sum(key.endswith(f".{weight_x}") for key in state_dict)
     named = [shapes(H if l else I, H, S, Z, layer_norm=True) for l in range(L)]

@@ -134,6 +134,8 @@ def _backward(
     # The module casts, so autocast was off in the forward pass too.
     with torch.autocast(device, enabled=False) if on else nullcontext():
         gradients = of.backward(p, inputs, past, d_out, d_last, needed)
+    if missing := [name for name in needed if gradients.get(name) is None]:
+        raise ValueError(f"backward: expected gradients of {', '.join(needed)}; missing: {', '.join(missing)}")
     return [in_dtype(gradients[name], inputs.x.dtype) for name in needed]
 
 

@@ -59,6 +59,13 @@ def test_a_round_trip_keeps_every_bit(L: int, dtype: torch.dtype, labml: Module)
         assert torch.equal(value, ours[name])
 
 
+@pytest.mark.parametrize("convert", [to_labml, from_labml])
+def test_a_model_without_layer_norm_is_refused_with_the_reason(convert: Callable[..., object]) -> None:
+    model = implementation("naive")(replace(CASE, layer_norm=False), torch.float32, CPU)
+    with pytest.raises(ValueError, match=r"^state_dict: expected that of a model with layer norm, .*; missing: .*norm"):
+        convert(model.state_dict())
+
+
 def test_what_is_missing_unexpected_or_misshapen_is_named() -> None:
     ours = params(2)
     ours["layers.1.extra"], ours["layers.0.bias"] = torch.ones(1), ours["layers.0.bias"][:, :1]

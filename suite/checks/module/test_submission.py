@@ -32,6 +32,12 @@ WRONG = {
     "result-dtype": (RIGHT + "return out.float(), last", "expected float64 on cpu as x is, got float32 on cpu"),
     "device": (RIGHT + "return out.to('meta'), last", "expected float64 on cpu as x is, got float64 on meta"),
     "changed": (RIGHT + "inputs.x.data.zero_(); return out, last", "changed x, which only"),
+    "gradients": (
+        BY_HAND.replace("    return deferred.", "    whole = deferred.").replace(
+            "\n\n\nrun = as_operator(__name__", "\n    return whole | {'z_bias': None}\n\n\nrun = as_operator('lacking'"
+        ),
+        "^backward: expected gradients of x, .*; missing: z_bias$",
+    ),
     "without-run": ("x = 1", r"^mine\.py: expected a function run\(p, inputs\), got None$"),
     "impl": ("IMPL = 'mine'\n" + RIGHT + "return out, last", r"^mine\.py: expected IMPL = Impl\(...\) or none, got 'm"),
 }
@@ -74,10 +80,8 @@ def test_what_a_file_imports_from_beside_it_is_part_of_it(tmp_path: Path) -> Non
     (one.parent / "json.py").write_text("raise ImportError('in place of another')")
     one.write_text("import json\nfrom helpers import run")
     submission.load(one)
-    before = provenance.sources.__wrapped__("one")
-    with (one.parent / "helpers.py").open("a") as helpers:
-        helpers.write("# an edit")
-    assert provenance.sources.__wrapped__("one") != before
+    assert submission.sources("one") == [one, one.with_name("helpers.py")]
+    assert set(submission.sources("one")) <= {*provenance.source_files("one")}
     assert str(one.parent) not in sys.path  # where another module would be found in place of one that is not installed
     three.write_text(EXAMPLE)
     assert submission.load(three).name == "three"
