@@ -43,8 +43,9 @@ def key(dtype: torch.dtype) -> str:
 
 def builds() -> Path:
     """Folder of all builds."""
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(os.environ.get("TORCH_EXTENSIONS_DIR") or Path(cache) / "torch_extensions")
+    if folder := os.environ.get("TORCH_EXTENSIONS_DIR"):
+        return Path(folder)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "torch_extensions"
 
 
 def _digest(path: Path) -> Path:
@@ -117,14 +118,16 @@ def compile_library(
 
 
 def _run(command: Sequence[str]) -> None:
-    subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=True)
+    out = subprocess.PIPE
+    # Whatever the locale is, which may not be that of the compiler.
+    subprocess.run(command, stdout=out, stderr=subprocess.STDOUT, encoding="utf-8", errors="replace", check=True)
 
 
 def extra_flags() -> list[str]:
-    """Flags in `FLAGS_VARIABLE`."""
+    """Flags in `FLAGS_VARIABLE`; ValueError if a quotation is open."""
     return shlex.split(os.environ.get(FLAGS_VARIABLE, ""))
 
 
 def compiler() -> list[str]:
-    """Command of the C++ compiler, as torch chooses it."""
-    return shlex.split(os.environ.get("CXX", "c++"))
+    """Command of the C++ compiler, as torch chooses it; ValueError if a quotation is open."""
+    return shlex.split(os.environ.get("CXX", "")) or ["c++"]

@@ -117,6 +117,12 @@ def _of_builds(dtype: torch.dtype) -> Library | Failure:
         lines = [line for line in error.output.splitlines() if "error" in line] or error.output.splitlines()
         said = lines[0].strip() if lines else f"the compiler exits with {error.returncode}"
         return _failure(said, "another compiler, named by CXX", error.output)
+    except sets.WayError:
+        raise
+    except ValueError as error:
+        return _failure(
+            f"CXX or {build.FLAGS_VARIABLE} is no command line: {error}", "another value of these variables"
+        )
     except (OSError, RuntimeError) as error:
         return _failure(str(error), "TORCH_EXTENSIONS_DIR set to a folder that can be written")
 

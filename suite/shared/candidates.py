@@ -63,7 +63,7 @@ def _drawn(build: Build, case: Case, dtype: torch.dtype, device: torch.device) -
 @cache
 def timed_package() -> ModuleType:
     """The package whose implementations are timed: `impls`, or that of the folder that BASE names."""
-    if (folder := os.environ.get(BASE)) is None:
+    if not (folder := os.environ.get(BASE)):
         return impls
     spec = spec_from_file_location("impls_of_base", Path(folder) / "impls" / "__init__.py")
     if spec is None or spec.loader is None:

@@ -1,0 +1,99 @@
+"""Variables that are empty, missing or wrong, a process without a home, and versions of two digits."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from impls.batched_cpu import build, loading, sets
+
+F32 = torch.float32
+COMMANDS = {None: ["c++"], "": ["c++"], "  ": ["c++"], "ccache 'my g++'": ["ccache", "my g++"]}
+
+
+def set_or_unset(monkeypatch: pytest.MonkeyPatch, name: str, value: str | None) -> None:
+    if value is None:
+        monkeypatch.delenv(name, raising=False)
+    else:
+        monkeypatch.setenv(name, value)
+
+
+@pytest.mark.parametrize("value", COMMANDS, ids=repr)
+def test_the_compiler_is_that_of_the_variable_or_the_usual_one(
+    value: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_or_unset(monkeypatch, "CXX", value)
+    assert build.compiler() == COMMANDS[value]
+
+
+@pytest.mark.parametrize("flags", [None, "", " "])
+def test_no_flags_are_none(flags: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    set_or_unset(monkeypatch, build.FLAGS_VARIABLE, flags)
+    assert build.extra_flags() == []
+
+
+@pytest.mark.parametrize("empty", [None, ""], ids=["missing", "empty"])
+def test_builds_go_where_the_first_variable_says(empty: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    for name in ("TORCH_EXTENSIONS_DIR", "XDG_CACHE_HOME"):
+        set_or_unset(monkeypatch, name, empty)
+    assert build.builds() == Path("/home/me/.cache/torch_extensions")
+    monkeypatch.setenv("XDG_CACHE_HOME", "/cache")
+    assert build.builds() == Path("/cache/torch_extensions")
+    monkeypatch.setenv("TORCH_EXTENSIONS_DIR", "/builds")
+    assert build.builds() == Path("/builds")
+
+
+def test_without_a_home_the_reason_says_what_helps(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def no_home(_: type[Path]) -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", classmethod(no_home))
+    for name in ("TORCH_EXTENSIONS_DIR", "XDG_CACHE_HOME"):
+        set_or_unset(monkeypatch, name, None)
+    failure = loading._of_builds(F32)
+    assert isinstance(failure, loading.Failure)
+    assert "Could not determine home directory.. TORCH_EXTENSIONS_DIR set to a folder" in failure.reason
+    monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path))
+    assert build.builds() == tmp_path
+
+
+@pytest.mark.parametrize("name", ["CXX", build.FLAGS_VARIABLE])
+def test_an_open_quotation_is_a_reason(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(name, "g++ 'open")
+    failure = loading._of_builds(F32)
+    assert isinstance(failure, loading.Failure)
+    assert f"CXX or {build.FLAGS_VARIABLE} is no command line: No closing quotation" in failure.reason
+
+
+@pytest.mark.parametrize("empty", [None, ""], ids=["missing", "empty"])
+def test_without_a_wish_bfloat16_is_multiplied_the_fastest_way(
+    empty: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_or_unset(monkeypatch, sets.WAY_VARIABLE, empty)
+    assert sets.way() == sets.ways()[-1]
+
+
+@pytest.mark.parametrize(
+    ("version", "suits"),
+    [("3.5.1", False), ("3.6.0", True), ("3.10.0", True), ("10.0.0", True), ("2.9.0", False), ("3.10.0+git1a2b", True)],
+)
+def test_versions_of_triton_are_compared_as_numbers(version: str, suits: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    triton = pytest.importorskip("triton")
+    from impls import batched_cuda
+
+    monkeypatch.setattr(triton, "__version__", version)
+    reason = batched_cuda.why_unavailable(torch.device("cpu"), F32) or ""
+    assert ("needs Triton 3.6 or newer" in reason) is not suits
+
+
+def test_output_of_a_compiler_is_read_whatever_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    compiler = tmp_path / "compiler"
+    compiler.write_bytes(b"#!/bin/sh\nprintf 'error: \\342\\200\\230x\\377'; exit 1\n")
+    compiler.chmod(0o755)
+    monkeypatch.setenv("CXX", os.fspath(compiler))
+    monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path / "builds"))
+    failure = loading._of_builds(F32)
+    assert isinstance(failure, loading.Failure)
+    assert "error: " in failure.reason
