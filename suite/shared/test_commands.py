@@ -6,7 +6,8 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,9 +17,11 @@ import pytest
 
 import noxfile
 from suite import bench, bench_compare, conftest, report
+from suite.measure import choice
 from suite.shared import files, machine
-from suite.shared.examples import CPU
+from suite.shared.examples import CPU, runs
 from suite.shared.files import ROOT
+from suite.shared.tables import TABLES
 
 
 def verify_parser() -> argparse.ArgumentParser:
@@ -184,6 +187,134 @@ def test_an_amount_is_a_number_of_at_least_0(
         parser().parse_args([f"{option}={number}"])
     assert f"argument {option}: " in capsys.readouterr().err
     assert getattr(parser().parse_args([f"{option}=0"]), option[2:]) == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "valid"),
+    [
+        (["old", "new"], True),
+        (["--base", "REV"], True),
+        (["old"], False),
+        ([], False),
+        (["old", "new", "--base", "REV"], False),
+        (["old", "--base", "REV"], False),
+    ],
+)
+def test_compare_takes_two_results_or_a_revision(
+    arguments: list[str], valid: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("results_compared", "revisions_compared"):
+        monkeypatch.setattr(bench_compare, name, lambda _: 7)
+    if valid:
+        assert bench_compare.main(["--device", "cpu", *arguments]) == 7
+        return
+    with pytest.raises(SystemExit, match=r"^2$"):
+        bench_compare.main(["--device", "cpu", *arguments])
+    assert "expected OLD and NEW, or --base REV" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("change", "threshold", "status"),
+    [(1.08, ["--threshold", "7"], 1), (1.08, ["--threshold", "9"], 0), (1.09, [], 0), (1.11, [], 1), (0.5, [], 0)],
+)
+def test_a_revision_fails_beyond_the_threshold(
+    change: float, threshold: list[str], status: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def side(seconds: float) -> SimpleNamespace:
+        visits = " ".join(str(seconds * noise) for noise in (1.0, 1.001, 0.999, 1.0, 1.001, 0.999))
+        return SimpleNamespace(summary=lambda: runs("batched", seconds, median_s_visits=visits))
+
+    sides = iter([side(1.0), side(change)])
+    monkeypatch.setattr(bench_compare, "checkout", lambda *_: nullcontext(tmp_path))
+    monkeypatch.setattr(bench_compare, "Server", lambda *_: nullcontext())
+    monkeypatch.setattr(bench_compare, "Side", lambda _: next(sides))
+    monkeypatch.setattr(bench_compare, "run", lambda *_: None)
+    arguments = ["--base", "REV", "--device", "cpu", "--results", str(tmp_path), *threshold]
+    assert bench_compare.main(arguments) == status
+
+
+@pytest.mark.parametrize(
+    ("outcome", "status"),
+    [
+        ("ok", 0),
+        ("out of memory", 0),
+        ("failed: RuntimeError", 1),
+        ("crashed: signal 11", 1),
+        ("refused: out is off by 1", 1),
+        ("time-out: 900 s", 1),
+    ],
+)
+def test_a_benchmark_fails_where_a_row_went_wrong(
+    outcome: str, status: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What runs out of memory is a result."""
+
+    def measure(jobs: Sequence[Any], folder: Path, *_: Any) -> list[dict[str, Any]]:
+        rows = [row for job in jobs for row in job.rows(outcome if job.candidate == "batched" else "ok")]
+        TABLES["bench"].put(folder, rows, CPU)
+        return rows
+
+    monkeypatch.setattr(bench, "measure", measure)
+    chosen = ["--implementation", "batched", "deferred", "--workload", "small", "--dtype", "float32"]
+    assert bench.main(["--device", "cpu", "--results", str(tmp_path), *chosen]) == status
+
+
+@pytest.mark.parametrize("minutes", [0.0, 0.5])
+def test_few_minutes_are_not_the_default(minutes: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = bench.parser().parse_args(["--device", "cpu", "--minutes", str(minutes)])
+    assert choice.minutes(options) == minutes
+    monkeypatch.setattr("suite.shared.submission.load_all", lambda *_: [])
+    options.impl, options.results = [Path("mine.py")], Path("out")
+    assert choice.with_submitted(options).minutes == minutes
+
+
+def configured(*arguments: str) -> Any:
+    """A configuration of pytest, as the suite sees it, for arguments of verify."""
+    options = vars(verify_parser().parse_args(arguments)) | {"durations": None, "tbstyle": "auto", "reportchars": "fE"}
+    return SimpleNamespace(
+        option=SimpleNamespace(**options),
+        args=["suite/checks"],
+        getoption=lambda name: options[name.removeprefix("--")],
+    )
+
+
+def test_verify_refuses_what_it_cannot_check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    with pytest.raises(pytest.UsageError, match=r"^--device: torch sees no GPU here"):
+        conftest.pytest_configure(configured("--device", "cuda"))
+
+    def refuse(*_: Any) -> None:
+        raise SystemExit("what is wrong with it")
+
+    monkeypatch.setattr("suite.shared.submission.load_all", refuse)
+    with pytest.raises(pytest.UsageError, match=r"^what is wrong with it$"):
+        conftest.pytest_configure(configured("--device", "cpu", "--impl", str(tmp_path / "mine.py")))
+
+
+@pytest.mark.parametrize(("chosen", "style"), [("auto", "no"), ("short", "short")])
+def test_failures_of_a_file_take_a_line_unless_asked(
+    chosen: str, style: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("suite.shared.submission.load_all", lambda *_: ["mine"])
+    config = configured("--device", "cpu", "--impl", str(tmp_path / "mine.py"))
+    config.option.tbstyle = chosen
+    conftest.pytest_configure(config)
+    assert config.option.tbstyle == style
+    assert config.option.reportchars == ("" if style == "no" else "fE")
+    assert config.option.results == tmp_path / "mine-results"
+
+
+def test_a_benchmark_ends_with_a_sentence_about_each_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("suite.shared.submission.files", lambda: {"batched": Path("batched.py"), "naive": Path("n.py")})
+    rows = [*runs("batched", 0.2), *runs("deferred", 0.1), *runs("row_scaled", 0.4), *runs("naive", 0)]
+    last = bench.conclusion(pd.DataFrame([*rows, *runs("batched", 0.3, layer_norm=True)])).splitlines()[-3:]
+    where = "on small (T 3, B 2, float32"
+    took = "a training step takes {} times as long as one of torch.nn.LSTM"
+    assert last == [
+        f"batched {where}): {took.format('4.00')}, and 2.00 times as long as one of deferred.",
+        f"naive {where}) has no figure: time-out: 9 s.",
+        f"batched {where}, layer norm): {took.format('6.00')}.",
+    ]
 
 
 #: Sessions of the project in the environment that is here, since nox itself would make it anew.

@@ -1,0 +1,67 @@
+"""Commands run in any locale and time zone, without a home, and from any folder."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from suite.shared import candidates
+from suite.shared.examples import CPU, runs
+from suite.shared.files import ROOT
+from suite.shared.tables import TABLES, stamp
+
+COMMANDS = """
+from impls import HyperLSTM
+from suite import bench, bench_compare, report
+assert bench.main(["--device", "cpu", "--list", "--results", "out"]) == 0
+report.main(["--results", "."])
+assert bench_compare.main(["old", "new/bench.csv"]) == 0
+assert "impl=auto (" in repr(HyperLSTM(3, 4, 4, 2, 1))
+"""
+#: Variables of a process: an encoding of ASCII, which Python would replace by itself, and no home.
+ODD = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "TZ": "Pacific/Kiritimati", "HOME": "/nowhere"}
+
+
+def test_commands_run_in_an_odd_environment(tmp_path: Path) -> None:
+    folder = tmp_path / "two words:ü"
+    for name in ("old", "new"):
+        TABLES["bench"].replace(folder / name, runs("batched", 0.1))
+    empty = dict.fromkeys(("CXX", "XDG_CACHE_HOME", "HYPERLSTM_INVOKED_FROM", "HYPERLSTM_IMPL", candidates.BASE), "")
+    kept = {
+        "TORCH_EXTENSIONS_DIR": os.environ.get("TORCH_EXTENSIONS_DIR") or str(Path.home() / ".cache/torch_extensions")
+    }
+    environment = {**os.environ, **ODD, **empty, **kept, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-P", "-c", COMMANDS]
+    ended = subprocess.run(command, cwd=folder, env=environment, capture_output=True, timeout=120, check=False)
+    assert ended.returncode == 0, ended.stderr.decode(errors="replace")
+    assert (folder / "report.html").exists()
+    assert b"2 same" in ended.stdout
+
+
+@pytest.fixture(params=["Etc/GMT+12", "Etc/GMT-14"])
+def _time_zone(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The last and the first to change the date, of which one has another date than UTC at any time."""
+    monkeypatch.setenv("TZ", request.param)
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+@pytest.mark.usefixtures("_time_zone")
+def test_rows_have_the_date_of_utc() -> None:
+    before, date, after = datetime.now(UTC).date(), stamp(CPU, "batched")["date"], datetime.now(UTC).date()
+    assert date in (before.isoformat(), after.isoformat())
+
+
+@pytest.mark.parametrize("folder", [None, ""], ids=["missing", "empty"])
+def test_without_another_folder_this_checkout_is_timed(folder: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(candidates.BASE, raising=False)
+    if folder is not None:
+        monkeypatch.setenv(candidates.BASE, folder)
+    assert candidates.timed_package.__wrapped__().__name__ == "impls"
