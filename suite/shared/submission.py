@@ -37,7 +37,7 @@ LIMIT = 120.0
 SMALL = Case(T=3, B=2, I=5, H=7, S=4, Z=2, state="plain")
 #: Environment variable with the paths of the files by name, as JSON, for the processes that this one starts.
 VARIABLE = "HYPERLSTM_IMPL"
-#: The end of what is said about a file that fails.
+#: What is said about a file that fails.
 DECLARES = (
     'A file says what it supports: from hyperlstm import Impl; IMPL = Impl("mine", devices=("cpu",), '
     'dtypes=(torch.float64, torch.float32), options=frozenset({"layer_norm"})). Without it, every dtype and option is '
@@ -45,15 +45,17 @@ DECLARES = (
 )
 
 
-def load(path: Path) -> Impl:
-    """Import a file and register its implementation.
+class NotAnImplementationError(ValueError):
+    """A file is none of an implementation; the message says why."""
 
-    Raises what the file or `register` raises, and ValueError or TypeError that says what is wrong with its name or
-    with what it lacks.
-    """
+
+def load(path: Path) -> Impl:
+    """Import a file and register its implementation; raises what the file or `register` raises, and the above."""
+    if path.suffix != ".py" or not path.is_file():
+        raise NotAnImplementationError(f"{path}: expected a Python file; tests of the suite are named before --impl")
     if path.stem in ("auto", *ORDER):
         taken = ", ".join(("auto", *ORDER))
-        raise ValueError(f"{path.name}: expected a file with a name of its own, as these are taken: {taken}")
+        raise NotAnImplementationError(f"{path}: expected a name of its own, other than {taken}")
     # The package by the name that it has once it is installed.
     package = {name: module for name, module in sys.modules.items() if name.split(".")[0] == "impls"}
     sys.modules.update({name.replace("impls", "hyperlstm", 1): module for name, module in package.items()})
@@ -64,9 +66,9 @@ def load(path: Path) -> Impl:
         module: dict[str, Any] = runpy.run_path(str(path), run_name=name)
     impl, run = module.get("IMPL", Impl(path.stem)), module.get("run")
     if not isinstance(impl, Impl):
-        raise TypeError(f"{path.name}: expected IMPL = Impl(...) or none, got {impl!r:.100}")
+        raise NotAnImplementationError(f"{path}: expected IMPL = Impl(...) or none, got {impl!r:.100}")
     if not callable(run):
-        raise TypeError(f"{path.name}: expected a function run(p, inputs), got {run!r:.100}")
+        raise NotAnImplementationError(f"{path}: expected a function run(p, inputs), got {run!r:.100}")
     register(replace(impl, name=path.stem, preference=0), run)  # "auto" stays ours
     os.environ[VARIABLE] = json.dumps({name: str(file) for name, file in (files() | {path.stem: path}).items()})
     return find(path.stem)
@@ -74,7 +76,7 @@ def load(path: Path) -> Impl:
 
 @contextmanager
 def importable(folder: Path) -> Iterator[None]:
-    """Let imports find modules in a folder that have the name of no other; ImportError if a second folder has one.
+    """Let imports find modules in a folder whose names no others have; an error if another folder's was imported.
 
     Only here, so that no file in it is ever imported in place of a package that is not installed, such as jax.
     """
@@ -86,7 +88,8 @@ def importable(folder: Path) -> Iterator[None]:
         sys.path.remove(str(folder))
     for name, path in before.items():
         if path.parent != folder and (folder / path.name).exists():
-            raise ImportError(f"{folder / path.name}: {name} was imported from {path}; take each file alone")
+            why = f"{name} was imported from {path}; take each file alone"
+            raise NotAnImplementationError(f"{folder / path.name}: {why}")
 
 
 def siblings() -> dict[str, Path]:
@@ -102,7 +105,10 @@ def siblings() -> dict[str, Path]:
 
 def files() -> dict[str, Path]:
     """Files of the implementations that this process has, or that the one which started it had, by name."""
-    return {name: Path(path) for name, path in json.loads(os.environ.get(VARIABLE) or "{}").items()}
+    try:
+        return {name: Path(path) for name, path in json.loads(os.environ.get(VARIABLE) or "{}").items()}
+    except (ValueError, AttributeError, TypeError) as error:
+        raise ValueError(f"{VARIABLE}: expected what --impl sets it to, got {os.environ[VARIABLE]!r}") from error
 
 
 def sources(name: str) -> list[Path]:
@@ -138,7 +144,7 @@ def load_all(paths: Sequence[Path], device: torch.device) -> list[str]:
             process.run(__name__, str(device), str(LIMIT), str(tried), *map(str, paths), PYTHONFAULTHANDLER="1")
         except RuntimeError as error:
             output, status = str(error).partition("\n")[2], getattr(error.__cause__, "returncode", None)
-            raise SystemExit(f"{output}The trial ended with exit status {status}. {DECLARES}") from error
+            raise SystemExit(f"{output}The trial ended with exit status {status}.") from error
         if not tried.exists():
             raise SystemExit(f"--impl {' '.join(map(str, paths))}: the file ended the process that tried it.")
     impls = [load(path) for path in paths]
@@ -175,9 +181,11 @@ def main(device: str, limit: str, tried: str, *paths: str) -> None:
         print(f"--impl {path}", flush=True)
         try:
             try_out(load(Path(path)), torch.device(device))
+        except NotAnImplementationError as error:
+            sys.exit(str(error))
         except (Exception, SystemExit):
             traceback.print_exc(limit=-6)  # without what started this process
-            sys.exit(1)
+            sys.exit(DECLARES)
     Path(tried).touch()
 
 

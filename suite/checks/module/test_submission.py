@@ -25,7 +25,7 @@ RIGHT = "from hyperlstm.row_scaled import run as right\n\ndef run(p, inputs):\n 
 
 #: What is in a file, and what is said about it.
 WRONG = {
-    "no-file": (None, "No such file or directory"),
+    "no-file": (None, r"mine\.py: expected a Python file; tests of the suite are named before --impl"),
     "number": (RIGHT + "return out", r"expected \(out, \(h, c, h_hat, c_hat\)\), got tensor"),
     "states": (RIGHT + "return out, last[:2]", r"\(2, 4\), \(2, 4\)\], got \[\(3, 2, 7\), \(2, 7\), \(2, 7\)\]$"),
     "list": (RIGHT + "return out.tolist(), last", r"expected shapes \[\(3, 2, 7\), .*, got \['list', \(2, 7\)"),
@@ -38,8 +38,8 @@ WRONG = {
         ),
         "^backward: expected gradients of x, .*; missing: z_bias$",
     ),
-    "without-run": ("x = 1", r"^mine\.py: expected a function run\(p, inputs\), got None$"),
-    "impl": ("IMPL = 'mine'\n" + RIGHT + "return out, last", r"^mine\.py: expected IMPL = Impl\(...\) or none, got 'm"),
+    "without-run": ("x = 1", r"/mine\.py: expected a function run\(p, inputs\), got None$"),
+    "impl": ("IMPL = 'mine'\n" + RIGHT + "return out, last", r"/mine\.py: expected IMPL = Impl\(...\) or none, got 'm"),
 }
 
 
@@ -57,7 +57,7 @@ def test_says_what_is_wrong(source: str | None, message: str, tmp_path: Path) ->
 def test_a_file_has_a_name_of_its_own(name: str, tmp_path: Path) -> None:
     """Else its figures would stand as those of an implementation or an alternative."""
     (tmp_path / f"{name}.py").write_text(EXAMPLE)
-    with pytest.raises(ValueError, match=rf"^{name}\.py: expected a file with a name of its own, .*\b{name}\b"):
+    with pytest.raises(ValueError, match=rf"/{name}\.py: expected a name of its own, other than .*\b{name}\b"):
         submission.load(tmp_path / f"{name}.py")
 
 
@@ -88,20 +88,41 @@ def test_what_a_file_imports_from_beside_it_is_part_of_it(tmp_path: Path) -> Non
     for folder in (two.parent, three.parent):
         (folder / "helpers.py").write_text("")
     two.write_text("from helpers import run")
-    with pytest.raises(ImportError, match=r"two.helpers\.py: helpers was imported from .*one.helpers\.py"):
+    with pytest.raises(ValueError, match=r"two.helpers\.py: helpers was imported from .*one.helpers\.py"):
         submission.load(two)
     del sys.modules["helpers"]
 
 
-ENDS = {
+SAID = {
     "call": (
         RIGHT + "return (out, last) if out.dtype.itemsize > 2 else inputs.y",
         r"a training step in float64 on cpu, T3-B2-.*\n.* float32 on cpu, .*\n.* bfloat16 on cpu, .*\n"
-        r'Traceback[^$]*mine\.py", line 5, in run[^$]*AttributeError',
+        r'Traceback[^$]*mine\.py", line 5, in run[^$]*AttributeError.*\n.* IMPL = Impl\(',
     ),
+    "exit": ("import sys; sys.exit()", r'Traceback[^$]*mine\.py", line 1[^$]*SystemExit\n'),
+    "number": ("run = 1", r"/.*mine\.py: expected a function run\(p, inputs\), got 1$"),
+}
+
+
+@pytest.mark.parametrize(("source", "message"), SAID.values(), ids=SAID)
+@pytest.mark.usefixtures("_withdrawn")
+def test_a_trial_says_what_is_wrong(
+    source: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("faulthandler.dump_traceback_later", lambda *_, **__: None)
+    file, tried = tmp_path / "mine.py", tmp_path / "tried"
+    file.write_text(source)
+    with pytest.raises(SystemExit) as ended:
+        submission.main("cpu", "60", str(tried), str(file))
+    said = "".join([*capsys.readouterr(), str(ended.value)])
+    assert re.match(rf"--impl .*mine\.py\n{message}", said), said
+    assert ended.value.code not in (None, 0)
+    assert not tried.exists()
+
+
+ENDS = {
     "crash": ("import os; os.abort()", r'Fatal Python error: Aborted[^$]*mine\.py", line 1'),
     "hang": ("import sys, time; time.sleep(20); sys.exit()", r'Timeout [^$]*mine\.py", line 1'),
-    "exit": ("import sys; sys.exit()", r'Traceback[^$]*mine\.py", line 1[^$]*SystemExit'),
 }
 
 
@@ -110,10 +131,7 @@ def test_a_trial_says_where_it_ended(
     source: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(submission, "LIMIT", 1 if "sleep" in source else 60)
-    file, ended = (
-        tmp_path / "mine.py",
-        rf"^--impl .*mine\.py\n{message}[^$]*\nThe trial ended with exit.* IMPL = Impl\(",
-    )
+    file, ended = tmp_path / "mine.py", rf"^--impl .*mine\.py\n{message}[^$]*\nThe trial ended with exit"
     file.write_text(source)
     with pytest.raises(SystemExit, match=ended):
         submission.load_all([file], CPU)
@@ -174,6 +192,13 @@ def test_a_failure_is_a_sentence_with_the_line_of_a_file(tmp_path: Path, monkeyp
 def test_an_empty_variable_names_no_file(content: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(submission.VARIABLE, content)
     assert submission.files() == {}
+
+
+@pytest.mark.parametrize("content", ["mine.py", "[]", '{"mine": 1}'])
+def test_a_wrong_variable_is_named(content: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(submission.VARIABLE, content)
+    with pytest.raises(ValueError, match=f"^{submission.VARIABLE}: expected what --impl sets it to, got "):
+        submission.files()
 
 
 def test_files_are_verified_beside_them(tmp_path: Path) -> None:
