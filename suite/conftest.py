@@ -76,6 +76,9 @@ def pytest_configure(config: pytest.Config) -> None:
         return
     if reason := machine.why_missing(config.getoption("--device")) or misplaced(config.args):
         raise pytest.UsageError(reason)
+    for name in ("xmlpath", "log_file"):  # of pytest's own options
+        if path := getattr(config.option, name, None):
+            setattr(config.option, name, str(path_of(path)))
     if files := config.getoption("--impl"):
         take(files, config)
 

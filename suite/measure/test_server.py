@@ -75,10 +75,11 @@ def test_running_out_of_memory_is_reported(server: Server) -> None:
         ("import os; os.kill(os.getpid(), 11)", "crashed: signal 11"),
         ("import os; os._exit(3)", "failed: exit 3"),
         ("raise RuntimeError('a new\\nline')", "failed: RuntimeError: a new line"),
+        ("raise torch.OutOfMemoryError('batched_cpu: not enough memory')", "out of memory"),
         # As a wait for a GPU, it holds the interpreter, so that no signal's handler runs.
         ("import ctypes; ctypes.PyDLL(None).sleep(60)", "time-out: 4 s"),
     ],
-    ids=["crash", "exit", "error", "hang"],
+    ids=["crash", "exit", "error", "memory", "hang"],
 )
 def test_a_failure_is_the_status_of_its_rows(
     code: str, status: str, server: Server, folder: Path, capsys: pytest.CaptureFixture[str]

@@ -80,16 +80,17 @@ def importable(folder: Path) -> Iterator[None]:
 
     Only here, so that no file in it is ever imported in place of a package that is not installed, such as jax.
     """
-    before = siblings()
-    sys.path.append(str(folder))
+    before, ours = siblings(), [str(folder)] if str(folder) not in sys.path else []
+    sys.path.extend(ours)
     try:
         yield
     finally:
-        sys.path.remove(str(folder))
-    for name, path in before.items():
-        if path.parent != folder and (folder / path.name).exists():
-            why = f"{name} was imported from {path}; take each file alone"
-            raise NotAnImplementationError(f"{folder / path.name}: {why}")
+        for path in ours:
+            sys.path.remove(path)
+    for name, file in before.items():
+        if file.parent != folder and (folder / file.name).exists():
+            why = f"{name} was imported from {file}; take each file alone"
+            raise NotAnImplementationError(f"{folder / file.name}: {why}")
 
 
 def siblings() -> dict[str, Path]:

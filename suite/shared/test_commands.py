@@ -278,6 +278,14 @@ def configured(*arguments: str) -> Any:
     )
 
 
+def test_files_of_pytest_start_in_the_folder_of_the_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(files.INVOKED_FROM, str(tmp_path))
+    config = configured("--device", "cpu")
+    config.option.xmlpath, config.option.log_file = "junit.xml", None
+    conftest.pytest_configure(config)
+    assert (config.option.xmlpath, config.option.log_file) == (str(tmp_path / "junit.xml"), None)
+
+
 def test_verify_refuses_what_it_cannot_check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
     with pytest.raises(pytest.UsageError, match=r"^--device: torch sees no GPU here"):

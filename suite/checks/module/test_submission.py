@@ -72,7 +72,7 @@ def test_any_other_name_serves_a_hand_written_gradient(name: str, tmp_path: Path
 
 
 @pytest.mark.usefixtures("_withdrawn")
-def test_what_a_file_imports_from_beside_it_is_part_of_it(tmp_path: Path) -> None:
+def test_what_a_file_imports_from_beside_it_is_part_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     one, two, three = (tmp_path / name / f"{name}.py" for name in ("one", "two", "three"))
     for file in (one, two, three):
         file.parent.mkdir()
@@ -84,7 +84,9 @@ def test_what_a_file_imports_from_beside_it_is_part_of_it(tmp_path: Path) -> Non
     assert set(submission.sources("one")) <= {*provenance.source_files("one")}
     assert str(one.parent) not in sys.path  # where another module would be found in place of one that is not installed
     three.write_text(EXAMPLE)
+    monkeypatch.syspath_prepend(three.parent)
     assert submission.load(three).name == "three"
+    assert str(three.parent) in sys.path
     for folder in (two.parent, three.parent):
         (folder / "helpers.py").write_text("")
     two.write_text("from helpers import run")
