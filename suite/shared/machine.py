@@ -30,8 +30,7 @@ def device_of(text: str) -> torch.device:
 
 def why_missing(device: torch.device) -> str:
     """Sentence that says that this machine has no such GPU; "" if it has the device."""
-    here = torch.cuda.device_count()
-    if device.type != "cuda" or device.index < here:
+    if device.type != "cuda" or device.index < (here := torch.cuda.device_count()):
         return ""
     return f"--device: torch sees {here or 'no'} GPU{'s' * (here > 1)} here, so there is no {device}"
 

@@ -236,6 +236,7 @@ def test_files_are_verified_beside_them(tmp_path: Path) -> None:
     assert re.search(
         rf"^FAILED test_equality\.py::test_equals_the_oracle\[maskless-.*-float64\]: {refusal}$", output, re.M
     )
+    assert re.search(r"^plain +\d+ +[\d.]+ +float64 +\w[^\n]*[a-z] +pass *$", output, re.MULTILINE)  # with the tensor
     assert "undeclared does not support recurrent_dropout." in output
     assert "Verification failed: maskless in float64" in output.replace("**", "")
     assert (tmp_path / "plain-results" / ".gitignore").read_text() == "*\n"
