@@ -33,7 +33,7 @@ from suite.measure.work import short
 from suite.pages.bench_tables import PLACE, bench_view, headline, not_run
 from suite.shared import machine, provenance, submission
 from suite.shared.cases import BASELINE, WORKLOADS
-from suite.shared.files import path_of
+from suite.shared.files import ResultsError, path_of
 from suite.shared.format import ratio_text
 from suite.shared.process import Row
 from suite.shared.tables import TABLES, folder_of
@@ -75,7 +75,7 @@ def same_code(rows: pd.DataFrame) -> pd.DataFrame:
     """Rows of the benchmark that this code measured with this torch, on any day."""
     if rows.empty:
         return rows
-    same: pd.DataFrame = rows[~provenance.stale(rows) & (rows["torch"].astype(str) == torch.__version__)]
+    same: pd.DataFrame = rows[~provenance.stale("bench", rows) & (rows["torch"].astype(str) == torch.__version__)]
     return same
 
 
@@ -92,8 +92,19 @@ def measure(jobs: Sequence[Job], folder: Path, until: float) -> list[Row]:
             run([side], jobs, until)
         finally:
             ceilings, rows = {row["dtype"]: row for row in rates}, side.summary()
-            TABLES["bench"].put(folder, [row | hardware.share(row, ceilings) for row in rows], device)
+            put(folder, [row | hardware.share(row, ceilings) for row in rows], device)
     return rows
+
+
+def put(folder: Path, rows: Sequence[Row], device: torch.device) -> None:
+    """Put the rows of a run into the results; if they cannot be written, show them before that ends the run."""
+    try:
+        stayed = TABLES["bench"].put(folder, rows, device)
+    except ResultsError:
+        show(pd.DataFrame(rows))
+        raise
+    if stayed:
+        print(f"\n{stayed} of {len(rows)} rows stay those of an earlier run with over twice the visits.")
 
 
 def compile_kernels(jobs: Sequence[Job], device: torch.device) -> None:
@@ -107,16 +118,26 @@ def compile_kernels(jobs: Sequence[Job], device: torch.device) -> None:
 
 def conclude(folder: Path, jobs: Sequence[Job]) -> bool:
     """Write the pages and show the tables of these jobs; return True if anything went wrong."""
-    report.write_machine(folder)
     rows = TABLES["bench"].read(folder)
     if len(rows):
         key = list(TABLES["bench"].key)
         rows = rows.merge(pd.DataFrame([row for job in jobs for row in job.rows("")], columns=key))
-    print("".join(f"\n{sentence}\n" for sentence in not_run(rows)), end="")
-    for title, view in bench_view(rows).items():
-        view.show(title)
-    print(f"\nTables: {folder / 'bench.md'}\n{conclusion(rows)}")
+    try:
+        report.write_machine(folder)
+    except ResultsError:
+        show(rows)
+        raise
+    show(rows, folder / "bench.md")
     return len(rows) > 0 and bool(rows["status"].str.startswith(WRONG).any())
+
+
+def show(rows: pd.DataFrame, page: Path | None = None) -> None:
+    """Print the tables of rows of a run, the page that has them, and the summary."""
+    print("".join(f"\n{sentence}\n" for sentence in not_run(rows)), end="")
+    for title, view in bench_view(rows).items() if len(rows) else ():
+        view.show(title)
+    print(f"\nTables: {page}" if page else "")
+    print(conclusion(rows))
 
 
 def conclusion(rows: pd.DataFrame) -> str:

@@ -228,11 +228,17 @@ def record(keep: Keep) -> Record:
     """Function that keeps one row of the verification table."""
 
     def keep_verdict(
-        implementation: str, dtype: torch.dtype, case: str, outcome: str, worst: Verdict | None = None, reason: str = ""
+        implementation: str,
+        dtype: torch.dtype,
+        case: str,
+        outcome: str,
+        worst: Verdict | None = None,
+        reason: str = "",
+        use: str = "",
     ) -> None:
         about = {"implementation": implementation, "dtype": dtype_name(dtype), "case": case, "verdict": outcome}
         figures = {"ratio": worst.ratio, **vars(worst)} if worst else {"ratio": None, "tensor": ""}
-        keep("verify", **about, **figures, reason=reason)
+        keep("verify", **about, **figures, reason=reason, use=use)
 
     return keep_verdict
 

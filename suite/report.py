@@ -2,7 +2,7 @@
 
 import argparse
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +32,8 @@ def machines(results: Path) -> list[Path]:
     return sorted((path for path in results.iterdir() if any(path.glob("*.csv"))), key=readme.precedence)
 
 
-def index(folders: Sequence[Path]) -> list[Part]:
-    """Parts of results/README.md: one table of all machines, and links to the pages of each folder."""
+def index(folders: Sequence[Path], pages: Collection[Path]) -> list[Part]:
+    """Parts of results/README.md: one table of all machines, and links to the pages of each folder, or else its CSV."""
     lines: dict[str, dict[str, Any]] = {}
     columns, links = [], []
     for folder in folders:
@@ -47,9 +47,9 @@ def index(folders: Sequence[Path]) -> list[Part]:
                     line = lines.setdefault(TITLE.format_map(row), {"workload": TITLE.format_map(row)})
                     line[label] = row["ratio"], row["implementation"]
             columns.append(label)
-            if stale(rows).any():
+            if stale("bench", rows).any():
                 label += ", **stale**"
-        files = sorted(folder.glob("*.md")) or sorted(folder.glob("*.csv"))
+        files = sorted(page for page in pages if page.parent == folder) or sorted(folder.glob("*.csv"))
         links.append(f"- {label}: {', '.join(f'[{file.stem}]({folder.name}/{file.name})' for file in files)}")
     lead = f"Training time / {BASELINE} of the fastest implementation, without layer norm; below 1 is faster."
     table = Sheet(list(lines.values()), dict.fromkeys(columns, lambda value: f"{ratio_text(value[0])} {value[1]}"))
@@ -57,39 +57,50 @@ def index(folders: Sequence[Path]) -> list[Part]:
     return ["# Results", *summary, "\n".join(links), FOOT]
 
 
-def write_machine(folder: Path) -> dict[Path, list[Part]]:
-    """Write the pages and plots of one machine from its CSV files, and nothing else; return the parts by page."""
-    pages = {folder / f"{page.name}.md": parts for page in PAGES if (parts := page.read(folder))}
+def pages_of(folder: Path) -> dict[Path, list[Part]]:
+    """Parts of the pages of one machine, by the file of each."""
+    return {folder / f"{page.name}.md": parts for page in PAGES if (parts := page.read(folder))}
+
+
+def files_of(pages: Mapping[Path, Sequence[Part]]) -> dict[Path, str]:
+    """Texts of pages and of the plots that are files beside them."""
+    files = {file: markdown(parts) for file, parts in pages.items()}
     for file, parts in pages.items():
-        write_whole(file, markdown(parts))
-        for plot in parts:
-            if isinstance(plot, Plot) and plot.committed:
-                write_whole(folder / f"{plot.name}.svg", svg(plot.draw()))
-    return pages
+        plots = (part for part in parts if isinstance(part, Plot) and part.committed)
+        files |= {file.with_name(f"{plot.name}.svg"): svg(plot.draw()) for plot in plots}
+    return files
+
+
+def write_machine(folder: Path) -> list[Path]:
+    """Write the pages and plots of one machine from its CSV files, and nothing else; return the pages."""
+    pages = pages_of(folder)
+    for file, text in files_of(pages).items():
+        write_whole(file, text)
+    return list(pages)
 
 
 def write_all(results: Path) -> list[Path]:
     """Write every page from the CSV files under results/, their index, the report, and README.md; return these files.
 
-    A machine without pages whose rows are stale is in the index alone. ResultsError names a damaged file.
+    A machine without pages whose rows are stale is in the index alone. ResultsError names a damaged file, and then
+    nothing has been written.
     """
     folders, sections = machines(results), dict[Path, list[Part]]()
     for folder in folders:
         if any(folder.glob("*.md")) or _current(folder):
-            sections |= write_machine(folder)
-    overview, whole, parts = results / "README.md", results / "report.html", index(folders)
-    write_whole(overview, markdown(parts))
-    write_whole(whole, report_html(parts, sections))
-    files = [*sections, overview, whole]
+            sections |= pages_of(folder)
+    parts = index(folders, sections)
+    ours = {results / "README.md": markdown(parts), results / "report.html": report_html(parts, sections)}
     if results == RESULTS:
-        readme.write_readme(results)
-        files.append(readme.README)
-    return files
+        ours[readme.README] = readme.updated(results)
+    for file, text in (files_of(sections) | ours).items():
+        write_whole(file, text)
+    return [*sections, *ours]
 
 
 def _current(folder: Path) -> bool:
     """True if a benchmark or a verification of the machine is not stale."""
-    return any(len(rows := TABLES[name].read(folder)) and not stale(rows).any() for name in ("bench", "verify"))
+    return any(len(rows := TABLES[name].read(folder)) and not stale(name, rows).any() for name in ("bench", "verify"))
 
 
 def parser() -> argparse.ArgumentParser:

@@ -24,7 +24,7 @@ from suite.measure import bench, hardware
 from suite.measure.job import Job
 from suite.shared import submission
 from suite.shared.candidates import BASE, candidates, find
-from suite.shared.files import ROOT
+from suite.shared.files import ROOT, write_whole
 from suite.shared.process import Row, killed_with
 
 #: What measures a job, by the table of its rows: (job, first) -> rows. first: also what does not vary between visits.
@@ -34,10 +34,9 @@ LIMIT = {"cpu": 900.0, "cuda": 300.0}
 
 
 def new_log(folder: Path, name: str) -> Path:
-    """Path of an empty log in a machine's folder, for what visits print."""
+    """Path of an empty log in a machine's folder, for what visits print; ResultsError if it cannot be written."""
     log = folder / "raw" / name
-    log.parent.mkdir(parents=True, exist_ok=True)
-    log.write_text("")
+    write_whole(log, "")
     return log
 
 

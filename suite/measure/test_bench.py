@@ -23,6 +23,7 @@ from suite.shared.candidates import find
 from suite.shared.cases import BASELINE, PADDED, WORKLOADS, Case
 from suite.shared.compare import Verdict
 from suite.shared.examples import CPU, TINY, runs, verified
+from suite.shared.files import ResultsError
 from suite.shared.machine import slug
 from suite.shared.tables import STAMP, TABLES, stamp
 
@@ -74,6 +75,59 @@ def test_an_interrupted_run_keeps_its_rows(
     assert capsys.readouterr().out.splitlines()[-1].startswith("Interrupted: ")
 
 
+def timed(one: Job, rows: list[dict[str, Any]], first: bool) -> str:
+    """Stand for a visit that takes 0.1 s."""
+    if one.table == "bench":
+        rows += [{c: v for c, v in row.items() if c not in STAMP} for row in runs(one.candidate, 0.1, visits=None)]
+    return "ok"
+
+
+@pytest.mark.parametrize("file", ["bench.csv", "bench.md"])
+def test_a_full_disk_ends_a_run_after_its_summary(
+    file: str, tmp_path: Path, serve: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    serve(timed)
+    monkeypatch.setitem(WORKLOADS, "small", TINY)
+    folder, replace_file = tmp_path / slug(CPU), Path.replace
+    TABLES["bench"].replace(folder, runs("naive", 0.1))
+    before = TABLES["bench"].path(folder).read_text()
+
+    def full(self: Path, target: Path) -> Path:
+        if target.name == file:
+            raise OSError(28, "No space left on device")
+        return replace_file(self, target)
+
+    monkeypatch.setattr(Path, "replace", full)
+    with pytest.raises(ResultsError, match=rf"{file} cannot be written: No space left on device") as error:
+        benchmark(tmp_path, ["batched"], "--minutes", "0")
+    assert error.value.code != 0
+    printed = capsys.readouterr().out
+    assert "train, ms" in printed
+    assert printed.splitlines()[-1] == bench.conclusion(pd.DataFrame(runs("batched", 0.1)))
+    assert (TABLES["bench"].path(folder).read_text() == before) == (file == "bench.csv")
+
+
+def test_a_folder_that_cannot_be_written_ends_a_run_before_it_starts(tmp_path: Path, serve: Any) -> None:
+    seen = list[str]()
+
+    def measure(one: Job, *_: Any) -> str:
+        seen.append(one.candidate)
+        return "ok"
+
+    serve(measure)
+    (tmp_path / "file").touch()
+    with pytest.raises(ResultsError, match=r"log\.txt cannot be written: Not a directory"):
+        benchmark(tmp_path / "file", ["batched"], "--minutes", "0")
+    assert seen == []
+
+
+def test_a_run_says_which_rows_stay(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [row | stamp(CPU, "bench", row) for row in runs("batched", 0.1, visits=12)]
+    TABLES["bench"].replace(tmp_path / slug(CPU), rows)
+    bench.put(tmp_path / slug(CPU), runs("batched", 0.2, visits=2) + runs("deferred", 0.2), CPU)
+    assert "2 of 4 rows stay those of an earlier run with over twice the visits." in capsys.readouterr().out
+
+
 def test_what_is_red_or_stale_is_never_timed(tmp_path: Path, serve: Any) -> None:
     seen = list[str]()
 
@@ -116,7 +170,8 @@ def test_no_visit_to_a_card_compiles_a_kernel(name: str, monkeypatch: pytest.Mon
     [({}, True), ({"date": "2020-02-29"}, True), ({"sources": "elsewhere"}, False), ({"torch": "1.0"}, False)],
 )
 def test_a_run_is_compared_with_rows_of_this_code(changes: dict[str, str], compared: bool, tmp_path: Path) -> None:
-    TABLES["bench"].replace(tmp_path, runs("batched", 0.1, **{**stamp(CPU, "batched"), **changes}))
+    rows = [row | stamp(CPU, "bench", row) | changes for row in runs("batched", 0.1)]
+    TABLES["bench"].replace(tmp_path, rows)
     assert len(bench.same_code(TABLES["bench"].read(tmp_path))) == 2 * compared
 
 

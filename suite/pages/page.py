@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from suite.shared.format import NONE, machine, origin
-from suite.shared.tables import STAMP, TABLES
+from suite.shared.tables import TABLES
 
 Format = Callable[[Any], str]
 #: Rows of other tables that a page shows, by name; only tables that the machine has.
@@ -120,11 +120,9 @@ class Page:
 
     def content(self, rows: pd.DataFrame, others: Others = MappingProxyType({})) -> list[Part]:
         every = {self.name: rows, **others}
-        columns = [*STAMP, "implementation"]  # which some tables lack
-        stamps = origin(pd.concat(table.reindex(columns=columns, fill_value="") for table in every.values()))
         lead, *rest = self.parts(rows, others)
         files = f"All rows: {', '.join(f'[{name}.csv]({name}.csv)' for name in every)}."
-        return [f"# {self.title}: {machine(rows.iloc[0])}", lead, stamps, *rest, files]
+        return [f"# {self.title}: {machine(rows.iloc[0])}", lead, origin(every), *rest, files]
 
     def read(self, folder: Path) -> list[Part]:
         """Parts of the page of a machine's folder, none if it has no rows; ResultsError if a file is damaged."""

@@ -11,7 +11,7 @@ from suite.pages.bench import WORKLOAD, readme_rows, training_caption
 from suite.pages.bench_tables import headline
 from suite.pages.page import Part, Sheet, markdown
 from suite.shared.cases import BASELINE
-from suite.shared.files import ROOT, write_whole
+from suite.shared.files import ROOT
 from suite.shared.format import dates, machine, ratio_text, reason
 from suite.shared.provenance import stale
 from suite.shared.tables import TABLES
@@ -51,7 +51,7 @@ def precedence(folder: Path) -> tuple[bool, bool, int, str]:
     if rows.empty:
         return True, True, 0, folder.name
     newest = int(max(rows["date"]).replace("-", ""))
-    return bool(stale(rows).any()), bool((rows["device"] != "cuda").any()), -newest, folder.name
+    return bool(stale("bench", rows).any()), bool((rows["device"] != "cuda").any()), -newest, folder.name
 
 
 def parts(results: Path) -> dict[str, list[Part]]:
@@ -74,9 +74,11 @@ def parts(results: Path) -> dict[str, list[Part]]:
     return {}
 
 
-def write_readme(results: Path) -> None:
-    """Write each part between the two markers of its name; ValueError unless README.md has each of them once."""
+def updated(results: Path) -> str:
+    """README.md with each part between the two markers of its name; ValueError unless it has each of them once."""
+    text = README.read_text(encoding="utf-8")
     for name, content in parts(results).items():
         markers = f"(<!-- {name} -->\n|<!-- end of {name} -->)"
-        before, start, _, end, after = re.split(markers, README.read_text(encoding="utf-8"))
-        write_whole(README, f"{before}{start}\n{markdown(content)}\n{end}{after}")
+        before, start, _, end, after = re.split(markers, text)
+        text = f"{before}{start}\n{markdown(content)}\n{end}{after}"
+    return text

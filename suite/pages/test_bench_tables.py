@@ -149,7 +149,7 @@ def test_a_page_shows_and_hides(rows: Rows, shown: list[str], hidden: list[str])
 
 def test_the_same_code_twice_and_the_hardware_are_shown() -> None:
     rows = pd.DataFrame(runs("batched", 0.1))
-    about = rows[list(STAMP)]
+    about = rows.reindex(columns=STAMP)
     twice = about.assign(
         workload=["small", "medium"], dtype="float32", T=3, B=2, rows=[22, 8], differ=[1, 3], largest=0.2
     )

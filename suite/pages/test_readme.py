@@ -30,8 +30,7 @@ def test_the_readme_shows_figure_and_implementations(tmp_path: Path, monkeypatch
         "<!-- implementations -->\nold\n<!-- end of implementations -->\nafter\n"
     )
     monkeypatch.setattr(readme, "README", file)
-    readme.write_readme(tmp_path)
-    text = file.read_text()
+    text = readme.updated(tmp_path)
     assert "old" not in text
     assert text.startswith("before\n")
     assert text.endswith("after\n")
@@ -44,10 +43,10 @@ def test_the_readme_shows_figure_and_implementations(tmp_path: Path, monkeypatch
 
 
 def test_without_the_workload_the_readme_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(readme, "README", tmp_path / "none")
+    monkeypatch.setattr(readme, "README", tmp_path / "README.md")
+    readme.README.write_text("no markers")
     TABLES["bench"].replace(tmp_path / "some-machine", runs("batched", 0.1) + medium(*runs("batched", 0)))
-    readme.write_readme(tmp_path)
-    assert not readme.README.exists()
+    assert readme.updated(tmp_path) == "no markers"
 
 
 def times(rows: Sequence[dict[str, Any]]) -> dict[str, str]:

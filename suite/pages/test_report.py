@@ -3,6 +3,7 @@
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import pytest
@@ -101,16 +102,21 @@ def test_pages_show_the_plots_that_are_files(results: Path) -> None:
     assert plots == {f"{folder}/{name}" for folder, name in shown} == {"some-machine/training-medium.svg"}
 
 
+def now(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return rows of the benchmark as this code makes them."""
+    return [row | {"sources": sources("bench", row)} for row in rows]
+
+
 def test_machines_with_current_benchmarks_come_first(tmp_path: Path) -> None:
-    for name, of, device, date in (
-        ("a-stale", "others", "cuda", "2026-01-01"),
-        ("b-current", sources("batched"), "cpu", "2026-01-01"),
-        ("c-current", sources("batched"), "cuda", "2026-01-01"),
-        ("d-stale", "others", "cpu", "2026-01-02"),
-        ("f-stale", "others", "cpu", "2026-01-10"),
+    for name, stale, device, date in (
+        ("a-stale", True, "cuda", "2026-01-01"),
+        ("b-current", False, "cpu", "2026-01-01"),
+        ("c-current", False, "cuda", "2026-01-01"),
+        ("d-stale", True, "cpu", "2026-01-02"),
+        ("f-stale", True, "cpu", "2026-01-10"),
     ):
-        rows = [row | {"sources": sources("batched"), "device": device, "date": date} for row in runs("batched", 0.1)]
-        rows[-1]["sources"] = of
+        rows = now(runs("batched", 0.1, device=device, date=date))
+        rows[-1] |= {"sources": "others"} if stale else {}
         TABLES["bench"].replace(tmp_path / name, rows)
     TABLES["verify"].replace(tmp_path / "e-verified", [verified("batched", 0.4)])
     (tmp_path / "no-results").mkdir()

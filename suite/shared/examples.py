@@ -10,7 +10,7 @@ from suite.shared.tables import PASSES, about_pass, stamp
 
 TINY = replace(WORKLOADS["small"], T=3, B=2)
 CPU = torch.device("cpu")
-HERE = stamp(CPU, "batched")
+HERE = stamp(CPU, "hardware", {})
 
 
 def verified(implementation: str = "batched", ratio: float = 0.5, **changes: Any) -> dict[str, Any]:
@@ -18,7 +18,8 @@ def verified(implementation: str = "batched", ratio: float = 0.5, **changes: Any
     about = {"implementation": implementation, "dtype": "float32", "case": MULTIPLIED[0], "tensor": "out", "reason": ""}
     verdict = "pass" if ratio <= 1 else "FAIL"
     figures = {"verdict": verdict, "ratio": ratio, "error": ratio / 1e6, "allowed": 1e-6}
-    return about | figures | stamp(CPU, implementation) | changes
+    row = about | figures | changes
+    return stamp(CPU, "verify", row) | row
 
 
 def runs(

@@ -13,7 +13,7 @@ INVOKED_FROM = "HYPERLSTM_INVOKED_FROM"
 
 
 class ResultsError(SystemExit):
-    """A result file cannot be read; a command ends with this sentence."""
+    """A result file cannot be read or written; a command ends with this sentence, and with status 1."""
 
 
 def path_of(text: str) -> Path:
@@ -22,9 +22,12 @@ def path_of(text: str) -> Path:
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Write a file completely or leave it as it was."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
-        whole = Path(folder) / "whole"
-        whole.write_text(text, encoding="utf-8")
-        whole.replace(path)
+    """Write a file completely or leave it as it was; ResultsError says why it cannot be written."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
+            whole = Path(folder) / "whole"
+            whole.write_text(text, encoding="utf-8")
+            whole.replace(path)
+    except OSError as error:
+        raise ResultsError(f"{path} cannot be written: {error.strerror}. What stood there is unchanged.") from error

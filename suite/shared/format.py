@@ -8,9 +8,12 @@ import pandas as pd
 
 from suite.shared.provenance import stale
 from suite.shared.statistics import Interval
+from suite.shared.tables import STAMP
 
 #: Columns that say where rows were measured; the rows of a page are grouped by them.
 ENVIRONMENT = ("device", "processor", "cpu_capability", "threads", "torch", "python")
+#: Columns of what only some rows use, and what pages call them.
+SOFTWARE = {"compiler": "compiler", "triton": "Triton", "driver": "driver", "cudnn": "cuDNN"}
 #: Shown where there is no figure.
 NONE = "-"
 MB = 1e6
@@ -69,17 +72,30 @@ def dates(rows: pd.DataFrame) -> str:
     return " to ".join(dict.fromkeys([min(rows["date"]), max(rows["date"])]))
 
 
-def origin(rows: pd.DataFrame) -> str:
-    """Where and when rows were made, a line for each environment, and which depend on code that has changed since."""
+def origin(tables: Mapping[str, pd.DataFrame]) -> str:
+    """Where and when rows were made, a line for each environment, and which depend on code that has changed since.
+
+    tables: rows by the name of their table.
+    """
+    changed = {name: stale(name, rows) for name, rows in tables.items()}
+    columns = [*STAMP, "implementation", "stale"]  # which some tables lack
+    marked = (rows.assign(stale=changed[name]) for name, rows in tables.items())
+    every = pd.concat([rows.reindex(columns=columns, fill_value="") for rows in marked], ignore_index=True)
     lines = []
-    for _, group in rows.groupby(list(ENVIRONMENT), sort=False, dropna=False):
+    for _, group in every.groupby(list(ENVIRONMENT), sort=False, dropna=False):
         row, commits = group.iloc[0], [f"`{commit}`" for commit in group["commit"].unique()]
         of = f"{'commit' if len(commits) == 1 else 'commits'} {' and '.join(commits)}"
         versions = "torch {torch}, Python {python}, CPU instructions {cpu_capability}".format_map(row)
-        lines.append(f"Made on {machine(row)}, {dates(group)}: {versions}, {of}.")
-    old = rows[stale(rows)]
+        lines.append(f"Made on {machine(row)}, {dates(group)}: {versions}{_used(group)}, {of}.")
+    old = every[every["stale"]]
     if len(old):
         names = ", ".join(filter(None, old["implementation"].unique()))
         which = f" (of {names})" if names else ""
-        lines.append(f"**Stale**: {len(old)} of {len(rows)} rows{which} depend on code that has changed since.")
+        lines.append(f"**Stale**: {len(old)} of {len(every)} rows{which} depend on code that has changed since.")
     return "\n".join(lines)
+
+
+def _used(rows: pd.DataFrame) -> str:
+    """What some of the rows used, such as ", compiler c++ 12.2"."""
+    texts = {name: [each for each in rows[name].dropna().unique() if each] for name in SOFTWARE}
+    return "".join(f", {SOFTWARE[name]} {' and '.join(versions)}" for name, versions in texts.items() if versions)

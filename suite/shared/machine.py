@@ -1,15 +1,25 @@
-"""Name of this machine in tables and paths; never its host name."""
+"""Name of this machine in tables and paths, and versions of its software; never its host name or a path."""
 
 import argparse
+import os
 import platform
 import re
+import shlex
+import subprocess
 from functools import cache
+from importlib import metadata
+from pathlib import Path
 
 import cpuinfo
 import torch
 
 #: Processor flags of the instruction sets that multiply bfloat16, by name: two of x86-64, one of aarch64.
 INSTRUCTIONS = {"AMX": "amx_bf16", "AVX512-BF16": "avx512_bf16", "BF16": "bf16"}
+
+#: What compiles C++ of these at first use, unless the environment variable CXX names another.
+_COMPILERS = {"batched_cpu": "c++", "compiled": "g++"}
+#: What the driver of NVIDIA's GPUs says about itself.
+_DRIVER = Path("/proc/driver/nvidia/version")
 
 
 def default_device() -> torch.device:
@@ -55,3 +65,44 @@ def slug(device: torch.device) -> str:
     if device.type != "cuda":
         words += f" {torch.backends.cpu.get_cpu_capability()} {torch.get_num_threads()} threads"
     return re.sub(r"[^a-z0-9]+", "-", re.sub(r"\((r|tm)\)", "", words.lower())).strip("-")
+
+
+def used(device: torch.device, table: str, implementation: str) -> dict[str, str]:
+    """Versions of what a row of a table uses: compiler, Triton, driver and cuDNN, which `torch.nn.LSTM` runs in."""
+    found = dict[str, str]()
+    cuda = device.type == "cuda"
+    if not cuda and implementation in _COMPILERS:
+        found["compiler"] = compiler(os.environ.get("CXX") or _COMPILERS[implementation])
+    if implementation == "batched_cuda" or (cuda and implementation == "compiled"):
+        found["triton"] = _installed("triton")
+    if cuda:
+        found["driver"] = driver()
+    if cuda and table == "bench":
+        found["cudnn"] = str(torch.backends.cudnn.version() or "")
+    return {name: version for name, version in found.items() if version}
+
+
+@cache
+def compiler(command: str) -> str:
+    """First line of what a compiler says about its version, without paths; "" if it does not run."""
+    try:
+        output = subprocess.check_output([*shlex.split(command), "--version"], stderr=subprocess.DEVNULL, text=True)
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return " ".join(word for word in output.partition("\n")[0].split() if os.sep not in word)
+
+
+def driver() -> str:
+    """Version of the driver of NVIDIA's GPUs, or where it does not say, of the CUDA that it is made for."""
+    text = _DRIVER.read_text(encoding="utf-8") if _DRIVER.exists() else ""
+    if version := re.search(r"\d+\.[\d.]+", text):
+        return version[0]
+    number: int = torch._C._cuda_getDriverVersion()  # type: ignore[attr-defined]
+    return f"CUDA {number // 1000}.{number % 1000 // 10}"
+
+
+def _installed(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return ""

@@ -1,9 +1,11 @@
 """What rows depend on: the sources, their commit, and whether a verification of these sources failed."""
 
-import hashlib
 import subprocess
+from collections.abc import Collection, Mapping
+from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import torch
@@ -11,59 +13,125 @@ import torch
 from impls import names
 from impls.registry import find
 from suite.shared import submission
+from suite.shared.cases import BASELINE, PADDED, WORKLOADS, lengths
+from suite.shared.code import digest, meaning, reached
 from suite.shared.files import ROOT
 
-#: Where it is decided what is compared, and how: the draws, rounding and uses of each case.
-COMPARISONS = "suite/checks/equality"
-#: What every row depends on: the tolerance rule, the draws, the cases, and the modules of `COMPARISONS`.
-RULE = (
-    *(f"suite/shared/{name}.py" for name in ("compare", "arithmetic", "oracle", "cases")),
-    *sorted(
-        f"{COMPARISONS}/{path.name}"
-        for path in (ROOT / COMPARISONS).glob("*.py")
-        if not path.name.startswith(("test_", "conftest"))
-    ),
-)
+#: Definitions by file; "" is all of a file. What these use in the same file and in PACKAGES is part of it.
+Definitions = dict[str, Collection[str]]
+PACKAGES = ("suite.measure", "suite.checks.equality")
+EQUALITY = "suite/checks/equality"
+#: What decides a time: the visit with all of `measure` that it uses, and how its figures are summarised.
+TIMING: Definitions = {
+    "suite/measure/bench.py": ["rows"],
+    "suite/measure/hardware.py": ["share"],
+    "suite/shared/arithmetic.py": ["dtype_of", "use"],
+    "suite/shared/statistics.py": ["summarised"],
+    "suite/shared/usage.py": ["peak_bytes"],
+}
+#: What decides a comparison: the tolerance rule, the draws, the oracle, and what a case is.
+RULE: Definitions = {
+    "suite/shared/compare.py": [""],
+    "suite/shared/arithmetic.py": [""],
+    "suite/shared/oracle.py": [""],
+    "suite/shared/cases.py": ["AGAINST", "Case.arguments", "ROUNDED"],
+    f"{EQUALITY}/comparisons.py": ["Comparison._compared", "Comparison._draws"],
+}
+#: By table, what its rows depend on beside their implementation.
+TABLES: dict[str, Definitions] = {
+    "bench": TIMING,
+    "twice": TIMING,
+    "hardware": {"suite/measure/hardware.py": ["rows"]},
+    "verify": RULE,
+    "faults": RULE | {"suite/checks/faults/faults.py": ["Edited"]},
+    "capabilities": RULE | {"suite/checks/module/capabilities.py": [""]},
+}
+CANDIDATES = "suite/shared/candidates.py"
+#: By candidate, its definition in CANDIDATES. Of ours it is `_implementation`.
+DEFINED = {BASELINE: "LSTM", PADDED: "PADDED_LSTM", "compiled": "COMPILED", "labml": "LABML", "jax": "JAX"}
 #: Further files of candidates that are no implementation, by name.
 EXTRA_FILES = {
-    "compiled": ("impls/batched.py", "impls/definition.py", "suite/shared/compiled_lstm.py"),
-    "jax": ("suite/shared/jax_lstm.py",),
+    "compiled": (
+        *(f"impls/{name}.py" for name in ("batched", "calls", "definition", "hyperlstm")),
+        "suite/shared/compiled_lstm.py",
+    ),
+    "jax": ("impls/definition.py", "suite/shared/jax_lstm.py"),
 }
 #: Of `impls`, on which no row depends: these choose an implementation or convert parameters, and compute nothing.
 WITHOUT_RESULTS = ("__init__", "registry", "proof", "convert")
 
 
+def sources(table: str, row: Mapping[str, Any]) -> str:
+    """Hash of all that a row of a table depends on, in which comments, docstrings and layout do not count.
+
+    That is the implementation with the module around it; what `TABLES` lists; of a benchmark its candidate and the
+    fields of its workload; of a verification its use. The case of a verification is in the row itself. KeyError or
+    FileNotFoundError if the workload or the use is no more.
+    """
+    implementation, use = (row.get(column) for column in ("implementation", "use"))
+    workload = fields(row["workload"], row["T"], row["B"]) if table == "bench" else ""
+    named = implementation if isinstance(implementation, str) else ""  # NaN where a file has an empty cell
+    return _sources(ROOT, table, named, use if isinstance(use, str) else "", workload)
+
+
+def fields(workload: str, T: float, B: float) -> str:
+    """What the passes of a workload at T and B are, and the work that is counted for them."""
+    case = replace(WORKLOADS[workload], T=int(T), B=int(B))
+    case = replace(case, lengths=lengths(case.T, case.B)) if case.lengths else case
+    sizes = {size: getattr(case, size) for size in "TBIHSZL"}
+    counted = case.tokens, case.multiply_adds(), *(case.least_numbers(1, 1, train) for train in (False, True))
+    return repr((sizes, case.lengths, case.arguments, case.state, case.strided, case.training, counted))
+
+
 @cache
-def sources(implementation: str) -> str:
-    """Hash of the files that rows of an implementation depend on, see `source_files`."""
-    # Reading as text makes line ends, which differ between checkouts, the same.
-    text = "\0".join(path.name + path.read_text(encoding="utf-8") for path in source_files(implementation))
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
+def _sources(root: Path, table: str, implementation: str, use: str, workload: str) -> str:
+    parts = dict(TABLES[table])
+    if table == "bench":
+        parts[CANDIDATES] = {"LSTM", DEFINED.get(implementation, "_implementation")}
+    if use:
+        module, _, definition = use.partition(".")
+        parts[f"{EQUALITY}/{module}.py"] = [definition]
+    places = [(root / file, name) for file, definitions in parts.items() for name in definitions]
+    return digest([*reached(places, root, PACKAGES), _files(root, implementation), workload])
 
 
-def source_files(implementation: str) -> list[Path]:
-    """Files that rows of an implementation depend on: its own, the module around it, and `RULE`.
+@cache
+def _files(root: Path, implementation: str) -> str:
+    return digest([f"{path.name} {meaning(path)}" for path in source_files(root, implementation)])
+
+
+def source_files(root: Path, implementation: str) -> list[Path]:
+    """Files of an implementation and of the module around it.
 
     No implementation imports another, and only hand-written ones use `gradient`, which a file of `--impl` may.
-    implementation: a name of the registry, or an external name, which depends on `RULE` and `EXTRA_FILES`.
+    implementation: a name of the registry, or an external name, which has `EXTRA_FILES`.
     """
-    submitted, listed = implementation in submission.files(), (*EXTRA_FILES.get(implementation, ()), *RULE)
+    submitted = implementation in submission.files()
     files = submission.sources(implementation) if submitted else []
     if implementation in names():
         others = {*names(), *WITHOUT_RESULTS} - {implementation, *submission.files()}
         if not submitted and not find(implementation).hand_written:
             others.add("gradient")
-        for path in sorted((ROOT / "impls").rglob("*")):
-            part = path.relative_to(ROOT / "impls").parts[0].removesuffix(".py")
+        for path in sorted((root / "impls").rglob("*")):
+            part = path.relative_to(root / "impls").parts[0].removesuffix(".py")
             if path.suffix in {".py", ".h", ".cpp"} and part not in others:
                 files.append(path)
-    return [*files, *(ROOT / path for path in listed)]
+    return [*files, *(root / path for path in EXTRA_FILES.get(implementation, ()))]
 
 
-def stale(rows: pd.DataFrame) -> pd.Series:
-    """True for each row whose sources have changed since it was made."""
-    others: pd.Series = rows["sources"] != rows["implementation"].map(sources)
-    return others
+def stale(table: str, rows: pd.DataFrame) -> pd.Series:
+    """True for each row of a table whose sources have changed since it was made."""
+    now = [_now(table, row) for row in rows.to_dict("records")]
+    changed: pd.Series = rows["sources"] != pd.Series(now, rows.index, dtype=object)
+    return changed
+
+
+def _now(table: str, row: Mapping[str, Any]) -> str | None:
+    """Hash of what a row depends on today, None if that is no more."""
+    try:
+        return sources(table, row)
+    except (KeyError, FileNotFoundError):
+        return None
 
 
 @cache
@@ -87,4 +155,4 @@ def refused(verify: pd.DataFrame, implementation: str, dtype: str) -> str:
     rows = rows[(rows["verdict"] != "skipped") & (rows["torch"].astype(str) == torch.__version__)]
     if (rows["verdict"] == "FAIL").any():
         return "red"
-    return "stale" if stale(rows).any() else ""
+    return "stale" if stale("verify", rows).any() else ""

@@ -1,5 +1,7 @@
 """The tables of a machine's results, as `tables.toml` declares them: CSV files, read and written by pandas."""
 
+import csv
+import io
 import platform
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,12 +20,16 @@ from suite.shared.files import ResultsError, write_whole
 #: Names of what is timed.
 PASSES = ("forward", "train")
 _DECLARED = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
-#: Columns that `put` adds to every row: where and when it was made, and with which code.
-STAMP: Sequence[str] = _DECLARED["stamp"]
+#: Columns that `put` adds to every row: where and when it was made, with which code, and what that code used. Files
+#: have all of the first, and of what was used what was.
+_EVERY_STAMP: Sequence[str] = _DECLARED["stamp"]
+STAMP: Sequence[str] = [*_EVERY_STAMP, *_DECLARED["used"]]
 #: By column, what a column means whose name does not say it.
 MEANING: Mapping[str, str] = _DECLARED["meaning"]
-#: Columns of hexadecimal digits, which would be read as numbers where all are below ten or one is an e.
-_HASHES = ("commit", "sources")
+#: Columns of digits that are no numbers: hashes and versions.
+_DIGITS = ("commit", "sources", "torch", "python", *_DECLARED["used"])
+#: A row stays if a later one of the same code and environment has fewer than this share of its visits.
+FEWER = 0.5
 #: By column of a key, its values in order. Rows with other values are about what no longer exists, and are dropped.
 #: `suite/conftest.py` adds those that only the checks know.
 VALUES: dict[str, Sequence[str]] = {
@@ -52,35 +58,42 @@ class Table:
         if not path.exists():
             return pd.DataFrame()
         try:
-            rows = pd.read_csv(path, dtype=dict.fromkeys(_HASHES, str))
+            with path.open(encoding="utf-8", newline="") as file:
+                rows = _parsed(file.read())
             columns = [*self.columns, *STAMP]
-            if missing := [column for column in (*self.key, *STAMP) if column not in rows]:
+            if missing := [column for column in (*self.key, *_EVERY_STAMP) if column not in rows]:
                 raise ValueError(f"expected the column {missing[0]}, got {', '.join(rows) or 'none'}")
             if unknown := [column for column in rows if column not in columns]:
                 raise ValueError(f"expected columns that tables.toml lists, got {', '.join(unknown)}")
-        except (OSError, ValueError) as error:  # errors of decoding and of pandas are ValueErrors
+            _check_values(rows)
+            if len(twice := rows[rows.duplicated(list(self.key))]):
+                raise ValueError(f"row {twice.index[0] + 1}: expected a key that no row before it has")
+        except (OSError, ValueError, csv.Error) as error:  # errors of decoding and of pandas are ValueErrors
             reason = " ".join(str(error).split()).rstrip(".")
             advice = "it is damaged or of an earlier format, so move it away; nothing was written over it"
             raise ResultsError(f"{path}, {reason}: {advice}.") from error
         return rows.reindex(columns=columns)
 
-    def put(self, folder: Path, rows: Iterable[Mapping[str, Any]], device: torch.device) -> None:
+    def put(self, folder: Path, rows: Iterable[Mapping[str, Any]], device: torch.device) -> int:
         """Stamp rows that this process or its child made, and `replace`."""
-        self.replace(folder, [{**row, **stamp(device, row.get("implementation", ""))} for row in rows])
+        return self.replace(folder, [{**row, **stamp(device, self.name, row)} for row in rows])
 
-    def replace(self, folder: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Put stamped rows into the file, in which they replace the rows of the same key.
+    def replace(self, folder: Path, rows: Iterable[Mapping[str, Any]]) -> int:
+        """Put stamped rows into the file, in which they replace the rows of the same key; return how many do not.
 
-        ValueError names undeclared columns, or the key of two rows.
+        A row stays whose figure the new one knows worse, see `_outweighed`. ValueError names undeclared columns, or the
+        key of two rows. ResultsError says why the file cannot be read or written.
         """
         columns, new, old = [*self.columns, *STAMP], pd.DataFrame(list(rows)), self.read(folder)
         if new.empty:
-            return
+            return 0
         if unknown := [column for column in new if column not in columns]:
             raise ValueError(f"{self.name}: expected columns that tables.toml lists, got {', '.join(unknown)}")
         new, key = new.reindex(columns=columns), list(self.key)
         if len(twice := new[new.duplicated(key)]):
             raise ValueError(f"{self.name}: expected one row of each key, got two of {twice[key].iloc[0].to_dict()}")
+        outweighed = self._outweighed(new, old)
+        new = new[~outweighed]
         for column in set(VALUES) & set(self.key) if len(old) else ():
             known = [*VALUES[column], *submission.files()]
             old = old[old[column].isin(known) | old[column].isna()]  # rows of what did not run may lack it
@@ -89,6 +102,48 @@ class Table:
         ranked = both.sort_values(key, key=_ranks, kind="stable")
         written = [column for column in columns if column in self.key or ranked[column].notna().any()]
         write_whole(self.path(folder), ranked.to_csv(columns=written, index=False))
+        return int(outweighed.sum())
+
+    def _outweighed(self, new: pd.DataFrame, old: pd.DataFrame) -> pd.Series:
+        """True for each new row of few visits, where an old one of the same code and environment has many: see FEWER.
+
+        So a short or interrupted run leaves the figures of a long one. What went wrong always replaces.
+        """
+        if "visits" not in self.columns or old.empty:
+            return pd.Series(False, new.index)
+        same = [*self.key, "processor", "cpu_capability", "threads", "torch", "python", "sources"]
+        before = new[same].astype(str).merge(old[same].astype(str).assign(visits=old["visits"]), how="left", on=same)
+        outweighed: pd.Series = (new["status"] == "ok") & (new["visits"] < FEWER * before["visits"].to_numpy())
+        return outweighed
+
+
+def _parsed(text: str) -> pd.DataFrame:
+    """Rows of a CSV file; ValueError or csv.Error if one of them has too few or too many cells, or no end."""
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    lengths = [(reader.line_num, len(cells)) for cells in reader if cells]
+    for line, length in lengths:
+        if length != lengths[0][1]:
+            raise ValueError(f"line {line}: expected {lengths[0][1]} cells, got {length}")
+    if lengths and not text.endswith("\n"):
+        raise ValueError(f"line {lengths[-1][0]}: expected a whole row with the end of its line, got a part")
+    return pd.read_csv(io.StringIO(text, newline=""), dtype=dict.fromkeys(_DIGITS, str))
+
+
+def _check_values(rows: pd.DataFrame) -> None:
+    """Raise ValueError unless numbers are numbers, and dates are dates."""
+    for column in rows.columns.intersection(_DECLARED["numbers"]):
+        wrong = rows[column][pd.to_numeric(rows[column], errors="coerce").isna() & rows[column].notna()]
+        if len(wrong):
+            raise ValueError(f"row {wrong.index[0] + 1}, {column}: expected a number, got {wrong.iloc[0]}")
+    for column in rows.filter(regex="_visits$"):
+        for at, value in rows[column].dropna().items():
+            if pd.to_numeric(pd.Series(str(value).split()), errors="coerce").isna().any():
+                raise ValueError(f"row {at + 1}, {column}: expected numbers, got {value}")
+    for value in rows["date"].unique():
+        try:
+            datetime.strptime(str(value), "%Y-%m-%d")
+        except ValueError as error:
+            raise ValueError(f"expected a date such as 2026-11-30, got {value}") from error
 
 
 def _ranks(column: pd.Series) -> pd.Series:
@@ -115,8 +170,8 @@ def about_pass(case: Case, implementation: str, dtype: str, name: str) -> dict[s
     }
 
 
-def stamp(device: torch.device, implementation: str) -> dict[str, Any]:
-    """Columns that say where and when a row was made, and with which code."""
+def stamp(device: torch.device, table: str, row: Mapping[str, Any]) -> dict[str, Any]:
+    """Columns that say where and when a row of a table was made, and with which code."""
     return {
         "device": device.type,
         "processor": machine.name(device),
@@ -126,7 +181,8 @@ def stamp(device: torch.device, implementation: str) -> dict[str, Any]:
         "python": platform.python_version(),
         "date": datetime.now(UTC).date().isoformat(),
         "commit": provenance.commit(),
-        "sources": provenance.sources(implementation),
+        "sources": provenance.sources(table, row),
+        **machine.used(device, table, row.get("implementation", "")),
     }
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from suite.shared.examples import HERE
+from suite.shared.examples import HERE, verified
 from suite.shared.format import (
     count,
     dates,
@@ -56,24 +56,35 @@ def test_a_machine_is_its_cores_and_processor(row: dict[str, Any], name: str) ->
     assert machine(pd.Series({"device": "cpu"} | row)) == name
 
 
+def rates(*changes: dict[str, Any]) -> dict[str, pd.DataFrame]:
+    """Return rows of the table `hardware`, which depend on no implementation, with changes."""
+    return {"hardware": pd.DataFrame([HERE | change for change in changes])}
+
+
 def test_commits_and_days_of_rows_are_named() -> None:
-    row = {"implementation": "batched"} | HERE
-    both = origin(pd.DataFrame([row | {"commit": commit} for commit in ("aaaa", "bbbb", "aaaa")]))
+    both = origin(rates(*({"commit": commit} for commit in ("aaaa", "bbbb", "aaaa"))))
     assert both.endswith(", commits `aaaa` and `bbbb`.")
     assert both.count("Made on") == 1
-    assert origin(pd.DataFrame([row | {"commit": "a"}] * 2)).endswith(", commit `a`.")
-    lines = origin(pd.DataFrame([row | {"threads": 9}, row | {"threads": 7}])).splitlines()
+    assert origin(rates({"commit": "a"}, {"commit": "a"})).endswith(", commit `a`.")
+    lines = origin(rates({"threads": 9}, {"threads": 7})).splitlines()
     assert [line[:15] for line in lines] == ["Made on 9 cores", "Made on 7 cores"]
-    days = pd.DataFrame([row | {"date": f"2026-{day}"} for day in ("11-30", "12-01", "11-29")])
-    assert (dates(days[:1]), dates(days)) == ("2026-11-30", "2026-11-29 to 2026-12-01")
+    days = rates(*({"date": f"2026-{day}"} for day in ("11-30", "12-01", "11-29")))
+    assert (dates(days["hardware"][:1]), dates(days["hardware"])) == ("2026-11-30", "2026-11-29 to 2026-12-01")
     assert f", 2026-11-29 to 2026-12-01: torch {HERE['torch']}, Python {HERE['python']}, CPU inst" in origin(days)
 
 
+def test_software_is_named_where_a_row_used_it() -> None:
+    assert "compiler" not in origin(rates({}))
+    text = origin(rates({"driver": "535.1", "compiler": "c++ 12"}, {"compiler": "c++ 13"}, {"cudnn": "91900"}))
+    assert ", compiler c++ 12 and c++ 13, driver 535.1, cuDNN 91900, commit" in text
+    assert text.count("Made on") == 1
+
+
 def test_some_rows_may_be_stale() -> None:
-    row = {"implementation": "batched"} | HERE
-    others = [{"implementation": "naive"}, {"implementation": "jax"}, {"implementation": ""}]
-    assert "Stale" not in origin(pd.DataFrame([row]))
-    some = origin(pd.DataFrame([row, *(row | {"sources": "x"} | other for other in others)]))
+    right = verified("batched")
+    assert "Stale" not in origin({"verify": pd.DataFrame([right])} | rates({}))
+    others = [right | {"implementation": name, "sources": "x"} for name in ("naive", "jax")]
+    some = origin({"verify": pd.DataFrame([right, *others])} | rates({"sources": "x"}))
     assert some.endswith("\n**Stale**: 3 of 4 rows (of naive, jax) depend on code that has changed since.")
-    one = origin(pd.DataFrame([row, row | {"sources": "x", "implementation": ""}]))
+    one = origin({"verify": pd.DataFrame([right])} | rates({"sources": "x"}))
     assert one.endswith("\n**Stale**: 1 of 2 rows depend on code that has changed since.")

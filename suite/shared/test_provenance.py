@@ -1,9 +1,11 @@
 """A row is stale if code that it depends on has changed."""
 
 import re
+import runpy
 import shutil
 import subprocess
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ from impls import names
 from impls.registry import IMPLS
 from suite.shared import provenance
 from suite.shared.cases import ORDER
-from suite.shared.examples import CPU, verified
+from suite.shared.examples import CPU, runs, verified
 from suite.shared.files import ROOT
 from suite.shared.tables import stamp
 
@@ -35,45 +37,129 @@ def test_what_failed_or_is_stale_is_refused(rows: list[dict[str, Any]], status: 
     assert provenance.refused(pd.DataFrame(rows), "batched", "float32") == status
 
 
-@pytest.fixture
-def copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return a copy of what rows rest on, which is hashed instead of the sources."""
-    for part in ("impls", "suite/shared", provenance.COMPARISONS):
-        shutil.copytree(ROOT / part, tmp_path / part, ignore=shutil.ignore_patterns("__pycache__"))
-    monkeypatch.setattr(provenance, "ROOT", tmp_path)
-    monkeypatch.setattr(provenance, "sources", provenance.sources.__wrapped__)
-    return tmp_path
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a copy of what rows depend on."""
+    folder = tmp_path_factory.mktemp("copy")
+    for part in ("impls", "suite/shared", "suite/measure", provenance.EQUALITY, "suite/checks/faults"):
+        shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
+    (folder / "suite/checks/module").mkdir()
+    shutil.copy(ROOT / "suite/checks/module/capabilities.py", folder / "suite/checks/module")
+    return folder
 
 
-def one_each() -> pd.DataFrame:
-    """Return a row of all that rows may rest on, as they are made now."""
-    return pd.DataFrame([stamp(CPU, name) | {"implementation": name} for name in ORDER])
+@pytest.fixture(autouse=True)
+def _forget() -> Iterator[None]:
+    """Forget the hashes of edited files."""
+    yield
+    provenance._sources.cache_clear()
+    provenance._files.cache_clear()
 
 
+#: A row of each kind, by a label that edits refer to.
+ROWS: dict[str, tuple[str, dict[str, Any]]] = {
+    **{
+        f"bench {name} {workload}": ("bench", {"implementation": name, "workload": workload, "T": 50, "B": 8})
+        for name in ORDER
+        for workload in ("small", "medium-ragged")
+    },
+    **{
+        f"verify {name} {use}": ("verify", {"implementation": name, "use": use})
+        for name in ("batched", "deferred", "batched_cpu")
+        for use in ("", "uses.FROZEN", "uses.SATURATED", "layouts.LAID_OUT", "pairs.PAIRS")
+    },
+    **{name: (name, {"implementation": "deferred"}) for name in ("faults", "capabilities")},
+    **{name: (name, {"implementation": float("nan")}) for name in ("hardware", "twice")},
+}
 HAND_WRITTEN = [impl.name for impl in IMPLS if impl.hand_written]
+CHECKED = ["verify *", "faults", "capabilities"]
+TIMED = ["bench *", "twice"]
+SHARED, MEASURE, EQUALITY = "suite/shared", "suite/measure", provenance.EQUALITY
+OF_PAIRS = "verify * pairs.PAIRS"
+
+
+def hashes() -> dict[str, str]:
+    """Return the hash of each of ROWS."""
+    return {label: provenance.sources(*row) for label, row in ROWS.items()}
+
+
+def of(*names: str) -> list[str]:
+    """Labels of the rows of implementations; faults and capabilities are `deferred`'s."""
+    labels = [f"{table} {name} *" for name in names for table in ("bench", "verify")]
+    return [*labels, "faults", "capabilities"] if "deferred" in names else labels
 
 
 @pytest.mark.parametrize(
-    ("path", "comment", "resting"),
+    ("path", "old", "new", "expected"),
     [
-        ("impls/deferred.py", "#", ["deferred"]),
-        ("impls/batched.py", "#", ["batched", "compiled"]),
-        ("impls/batched_cpu/forward.cpp", "//", ["batched_cpu"]),
-        ("impls/batched_cpu/vec.h", "//", ["batched_cpu"]),
-        ("impls/gradient/cell.py", "#", HAND_WRITTEN),
-        ("impls/calls.py", "#", names()),
-        ("impls/registry.py", "#", []),
-        ("suite/shared/jax_lstm.py", "#", ["jax"]),
-        ("suite/shared/compare.py", "#", ORDER),
-        ("suite/checks/equality/uses.py", "#", ORDER),
+        # What no row depends on: comments, docstrings, layout, and what is run.
+        (f"{SHARED}/compare.py", "TIMES = 2.0\n", "TIMES = 2.0  # twice\n\n", []),
+        (f"{SHARED}/compare.py", '"""The comparison: run', '"""The comparison:\n\nrun', []),
+        (f"{EQUALITY}/pairs.py", '"""True for a call', '"""Whether a call', []),
+        (f"{MEASURE}/timing.py", "#: Two calls agree", "#: They agree", []),
+        (f"{MEASURE}/timing.py", "BURST, WARM = 0.02, 0.1", "(\n    BURST,\n    WARM,\n) = 0.020, 0.1", []),
+        (f"{MEASURE}/server.py", 'write_whole(log, "")', 'write_whole(log, "new")', []),
+        ("impls/batched_cpu/forward.cpp", "// The forward sweep", "/* The sweep */ //", []),
+        ("impls/batched_cpu/forward.cpp", "  sweep.run();\n", "\n    sweep . run( ) ;\n", []),
+        ("impls/registry.py", "preference", "order", []),
+        (f"{SHARED}/cases.py", "Case(T=1, B=1, I=5, H=7, S=5, Z=2)", "Case(T=1, B=1, I=5, H=8, S=5, Z=2)", []),
+        (f"{SHARED}/cases.py", "I=31, H=31", "I=30, H=31", []),
+        (f"{SHARED}/cases.py", "_MEDIUM = Case(50, 32,", "_MEDIUM = Case( 50, 32,", []),
+        (f"{SHARED}/cases.py", "        time_compiled=True,\n", "", []),
+        (f"{EQUALITY}/comparisons.py", "LITERAL = Case(T=2", "LITERAL = Case(T=3", []),
+        # What decides a time.
+        (f"{MEASURE}/timing.py", "BURST, WARM = 0.02", "BURST, WARM = 0.03", TIMED),
+        (f"{MEASURE}/bench.py", '"cpu": 0.2', '"cpu": 0.3', TIMED),
+        (f"{MEASURE}/work.py", ".square().mean()", ".square().sum()", TIMED),
+        (f"{MEASURE}/hardware.py", "LONG = 512, 8192, 0.05", "LONG = 512, 8192, 0.06", ["hardware"]),
+        (f"{SHARED}/statistics.py", "COVERAGE, FEWEST = 0.95", "COVERAGE, FEWEST = 0.9", TIMED),
+        (f"{SHARED}/cases.py", "12 * Z * S", "11 * Z * S", ["bench *"]),
+        (f"{SHARED}/cases.py", "_SMALL = Case(100, 8, 32, 64", "_SMALL = Case(100, 8, 32, 65", ["bench * small"]),
+        (f"{SHARED}/cases.py", "randint(T // 4", "randint(T // 3", ["bench * medium-ragged"]),
+        (f"{SHARED}/candidates.py", "case.Z, case.L).to(dtype)", "case.Z, 1).to(dtype)", ["bench labml *"]),
+        (f"{SHARED}/candidates.py", "    return lstm\n", "    return lstm.eval()\n", ["bench *"]),
+        (f"{SHARED}/jax_lstm.py", "x @ w_x)", "x @ w_x, unroll=2)", ["bench jax *"]),
+        # What decides a comparison.
+        (f"{SHARED}/compare.py", "TIMES = 2.0", "TIMES = 2.1", CHECKED),
+        (f"{SHARED}/compare.py", "0.7 / math.sqrt", "0.8 / math.sqrt", CHECKED),
+        (f"{SHARED}/cases.py", "torch.bfloat16: torch.bfloat16,", "torch.bfloat16: torch.float16,", CHECKED),
+        (f"{EQUALITY}/comparisons.py", "(DRAWS, 3)", "(DRAWS, 2)", CHECKED),
+        (f"{EQUALITY}/leftovers.py", 'changed.append("random', 'changed.append("the random', CHECKED),
+        (f"{EQUALITY}/uses.py", "1000 * value) if", "900 * value) if", ["verify * uses.SATURATED", OF_PAIRS]),
+        (f"{EQUALITY}/uses.py", '(f"{q} alone"', '(f"{q} on its own"', ["verify * uses.FROZEN"]),
+        (f"{EQUALITY}/layouts.py", "shape[-1] + 8", "shape[-1] + 9", ["verify * layouts.LAID_OUT", OF_PAIRS]),
+        # Implementations, and the module around them.
+        ("impls/batched.py", "hidden_weight(p).T", "hidden_weight(p).mT", [*of("batched"), "bench compiled *"]),
+        ("impls/batched_cpu/forward.cpp", "sweep.run();", "sweep.run(1);", of("batched_cpu")),
+        ("impls/gradient/cell.py", "1 - tanh_c * tanh_c", "1 - tanh_c**2", of(*HAND_WRITTEN)),
+        ("impls/calls.py", "x.dim() not in (2, 3)", "x.dim() != 3", [*of(*names()), "bench compiled *"]),
     ],
-)
-def test_a_comment_makes_only_dependants_stale(path: str, comment: str, resting: Collection[str], copied: Path) -> None:
-    rows = one_each()
-    assert not provenance.stale(rows).any()
-    with (copied / path).open("a") as file:
-        file.write(f"\n{comment} A comment.\n")
-    assert list(rows["implementation"][provenance.stale(rows)]) == list(resting)
+)  # fmt: skip
+def test_an_edit_makes_stale_what_depends_on_it(
+    path: str, old: str, new: str, expected: Collection[str], copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(provenance, "ROOT", copy)
+    before, text = hashes(), (copy / path).read_text()
+    assert old in text
+    (copy / path).write_text(text.replace(old, new))
+    provenance._sources.cache_clear()
+    provenance._files.cache_clear()
+    if path.endswith("cases.py"):
+        edited = runpy.run_path(str(copy / path))
+        monkeypatch.setattr(provenance, "WORKLOADS", edited["WORKLOADS"])
+        monkeypatch.setattr(provenance, "lengths", edited["lengths"])
+    after = hashes()
+    (copy / path).write_text(text)
+    changed = {label for label in ROWS if before[label] != after[label]}
+    assert changed == {label for label in ROWS if any(fnmatch(label, pattern) for pattern in expected)}
+
+
+def test_rows_of_what_is_gone_are_stale() -> None:
+    rows = [verified(), *(verified() | {"use": use} for use in ("uses.NO_MORE", "gone.FROZEN", "uses.FROZEN"))]
+    assert list(provenance.stale("verify", pd.DataFrame(rows))) == [False, True, True, True]
+    row = runs("batched", 0.1)[0]
+    row |= stamp(CPU, "bench", row)
+    assert list(provenance.stale("bench", pd.DataFrame([row, row | {"workload": "no more"}]))) == [False, True]
 
 
 def test_a_commit_is_dirty_if_code_was_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,10 +172,3 @@ def test_a_commit_is_dirty_if_code_was_changed(tmp_path: Path, monkeypatch: pyte
     (tmp_path / "noxfile.py").touch()
     commits.append(provenance.commit.__wrapped__())
     assert re.fullmatch(r"unknown, ([0-9a-f]{10}), \1 dirty", ", ".join(commits))
-
-
-def test_the_rule_is_hashed_with_its_files() -> None:
-    imported = {
-        line for path in provenance.RULE for line in re.findall(r"^from (suite[.\w]*)", (ROOT / path).read_text(), re.M)
-    }
-    assert {f"{name.replace('.', '/')}.py" for name in imported} <= set(provenance.RULE)

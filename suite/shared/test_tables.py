@@ -11,7 +11,7 @@ import torch
 from suite import conftest
 from suite.checks.equality import comparisons
 from suite.checks.kernels import interpreted
-from suite.shared import machine, submission
+from suite.shared import machine, provenance, submission
 from suite.shared.cases import MULTIPLIED
 from suite.shared.examples import CPU, HERE, runs, verified
 from suite.shared.files import ResultsError, write_whole
@@ -24,6 +24,7 @@ LETTERS = Table("letters", ("name", "n"), ("name", "n", "value"))
 @pytest.fixture(autouse=True)
 def _names(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(VALUES, "name", "abc")
+    monkeypatch.setitem(provenance.TABLES, "letters", {})
 
 
 def put(folder: Path, text: str) -> str:
@@ -69,18 +70,19 @@ def test_rows_that_did_not_run_may_lack_a_column_of_the_key(tmp_path: Path, monk
 def test_every_row_has_a_key_of_its_own(tmp_path: Path, name: str) -> None:
     """Else one that replaces, or is dropped as a duplicate, takes others with it."""
     table = TABLES[name]
-    rows = [dict.fromkeys(table.key, "a") | {column: "b"} for column in table.key]
+    rows = [dict.fromkeys(table.key, "1") | {column: "2"} for column in table.key]
     table.replace(tmp_path, [HERE | row for row in rows])
     assert len(table.read(tmp_path)) == len(rows)
-    with pytest.raises(ValueError, match=rf"{name}: expected one row of each key, got two of .*'b'"):
+    with pytest.raises(ValueError, match=rf"{name}: expected one row of each key, got two of .*'2'"):
         table.replace(tmp_path, [HERE | row for row in (*rows, rows[0])])
     assert len(table.read(tmp_path)) == len(rows)
 
 
 def test_undeclared_columns_are_refused_and_stamps_added(tmp_path: Path) -> None:
     put(tmp_path, "a 1 1, b 1 2")
-    rows, stamps = LETTERS.read(tmp_path), stamp(CPU, "")
-    assert {column: set(rows[column]) for column in STAMP} == {name: {value} for name, value in stamps.items()}
+    rows, stamps = LETTERS.read(tmp_path), stamp(CPU, "letters", {})
+    assert {column: set(rows[column]) for column in stamps} == {name: {value} for name, value in stamps.items()}
+    assert rows[list(set(STAMP) - set(stamps))].isna().all(axis=None), "versions of what these rows did not use"
     with pytest.raises(ValueError, match=r"letters: expected columns that tables.toml lists, got colour"):
         LETTERS.put(tmp_path, [{"name": "a", "n": 1, "colour": "red"}], CPU)
 
@@ -117,10 +119,16 @@ def test_a_file_is_written_whole_or_not(tmp_path: Path, monkeypatch: pytest.Monk
 
     write_whole(path := tmp_path / "table.md", "old")
     monkeypatch.setattr(Path, step, fail)
-    with pytest.raises(OSError, match="No space"):
+    sentence = rf"^{re.escape(str(path))} cannot be written: No space left on device\. What stood there is unchanged\.$"
+    with pytest.raises(ResultsError, match=sentence):
         write_whole(path, "new")
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+#: Lines of the file below, from the end.
+LAST, MIDDLE = rb"[^\n]*\n\Z", rb"(?<=\n)[^\n]*\n(?=[^\n]*\n\Z)"
+MARKERS = b"<<<<<<< HEAD\n=======\n>>>>>>> theirs\n"
 
 
 @pytest.mark.parametrize(
@@ -130,6 +138,18 @@ def test_a_file_is_written_whole_or_not(tmp_path: Path, monkeypatch: pytest.Monk
         (rb"(?s).*", b"\xff\xfe\x00", "'utf-8' codec can't decode"),
         (rb"(?s).*", b"implementation\nnaive\n", "expected the column dtype, got implementation"),
         (rb"ratio_low", b"low", "expected columns that tables.toml lists, got low"),
+        (rb"\n\Z", b"", "line 7: expected a whole row with the end of its line, got a part"),
+        (rb".\n\Z", b"", "line 7: expected a whole row with the end of its line, got a part"),
+        (rb",[^,]*\n\Z", b"", r"line 7: expected \d+ cells, got \d+"),
+        (rb",[^,]*\n\Z", b"\n", r"line 7: expected \d+ cells, got \d+"),
+        (rb", comma(?![\s\S]*comma)[\s\S]*", b"", "unexpected end of data"),
+        (rb"(?<=\n)small,3,2,[^\n]*\n", b"small,3\n", r"line 2: expected \d+ cells, got 2"),
+        (MIDDLE, MARKERS, r"line 6: expected \d+ cells, got 1"),
+        (rb",0\.05,", b",fast,", "row 1, baseline_s: expected a number, got fast"),
+        (rb",0\.1,", b",1 2 3x,", "row 1, median_s: expected a number, got 1 2 3x"),
+        (rb",2\d\d\d-\d\d-\d\d,", b",2026-13-01,", "expected a date such as 2026-11-30, got 2026-13-01"),
+        (rb",2\d\d\d-\d\d-\d\d,", b",,", "expected a date such as 2026-11-30, got nan"),
+        (rb"(?s)(small[^\n]*\n)", rb"\1\1", "row 2: expected a key that no row before it has"),
     ],
 )  # fmt: skip
 def test_a_damaged_file_is_a_sentence_and_stays(tmp_path: Path, old: bytes, new: bytes, reason: str) -> None:
@@ -139,7 +159,8 @@ def test_a_damaged_file_is_a_sentence_and_stays(tmp_path: Path, old: bytes, new:
     TABLES["bench"].replace(folder, rows)
     assert list(TABLES["bench"].read(folder)["implementation"][::2]) == [*reversed(candidates)]
     path = TABLES["bench"].path(folder)
-    damage = re.sub(old, new, path.read_bytes(), count=1)
+    damage = re.sub(old, new, whole := path.read_bytes(), count=1)
+    assert damage != whole
     path.write_bytes(damage)
     with pytest.raises(ResultsError) as error:
         folder_of(tmp_path, CPU)
@@ -147,6 +168,77 @@ def test_a_damaged_file_is_a_sentence_and_stays(tmp_path: Path, old: bytes, new:
     assert re.fullmatch(sentence, str(error.value))
     assert path.read_bytes() == damage
     assert list(folder.iterdir()) == [path]
+
+
+def test_text_among_the_figures_of_visits_is_named(tmp_path: Path) -> None:
+    TABLES["bench"].replace(tmp_path, runs("batched", 0.1, ratio_visits="1.5 1.6 <1.7"))
+    with pytest.raises(ResultsError, match=r"row 1, ratio_visits: expected numbers, got 1\.5 1\.6 <1\.7"):
+        TABLES["bench"].read(tmp_path)
+
+
+def test_versions_are_no_numbers_and_old_files_lack_some(tmp_path: Path) -> None:
+    with_gpu = runs("batched", 0.1, torch="2.10", python="3.20", cudnn="90100")[0]
+    TABLES["bench"].replace(tmp_path, [with_gpu, runs("naive", 1)[0]])
+    rows = TABLES["bench"].read(tmp_path).set_index("implementation")
+    assert list(rows.loc["batched", ["torch", "python", "cudnn"]]) == ["2.10", "3.20", "90100"]
+    assert pd.isna(rows.loc["naive", "cudnn"])
+    assert rows["driver"].isna().all()
+    assert "driver" not in TABLES["bench"].path(tmp_path).read_text()
+
+
+@pytest.mark.parametrize(
+    ("new", "visits"),
+    [  # how a second row differs, and the visits of the row that is left
+        ({"visits": 2}, 6), ({"visits": 3}, 3), ({"visits": 12}, 12),
+        ({"visits": 1, "sources": "changed"}, 1), ({"visits": 1, "torch": "1.0"}, 1), ({"visits": 1, "threads": 99}, 1),
+        ({"visits": 1, "status": "failed: why"}, 1),
+    ],
+)  # fmt: skip
+def test_a_row_of_few_visits_leaves_one_of_many(tmp_path: Path, new: dict[str, Any], visits: int) -> None:
+    first, other = runs("batched", 0.1, visits=6)[0], runs("naive", 0.1, visits=1)[0]
+    assert TABLES["bench"].replace(tmp_path, [first]) == 0
+    assert TABLES["bench"].replace(tmp_path, [first | {"date": "2027-01-01"} | new, other]) == (visits == 6)
+    rows = TABLES["bench"].read(tmp_path).set_index("implementation")
+    assert (rows.loc["batched", "visits"], rows.loc["naive", "visits"]) == (visits, 1)
+    assert (rows.loc["batched", "date"] == "2027-01-01") == (visits != 6)
+
+
+@pytest.mark.parametrize(
+    ("device", "table", "implementation", "names"),
+    [
+        ("cpu", "bench", "batched", []),
+        ("cpu", "bench", "batched_cpu", ["compiler"]),
+        ("cpu", "verify", "compiled", ["compiler"]),
+        ("cpu", "verify", "batched_cuda", ["triton"]),
+        ("cuda", "bench", "batched", ["driver", "cudnn"]),
+        ("cuda", "verify", "batched_cpu", ["driver"]),
+        ("cuda", "bench", "batched_cuda", ["triton", "driver", "cudnn"]),
+        ("cuda", "bench", "compiled", ["triton", "driver", "cudnn"]),
+    ],
+)
+def test_rows_name_the_software_that_they_use(
+    device: str, table: str, implementation: str, names: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = {"compiler": "c++ 12", "triton": "3.9.0", "driver": "535.104.05", "cudnn": "91900"}
+    monkeypatch.setattr(machine, "compiler", lambda command: found["compiler"])
+    monkeypatch.setattr("importlib.metadata.version", lambda package: found[package])
+    monkeypatch.setattr(machine, "driver", lambda: found["driver"])
+    monkeypatch.setattr(torch.backends.cudnn, "version", lambda: int(found["cudnn"]))
+    assert machine.used(torch.device(device), table, implementation) == {name: found[name] for name in names}
+
+
+def test_software_is_named_without_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = tmp_path / "a c++"
+    script.write_text("#!/bin/sh\necho $0 12.2 /opt/x\necho $0\n")
+    script.chmod(0o755)
+    assert machine.compiler(f"'{script}'").split()[-1] == "12.2"
+    assert "/" not in machine.compiler(f"'{script}'")
+    assert machine.compiler("no-such-compiler") == ""
+    monkeypatch.setattr(machine, "_DRIVER", tmp_path / "version")
+    monkeypatch.setattr(torch._C, "_cuda_getDriverVersion", lambda: 12040, raising=False)
+    assert machine.driver() == "CUDA 12.4"
+    machine._DRIVER.write_text("NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.104.05  Sat Aug 19 2023")
+    assert machine.driver() == "535.104.05"
 
 
 def test_of_several_checks_of_a_case_the_worst_is_its_row() -> None:
@@ -167,6 +259,7 @@ def test_of_several_checks_of_a_case_the_worst_is_its_row() -> None:
 
 def test_checks_on_the_cpu_are_no_gpu_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "NVIDIA H100")
+    monkeypatch.setattr(machine, "driver", lambda: "535.104.05")
     row = {name: value for name, value in verified("batched", 0.5).items() if name not in STAMP}
     rows = {"verify": pd.DataFrame([row]), "faults": pd.DataFrame({"edit": VALUES["edit"][:1]})}
     pages = conftest.write(tmp_path, torch.device("cuda", 0), rows)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import torch
 
-from impls import names
+from impls import HyperLSTM, names
 from impls.registry import ORACLE, find
 from suite.checks.equality.changes import CHANGES
 from suite.checks.equality.layouts import AT_ONCE, LAID_OUT
@@ -72,6 +72,20 @@ USES = {
     **{group: uses for group, (uses, _) in USED.items()},
     **{use.name: (use,) for _, use in (*PAIRS, *OF_A_LAYER)},
 }
+#: Where each group of uses is defined, a module of this folder and a name in it: its rows depend on that.
+DEFINED = {
+    "": "",
+    "layouts at once": "layouts.AT_ONCE",
+    "frozen": "uses.FROZEN",
+    "gradients": "uses.GRADIENTS",
+    "layouts": "layouts.LAID_OUT",
+    "changes": "changes.CHANGES",
+    "means far from 0": "uses.MEANS_FAR_FROM_0",
+    "saturated": "uses.SATURATED",
+    "calls": "uses.CALLS",
+    "inference": "uses.INFERENCE",
+    **{use.name: "pairs.PAIRS" for _, use in (*PAIRS, *OF_A_LAYER)},
+}
 #: Draws of a wide case whose narrower layer has fewer units than that, in float32 and in another dtype. The rule is
 #: about norms over many numbers: the gradient of a bias of few units may nearly cancel, and its relative error is then
 #: chance.
@@ -100,14 +114,16 @@ class Comparison(NamedTuple):
     def verdicts(self, build: Build, device: torch.device) -> Iterator[list[Verdict]]:
         """Verdicts on all tensors of each use, or of the one plain call, worst first."""
         model = build(self.case, self.dtype, torch.device("meta"))  # one, which shows what a use leaves to the next
-        for use in USES[self.use]:
-            how = partial(compare, case=self.case, dtype=self.dtype, device=device, run=watched(use.run))
-            how = partial(how, numbers=use.numbers, expected=use.expected, draws=self._draws())
-            if self.wide:
-                how = partial(how, against=AGAINST, rounded=ROUNDED[self.dtype])
-            cast_from = F32 if self.dtype == BF16 and "autocast" in use.name else None
-            every = how(build if cast_from else lambda *_: model, cast_from=cast_from)
-            yield [replace(one, tensor=f"{one.tensor}, {use.name}") if use.name else one for one in every]
+        yield from (self._compared(use, build, model, device) for use in USES[self.use])
+
+    def _compared(self, use: Use, build: Build, model: HyperLSTM, device: torch.device) -> list[Verdict]:
+        how = partial(compare, case=self.case, dtype=self.dtype, device=device, run=watched(use.run))
+        how = partial(how, numbers=use.numbers, expected=use.expected, draws=self._draws())
+        if self.wide:
+            how = partial(how, against=AGAINST, rounded=ROUNDED[self.dtype])
+        cast_from = F32 if self.dtype == BF16 and "autocast" in use.name else None
+        every = how(build if cast_from else lambda *_: model, cast_from=cast_from)
+        return [replace(one, tensor=f"{one.tensor}, {use.name}") if use.name else one for one in every]
 
     def _draws(self) -> int:
         if not self.wide:

@@ -7,7 +7,7 @@ import torch
 
 from impls import why_unavailable
 from impls.definition import dtype_name
-from suite.checks.equality.comparisons import Comparison
+from suite.checks.equality.comparisons import DEFINED, Comparison
 from suite.conftest import Record, skip_unless_checked
 from suite.shared.cases import Case
 from suite.shared.compare import Results, draw, implementation
@@ -31,16 +31,16 @@ def check(device: torch.device, record: Record) -> Check:
     """Function that compares an implementation, by name, and keeps a row of the verification table."""
 
     def compare_and_record(name: str, comparison: Comparison) -> None:
-        about = name, comparison.dtype, comparison.id
+        about, use = (name, comparison.dtype, comparison.id), DEFINED[comparison.use]
         if reason := why_unavailable(name, device, comparison.dtype, comparison.case.options):
-            record(*about, "skipped", reason=reason)
+            record(*about, "skipped", reason=reason, use=use)
             pytest.skip(reason)
         try:
             worst = comparison.worst(implementation(name), device)
         except Exception as error:
-            record(*about, "FAIL", reason=f"{type(error).__name__}: {error}")
+            record(*about, "FAIL", reason=f"{type(error).__name__}: {error}", use=use)
             raise
-        record(*about, "pass" if worst.ratio <= 1 else "FAIL", worst)
+        record(*about, "pass" if worst.ratio <= 1 else "FAIL", worst, use=use)
         assert worst.ratio <= 1, str(worst)
 
     return compare_and_record

@@ -1,11 +1,12 @@
 """Any two values of two options in one call, frozen parameters, gradients and calls in any form: each is right."""
 
+from importlib import import_module
 from itertools import combinations, product
 
 from impls import names
-from suite.checks.equality.comparisons import Comparison, paired, used
+from suite.checks.equality.comparisons import DEFINED, USES, Comparison, paired, used
 from suite.checks.equality.conftest import Check, every
-from suite.checks.equality.pairs import EMPTY, MASKS, OPTIONS, ROWS, TRAINS, Row, shows_little
+from suite.checks.equality.pairs import EMPTY, MASKS, OF_A_LAYER, OPTIONS, PAIRS, ROWS, TRAINS, Row, shows_little
 from suite.shared.files import ROOT
 
 COMPARISONS = [(name, one) for name in names() for one in (*used(name), *paired(name))]
@@ -41,3 +42,14 @@ def test_every_possible_pair_is_covered() -> None:
     assert shown == {pair for pair in covered if not pair & little}
     readme = (ROOT / "suite/checks/README.md").read_text(encoding="utf-8")
     assert f"{len(ROWS)} calls cover all {len(covered)} pairs" in " ".join(readme.split())
+
+
+def test_rows_name_the_definition_of_their_use() -> None:
+    """So that they are stale once it changes."""
+    assert DEFINED.keys() == USES.keys()
+    of_pairs = {use.name for _, use in (*PAIRS, *OF_A_LAYER)}
+    assert {group for group, name in DEFINED.items() if name == "pairs.PAIRS"} == of_pairs
+    for group in DEFINED.keys() - of_pairs - {""}:
+        module, definition = DEFINED[group].split(".")
+        defined = getattr(import_module(f"suite.checks.equality.{module}"), definition)
+        assert USES[group] == (defined if type(defined) is tuple else (defined,))
