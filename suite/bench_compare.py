@@ -10,8 +10,8 @@
 20 %. With `--base`, visits of the two revisions alternate, which shows smaller changes: the interval of the quotients
 of neighbouring visits excludes 1, and 1 of 20 comparisons of equal code has such a row. *regression*: slower by more
 than the threshold, or a peak memory that rose by more. *missing*: NEW lacks the figure. *not comparable*: the baseline,
-a row without a figure in OLD or with fewer than three visits, or any time if `torch.nn.LSTM` itself drifted by more
-than 15 %.
+a row without a figure in OLD or with fewer than three visits, or any time if the results are of two machines, or if
+`torch.nn.LSTM` itself drifted by more than 15 %.
 The command exits 1 on a regression, or if a figure is missing for a reason other than a time-out.
 """
 
@@ -36,13 +36,15 @@ from suite.pages.page import Sheet
 from suite.shared import machine
 from suite.shared.cases import BASELINE, WORKLOADS
 from suite.shared.files import ROOT, ResultsError, path_of
-from suite.shared.format import ENVIRONMENT, ratio_text
+from suite.shared.format import ENVIRONMENT, SOFTWARE, ratio_text
 from suite.shared.process import Row
 from suite.shared.statistics import COVERAGE, FEWEST, Interval, between, numbers, pooled_variance
 from suite.shared.tables import STAMP, TABLES, folder_of
 
 #: Verdicts on a time that differs.
 DIFFERENT = ("regression", "slower", "faster")
+#: Columns that say on which machine a row was made.
+MACHINE = ("device", "processor", "cpu_capability", "threads")
 #: Ratios of candidates in Python change by up to this share between two runs of the same code on a shared host, whose
 #: state lasts longer than a run, so that no interval within a run shows it.
 RUN_TO_RUN = 0.2
@@ -59,13 +61,25 @@ def load(path: Path) -> pd.DataFrame:
     return rows
 
 
-def other_state(old: pd.DataFrame, new: pd.DataFrame) -> str:
-    """Sentence that says by the baseline's times that the host was in another state; "" if it was not."""
+def why_no_times(old: pd.DataFrame, new: pd.DataFrame) -> str:
+    """Sentence that says why times of two results must not be judged: two machines, or two states of one; else ""."""
+    if unlike := differing(old, new, MACHINE):
+        return f"The results are of machines that differ in {unlike}, so no time is judged."
     both = new.merge(old, on=list(TABLES["bench"].key), suffixes=("", "_old"))
     drift = float((both["baseline_s"] / both["baseline_s_old"]).median())  # NaN if they share no row
     if abs(np.log(drift)) > np.log1p(MAX_BASELINE_DRIFT):
         return f"{BASELINE} itself took {drift:.2f} times as long: the host or its state differs, so no time is judged."
     return ""
+
+
+def differing(old: pd.DataFrame, new: pd.DataFrame, columns: Sequence[str]) -> str:
+    """Columns that both results have, with other values, joined by commas; "" if there are none."""
+    found = []
+    for column in columns:
+        values, others = ({*rows[column].dropna().astype(str)} for rows in (old, new))
+        if values and others and values != others:
+            found.append(column)
+    return ", ".join(found)
 
 
 def compared(old: pd.DataFrame, new: pd.DataFrame, threshold: float) -> pd.DataFrame:
@@ -78,7 +92,7 @@ def compared(old: pd.DataFrame, new: pd.DataFrame, threshold: float) -> pd.DataF
     apart = (both["ratio_low"] > both["ratio_high_old"]) | (both["ratio_high"] < both["ratio_low_old"])
     beyond = np.log(both["ratio"] / both["ratio_old"]).abs() > np.log1p(RUN_TO_RUN)
     both = both.assign(differs=apart & beyond, change=both["ratio"] / both["ratio_old"])
-    return judged(both, threshold, times=not other_state(old, new))
+    return judged(both, threshold, times=not why_no_times(old, new))
 
 
 def alternated(old: pd.DataFrame, new: pd.DataFrame, threshold: float) -> pd.DataFrame:
@@ -142,10 +156,11 @@ def results_compared(options: argparse.Namespace) -> int:
     old, new = load(options.old), load(options.new)
     changes = compared(old, new, options.threshold / 100)
     show(changes)
-    if unlike := [column for column in ENVIRONMENT if {*old[column].astype(str)} != {*new[column].astype(str)}]:
-        print(f"The results also differ in {', '.join(unlike)}.")
-    if sentence := other_state(old, new):
-        print(f"{sentence} --base REV times both in one run.")
+    others = [column for column in (*ENVIRONMENT, *SOFTWARE) if column not in MACHINE]
+    if unlike := differing(old, new, others):
+        print(f"The results also differ in {unlike}.")
+    if sentence := why_no_times(old, new):
+        print(f"{sentence} --base REV times two revisions on this machine in one run.")
     print(f"{verdicts(changes)}.")
     return int(failed(changes))
 
@@ -156,7 +171,7 @@ def same_twice(folder: Path, old: pd.DataFrame, new: Sequence[Row], device: torc
         return
     rows = pd.DataFrame(new, columns=[*TABLES["bench"].columns, *STAMP])
     before = old.reindex(columns=rows.columns)
-    if sentence := other_state(before, rows):
+    if sentence := why_no_times(before, rows):
         print(f"\nThe same code twice: {sentence}")
         return
     changes = compared(before, rows, threshold=np.inf)

@@ -51,7 +51,20 @@ OLD, TWIN, NAIVE = runs("batched", 0.1), runs(BASELINE, 0.05), runs("naive", 1)
         (OLD, runs("batched", 0, status="out of memory"), "", 1, "2 missing"),
         (OLD, runs("batched", 0), "", 0, "2 missing"),
         (OLD + NAIVE, OLD, "", 1, "2 missing"),
-        (OLD, runs("batched", 0.1, processor="another"), "", 0, "The results also differ in processor."),
+        # Of two machines no time is judged.
+        (OLD, runs("batched", 0.2, processor="another"), "", 0, "machines that differ in processor, so no time is"),
+        (
+            OLD,
+            runs("batched", 0.2, threads=99, device="cuda"),
+            "",
+            0,
+            "differ in device, threads, so no time is judged",
+        ),
+        (OLD, runs("batched", 0.2, cpu_capability="NONE"), "", 0, "2 not comparable"),
+        (OLD, runs("batched", 0.1, peak=1_110_000, processor="another"), "", 1, "2 regression"),
+        (OLD, runs("batched", 0.2, torch="1.0"), "", 1, "The results also differ in torch. 2 regression"),
+        (runs("batched", 0.1, cudnn="1"), runs("batched", 0.1, cudnn="2"), "", 0, "also differ in cudnn. 2 same"),
+        (OLD, runs("batched", 0.1, cudnn="2"), "", 0, "same 2 same"),
     ],
 )
 def test_compare_judges_each_row(
