@@ -30,7 +30,7 @@ from suite.measure.job import WRONG, Job
 from suite.measure.runner import NAME, Side, run
 from suite.measure.server import Server, new_log
 from suite.measure.work import short
-from suite.pages.bench_tables import PLACE, bench_view, headline, not_run
+from suite.pages.bench_tables import PLACE, bench_view, not_run, summary
 from suite.shared import machine, provenance, submission
 from suite.shared.cases import BASELINE, WORKLOADS
 from suite.shared.files import ResultsError, path_of
@@ -101,7 +101,7 @@ def put(folder: Path, rows: Sequence[Row], device: torch.device) -> None:
     try:
         stayed = TABLES["bench"].put(folder, rows, device)
     except ResultsError:
-        show(pd.DataFrame(rows))
+        show(pd.DataFrame([row | {"device": device.type} for row in rows]))
         raise
     if stayed:
         print(f"\n{stayed} of {len(rows)} rows stay those of an earlier run with over twice the visits.")
@@ -147,8 +147,8 @@ def conclusion(rows: pd.DataFrame) -> str:
     lines = []
     if wrong := rows["status"].str.startswith(WRONG).sum():
         lines.append(f"{wrong} of {len(rows)} rows went wrong; bench.md says how.")
-    summary = [sentence.replace("`", "") for sentence in headline(rows)]
-    return "\n".join([*lines, *(summary or ["No implementation was timed in training."]), *about_files(rows)])
+    sentences = (sentence.replace("`", "") for sentence in summary(rows))
+    return "\n".join([*lines, *sentences, *about_files(rows)])
 
 
 def about_files(rows: pd.DataFrame) -> list[str]:

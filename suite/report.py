@@ -6,22 +6,33 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from suite.pages import bench, readme, verify
+from suite.pages.bench import WORKLOAD
 from suite.pages.bench_tables import TITLE, fastest
 from suite.pages.page import Part, Plot, Sheet, markdown
 from suite.pages.plots import svg
 from suite.pages.webpage import report_html
 from suite.shared.cases import BASELINE
 from suite.shared.files import RESULTS, ResultsError, path_of, write_whole
-from suite.shared.format import dates, machine, ratio_text
+from suite.shared.format import dates, machine, with_interval
 from suite.shared.provenance import stale
+from suite.shared.statistics import Interval, interval
 from suite.shared.tables import TABLES
 
 PAGES = (bench.PAGE, verify.PAGE)
+LEAD = (
+    f"Training time / {BASELINE} of the fastest implementation, without layer norm; below 1 is faster. In parentheses "
+    f"are 95 % confidence intervals, which take three visits. */ padded*: to {BASELINE} on the padded batch, where "
+    "that is faster than on packed sequences."
+)
 FOOT = (
     "Each folder has the results of one machine, written by `nox -s verify` and `nox -s bench`. `nox -s report` "
     "writes this page and all others again from the CSV files, and `report.html`: all pages in one, with all plots "
-    "and sortable tables. *stale*: code that some rows depend on has changed since they were made."
+    "and sortable tables. *stale*: code that some rows depend on has changed since they were made. README.md shows, "
+    "for each kind of device, a machine that is not stale; of several the one with the most training rows of "
+    f"{WORKLOAD} that have an interval; then the newest; then the one with the most visits."
 )
 
 
@@ -42,19 +53,30 @@ def index(folders: Sequence[Path], pages: Collection[Path]) -> list[Part]:
             label = f"{machine(rows.iloc[0])}, {dates(rows)}"
             if label in columns:
                 label += f", {rows['cpu_capability'].iloc[0]}"
-            for _, row in fastest(rows).iterrows():
-                if row["layer_norm"] == "off":
-                    line = lines.setdefault(TITLE.format_map(row), {"workload": TITLE.format_map(row)})
-                    line[label] = row["ratio"], row["implementation"]
+            if label in columns:
+                label += f", {folder.name}"
+            for title, figure in _figures(rows).items():
+                lines.setdefault(title, {"workload": title})[label] = figure
             columns.append(label)
             if stale("bench", rows).any():
                 label += ", **stale**"
         files = sorted(page for page in pages if page.parent == folder) or sorted(folder.glob("*.csv"))
         links.append(f"- {label}: {', '.join(f'[{file.stem}]({folder.name}/{file.name})' for file in files)}")
-    lead = f"Training time / {BASELINE} of the fastest implementation, without layer norm; below 1 is faster."
-    table = Sheet(list(lines.values()), dict.fromkeys(columns, lambda value: f"{ratio_text(value[0])} {value[1]}"))
-    summary: list[Part] = [lead, table] if lines else []
+    table = Sheet(list(lines.values()), dict.fromkeys(columns, lambda value: f"{with_interval(value[0])} {value[1]}"))
+    summary: list[Part] = [LEAD, table] if lines else []
     return ["# Results", *summary, "\n".join(links), FOOT]
+
+
+def _figures(rows: pd.DataFrame) -> dict[str, tuple[Interval, str]]:
+    """Ratio and name of the fastest implementation of a machine, by workload."""
+    figures = {}
+    for _, row in fastest(rows).iterrows():
+        if row["layer_norm"] == "off":
+            title, none = TITLE.format_map(row), float("nan")
+            figures[title] = interval(row), row["implementation"]
+            if pd.notna(row["/ padded"]):
+                figures[f"{title}, / padded"] = Interval(row["/ padded"], none, none), row["implementation"]
+    return figures
 
 
 def pages_of(folder: Path) -> dict[Path, list[Part]]:
@@ -82,12 +104,13 @@ def write_machine(folder: Path) -> list[Path]:
 def write_all(results: Path) -> list[Path]:
     """Write every page from the CSV files under results/, their index, the report, and README.md; return these files.
 
-    A machine without pages whose rows are stale is in the index alone. ResultsError names a damaged file, and then
-    nothing has been written.
+    A machine without pages whose rows are stale is in the index alone, unless README.md shows it. ResultsError names a
+    damaged file, and then nothing has been written.
     """
     folders, sections = machines(results), dict[Path, list[Part]]()
+    of_readme = readme.chosen(results).values()
     for folder in folders:
-        if any(folder.glob("*.md")) or _current(folder):
+        if any(folder.glob("*.md")) or _current(folder) or folder in of_readme:
             sections |= pages_of(folder)
     parts = index(folders, sections)
     ours = {results / "README.md": markdown(parts), results / "report.html": report_html(parts, sections)}

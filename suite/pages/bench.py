@@ -6,24 +6,29 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from suite.pages.bench_tables import (
+    DTYPES,
     HEADING,
     NOT_RUN,
     PLACE,
     TITLE,
     bench_summary,
     compared,
-    headline,
+    leading,
     not_run,
+    summary,
     time_table,
 )
 from suite.pages.page import Others, Page, Part, Plot, Sheet
-from suite.pages.plots import bar_plot
+from suite.pages.plots import Bar, Panel, bar_plot
 from suite.shared.cases import BASELINE, PADDED
 from suite.shared.format import count, percent, significant3, sizes
+from suite.shared.statistics import interval
 from suite.shared.tables import MEANING
 
-#: The workload of the plot and of the README's table, in float32 without layer norm.
+#: The workload of the plot and of the README's table, without layer norm, in the first of DTYPES that was timed.
 WORKLOAD = "medium"
+#: What a plot shows beside its bars.
+SHOWN = "lines show 95 % confidence intervals, the grey band the noise floor"
 
 READ = f"""## How to read this
 
@@ -33,19 +38,25 @@ layer norm: the median of visits to fresh processes, with a 95 % confidence inte
 *work / LSTM* is the ratio of multiply-adds, and */ compiled*, */ labml* and */ jax* are ratios of times to theirs;
 `compiled` is `batched` with its step through `torch.compile`, and labml's module exists only with layer norm.
 
-The row of `{BASELINE}` compares the baseline with itself; how far its interval reaches from 1 is the noise floor. A
-verdict is about the training step or, where B is 1, the forward pass. *faster* and *slower* mean that the whole
-interval is beyond the noise floor; otherwise it is *undecided*. *few visits* are fewer than the three that an interval
-takes. Times include the input projection and any per-call packing or allocation, of the baseline too, but not building,
-compiling and loading.
+Compare rows by their ratios, and do not divide the milliseconds of two rows: they were measured minutes apart, while
+the clock of the machine may have changed, and each ratio is to the rounds of `{BASELINE}` that alternated with its own.
+So a bar of a plot in milliseconds is not the time of its row.
+
+The row of `{BASELINE}` compares the baseline with itself (the A/A run); how far its interval reaches from 1 is the
+noise floor. A verdict is about the ratio on its left: of the training step or, where B is 1, of the forward pass.
+*faster* and *slower* mean that the whole interval is beyond the noise floor; otherwise it is *undecided*. *few visits*
+are fewer than the three that an interval takes, *few A/A visits* those of the baseline against itself. *busy* is the
+share of the cores that other processes had during the visits; such a row is in no headline. Times include the input
+projection and any per-call packing or allocation, of the baseline too, but not building, compiling and loading.
 
 *Ragged* workloads are packed sequences with lengths uniform in [T/4, T]. `{PADDED}` runs all steps of all rows, which
-can take less time than `{BASELINE}` on packed ones. *tf32* is float32 with products in TF32; float32 itself is IEEE for
-all, cuDNN included. On a GPU, a time is that of calls in a row, none of which waits for the one before, as in training.
+can take less time than `{BASELINE}` on packed ones; where it does, */ padded* is the ratio to it. *tf32* is float32
+with products in TF32; float32 itself is IEEE for all, cuDNN included. On a GPU, a time is that of calls in a row, none
+of which waits for the one before, as in training.
 
 - *train, MB*: {MEANING["peak_bytes"]}
 - *of roofline*: {MEANING["share"]}
-- *refused*: the verification on this machine failed or is stale, or a check at the sizes of the workload failed.
+- *refused*: the verification on this machine failed or is stale, or the check in the first visit failed.
 
 suite/measure/README.md says how it is measured, suite/shared/tables.toml what further columns bench.csv has.
 """
@@ -56,15 +67,21 @@ whose bytes are read and written; each the best of some rounds.
 """
 TWICE = """## The same code twice
 
-Of two runs of the same code, one after the other, {differ} of {rows} rows differ as `nox -s compare` sees it: their
-intervals do not overlap, and the ratios differ by more than 20 %. *largest* is the largest change of a ratio.
+Of two runs of the same code, {differ} of the {rows} rows with an interval in both differ as `nox -s compare` sees it:
+their intervals do not overlap, and the ratios differ by more than 20 %. *largest* is the largest change of a ratio.
 """
 
 
 def readme_rows(rows: pd.DataFrame) -> pd.DataFrame:
-    """Training rows of `WORKLOAD` in float32 without layer norm, as `compared` gives them."""
-    place = {"workload": WORKLOAD, "dtype": "float32", "layer_norm": "off", "pass": "train"}
-    return compared(rows).merge(pd.DataFrame([place]))
+    """Training rows of `WORKLOAD` without layer norm in one dtype, as `compared` gives them.
+
+    The dtype is the first of the device's in DTYPES in which anything has a figure there, or else the first.
+    """
+    every = compared(rows)
+    dtypes = DTYPES[rows["device"].iloc[0]]
+    place = {"workload": WORKLOAD, "layer_norm": "off", "pass": "train"}
+    by_dtype = [every.merge(pd.DataFrame([place | {"dtype": dtype}])) for dtype in dtypes]
+    return next((each for each in by_dtype if each["ratio"].notna().any()), by_dtype[0])
 
 
 def training(rows: pd.DataFrame) -> Figure:
@@ -72,28 +89,37 @@ def training(rows: pd.DataFrame) -> Figure:
 
     A bar is the ratio times the baseline's median over all rows, so that bars compare as ratios do.
     """
-    ratios = dict(zip(rows["implementation"], rows["ratio"], strict=True)) | {BASELINE: 1.0}
     lstm = 1e3 * (rows["median_s"] / rows["ratio"]).median()
-    return bar_plot({"": {name: lstm * ratio for name, ratio in ratios.items()}}, " ms", "ms per training step")
+    bars = {row["implementation"]: _bar(row, lstm) for _, row in rows.iterrows()}
+    bars[BASELINE] = bars.get(BASELINE, _bar(pd.Series({"ratio": 1.0}), lstm))._replace(length=lstm)
+    return bar_plot({"": Panel(bars, rows["floor"].iloc[0], lstm)}, " ms", "ms per training step")
+
+
+def _bar(row: pd.Series, unit: float = 1.0) -> Bar:
+    """Bar of a row's ratio, in units."""
+    ratio, low, high = interval(row)
+    return Bar(unit * ratio, unit * low, unit * high, bool(pd.notna(row.get("busy"))))
 
 
 def training_caption(row: pd.Series) -> str:
-    return f"Milliseconds per training step: {WORKLOAD} ({sizes(row, 'TBIHSZL')}), float32, without layer norm"
+    return f"Milliseconds per training step: {WORKLOAD} ({sizes(row, 'TBIHSZL')}), {row['dtype']}, without layer norm"
 
 
-def speed_bars(rows: pd.DataFrame) -> dict[str, dict[str, float]]:
+def speed_bars(rows: pd.DataFrame) -> dict[str, Panel]:
     """Times of the pass that counts relative to the LSTM's, by place and candidate; rows: of `compared`.
 
     Leaves out the reference forms, beside which all other bars would be short.
     """
-    counts = rows[rows["ratio"].notna() & ((rows["B"] == 1) == (rows["pass"] == "forward"))]
-    bars = {}
-    for _, place in counts[~counts["implementation"].isin(["naive", "row_scaled"])].groupby(PLACE, sort=False):
-        row = place.iloc[0]
-        norm = ", norm" if row["layer_norm"] == "on" else ""
-        title = f"{row['workload']}, {row['dtype']}{norm}, {row['pass']}\n{sizes(row, 'TB')}"
-        bars[title] = dict(zip(place["implementation"], place["ratio"], strict=True))
-    return bars
+    panels = {}
+    shown = rows[rows["ratio"].notna() & ~rows["implementation"].isin(["naive", "row_scaled"])]
+    for _, place in shown.groupby(PLACE, sort=False):
+        counts, row = place[place["pass"] == leading(place)], place.iloc[0]
+        if len(counts):
+            norm = ", norm" if row["layer_norm"] == "on" else ""
+            title = f"{row['workload']}, {row['dtype']}{norm}, {leading(place)}\n{sizes(row, 'TB')}"
+            bars = {each["implementation"]: _bar(each) for _, each in counts.iterrows()}
+            panels[title] = Panel(bars, counts["floor"].iloc[0])
+    return panels
 
 
 def hardware_table(rows: pd.DataFrame) -> Sheet:
@@ -110,16 +136,15 @@ def twice_table(rows: pd.DataFrame) -> Sheet:
 
 
 def _parts(rows: pd.DataFrame, others: Others) -> list[Part]:
-    lead = "\n\n".join(f"**{sentence}**" for sentence in headline(rows))
-    parts = list[Part]([lead or "No implementation was timed."])
-    if len(summary := bench_summary(rows)):
-        parts += ["## The fastest to train", summary]
+    parts = list[Part](["\n\n".join(f"**{sentence}**" for sentence in summary(rows))])
+    if len(fastest := bench_summary(rows)):
+        parts += ["## The fastest to train", fastest]
     timed = readme_rows(rows).dropna(subset="ratio")
     if len(timed):
-        caption = f"{training_caption(timed.iloc[0])}; ratio times the median of {BASELINE}"
+        caption = f"{training_caption(timed.iloc[0])}; ratio times the median of {BASELINE}: {SHOWN}"
         parts.append(Plot(f"training-{WORKLOAD}", caption, partial(training, timed), committed=True))
     if bars := speed_bars(compared(rows)):
-        caption = f"Time as a multiple of that of {BASELINE}"
+        caption = f"Time as a multiple of that of {BASELINE}: {SHOWN}"
         parts.append(Plot("speed", caption, partial(bar_plot, bars, "", f"time / {BASELINE}", columns=2)))
     parts += not_run(rows)
     for _, place in compared(rows).groupby(PLACE, sort=False):

@@ -2,16 +2,21 @@
 
 import io
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 
 from suite.shared.cases import ORDER
 from suite.shared.format import significant3
 
 #: Colour of text, axes and ticks: a grey that is legible on white and on near-black.
 INK = "#7d8590"
+#: Colour of what stands on a bar, and a halo in which it is legible beside it on dark pages, too.
+DARK, HALO = "#0d1117", [withStroke(linewidth=3, foreground="#f6f8fa")]
 #: Mid-tones that differ in lightness, too (the first seven after Okabe and Ito).
 COLOURS = (
     *("#d55e00", "#e69f00", "#7f9f00", "#009e73", "#3f90da", "#9467bd", "#cc5f9f"),
@@ -39,36 +44,76 @@ _STYLE: Any = {
 mpl.rcParams.update(_STYLE)
 
 
-def bar_plot(bars: Mapping[str, Mapping[str, float]], unit: str, axis: str, columns: int = 1) -> Figure:
+class Bar(NamedTuple):
+    """A bar: its length, the ends of its confidence interval, NaN without one, and whether the machine was busy."""
+
+    length: float
+    low: float
+    high: float
+    busy: bool = False
+
+
+class Panel(NamedTuple):
+    """Bars by name, and how far from the length 1 of `unit` the noise floor reaches, NaN if that is not known."""
+
+    bars: Mapping[str, Bar]
+    floor: float = float("nan")
+    unit: float = 1.0
+
+
+def bar_plot(panels: Mapping[str, Panel], unit: str, axis: str, columns: int = 1) -> Figure:
     """Draw horizontal bars labelled with their lengths, a panel for each title.
 
-    bars: by title, lengths by name; the shortest comes first, and one more than 4 times as long as the next is cut off.
-    unit: follows each length. axis: label below the panels.
+    The shortest comes first, and one more than 4 times as long as the next is cut off. Lines are confidence intervals,
+    and a band is the noise floor. unit: follows each length. axis: label below the panels.
     """
-    most = [max(map(len, list(bars.values())[k : k + columns])) for k in range(0, len(bars), columns)]
+    most = [
+        max(len(panel.bars) for panel in list(panels.values())[k : k + columns]) for k in range(0, len(panels), columns)
+    ]
     heights = [0.9 + 0.34 * n for n in most]
     figure = Figure(figsize=(2.4 + 4.0 * columns, sum(heights)), layout="constrained")
     axes = figure.subplots(len(heights), columns, squeeze=False, height_ratios=heights).flatten()
-    for unused in axes[len(bars) :]:
+    for unused in axes[len(panels) :]:
         unused.set_visible(False)
-    for panel, (title, unordered) in zip(axes, bars.items(), strict=False):
-        lengths = dict(sorted(unordered.items(), key=lambda bar: bar[1]))
-        longest = sorted(lengths.values())[-2:]
-        end = 1.3 * (longest[0] if longest[-1] > 4 * longest[0] else longest[-1])
-        colours = [LOOKS.get(name, COLOUR_OF_A_FILE) for name in lengths]
-        panel.barh(range(len(lengths)), list(lengths.values()), color=colours, height=0.7)
-        panel.set_xlim(0, end)
-        for at, length in enumerate(lengths.values()):
-            text, where = f"{significant3(length)}{unit}", dict[str, Any](xytext=(4, 0), color=INK)
-            if length > end:
-                text, where = f"{text} (cut off)", {"xytext": (-4, 0), "color": "#0d1117", "ha": "right"}
-            panel.annotate(text, (min(length, end), at), textcoords="offset points", va="center", fontsize=9, **where)
-        panel.set_yticks(range(len(lengths)), [SHOWN.get(name, name) for name in lengths])
-        panel.invert_yaxis()
-        panel.grid(visible=False, axis="y")
-        panel.set_title(title)
+    for each, (title, panel) in zip(axes, panels.items(), strict=False):
+        _draw(each, panel, unit)
+        each.set_title(title)
     figure.supxlabel(axis, fontsize=11)
     return figure
+
+
+def _draw(axes: Axes, panel: Panel, unit: str) -> None:
+    bars = dict(sorted(panel.bars.items(), key=lambda bar: bar[1].length))
+    lengths = [bar.length for bar in bars.values()]
+    longest = lengths[-2:]
+    end = 1.3 * (longest[0] if longest[-1] > 4 * longest[0] else longest[-1])
+    if panel.floor == panel.floor:
+        band = panel.unit / (1 + panel.floor), panel.unit * (1 + panel.floor)
+        axes.axvspan(*band, color=INK, alpha=0.3, linewidth=0, zorder=0.5)
+    whiskers = [
+        (bar.length - bar.low, bar.high - bar.length) if bar.length <= end else (np.nan, np.nan)
+        for bar in bars.values()
+    ]
+    axes.barh(
+        range(len(bars)),
+        lengths,
+        color=[LOOKS.get(name, COLOUR_OF_A_FILE) for name in bars],
+        height=0.7,
+        xerr=np.transpose(whiskers),
+        error_kw={"ecolor": DARK, "elinewidth": 1.2, "capsize": 3, "path_effects": HALO},
+    )
+    axes.set_xlim(0, end)
+    for at, bar in enumerate(bars.values()):
+        text, where = f"{significant3(bar.length)}{unit}", dict[str, Any](xytext=(6, 0), color=INK)
+        if bar.busy:
+            text += ", busy"
+        if bar.length > end:
+            text, where = f"{text} (cut off)", {"xytext": (-4, 0), "color": DARK, "ha": "right"}
+        tip = min(np.nanmax([bar.length, bar.high]), end)
+        axes.annotate(text, (tip, at), textcoords="offset points", va="center", fontsize=9, **where)
+    axes.set_yticks(range(len(bars)), [SHOWN.get(name, name) for name in bars])
+    axes.invert_yaxis()
+    axes.grid(visible=False, axis="y")
 
 
 def svg(figure: Figure) -> str:

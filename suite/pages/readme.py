@@ -1,77 +1,152 @@
-"""The figure and the table of README.md, made of the results of one machine."""
+"""What README.md shows of the results: figures and a table, of one machine for each kind of device, and a sentence.
+
+Of several machines it shows one whose benchmark is not stale; of these the one with the most training rows of WORKLOAD
+that have an interval; then the newest; then the one with the most visits. Only if all are equal, the first by name.
+"""
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from impls.registry import IMPLS, Impl
-from suite.pages.bench import WORKLOAD, readme_rows, training_caption
+from suite.pages.bench import SHOWN, WORKLOAD, readme_rows, training_caption
 from suite.pages.bench_tables import headline
 from suite.pages.page import Part, Sheet, markdown
 from suite.shared.cases import BASELINE
 from suite.shared.files import ROOT
-from suite.shared.format import dates, machine, ratio_text, reason
+from suite.shared.format import dates, machine, ratio_text, reason, with_interval
 from suite.shared.provenance import stale
+from suite.shared.statistics import interval
 from suite.shared.tables import TABLES
 
 README = ROOT / "README.md"
 TIME, MEMORY = f"training time / {BASELINE}", f"peak memory / {BASELINE}"
+#: Kinds of devices in the order of README.md, and their names in it.
+DEVICES = {"cpu": "CPU", "cuda": "GPU"}
+#: Rows of a benchmark by kind of device.
+Shown = Mapping[str, pd.DataFrame]
 
 
-def implementations(rows: pd.DataFrame) -> Sheet:
-    """When to pick each implementation, and its training time and peak memory; rows: a machine's of bench.csv."""
-    timed = {row["implementation"]: row for _, row in readme_rows(rows).iterrows()}
-    lines = []
+def implementations(shown: Shown) -> Sheet:
+    """When to pick each implementation, and its training time and peak memory on each kind of device."""
+    lines, formats = [], dict[str, Any]()
     for impl in IMPLS:
         ending = "" if (ROOT / "impls" / impl.name).is_dir() else ".py"
         mark = ", *experimental*" if impl.experimental else ""
         line: dict[str, Any] = {"implementation": f"[`{impl.name}`](impls/{impl.name}{ending}){mark}"}
         line["when to pick it"] = impl.summary
-        row = timed.get(impl.name)
-        if row is not None and row["status"] == "ok":
-            line |= {TIME: row["ratio"], MEMORY: row["MB / LSTM"]}
-        else:
-            line[TIME] = why_not(impl, row, set(rows["device"]))
+        for device, rows in shown.items():
+            start = f"{DEVICES[device]}: " if len(shown) > 1 else ""
+            time, memory = f"{start}{TIME}", f"{start}{MEMORY}"
+            formats |= {time: with_interval, memory: ratio_text}
+            every = readme_rows(rows).set_index("implementation")
+            row = every.loc[impl.name] if impl.name in every.index else None
+            if row is not None and row["status"] == "ok":
+                line |= {time: interval(row), memory: row["MB / LSTM"]}
+            else:
+                line |= {time: why_not(impl, row, device), memory: None}
         lines.append(line)
-    return Sheet(lines, {TIME: ratio_text, MEMORY: ratio_text})
+    return Sheet(lines, formats)
 
 
-def why_not(impl: Impl, row: pd.Series | None, devices: set[str]) -> str:
-    """Why an implementation has no training time: the device that it needs, or the status of its row."""
-    if not devices & set(impl.devices):
-        return f"needs a {'CPU' if impl.devices == ('cpu',) else 'GPU'}"
+def why_not(impl: Impl, row: pd.Series | None, device: str) -> str:
+    """Why an implementation has no training time on a device: it needs another one, or the status of its row."""
+    if device not in impl.devices:
+        return f"needs a {' or '.join(DEVICES[each] for each in impl.devices)}"
     return "not run" if row is None else reason(row)
 
 
 def precedence(folder: Path) -> tuple[bool, bool, int, str]:
-    """Sort key of machines: benchmarks that are not stale first, then GPUs, then the newest."""
+    """Sort key of machines in lists: benchmarks that are not stale first, then GPUs, then the newest."""
     rows = TABLES["bench"].read(folder)
     if rows.empty:
         return True, True, 0, folder.name
-    newest = int(max(rows["date"]).replace("-", ""))
-    return bool(stale("bench", rows).any()), bool((rows["device"] != "cuda").any()), -newest, folder.name
+    return bool(stale("bench", rows).any()), bool((rows["device"] != "cuda").any()), -_newest(rows), folder.name
+
+
+def _newest(rows: pd.DataFrame) -> int:
+    return int(max(rows["date"]).replace("-", ""))
+
+
+def _preference(folder: Path) -> tuple[bool, int, int, int]:
+    """Sort key of machines of one kind of device, see the head of this file."""
+    rows = TABLES["bench"].read(folder)
+    known = int(readme_rows(rows)["ratio_low"].notna().sum())
+    return bool(stale("bench", rows).any()), -known, -_newest(rows), -int(rows["visits"].sum())
+
+
+def chosen(results: Path) -> dict[str, Path]:
+    """Folder of the machine that README.md shows of each kind of device; none where none has timed `WORKLOAD`."""
+    folders: dict[str, list[Path]] = {device: [] for device in DEVICES}
+    for folder in sorted(path.parent for path in results.glob("*/bench.csv")):
+        rows = TABLES["bench"].read(folder)
+        if len(rows) and readme_rows(rows)["ratio"].notna().any():
+            folders[rows["device"].iloc[0]].append(folder)
+    return {device: min(every, key=_preference) for device, every in folders.items() if every}
 
 
 def parts(results: Path) -> dict[str, list[Part]]:
-    """Parts of README.md by the name of the markers around them; none if no machine has timed `WORKLOAD`."""
-    for folder in sorted((path.parent for path in results.glob("*/bench.csv")), key=precedence):
-        rows, where = TABLES["bench"].read(folder), f"{results.name}/{folder.name}"
-        timed = readme_rows(rows).dropna(subset="ratio")
-        if len(timed):
-            first = timed.iloc[0]
-            caption = training_caption(first)
-            about = (
-                f"{caption}, on {machine(first)}, {dates(timed)}. Ratios to `{BASELINE}` are medians of visits to "
-                f"fresh processes, and a bar is the ratio times the median of `{BASELINE}`. Intervals and other "
-                f"workloads: [bench]({where}/bench.md); "
-                f"other machines: [results]({results.name}/README.md)."
-            )
-            figure = f"![{caption}]({where}/training-{WORKLOAD}.svg)"
-            sentences = [f"- {sentence}" for sentence in headline(rows)]
-            return {"figure": [figure, "\n".join(sentences), about], "implementations": [implementations(rows)]}
-    return {}
+    """Parts of README.md by the name of the markers around them; of figures none if no machine has timed `WORKLOAD`."""
+    folders = chosen(results)
+    shown = {device: TABLES["bench"].read(folder) for device, folder in folders.items()}
+    every: dict[str, list[Part]] = {"gpu": [about_gpus(results)]}
+    if not shown:
+        return every
+    figures = [part for device, folder in folders.items() for part in figure(folder, shown[device], results.name)]
+    return every | {"figure": figures, "implementations": [about_table(shown), implementations(shown)]}
+
+
+def figure(folder: Path, rows: pd.DataFrame, results: str) -> list[Part]:
+    """Plot of a machine, its headline, and what they are; results: name of the folder with all machines."""
+    timed, where = readme_rows(rows).dropna(subset="ratio"), f"{results}/{folder.name}"
+    caption = training_caption(timed.iloc[0])
+    old = " Code has changed since." if stale("bench", rows).any() else ""
+    about = (
+        f"{caption}, on {machine(timed.iloc[0])}, {dates(timed)}.{old} Ratios to `{BASELINE}` are medians of visits to "
+        f"fresh processes; in parentheses are 95 % confidence intervals. A bar is the ratio times the median of "
+        f"`{BASELINE}`: {SHOWN}. Other workloads: [bench]({where}/bench.md); other machines: "
+        f"[results]({results}/README.md)."
+    )
+    sentences = "\n".join(f"- {sentence}" for sentence in headline(rows))
+    return [f"![{caption}]({where}/training-{WORKLOAD}.svg)", sentences, about]
+
+
+def about_table(shown: Shown) -> str:
+    """What the table of implementations was timed on."""
+    places = []
+    for rows in shown.values():
+        row = readme_rows(rows).dropna(subset="ratio").iloc[0]
+        places.append(f"{row['dtype']} on {machine(row)}")
+    workload = f"{WORKLOAD} (T {row['T']}, B {row['B']}), without layer norm"
+    return f"Times and memory are of training steps on {workload}, in {'; in '.join(places)}."
+
+
+def about_gpus(results: Path) -> str:
+    """Whether implementations that are experimental have results on a GPU, a sentence for each."""
+    sentences = []
+    for name in (impl.name for impl in IMPLS if impl.experimental):
+        where = ", ".join(on_gpus(results, name))
+        sentences.append(
+            f"`{name}` is *experimental*: it has {f'results on {where}' if where else 'no results on a GPU yet'}."
+        )
+    return " ".join(sentences)
+
+
+def on_gpus(results: Path, implementation: str) -> list[str]:
+    """GPUs on which an implementation was verified or timed, with links to the rows."""
+    found = []
+    for folder in sorted(path for path in results.iterdir() if path.is_dir()):
+        for table, column, good in (("verify", "verdict", "pass"), ("bench", "status", "ok")):
+            rows = TABLES[table].read(folder)
+            if len(rows):
+                rows = rows[(rows["device"] == "cuda") & (rows["implementation"] == implementation)]
+            if len(rows) and (rows[column] == good).any():
+                link = f"[{table}]({results.name}/{folder.name}/{table}.csv)"
+                found.append(f"{machine(rows.iloc[0])} ({link}, {dates(rows)})")
+    return found
 
 
 def updated(results: Path) -> str:

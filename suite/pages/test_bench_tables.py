@@ -1,5 +1,6 @@
 """Tables of the benchmark have ratios with intervals, and say why there is no figure or reason to doubt one."""
 
+import re
 from io import StringIO
 from typing import Any
 
@@ -8,9 +9,9 @@ import pytest
 from rich.console import Console
 
 from suite.pages.bench import PAGE
-from suite.pages.bench_tables import bench_view, compared, headline
+from suite.pages.bench_tables import bench_view, compared, headline, summary
 from suite.pages.page import markdown
-from suite.shared.cases import BASELINE
+from suite.shared.cases import BASELINE, PADDED
 from suite.shared.examples import runs
 from suite.shared.tables import STAMP
 
@@ -28,18 +29,27 @@ def page(rows: Rows) -> str:
 LSTM = runs(BASELINE, 0.05)
 
 
-def sentence(about: str, ratio: str, alternative: str = "") -> str:
-    """Return a sentence of the headline; alternative: how many times as fast as which."""
+def sentence(about: str, ratio: str, alternative: str = "no alternative was timed") -> str:
+    """Return a sentence of the headline."""
     step = "a training step of `batched_cpu` takes"
-    end = f"is {alternative}, the fastest alternative timed" if alternative else "no alternative was timed"
-    return f"{about}): {step} {ratio} times as long as one of `torch.nn.LSTM`, and {end}."
+    return f"{about}): {step} {ratio} times as long as one of `torch.nn.LSTM`, and {alternative}."
+
+
+def over(ratio: str, name: str, every: str) -> str:
+    """Return the end of such a sentence; every: all alternatives that were timed."""
+    return f"is {ratio} times as fast as with {name}, the fastest alternative timed there (of {every})"
 
 
 OURS, NORM = runs("batched_cpu", 0.1), runs("batched_cpu", 0.2, layer_norm=True)
-MEDIUM = sentence("medium (T 3, B 2, float32", "2.00")
-#: The implementation and the alternative that decide are not the first ones.
-SEVERAL = [*runs("batched", 0.3), *OURS, *runs("compiled", 0.5), *runs("jax", 0.25)]
-OTHERS = [*runs("batched_cpu", 0.06), *runs("labml", 0.3), *runs("jax", 0)]
+MEDIUM = sentence("medium (T 3, B 2, float32", "2.00 (1.98-2.02)")
+#: The implementation and the alternative that decide are not the first ones; a hand-written gradient is none.
+SEVERAL = [*runs("batched", 0.3), *OURS, *runs("compiled", 0.5), *runs("jax", 0.25), *runs("deferred", 0.2)]
+PLAIN = [*runs("batched_cpu", 0.06), *runs("labml", 0.3), *runs("row_scaled", 0.4), *runs("batched", 0.12)]
+ALONE = [*OURS, *runs("jax", 0.2), *runs("labml", 0)]
+FEW: dict[str, Any] = {"ratio_low": None, "ratio_high": None}
+ONE_VISIT = "has no interval yet of its speedup over JAX, the fastest alternative timed there (of JAX, `batched`)"
+PACKED_OURS = [*runs("batched_cpu", 0.02), *runs(PADDED, 0.025), *LSTM]
+ON_PADDED = "`torch.nn.LSTM` on the padded batch, which is faster than on packed sequences"
 
 
 @pytest.mark.parametrize(
@@ -47,25 +57,88 @@ OTHERS = [*runs("batched_cpu", 0.06), *runs("labml", 0.3), *runs("jax", 0)]
     [
         ([*runs("batched_cpu", 0.05), *at("medium", OURS)], [MEDIUM]),
         (
-            [*at("medium", SEVERAL), *at("char-ptb", OTHERS)],
+            [*at("medium", SEVERAL), *at("char-ptb", PLAIN)],
             [
-                sentence("medium (T 3, B 2, float32", "2.00", "2.50 times as fast as with JAX"),
-                sentence("char-ptb (T 3, B 2, float32", "1.20", "5.00 times as fast as with labml"),
+                sentence(
+                    "medium (T 3, B 2, float32",
+                    "2.00 (1.98-2.02)",
+                    over("2.50 (2.46-2.54)", "JAX", "`batched`, torch.compile, JAX"),
+                ),
+                sentence(
+                    "char-ptb (T 3, B 2, float32",
+                    "1.20 (1.19-1.21)",
+                    over("2.00 (1.97-2.03)", "`batched`", "labml, `row_scaled`, `batched`"),
+                ),
+            ],
+        ),
+        (
+            at("medium", ALONE),
+            [
+                sentence(
+                    "medium (T 3, B 2, float32",
+                    "2.00 (1.98-2.02)",
+                    "is 2.00 (1.97-2.03) times as fast as with JAX, the only one timed",
+                )
             ],
         ),
         (at("medium", [*runs("batched_cpu", 0.02, dtype="bfloat16"), *NORM, *OURS]), [MEDIUM]),
         (
             [*OURS, *NORM],
-            [sentence("small (T 3, B 2, float32", "2.00"), sentence("small (T 3, B 2, float32, layer norm", "4.00")],
+            [
+                sentence("small (T 3, B 2, float32", "2.00 (1.98-2.02)"),
+                sentence("small (T 3, B 2, float32, layer norm", "4.00 (3.96-4.04)"),
+            ],
         ),
-        (runs("jax", 0.1), []),
+        (
+            [*OURS, *at("medium", [*runs("batched_cpu", 0.1, dtype="bfloat16"), *OURS], device="cuda")],
+            [sentence("medium (T 3, B 2, bfloat16", "2.00 (1.98-2.02)")],
+        ),
+        (at("medium", OURS, device="cuda"), [MEDIUM]),
+        (
+            at("medium", [*OURS, *runs("jax", 0.2, **FEW), *runs("batched", 0.3)]),
+            [
+                sentence("medium (T 3, B 2, float32", "2.00 (1.98-2.02)", ONE_VISIT)
+            ],
+        ),
+        (
+            at("medium-ragged", PACKED_OURS),
+            [
+                sentence("medium-ragged (T 3, B 2, float32", "0.80 (0.79-0.81)").replace("`torch.nn.LSTM`", ON_PADDED),
+            ],
+        ),
+        (
+            at("medium-ragged", [*OURS, *runs(PADDED, 0.06), *LSTM]),
+            [sentence("medium-ragged (T 3, B 2, float32", "2.00 (1.98-2.02)")],
+        ),
+        (
+            [*at("medium", runs("batched_cpu", 0.1, **FEW)), *at("char-ptb", OURS)],
+            [MEDIUM.replace("medium", "char-ptb")],
+        ),
     ],
-    ids=["quoted", "best-alternative", "float32-without-norm", "others", "none-of-ours"],
-)
+    ids=[
+        *("quoted", "best-alternative", "one-alternative", "float32-without-norm", "others", "bfloat16-on-a-gpu"),
+        *("float32-on-a-gpu", "alternative-of-few-visits", "padded-is-faster", "padded-is-slower", "few-visits"),
+    ],
+)  # fmt: skip
 def test_the_headline(rows: Rows, sentences: list[str]) -> None:
+    rows = [row | {"device": rows[-1]["device"]} for row in rows]
     assert headline(pd.DataFrame(rows)) == sentences
-    assert ("No implementation was timed." in page(rows)) == (not sentences)
+    assert summary(pd.DataFrame(rows)) == sentences
     assert all(f"**{each}**" in page(rows) for each in sentences)
+
+
+@pytest.mark.parametrize(
+    ("rows", "why"),
+    [
+        (runs("jax", 0.1), "No implementation was timed in training."),
+        (runs("batched", 0.1, **FEW), "No headline: an interval takes 3 visits."),
+        (runs("batched", 0.1, busy=0.4), "No headline: other processes kept the machine busy."),
+    ],
+)
+def test_without_a_headline_a_page_says_why(rows: Rows, why: str) -> None:
+    assert headline(pd.DataFrame(rows)) == []
+    assert summary(pd.DataFrame(rows)) == [why]
+    assert f"**{why}**" in page(rows)
 
 
 def test_tables_have_ratios_or_say_why_not() -> None:
@@ -100,6 +173,7 @@ def test_tables_have_ratios_or_say_why_not() -> None:
         ((0.8, 0.7, 0.905), (1.0, 0.9, 1.01), "undecided"),
         ((0.8, None, None), (1.0, 0.95, 1.1), "few visits"),
         ((0.8, 0.7, 0.9), None, "no A/A run"),
+        ((0.8, 0.7, 0.9), (1.0, None, None), "few A/A visits"),
     ],
 )  # fmt: skip
 def test_a_verdict_takes_an_interval_beyond_the_noise(
@@ -121,6 +195,27 @@ def test_one_sequence_is_judged_by_its_forward_pass(B: int, lead: str) -> None:
     rows = [slow[0], fast[1]] if lead == "forward" else [fast[0], slow[1]]
     text = page(rows + runs(BASELINE, 0.05, B=B))
     assert "| slower |" in next(line for line in text.splitlines() if line.startswith("| batched |"))
+    (head,) = (line for line in text.splitlines() if line.startswith("| implementation | forward"))
+    assert f"| {lead} / LSTM | verdict |" in head, "a verdict stands beside the figure that it judges"
+    (view,) = bench_view(pd.DataFrame(rows)).values()
+    columns = list(view.words()[0])
+    assert columns[columns.index("verdict") - 1] == f"{lead} / LSTM"
+
+
+def test_packed_rows_are_compared_with_the_padded_baseline_where_that_is_faster() -> None:
+    norm = runs("batched_cpu", 0.03, layer_norm=True)
+    text = page(at("medium-ragged", [*runs("batched_cpu", 0.02), *runs(PADDED, 0.025), *LSTM, *norm]))
+    assert re.search(r"\| batched_cpu \| .* \| 0.40 \(0.40-0.40\) \| faster \| 0.80 \|", text)
+    assert re.search(r"\| batched_cpu \| .* \| 0.60 \(0.59-0.61\) \| faster \| 1.20 \|", text)
+    assert re.search(r"\| workload .* / LSTM \| / padded \|", text)
+    slower = at("medium-ragged", [*runs("batched_cpu", 0.02), *runs(PADDED, 0.06), *LSTM])
+    assert "/ padded |" not in page(slower)
+
+
+def test_rows_from_a_busy_machine_are_marked() -> None:
+    rows = runs("batched", 0.1, busy=0.42) + LSTM
+    assert re.search(r"\| batched \| .* \| 42% \|\n", page(rows))
+    assert "busy |" not in page(runs("batched", 0.1) + LSTM)
 
 
 WITHOUT = [*runs("naive", 0.1, status="crashed"), *at("char-ptb", OURS), *at("stream", runs("batched_cpu", 0))]
@@ -156,7 +251,7 @@ def test_the_same_code_twice_and_the_hardware_are_shown() -> None:
     rates = {"multiply_adds_per_s": 7e10, "bytes_per_s": 5e10, "side": 2048, "product": "torch.mm"}
     text = markdown(PAGE.content(rows, {"twice": twice, "hardware": about[:1].assign(dtype="float32", **rates)}))
     assert "**Stale**: 5 of 5 rows (of batched) depend" in text
-    assert "4 of 30 rows differ" in text
+    assert "4 of the 30 rows with an interval in both differ" in text
     assert "| medium, T 3, B 2, float32 | 8 | 3 | 20% |" in text
     assert "| float32 | 140 | torch.mm | 2,048 | 50.0 |" in text
 

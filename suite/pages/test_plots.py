@@ -1,13 +1,15 @@
 """In a plot every name has its own colour, and bars are ratios."""
 
+import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.axes import Axes
+from matplotlib.container import BarContainer
 from matplotlib.figure import Figure
 
 from suite.pages.bench import readme_rows, speed_bars, training
 from suite.pages.bench_tables import compared
-from suite.pages.plots import COLOUR_OF_A_FILE, COLOURS, LOOKS, bar_plot, svg
+from suite.pages.plots import COLOUR_OF_A_FILE, COLOURS, LOOKS, Bar, Panel, bar_plot, svg
 from suite.shared.cases import BASELINE, ORDER
 from suite.shared.examples import runs
 
@@ -18,40 +20,80 @@ def test_every_name_has_its_own_colour() -> None:
     assert len(set(COLOURS)) == len(COLOURS)
 
 
+def bars_of(axes: Axes) -> BarContainer:
+    """Return the bars of a panel, from the top."""
+    assert axes.yaxis_inverted()
+    (bars,) = (each for each in axes.containers if isinstance(each, BarContainer))
+    return bars
+
+
 def lengths(axes: Axes) -> dict[str, float]:
     """Return the lengths of the bars of a panel, by label, from the top."""
-    assert axes.yaxis_inverted()
     labels = [label.get_text() for label in axes.get_yticklabels()]
-    return dict(zip(labels, [bar.get_window_extent().width for bar in axes.patches], strict=True))
+    return dict(zip(labels, [bar.get_width() for bar in bars_of(axes).patches], strict=True))
+
+
+def whiskers(axes: Axes) -> list[list[float]]:
+    """Return both ends of the interval of each bar of a panel that has one, from the top."""
+    (lines,) = bars_of(axes).errorbar.lines[2]  # type: ignore[union-attr]
+    return [list(line[:, 0]) for line in lines.get_segments() if len(line) and not np.isnan(line).any()]
+
+
+def bands(axes: Axes) -> list[list[float]]:
+    """Return both ends of each band behind the bars."""
+    behind = [patch for patch in axes.patches if patch not in bars_of(axes).patches]
+    return [[patch.get_x(), patch.get_x() + patch.get_width()] for patch in behind]  # type: ignore[attr-defined]
 
 
 def test_training_bars_compare_as_paired_ratios() -> None:
     # The clock was half as fast while `batched` ran, for the baseline beside it too.
-    rows = runs("batched", 0.2, ratio=2.0) + runs("deferred", 0.15, ratio=3.0) + runs(BASELINE, 0.05)
+    rows = runs("batched", 0.2, ratio=2.0, ratio_low=1.5, ratio_high=2.25) + runs("deferred", 0.15, ratio=3.0)
+    rows += runs(BASELINE, 0.05, ratio_low=0.96, ratio_high=1.1)
     rows += runs("compiled", 0.1, layer_norm=True) + runs("naive", 9.0, dtype="bfloat16") + runs("jax", 0)
-    rows += runs("mine", 0.2)  # of a file outside the project
+    rows += runs("mine", 0.2, ratio_low=None, ratio_high=None)  # of a file outside the project
     medium = pd.DataFrame([row | {"workload": "medium"} for row in rows] + runs("labml", 0.1))
     figure = training(readme_rows(medium).dropna(subset="ratio"))
-    widths = lengths(figure.axes[0])
+    axes, widths = figure.axes[0], lengths(figure.axes[0])
     assert list(widths) == [BASELINE, "batched", "deferred", "mine"]
     assert [width / widths[BASELINE] for width in widths.values()] == pytest.approx([1, 2, 3, 4])
-    assert [text.get_text() for text in figure.axes[0].texts] == ["50.0 ms", "100 ms", "150 ms", "200 ms"]
+    assert [text.get_text() for text in axes.texts] == ["50.0 ms", "100 ms", "150 ms", "200 ms"]
+    lstm, batched, deferred = whiskers(axes)
+    assert lstm == pytest.approx([48, 55])
+    assert batched == pytest.approx([75, 112.5])
+    assert deferred == pytest.approx([50 * 0.15 / 0.05 * 0.99, 50 * 0.15 / 0.05 * 1.01])
+    (band,) = bands(axes)
+    assert band == pytest.approx([50 / 1.1, 55])
+
+
+@pytest.mark.parametrize(("device", "dtype"), [("cpu", "float32"), ("cuda", "bfloat16")])
+def test_the_dtype_of_the_plot_is_that_which_people_train_in(device: str, dtype: str) -> None:
+    rows = [
+        row
+        for each in ("float32", "bfloat16")
+        for row in runs("batched", 0.1, workload="medium", dtype=each, device=device)
+    ]
+    assert set(readme_rows(pd.DataFrame(rows))["dtype"]) == {dtype}
+    others = [row for row in rows if row["dtype"] == "float32"]
+    assert set(readme_rows(pd.DataFrame(others))["dtype"]) == {"float32"}
 
 
 def test_speed_has_a_panel_for_each_place_and_the_pass_that_counts() -> None:
     rows = runs("batched", 0.1, B=1)[:1] + runs("batched", 0.4, B=1)[1:] + runs("compiled", 0.2, layer_norm=True)
     rows += runs(BASELINE, 0.05) + runs("naive", 0.3) + runs("jax", 0)
-    bars = speed_bars(compared(pd.DataFrame(rows)))
-    assert bars == {
+    panels = speed_bars(compared(pd.DataFrame(rows)))
+    assert {title: {name: bar.length for name, bar in panel.bars.items()} for title, panel in panels.items()} == {
         "small, float32, forward\nT 3, B 1": {"batched": 2.0},
         "small, float32, norm, train\nT 3, B 2": {"compiled": 4.0, BASELINE: 1.0},
         "small, float32, train\nT 3, B 2": {BASELINE: 1.0},
     }
-    figure = bar_plot(bars, "x", "time", columns=2)
-    assert [axes.get_title() for axes in figure.axes] == [*bars, ""]
+    figure = bar_plot(panels, "x", "time", columns=2)
+    assert [axes.get_title() for axes in figure.axes] == [*panels, ""]
     assert [axes.get_visible() for axes in figure.axes] == [True, True, True, False]
     assert list(lengths(figure.axes[1])) == [BASELINE, "compiled (torch.compile)"]
     assert [text.get_text() for text in figure.axes[1].texts] == ["1.00x", "4.00x"]
+    assert bands(figure.axes[0]) == []  # where the baseline was not timed against itself
+    assert bands(figure.axes[1])[0] == pytest.approx([0.99, 1.01], abs=1e-3)
+    assert whiskers(figure.axes[1])[1] == pytest.approx([4 * 0.99, 4 * 1.01])
     heights = [axes.get_position().height for axes in figure.axes]
     assert heights[0] == pytest.approx(heights[1])
     assert heights[0] > heights[2]
@@ -62,10 +104,21 @@ def test_speed_has_a_panel_for_each_place_and_the_pass_that_counts() -> None:
     assert not upper.overlaps(lower)
 
 
+def test_bars_from_a_busy_machine_are_marked() -> None:
+    rows = pd.DataFrame(runs("batched", 0.1) + runs(BASELINE, 0.05)).assign(busy=[0.4, 0.4, None, None])
+    (panel,) = speed_bars(compared(rows)).values()
+    assert [text.get_text() for text in bar_plot({"": panel}, "", "x").axes[0].texts] == ["1.00", "2.00, busy"]
+
+
+def bar(length: float) -> Bar:
+    return Bar(length, 0.9 * length, 1.1 * length)
+
+
 @pytest.mark.parametrize(("longest", "end"), [(100.0, 13.0), (41.0, 13.0), (39.0, 50.7)], ids=str)
 def test_a_much_longer_bar_is_cut_off(longest: float, end: float) -> None:
-    figure = bar_plot({"": {"jax": 1.0, "naive": longest, "batched": 10.0}}, " ms", "ms")
+    figure = bar_plot({"": Panel({"jax": bar(1), "naive": bar(longest), "batched": bar(10)})}, " ms", "ms")
     (axes,) = figure.axes
+    assert len(whiskers(axes)) == (3 if end > longest else 2)
     assert axes.get_xlim()[1] == pytest.approx(end)
     text = f"{longest:.3g}{'.0' if longest < 99 else ''} ms{' (cut off)' if end < longest else ''}"
     assert axes.texts[-1].get_text() == text
@@ -73,7 +126,7 @@ def test_a_much_longer_bar_is_cut_off(longest: float, end: float) -> None:
 
 def test_a_plot_is_the_same_svg_each_time_without_a_background() -> None:
     def drawn() -> Figure:
-        return bar_plot({"a": {"batched": 1.0}}, "", "x")
+        return bar_plot({"a": Panel({"batched": bar(1)}, 0.1)}, "", "x")
 
     text = svg(drawn())
     assert text == svg(drawn())

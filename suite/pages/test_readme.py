@@ -1,7 +1,6 @@
-"""README.md shows the figure, the table and the sentences that the results of one machine give."""
+"""README.md shows figures, a table and sentences of one machine for each kind of device, chosen by its rows."""
 
 import re
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,9 @@ import pytest
 from impls.registry import IMPLS
 from suite.pages import readme
 from suite.shared.cases import BASELINE
-from suite.shared.examples import runs
+from suite.shared.examples import HERE, runs, verified
+from suite.shared.format import machine
+from suite.shared.provenance import sources
 from suite.shared.tables import TABLES
 
 
@@ -19,45 +20,115 @@ def medium(*rows: dict[str, Any]) -> list[dict[str, Any]]:
     return [row | {"workload": "medium"} for row in rows]
 
 
-def test_the_readme_shows_figure_and_implementations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+TEXT = "".join(
+    f"before {name}\n<!-- {name} -->\nold\n<!-- end of {name} -->\n" for name in ("figure", "implementations", "gpu")
+)
+
+
+@pytest.fixture(autouse=True)
+def _file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let README.md be a file with markers alone."""
+    monkeypatch.setattr(readme, "README", tmp_path / "README.md")
+    readme.README.write_text(TEXT + "after\n")
+
+
+def put(folder: Path, *rows: dict[str, Any], stale: bool = False, **changes: Any) -> None:
+    """Put rows on medium into a machine's folder."""
+    every = [row | changes for row in medium(*rows)]
+    TABLES["bench"].replace(folder, [row | ({} if stale else {"sources": sources("bench", row)}) for row in every])
+
+
+def test_the_readme_shows_figure_and_implementations(tmp_path: Path) -> None:
     TABLES["bench"].replace(tmp_path / "a-machine-without-medium", runs("batched", 0.1))
-    TABLES["bench"].replace(
-        tmp_path / "some-machine", medium(*runs("batched", 0.1), *runs(BASELINE, 0.05), *runs("batched_cpu", 0.4))
-    )
-    file = tmp_path / "README.md"
-    file.write_text(
-        "before\n<!-- figure -->\nold\n<!-- end of figure -->\n"
-        "<!-- implementations -->\nold\n<!-- end of implementations -->\nafter\n"
-    )
-    monkeypatch.setattr(readme, "README", file)
+    put(tmp_path / "some-machine", *runs("batched", 0.1), *runs(BASELINE, 0.05), *runs("batched_cpu", 0.4))
     text = readme.updated(tmp_path)
     assert "old" not in text
-    assert text.startswith("before\n")
+    assert text.startswith("before figure\n")
     assert text.endswith("after\n")
     assert "some-machine/training-medium.svg)\n\n- medium (T 3, B 2, float32): a training step of `batched` " in text
-    assert "medians of visits to fresh processes" in text
-    assert re.search(r"\| \[`batched`\]\(impls/batched.py\) \| .* \| 2\.00 \| 1\.00 \|\n", text)
+    assert "medians of visits to fresh processes; in parentheses are 95 % confidence intervals" in text
+    assert re.search(r"\| \[`batched`\]\(impls/batched.py\) \| .* \| 2\.00 \(1\.98-2\.02\) \| 1\.00 \|\n", text)
     assert "](impls/batched_cpu) |" in text
     marked = re.findall(r"\| \[`(\w+)`\]\(\S+\), \*experimental\* \|", text)
     assert marked == [impl.name for impl in IMPLS if "cpu" not in impl.devices]  # until a GPU has verified them
+    where = f"in float32 on {machine(pd.Series(HERE))}"
+    assert f"of training steps on medium (T 3, B 2), without layer norm, {where}.\n\n| impl" in text
+    assert f"| {readme.TIME} |" in text
+    assert "Code has changed since" not in text
 
 
-def test_without_the_workload_the_readme_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(readme, "README", tmp_path / "README.md")
-    readme.README.write_text("no markers")
+def test_without_the_workload_only_the_sentence_about_gpus_changes(tmp_path: Path) -> None:
     TABLES["bench"].replace(tmp_path / "some-machine", runs("batched", 0.1) + medium(*runs("batched", 0)))
-    assert readme.updated(tmp_path) == "no markers"
+    about = "`batched_cuda` is *experimental*: it has no results on a GPU yet.\n"
+    assert readme.updated(tmp_path) == f"{about}\n".join((TEXT + "after\n").rsplit("old\n", 1)).replace(
+        "<!-- gpu -->\n", "<!-- gpu -->\n\n"
+    )
 
 
-def times(rows: Sequence[dict[str, Any]]) -> dict[str, str]:
-    """Return the training times that the README's table shows, by implementation."""
-    lines = readme.implementations(pd.DataFrame(medium(*rows))).words()
-    return {impl.name: line[readme.TIME] for impl, line in zip(IMPLS, lines, strict=True)}
+GPU: dict[str, Any] = {"device": "cuda", "processor": "NVIDIA H100"}
+
+
+def test_each_kind_of_device_has_its_figure_and_its_columns(tmp_path: Path) -> None:
+    put(tmp_path / "cpu", *runs("batched_cpu", 0.1), *runs(BASELINE, 0.05))
+    on_gpu = [*runs("batched_cuda", 0.3, dtype="bfloat16"), *runs(BASELINE, 0.05, dtype="bfloat16")]
+    put(tmp_path / "gpu", *runs("batched_cuda", 0.2), *on_gpu, **GPU)
+    text = readme.updated(tmp_path)
+    assert re.findall(r"\]\(\S*/(\w+)/training-medium.svg\)", text) == ["cpu", "gpu"]
+    assert "float32): a training step of `batched_cpu` takes 2.00 (1.98-2.02)" in text
+    assert "bfloat16): a training step of `batched_cuda` takes 6.00 (5.94-6.06)" in text
+    assert f"| CPU: {readme.TIME} | CPU: {readme.MEMORY} | GPU: {readme.TIME} | GPU: {readme.MEMORY} |" in text
+    assert re.search(r"\[`batched_cpu`\].* \| 2\.00 \(1\.98-2\.02\) \| 1\.00 \| needs a CPU \| - \|", text)
+    assert re.search(r"\[`batched_cuda`\].* \| needs a GPU \| - \| 6\.00 \(5\.94-6\.06\) \| 1\.00 \|", text)
+    assert f"in float32 on {machine(pd.Series(HERE))}; in bfloat16 on NVIDIA H100." in text
+
+
+def test_the_figure_of_a_device_stays_when_that_of_another_is_stale(tmp_path: Path) -> None:
+    put(tmp_path / "cpu", *runs("batched_cpu", 0.1))
+    put(tmp_path / "gpu", *runs("batched_cuda", 0.3, dtype="bfloat16"), stale=True, **GPU)
+    text = readme.updated(tmp_path)
+    assert re.findall(r"\]\(\S*/(\w+)/training-medium.svg\)", text) == ["cpu", "gpu"]
+    assert text.count("Code has changed since.") == 1
+
+
+@pytest.mark.parametrize(
+    ("others", "name"),
+    [  # what another machine has instead, and which of the two is shown; "m" is the first
+        ({}, "a"), ({"stale": True}, "m"), ({"date": "2099-01-01"}, "m"), ({"ratio_low": None}, "m"),
+        ({"visits": 4}, "m"), ({"date": "2000-01-01"}, "m"),
+    ],
+)  # fmt: skip
+def test_of_several_machines_the_readme_shows_one_by_its_rows(
+    tmp_path: Path, others: dict[str, Any], name: str
+) -> None:
+    put(tmp_path / "m", *runs("batched", 0.1), *runs("naive", 0.2), date="2026-01-01")
+    rows = [*runs("batched", 0.1), *([] if others.get("date") == "2099-01-01" else runs("naive", 0.2))]
+    put(tmp_path / "a", *rows, **{"date": "2026-01-01"} | others)
+    assert readme.chosen(tmp_path)["cpu"].name == name
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        ([], "it has no results on a GPU yet"),
+        ([verified("batched_cuda", reason="interpreted")], "it has no results on a GPU yet"),
+        ([verified("batched_cuda", 2.0, **GPU)], "it has no results on a GPU yet"),
+        ([verified("batched", **GPU)], "it has no results on a GPU yet"),
+        (
+            [verified("batched_cuda", date="2026-12-05", **GPU)],
+            r"it has results on NVIDIA H100 \(\[verify\]\(\S*/h100/verify.csv\), 2026-12-05\)",
+        ),
+    ],
+)
+def test_the_sentence_about_gpus_is_made_of_rows(tmp_path: Path, rows: list[dict[str, Any]], words: str) -> None:
+    TABLES["verify"].replace(tmp_path / "h100", rows)
+    (tmp_path / "empty").mkdir()
+    assert re.fullmatch(rf"`batched_cuda` is \*experimental\*: {words}\.", readme.about_gpus(tmp_path))
 
 
 @pytest.mark.parametrize(("device", "name", "word"), [("cpu", "batched_cuda", "GPU"), ("cuda", "batched_cpu", "CPU")])
 def test_the_readme_says_what_needs_another_device(device: str, name: str, word: str) -> None:
-    rows = runs("batched", 0.1) + runs("naive", 0) + runs(name, 0, status="not run: elsewhere.")
-    cells = times([row | {"device": device} for row in rows])
-    assert (cells["batched"], cells["naive"]) == ("2.00", "time-out")
+    rows = medium(*runs("batched", 0.1), *runs("naive", 0), *runs(name, 0, status="not run: elsewhere."))
+    lines = readme.implementations({device: pd.DataFrame([row | {"device": device} for row in rows])}).words()
+    cells = {impl.name: line[readme.TIME] for impl, line in zip(IMPLS, lines, strict=True)}
+    assert (cells["batched"], cells["naive"]) == ("2.00 (1.98-2.02)", "time-out")
     assert (cells[name], cells["deferred"]) == (f"needs a {word}", "not run")

@@ -10,9 +10,10 @@ from suite.shared.format import count, ratio_text
 
 ERRORS = """## Errors
 
-Each implementation is compared with the naive form in float64, in each of its dtypes, on the same rounded numbers and
-with random parameters: output, final states, and the gradients of all parameters, inputs and initial states. *worst*
-is the largest error as a multiple of what the tolerance rule in `suite/checks/README.md` allows; *tensor* names the
+What is compared is the output, the final states and, in training, the gradients that arrive at parameters, inputs and
+initial states, with random parameters. It is compared on the same rounded numbers with the naive form in float64, or
+with row_scaled in float64 where that form would be too large. *cases* is the number of comparisons that ran here,
+*worst* the largest error as a multiple of what the tolerance rule in `suite/checks/README.md` allows, and *tensor* the
 tensor with that error.
 """
 FAULTS = """## Planted faults

@@ -35,6 +35,14 @@ def interval(row: Any) -> Interval:
     return Interval(*(row.get(column, float("nan")) for column in Interval._fields))
 
 
+def quotient(one: Interval, other: Interval) -> Interval:
+    """Quotient of two ratios that were measured apart, with its interval, NaN if one of them has none."""
+    ratio = one.ratio / other.ratio
+    down = np.hypot(np.log(one.ratio / one.ratio_low), np.log(other.ratio_high / other.ratio))
+    up = np.hypot(np.log(one.ratio_high / one.ratio), np.log(other.ratio / other.ratio_low))
+    return Interval(ratio, float(ratio * np.exp(-down)), float(ratio * np.exp(up)))
+
+
 def between(ratios: Sequence[float], pooled: float = float("nan"), coverage: float = COVERAGE) -> Interval:
     """Median of the visits' ratios, with Student's interval of their logarithms, which is NaN for fewer than FEWEST.
 
