@@ -96,12 +96,12 @@ def misplaced(arguments: Sequence[str]) -> str:
 
 def take(files: Sequence[Path], config: pytest.Config) -> None:
     """Register the implementations in files, for a run about them alone, whose failures take a line each."""
+    option = config.option
     try:
-        submission.load_all(files, config.getoption("--device"))
+        submission.load_all(files, option.device)
+        option.results = submission.results_of(files, option.results)
     except SystemExit as error:
         raise pytest.UsageError(str(error)) from error
-    option = config.option
-    option.results = submission.results_of(files, option.results)
     if option.tbstyle == "auto":
         option.tbstyle, option.reportchars = "no", option.reportchars.replace("fE", "")
 

@@ -82,6 +82,15 @@ def test_a_folder_without_rows_is_named(tmp_path: Path) -> None:
         bench_compare.main([str(tmp_path), str(tmp_path)])
 
 
+def test_a_merge_that_was_not_finished_is_named(tmp_path: Path) -> None:
+    for name in ("old", "new"):
+        TABLES["bench"].replace(tmp_path / name, OLD)
+    path = TABLES["bench"].path(tmp_path / "new")
+    path.write_text(f"{path.read_text()}<<<<<<< HEAD\n=======\n>>>>>>> theirs\n")
+    with pytest.raises(ResultsError, match=r"new/bench.csv, line 4: expected \d+ cells, got 1"):
+        bench_compare.main([str(tmp_path / "old"), str(tmp_path / "new")])
+
+
 def visits(name: str, seconds: Sequence[float]) -> pd.DataFrame:
     few: dict[str, Any] = {} if len(seconds) >= FEWEST else {"ratio_low": None, "ratio_high": None}
     rows = runs(name, 0.05, median_s_visits=" ".join(map(str, seconds)), **few)

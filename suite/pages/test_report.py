@@ -147,6 +147,18 @@ def test_all_machines_are_in_one_table(tmp_path: Path) -> None:
     assert (tmp_path / "README.md").read_text() == before
 
 
+def test_a_damaged_file_ends_a_report_before_it_writes(tmp_path: Path) -> None:
+    write_results(tmp_path)
+    shutil.copytree(tmp_path / "some-machine", tmp_path / "another")
+    path = TABLES["verify"].path(tmp_path / "some-machine")
+    path.write_text(path.read_text()[:-3])
+    before = {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()}
+    with pytest.raises(ResultsError, match=r"some-machine/verify.csv, line 3: expected a whole row") as error:
+        report.main(["--results", str(tmp_path)])
+    assert error.value.code != 0
+    assert {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()} == before
+
+
 def test_a_run_writes_its_own_folder_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_results(tmp_path)
     another = tmp_path / "another"

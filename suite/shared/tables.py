@@ -105,15 +105,22 @@ class Table:
         return int(outweighed.sum())
 
     def _outweighed(self, new: pd.DataFrame, old: pd.DataFrame) -> pd.Series:
-        """True for each new row of few visits, where an old one of the same code and environment has many: see FEWER.
+        """True for each new row that knows its figure worse than an old one of the same code and environment.
 
-        So a short or interrupted run leaves the figures of a long one. What went wrong always replaces.
+        It has few visits where that has many, see FEWER, or is from a busy machine and that from a quiet one. So a
+        short, interrupted or disturbed run leaves the figures of a good one. What went wrong always replaces.
         """
         if "visits" not in self.columns or old.empty:
             return pd.Series(False, new.index)
         same = [*self.key, "processor", "cpu_capability", "threads", "torch", "python", "sources"]
-        before = new[same].astype(str).merge(old[same].astype(str).assign(visits=old["visits"]), how="left", on=same)
-        outweighed: pd.Series = (new["status"] == "ok") & (new["visits"] < FEWER * before["visits"].to_numpy())
+        known = old[same].astype(str).assign(visits=old["visits"], quiet=old["status"] == "ok")
+        worse = pd.Series(False, new.index)
+        if "busy" in self.columns:
+            known["quiet"] &= old["busy"].isna()
+            worse = new["busy"].notna()
+        before = new[same].astype(str).merge(known, how="left", on=same).set_index(new.index)
+        worse &= before["quiet"].eq(True)
+        outweighed: pd.Series = (new["status"] == "ok") & (worse | (new["visits"] < FEWER * before["visits"]))
         return outweighed
 
 

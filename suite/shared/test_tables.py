@@ -1,6 +1,7 @@
 """Tables are read and written whole, or a sentence says why not; no row takes the place of another."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import torch
 from suite import conftest
 from suite.checks.equality import comparisons
 from suite.checks.kernels import interpreted
-from suite.shared import machine, provenance, submission
+from suite.shared import machine, process, provenance, submission
 from suite.shared.cases import MULTIPLIED
 from suite.shared.examples import CPU, HERE, runs, verified
 from suite.shared.files import ResultsError, write_whole
@@ -204,6 +205,21 @@ def test_a_row_of_few_visits_leaves_one_of_many(tmp_path: Path, new: dict[str, A
 
 
 @pytest.mark.parametrize(
+    ("before", "busy", "stays"),
+    [(None, 0.3, True), (None, None, False), (0.3, 0.2, False), (0.3, None, False), ("failed", 0.3, False)],
+)
+def test_a_row_from_a_busy_machine_leaves_one_from_a_quiet_one(
+    tmp_path: Path, before: Any, busy: float | None, stays: bool
+) -> None:
+    table = replace(TABLES["bench"], columns=[*dict.fromkeys([*TABLES["bench"].columns, "busy"])])
+    first = runs("batched", 0.1)[0] | ({"status": "failed: why"} if before == "failed" else {"busy": before})
+    assert table.replace(tmp_path, [first]) == 0
+    assert table.replace(tmp_path, [runs("batched", 0.3, busy=busy)[0], runs("naive", 1, busy=busy)[0]]) == stays
+    rows = table.read(tmp_path).set_index("implementation")
+    assert (rows.loc["batched", "median_s"] == 0.1) == stays
+
+
+@pytest.mark.parametrize(
     ("device", "table", "implementation", "names"),
     [
         ("cpu", "bench", "batched", []),
@@ -274,3 +290,16 @@ def test_rows_of_what_did_not_run_again_stay(tmp_path: Path) -> None:
     for case in reversed(cases):
         conftest.write(tmp_path, CPU, {"verify": pd.DataFrame([row | {"case": case}])})
     assert list(TABLES["verify"].read(tmp_path / slug(CPU))["case"]) == cases
+
+
+@pytest.mark.thorough("starts a run of pytest")
+def test_a_verification_whose_results_cannot_be_written_says_what_it_found(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    where = ["suite/checks/equality/test_equality.py", "--results", str(tmp_path / "file"), "--device", "cpu"]
+    chosen = ["-q", "-p", "no:benchmark", "-n", "0", "-k", "row_scaled and float64 and T7-B3-I5-H16-S8-Z4-L2"]
+    with pytest.raises(RuntimeError) as error:
+        process.run("pytest", *where, *chosen)
+    output = str(error.value)
+    assert "verify.csv cannot be written: Not a directory. What stood there is unchanged." in output
+    assert "All comparisons with the equation passed: 1 implementation" in output
+    assert "Traceback" not in output
