@@ -144,8 +144,10 @@ def _check_values(rows: pd.DataFrame) -> None:
             raise ValueError(f"row {wrong.index[0] + 1}, {column}: expected a number, got {wrong.iloc[0]}")
     for column in rows.filter(regex="_visits$"):
         for at, value in rows[column].dropna().items():
-            if pd.to_numeric(pd.Series(str(value).split()), errors="coerce").isna().any():
-                raise ValueError(f"row {at + 1}, {column}: expected numbers, got {value}")
+            try:
+                list(map(float, str(value).split()))
+            except ValueError as error:
+                raise ValueError(f"row {at + 1}, {column}: expected numbers, got {value}") from error
     for value in rows["date"].unique():
         try:
             datetime.strptime(str(value), "%Y-%m-%d")

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from suite.shared.statistics import between, numbers, pooled_variance, student, summarised
+from suite.shared.statistics import Interval, between, numbers, pooled_variance, quotient, student, summarised
 
 
 @pytest.mark.parametrize(("freedom", "coverage", "quantile"), [(2, 0.95, 4.303), (9, 0.95, 2.262), (9, 0.99, 3.250)])
@@ -18,6 +18,14 @@ def test_an_interval_is_students_of_the_logarithms(pooled: float, freedom: int, 
     variance = math.log(2) ** 2 if freedom == 2 else (2 * math.log(2) ** 2 + 4 * pooled) / freedom
     factor = math.exp(quantile * math.sqrt(variance / 3))
     assert between([1.0, 4.0, 2.0], pooled) == pytest.approx((2, 2 / factor, 2 * factor), rel=1e-3)
+
+
+def test_a_quotient_has_the_errors_of_both_ratios() -> None:
+    """Of two independent ones, logarithms of 3 and 4 units add up to 5, each toward the end that it moves."""
+    one, other = Interval(6.0, 6 / 1.1**3, 6 * 1.1**30), Interval(2.0, 2 / 1.1**40, 2 * 1.1**4)
+    assert quotient(one, other) == pytest.approx((3, 3 / 1.1**5, 3 * 1.1**50))
+    assert quotient(one, Interval(2.0, 2.0, 2.0)) == pytest.approx((3, one.ratio_low / 2, one.ratio_high / 2))
+    assert math.isnan(quotient(one, Interval(2.0, math.nan, math.nan)).ratio_low)
 
 
 def test_the_pooled_variance_is_the_median_of_rows_with_an_interval() -> None:
