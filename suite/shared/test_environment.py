@@ -55,7 +55,8 @@ def _time_zone(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.mark.usefixtures("_time_zone")
 def test_rows_have_the_date_of_utc() -> None:
-    before, date, after = datetime.now(UTC).date(), stamp(CPU, "batched")["date"], datetime.now(UTC).date()
+    row = {"implementation": "batched"}
+    before, date, after = datetime.now(UTC).date(), stamp(CPU, "verify", row)["date"], datetime.now(UTC).date()
     assert date in (before.isoformat(), after.isoformat())
 
 

@@ -1,6 +1,7 @@
 """A size that a person names is that of a case, or an error names the part."""
 
 from dataclasses import fields, replace
+from typing import Any
 
 import pytest
 
@@ -18,7 +19,8 @@ OF_WORKLOADS = ("name", "by_default", "time_reference_forms", "time_bfloat16", "
 
 def sizes_of(case: Case) -> Case:
     """The case without what is a workload's alone."""
-    return replace(case, **{field.name: field.default for field in fields(Case) if field.name in OF_WORKLOADS})
+    reset: dict[str, Any] = {field.name: field.default for field in fields(Case) if field.name in OF_WORKLOADS}
+    return replace(case, **reset)
 
 
 def test_every_case_is_what_its_id_says() -> None:
@@ -30,9 +32,7 @@ def test_every_case_is_what_its_id_says() -> None:
 def test_parts_stand_in_any_order_and_may_be_left_out() -> None:
     assert sizes_of(WORKLOADS["medium"]) == MEDIUM
     assert parse("H512") == replace(MEDIUM, H=512)
-    assert parse("norm-L2-B1-recurrent_dropout0.1") == replace(
-        MEDIUM, B=1, L=2, layer_norm=True, recurrent_dropout=0.1
-    )
+    assert parse("norm-L2-B1-recurrent_dropout0.1") == replace(MEDIUM, B=1, L=2, layer_norm=True, recurrent_dropout=0.1)
     assert parse("lengths3.9.4") == replace(MEDIUM, T=9, B=3, lengths=(3, 9, 4))
 
 

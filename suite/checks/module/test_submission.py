@@ -81,7 +81,7 @@ def test_what_a_file_imports_from_beside_it_is_part_of_it(tmp_path: Path, monkey
     one.write_text("import json\nfrom helpers import run")
     submission.load(one)
     assert submission.sources("one") == [one, one.with_name("helpers.py")]
-    assert set(submission.sources("one")) <= {*provenance.source_files("one")}
+    assert set(submission.sources("one")) <= {*provenance.source_files(ROOT, "one")}
     assert str(one.parent) not in sys.path  # where another module would be found in place of one that is not installed
     three.write_text(EXAMPLE)
     monkeypatch.syspath_prepend(three.parent)
