@@ -8,7 +8,7 @@ import inspect
 
 import triton
 import triton.language as tl
-from triton.runtime.interpreter import InterpretedFunction
+from triton.runtime import JITFunction
 
 from ..definition import EPS as _EPS
 
@@ -269,4 +269,4 @@ def vector4(p, units, known, F: tl.constexpr):
 
 
 #: Whether the kernels are for Triton's interpreter, which is settled when this module is imported.
-INTERPRETED = isinstance(starts, InterpretedFunction)
+INTERPRETED = not isinstance(starts, JITFunction)
