@@ -48,8 +48,10 @@ def install(session: nox.Session, group: str, *options: str) -> None:
 
 
 def needed(group: str) -> list[str]:
-    """Requirements of the module and the group."""
-    return [*PYPROJECT["project"]["dependencies"], *nox.project.dependency_groups(PYPROJECT, group)]
+    """Requirements of the module, with Triton, and of the group."""
+    project = PYPROJECT["project"]
+    own = (*project["dependencies"], *project["optional-dependencies"]["cuda"])
+    return [*own, *nox.project.dependency_groups(PYPROJECT, group)]
 
 
 def bin_of(session: nox.Session) -> Path:

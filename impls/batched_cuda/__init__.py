@@ -43,7 +43,8 @@ def why_unavailable(device: torch.device, dtype: torch.dtype) -> str | None:
     """None if Triton and the card suit the kernels, else the reason in a sentence."""
     least = ".".join(map(str, _TRITON))
     if find_spec("triton") is None:
-        return f"batched_cuda needs Triton {least} or newer, which is not installed."
+        helps = 'pip install "hyperlstm[cuda]" installs it'
+        return f"batched_cuda needs Triton {least} or newer, which is not installed: {helps}."
     import triton
 
     version = tuple(int(part) for part in triton.__version__.split(".")[:2])

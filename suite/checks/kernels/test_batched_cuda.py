@@ -84,6 +84,9 @@ REASONS: dict[str | None, Callable[[pytest.MonkeyPatch], object]] = {
     "batched_cuda needs compute capability 8.0 or higher; this card has 7.5.": lambda patch: patch.setattr(
         torch.cuda, "get_device_capability", lambda device: (7, 5)
     ),
+    'batched_cuda needs Triton 3.6 or newer, which is not installed: pip install "hyperlstm[cuda]" installs it.': (
+        lambda patch: patch.setattr("impls.batched_cuda.find_spec", lambda name: None)
+    ),
     "Triton cannot build its driver, which takes a C compiler and Python.h: Failed to find C compiler.": _no_driver,
     None: lambda patch: None,
 }
