@@ -18,8 +18,8 @@ PYPROJECT = nox.project.load_toml("pyproject.toml")
 CHECKS = "suite/checks"
 #: cuBLAS warns without it where torch is to be deterministic, which is how memory without a value gets one.
 CUBLAS = {"CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
-#: The external implementation. Its own requirements pin much that the module itself does not import.
-LABML = ("labml-nn", "labml", "labml-helpers")
+#: labml's implementation, whose own requirements pin much that it does not import.
+LABML = ("--no-deps", *nox.project.dependency_groups(PYPROJECT, "labml"))
 #: A session that runs in the environment of `environment`, so that torch is installed once for all of these.
 shared = nox.session(venv_backend="none", requires=["environment"])
 
@@ -77,7 +77,7 @@ def environment(session: nox.Session) -> None:
     """Install what checks and measurements need, once."""
     install(session, "suite")
     session.install(*nox.project.dependency_groups(PYPROJECT, "external"))
-    session.install("--no-deps", *LABML)
+    session.install(*LABML)
 
 
 @shared
@@ -85,37 +85,6 @@ def verify(session: nox.Session) -> None:
     """Check every implementation that runs here; `-- --thorough` adds slow and internal checks."""
     submitted = any(argument.startswith("--impl") for argument in session.posargs)
     pytest(session, *(SUBMITTED if submitted else ()), CHECKS)
-
-
-@shared
-def selftest(session: nox.Session) -> None:
-    """Check the suite's own machinery: timing, results and pages; arguments go to pytest."""
-    pytest(session, "suite/shared", "suite/measure", "suite/pages")
-
-
-@nox.session(requires=["environment"])
-def mutate(session: nox.Session) -> None:
-    """Score tests by mutants: `-- --seed 7 --n 40 suite/measure`, or of suite/pages, suite/shared or impls."""
-    session.install(*nox.project.dependency_groups(PYPROJECT, "mutate"))
-    python = session.cache_dir.parent / "environment" / "bin" / "python"
-    session.run("python", "-m", "suite.mutate", f"{python.absolute()} -m pytest {' '.join(WORKERS)}", *session.posargs)
-
-
-@nox.session
-def lowest(session: nox.Session) -> None:
-    """Verify with the lowest versions that pyproject.toml allows; arguments go to pytest."""
-    constraints = Path(session.create_tmp()) / "lowest.txt"
-    constraints.write_text("\n".join(requirement.replace(">=", "==", 1) for requirement in needed("suite")))
-    install(session, "suite", "--constraint", str(constraints))
-    session.install("--no-deps", *LABML)
-    pytest(session, CHECKS)
-
-
-@nox.session
-def export(session: nox.Session) -> None:
-    """Check models exported to ONNX under onnxruntime, which `verify` does not install; arguments go to pytest."""
-    install(session, "export")
-    pytest(session, "suite/checks/module", "-k", "onnx")
 
 
 def of_suite(argument: str) -> bool:
@@ -141,23 +110,6 @@ def pytest(session: nox.Session, *arguments: str, start: Sequence[str] = ("-m", 
 def cuda(session: nox.Session) -> None:
     """Check on an NVIDIA GPU, in at most 5 minutes, what only a GPU can show; arguments go to pytest."""
     run(session, "-m", "suite.checks.kernels.test_native", *session.posargs, **CUBLAS)
-
-
-@nox.session
-@nox.parametrize("triton", ["newest", "of-torch-cuda", "lowest-triton"])
-def kernels(session: nox.Session, triton: str) -> None:
-    """Interpret and compile every Triton kernel for six kinds of card; under two older Tritons some, for one.
-
-    Arguments go to pytest: `-- --thorough` takes some kernels and one card.
-    """
-    install(session, "suite")
-    if triton != "newest":
-        session.install(*nox.project.dependency_groups(PYPROJECT, triton))
-    elif not session.posargs:
-        run(session, "-m", "suite.checks.kernels.compiled")
-    rounding = "suite/checks/kernels/test_interpreter.py::test_with_the_interpreter_on[rounding]"
-    interpret = ("--thorough", "--results", session.create_tmp())
-    pytest(session, "suite/checks/kernels/test_kernels.py", rounding, *(() if session.posargs else interpret))
 
 
 @shared
@@ -190,67 +142,152 @@ def lint(session: nox.Session) -> None:
     session.run("clang-format", "--dry-run", "--Werror", *sources)
 
 
-#: The architectures of wheels, and the oldest C library that they run with, which that of torch's wheels needs too.
+@shared
+def selftest(session: nox.Session) -> None:
+    """Check the suite's own machinery: timing, results, pages and commands; arguments go to pytest."""
+    pytest(session, "suite/shared", "suite/measure", "suite/pages", "suite/package")
+
+
+@nox.session(reuse_venv=False)
+def package(session: nox.Session) -> None:
+    """Build a wheel, an sdist and an editable installation, and check what they hold and that they import alone."""
+    scratch = Path(session.create_tmp()).absolute()
+    shutil.rmtree(scratch)
+    session.install("uv")
+    run(session, "-m", "uv", "build", "-q", "--out-dir", str(scratch))  # the wheel from the sdist
+    (wheel,), (sdist,) = scratch.glob("*.whl"), scratch.glob("*.tar.gz")
+    run(session, "-m", "suite.package.contents", str(wheel), str(sdist))
+    session.install(str(wheel))
+    imported = Path("suite/package/imported.py").absolute()
+    with session.chdir(scratch):
+        run(session, str(imported), str(bin_of(session).parent))
+    shutil.unpack_archive(sdist, scratch, "tar", filter="data")
+    (source,) = (path for path in scratch.iterdir() if path.is_dir())
+    session.install("--editable", str(source))
+    with session.chdir(scratch):
+        run(session, str(imported), str(source))
+        with (source / "impls" / "convert.py").open("a", encoding="utf-8") as file:
+            file.write("EDITED = True\n")
+        run(session, "-c", "import hyperlstm; hyperlstm.convert.EDITED")
+
+
+@nox.session
+def lowest(session: nox.Session) -> None:
+    """Verify with the lowest versions that pyproject.toml allows; arguments go to pytest."""
+    constraints = Path(session.create_tmp()) / "lowest.txt"
+    constraints.write_text("\n".join(requirement.replace(">=", "==", 1) for requirement in needed("suite")))
+    install(session, "suite", "--constraint", str(constraints))
+    session.install(*LABML)
+    pytest(session, CHECKS)
+
+
+@nox.session
+def export(session: nox.Session) -> None:
+    """Check models exported to ONNX under onnxruntime, which `verify` does not install; arguments go to pytest."""
+    install(session, "export")
+    run(session, "-c", "import onnx, onnxruntime, onnxscript")  # tests are skipped without one
+    pytest(session, "suite/checks/module", "-k", "onnx")
+
+
+@nox.session
+@nox.parametrize("triton", ["newest", "of-torch-cuda", "lowest-triton"])
+def kernels(session: nox.Session, triton: str) -> None:
+    """Interpret and compile every Triton kernel for six kinds of card; with two older Tritons, a subset for one kind.
+
+    Arguments go to pytest: `-- --thorough` takes some kernels and one card.
+    """
+    install(session, "suite")
+    if triton != "newest":
+        session.install(*nox.project.dependency_groups(PYPROJECT, triton))
+    elif not session.posargs:
+        run(session, "-m", "suite.checks.kernels.compiled")
+    rounding = "suite/checks/kernels/test_interpreter.py::test_with_the_interpreter_on[rounding]"
+    interpret = ("--thorough", "--results", session.create_tmp())
+    pytest(session, "suite/checks/kernels/test_kernels.py", rounding, *(() if session.posargs else interpret))
+
+
+#: The oldest clang that batched_cpu is to build with.
+CLANG = "clang++-14"
+#: Runs pytest once batched_cpu is built in each dtype.
+BUILT = "suite.checks.kernels.built"
+
+
+@nox.session
+def platforms(session: nox.Session) -> None:
+    """Compile batched_cpu for aarch64, and check it as built with clang 14."""
+    install(session, "suite")
+    session.install(*nox.project.dependency_groups(PYPROJECT, "wheel"))
+    scratch = Path(session.create_tmp()).absolute()
+    (compiled := scratch / "compiled").mkdir(exist_ok=True)
+    run(session, "-m", "suite.package.cross_compile", "aarch64", str(compiled), HYPERLSTM_CXXFLAGS="-O0")
+    if shutil.which(CLANG) is None:
+        session.skip(f"compiled for aarch64; not run with {CLANG}, which is not here")
+    env = {"CXX": CLANG, "TORCH_EXTENSIONS_DIR": str(scratch / "extensions")}
+    chosen = "test_split or (test_equality and batched_cpu)"
+    files = [f"suite/checks/{file}" for file in ("equality/test_equality.py", "kernels/test_split.py")]
+    pytest(session, *files, "-k", chosen, "--results", str(scratch / "results"), start=("-m", BUILT), **env)
+
+
+#: The architectures of wheels.
 ARCHITECTURES = ("x86_64", "aarch64")
-GLIBC = "2.28"
-#: What building one takes.
-WHEEL = (*PYPROJECT["project"]["dependencies"], "ziglang", "auditwheel", "wheel", "pip", "hatchling")
-COMPILE = """
-import sys
-from pathlib import Path
-from impls.batched_cpu import build, sets
-target, architecture, folder = sys.argv[1:]
-path = Path(folder) / "impls" / "batched_cpu" / build.LIBRARY
-zig = [sys.executable, "-m", "ziglang", "c++", "-target", target]
-build.compile_library(zig, architecture, sets.every(architecture), ["-s"], path)
-"""
 
 
 @nox.session
 def wheel(session: nox.Session) -> None:
     """Write wheels with batched_cpu compiled, for Linux on x86-64 and aarch64, to dist/; `-- aarch64` only that."""
-    session.install(*WHEEL)
+    session.install(*needed("wheel"))
     for architecture in session.posargs or ARCHITECTURES:
         wheel_of(session, architecture)
 
 
 def wheel_of(session: nox.Session, architecture: str) -> Path:
-    """Build one wheel from a copy of the sources that has the compiled library, and return its path in dist/."""
-    scratch = Path(session.create_tmp()).absolute() / architecture
-    shutil.rmtree(scratch, ignore_errors=True)
-    (source := scratch / "source").mkdir(parents=True)
-    for name in ("pyproject.toml", "README.md"):
-        shutil.copy(name, source)
-    shutil.copytree("impls", source / "impls", ignore=shutil.ignore_patterns("__pycache__"))
-    run(session, "-c", COMPILE, f"{architecture}-linux-gnu.{GLIBC}", architecture, str(source))
-    run(session, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", str(scratch), str(source))
-    (pure,) = scratch.glob("*.whl")
-    tag = f"manylinux_{GLIBC.replace('.', '_')}_{architecture}"
-    run(session, "-m", "wheel", "unpack", str(pure), "-d", str(scratch))
-    (unpacked,) = scratch.glob("hyperlstm-*/")
-    (described,) = unpacked.glob("*.dist-info/WHEEL")
-    described.write_text(described.read_text().replace("Root-Is-Purelib: true", "Root-Is-Purelib: false"))
-    pure.unlink()
-    run(session, "-m", "wheel", "pack", str(unpacked), "-d", str(scratch))
-    run(session, "-m", "wheel", "tags", "--remove", "--platform-tag", tag, str(pure))
-    (tagged,) = scratch.glob("*.whl")
-    run(session, "-m", "auditwheel", "show", str(tagged))
-    Path("dist").mkdir(exist_ok=True)
-    return Path(shutil.move(tagged, Path("dist") / tagged.name))
+    """Build one wheel, and return its path in dist/; suite/package/build_hook.py compiles and tags it."""
+    build = ("-m", "hatchling", "build", "-t", "wheel", "-d", "dist")
+    run(session, *build, HYPERLSTM_WHEEL=architecture)
+    (built,) = Path("dist").glob(f"hyperlstm-*_{architecture}.whl")
+    run(session, "-m", "auditwheel", "show", str(built))
+    return built.absolute()
 
 
-#: The oldest clang that batched_cpu is to build with.
-CLANG = "clang++-14"
-#: Builds batched_cpu in each dtype, without which every case would be skipped, and runs pytest. A preloaded sanitizer
-#: is not for the compiler, which would fail under it.
-BUILT = """
-import os, sys
-os.environ.pop("LD_PRELOAD", None)
-import pytest
-from impls import registry
-reasons = [registry.why_unavailable("batched_cpu", "cpu", dtype) for dtype in registry.find("batched_cpu").dtypes]
-sys.exit(next(filter(None, reasons), None) or pytest.main(sys.argv[1:]))
-"""
+#: The environments in which a wheel is checked: a Python, and a torch.
+INSTALLED = (("3.11", "torch==2.11.0"), ("3.13", "torch"))
+
+
+@nox.session
+def installed(session: nox.Session) -> None:
+    """Check the wheel where there is no compiler, with the oldest and the newest torch, and Python 3.11 and 3.13."""
+    architecture = platform.machine()
+    if architecture not in ARCHITECTURES:
+        session.error(f"there are wheels for {' and '.join(ARCHITECTURES)}, and this machine is {architecture}")
+    session.install(*needed("wheel"), "uv")
+    scratch, built = Path(session.create_tmp()).absolute(), wheel_of(session, architecture)
+    checks = "equality/test_equality.py", "kernels/test_split.py", "module/test_capabilities.py"
+    # One test compiles a program.
+    chosen = ("-k", "(batched_cpu or test_split) and not threads_sync")
+    for version, torch in INSTALLED:
+        folder = scratch / f"python{version}"
+        python = folder / "bin" / "python"
+        run(session, "-m", "uv", "venv", "-q", "--clear", "--python", version, str(folder))
+        run(session, "-m", "uv", "pip", "install", "-q", "--python", str(python), *needed("suite"), torch, str(built))
+        env = {"PATH": str(python.parent), "PYTHONDONTWRITEBYTECODE": "1"}
+        session.run(str(python), "suite/package/first_call.py", env=env, external=True)
+        beside = suite_beside(folder / "lib" / f"python{version}" / "site-packages", folder / "suite")
+        results = ("--results", str(scratch / "results" / version), "--rootdir", str(beside))
+        files = [f"suite/checks/{file}" for file in checks]
+        with session.chdir(beside):
+            options = ("-q", "-p", "no:benchmark", "-p", "no:cacheprovider", *results)
+            session.run(str(python), "-m", "pytest", *options, *files, *chosen, env=env, external=True)
+
+
+def suite_beside(site: Path, folder: Path) -> Path:
+    """Make a folder with the suite, and beside it an installed package by the name that the suite imports it."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    (folder / "impls").symlink_to(site / "hyperlstm")
+    (folder / "suite").symlink_to(Path("suite").absolute())
+    return folder
+
+
 #: Debian's packages of a Python for aarch64, which are unpacked, not installed, and what emulates that processor. No
 #: libgomp1, since torch brings its own.
 EMULATOR = "qemu-aarch64-static"
@@ -262,97 +299,25 @@ PACKAGES = (
 
 
 @nox.session
-def platforms(session: nox.Session) -> None:
-    """Compile batched_cpu for aarch64, and check it as built with clang 14."""
-    install(session, "suite")
-    session.install("ziglang", "auditwheel", "wheel")
-    scratch = Path(session.create_tmp()).absolute()
-    (scratch / "compiled" / "impls" / "batched_cpu").mkdir(parents=True, exist_ok=True)
-    target = (f"aarch64-linux-gnu.{GLIBC}", "aarch64", str(scratch / "compiled"))
-    run(session, "-c", COMPILE, *target, HYPERLSTM_CXXFLAGS="-O0")
-    if shutil.which(CLANG) is None:
-        session.skip(f"compiled for aarch64; not run with {CLANG}, which is not here")
-    env = {"CXX": CLANG, "TORCH_EXTENSIONS_DIR": str(scratch / "extensions")}
-    chosen = "test_split or (test_equality and batched_cpu)"
-    files = [f"suite/checks/{file}" for file in ("equality/test_equality.py", "kernels/test_split.py")]
-    pytest(session, *files, "-k", chosen, "--results", str(scratch / "results"), start=("-c", BUILT), **env)
-
-
-@nox.session
 def emulation(session: nox.Session) -> None:
     """Check the wheel's library for aarch64 under emulation, on two threads; takes Debian and qemu-user-static."""
     if shutil.which(EMULATOR) is None or shutil.which("apt-get") is None:
         session.error(f"aarch64 is not emulated, which takes {EMULATOR} and Debian's apt-get")
-    install(session, "suite")
-    session.install(*WHEEL)
+    session.install(*needed("wheel"), "uv")
     scratch = Path(session.create_tmp()).absolute()
-    root, site = aarch64(session, scratch)
-    unpacked = unpacked_wheel(session, scratch, "aarch64")
-    env = {"OMP_NUM_THREADS": "2", "PYTHONPATH": f"{unpacked}{os.pathsep}{site}", "PYTHONDONTWRITEBYTECODE": "1"}
+    root, site = aarch64(session, scratch, wheel_of(session, "aarch64"))
+    beside = suite_beside(site, scratch / "suite")
+    env = {"OMP_NUM_THREADS": "2", "PYTHONPATH": f"{beside}{os.pathsep}{site}", "PYTHONDONTWRITEBYTECODE": "1"}
     python = (EMULATOR, "-L", str(root), str(root / "usr" / "bin" / f"python{PYTHON}"))
-    without = ("-p", "no:benchmark", "-p", "no:xdist", "-p", "no:cacheprovider", "--rootdir", str(unpacked))
+    without = ("-p", "no:benchmark", "-p", "no:xdist", "-p", "no:cacheprovider", "--rootdir", str(beside))
     cases = ("suite/checks/equality/test_equality.py", "-k", "test_equality and batched_cpu")
-    with session.chdir(unpacked):
+    with session.chdir(beside):
         results = ("--results", str(scratch / "aarch64-results"))
-        session.run(*python, "-c", BUILT, "-q", *without, *cases, *results, env=env, external=True)
+        session.run(*python, "-m", BUILT, "-q", *without, *cases, *results, env=env, external=True)
 
 
-def unpacked_wheel(session: nox.Session, scratch: Path, architecture: str) -> Path:
-    """Folder with a wheel's package by the name that the suite imports it, and the suite."""
-    unpacked = scratch / "unpacked"
-    shutil.rmtree(unpacked, ignore_errors=True)
-    shutil.unpack_archive(wheel_of(session, architecture), unpacked, "zip")
-    (unpacked / "impls").symlink_to("hyperlstm")
-    (unpacked / "suite").symlink_to(Path("suite").absolute())
-    return unpacked
-
-
-#: The environments in which a wheel is checked: a Python, and a torch.
-INSTALLED = (("3.11", "torch==2.11.0"), ("3.13", "torch"))
-FIRST_CALL = """
-import time, torch
-from hyperlstm import HyperLSTM, why_unavailable
-x = torch.randn(5, 3, 20)
-model = HyperLSTM(20, 32, 16, 4, 1, impl="auto")
-start = time.perf_counter()
-out, _ = model(x)
-seconds = time.perf_counter() - start
-assert why_unavailable("batched_cpu", "cpu") is None, why_unavailable("batched_cpu", "cpu")
-assert "impl=auto (batched_cpu)" in repr(model), model
-print(f"torch {torch.__version__}: the first call takes {seconds:.2f} s")
-assert seconds < 1
-openmp = {line.split()[-1] for line in open("/proc/self/maps") if "libgomp" in line}
-assert all("torch" in path for path in openmp), openmp  # none of the system's
-"""
-
-
-@nox.session
-def installed(session: nox.Session) -> None:
-    """Check the wheel where there is no compiler, with the oldest and the newest torch, and Python 3.11 and 3.13."""
-    architecture = platform.machine()
-    if architecture not in ARCHITECTURES:
-        session.error(f"there are wheels for {' and '.join(ARCHITECTURES)}, and this machine is {architecture}")
-    session.install(*WHEEL, "uv")
-    scratch = Path(session.create_tmp()).absolute()
-    unpacked = unpacked_wheel(session, scratch, architecture)
-    checks = "equality/test_equality.py", "kernels/test_split.py", "module/test_capabilities.py"
-    # One test compiles a program.
-    chosen = ("-k", "(batched_cpu or test_split) and not threads_sync")
-    for version, torch in INSTALLED:
-        python = scratch / f"python{version}" / "bin" / "python"
-        run(session, "-m", "uv", "venv", "-q", "--clear", "--python", version, str(python.parent.parent))
-        run(session, "-m", "uv", "pip", "install", "-q", "--python", str(python), *needed("suite"), torch)
-        env = {"PATH": str(python.parent), "PYTHONPATH": str(unpacked), "PYTHONDONTWRITEBYTECODE": "1"}
-        results = ("--results", str(scratch / "results" / version), "--rootdir", str(unpacked))
-        files = [f"suite/checks/{file}" for file in checks]
-        with session.chdir(unpacked):
-            session.run(str(python), "-c", FIRST_CALL, env=env, external=True)
-            options = ("-q", "-p", "no:benchmark", "-p", "no:cacheprovider", *results)
-            session.run(str(python), "-m", "pytest", *options, *files, *chosen, env=env, external=True)
-
-
-def aarch64(session: nox.Session, scratch: Path) -> tuple[Path, Path]:
-    """Folders of a system with Python and of the packages that the suite needs, for aarch64."""
+def aarch64(session: nox.Session, scratch: Path, built: Path) -> tuple[Path, Path]:
+    """Folders of a system with Python, and of the wheel with the packages that the suite needs, for aarch64."""
     root, site, packages = scratch / "root", scratch / "site", scratch / "packages"
     if not (root / "lib").exists():
         packages.mkdir(exist_ok=True)
@@ -367,8 +332,8 @@ def aarch64(session: nox.Session, scratch: Path) -> tuple[Path, Path]:
         (root / "lib").symlink_to("usr/lib")
     platform = ("--python-platform", "aarch64-unknown-linux-gnu", "--python-version", PYTHON, "--only-binary", ":all:")
     wheels = [name for name in needed("suite") if not name.startswith(("triton", "pytest-benchmark"))]
-    session.install("uv")
-    run(session, "-m", "uv", "pip", "install", "-q", *platform, "--target", str(site), *wheels)
+    install = ("-m", "uv", "pip", "install", "-q", "--reinstall-package", "hyperlstm")
+    run(session, *install, *platform, "--target", str(site), *wheels, str(built))
     return root, site
 
 
@@ -406,4 +371,12 @@ def sanitized(
     }
     chosen = ("--thorough", "--results", str(scratch / "results"))
     # The thread sanitizer wants memory where it expects it.
-    run(session, "-c", BUILT, *arguments, *chosen, before=("setarch", "-R"), **env)
+    run(session, "-m", BUILT, *arguments, *chosen, before=("setarch", "-R"), **env)
+
+
+@nox.session(requires=["environment"])
+def mutate(session: nox.Session) -> None:
+    """Score tests by mutants: `-- --seed 7 --n 40 suite/measure`, or of suite/pages, suite/shared or impls."""
+    session.install(*nox.project.dependency_groups(PYPROJECT, "mutate"))
+    python = session.cache_dir.parent / "environment" / "bin" / "python"
+    session.run("python", "-m", "suite.mutate", f"{python.absolute()} -m pytest {' '.join(WORKERS)}", *session.posargs)

@@ -1,0 +1,1 @@
+"""What a user installs and reads: wheels, dependencies and pages."""

@@ -1,0 +1,53 @@
+"""Hatchling's hook: an editable installation maps `hyperlstm` to impls/, and a wheel may have batched_cpu compiled.
+
+With HYPERLSTM_WHEEL=x86_64 or aarch64 in the environment, as `nox -s wheel` sets it, a wheel is one for that
+architecture. This takes torch and ziglang, and a build without isolation. Without it, a wheel is one for any machine.
+"""
+
+import os
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+
+#: The name that the package is imported by, and its folder in the checkout.
+NAME, FOLDER = "hyperlstm", "impls"
+
+
+class BuildHook(BuildHookInterface[Any]):
+    """Files of one wheel that are made while it is built."""
+
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+        """Add the files and the tag; version: "editable", or "standard"."""
+        self._made = tempfile.TemporaryDirectory()
+        made = Path(self._made.name)
+        if version == "editable":
+            self._map(made, build_data)
+        elif architecture := os.environ.get("HYPERLSTM_WHEEL"):
+            self._compile(made, architecture, build_data)
+
+    def _map(self, made: Path, build_data: dict[str, Any]) -> None:
+        """Have Python import the checkout's folder by the package's name."""
+        from editables import EditableProject
+
+        project = EditableProject(NAME, self.root)
+        project.map_method = "self_replace"  # a module, where a hook would need `editables` at every start of Python
+        project.map(NAME, FOLDER)
+        for name, content in project.files():
+            (made / name).write_text(content, encoding="utf-8")
+            build_data["force_include_editable"][str(made / name)] = name
+
+    def _compile(self, made: Path, architecture: str, build_data: dict[str, Any]) -> None:
+        """Add the compiled library, and the tag of the machines that it runs on."""
+        sys.path.insert(0, self.root)
+        from suite.package.cross_compile import compile_into, platform_tag
+
+        for file in compile_into(made, architecture):
+            build_data["force_include"][str(file)] = f"{NAME}/batched_cpu/{file.name}"
+        build_data |= {"tag": f"py3-none-{platform_tag(architecture)}", "pure_python": False}
+
+    def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
+        """Remove what was made, which the wheel has now."""
+        self._made.cleanup()

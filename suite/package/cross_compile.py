@@ -1,0 +1,26 @@
+"""Compiles the library of batched_cpu by zig, for any machine of an architecture: `ARCHITECTURE FOLDER`."""
+
+import sys
+from pathlib import Path
+
+#: The oldest C library that a wheel runs with, which that of torch's wheels needs too.
+GLIBC = "2.28"
+
+
+def platform_tag(architecture: str) -> str:
+    """The tag of a wheel whose library `compile_into` compiled."""
+    return f"manylinux_{GLIBC.replace('.', '_')}_{architecture}"
+
+
+def compile_into(folder: Path, architecture: str) -> list[Path]:
+    """Compile the library with all instruction sets; return its files, which belong into impls/batched_cpu."""
+    from impls.batched_cpu import build, sets  # imports torch, which building another wheel does not take
+
+    zig = [sys.executable, "-m", "ziglang", "c++", "-target", f"{architecture}-linux-gnu.{GLIBC}"]
+    flags = [*build.extra_flags(), "-s"]
+    build.compile_library(zig, architecture, sets.every(architecture), flags, folder / build.LIBRARY)
+    return sorted(folder.glob(f"{build.LIBRARY}*"))
+
+
+if __name__ == "__main__":
+    compile_into(Path(sys.argv[2]), sys.argv[1])

@@ -1,0 +1,90 @@
+"""Every module that is imported comes from a requirement of what imports it, and not by way of another package."""
+
+import ast
+import re
+import sys
+import tomllib
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from functools import cache
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+from suite.shared.files import ROOT
+
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+#: Modules of the suite that the group `suite` does not install, since only the sessions of another group run them.
+GROUPS = {
+    "cosmic_ray": "mutate",
+    "editables": "lint",
+    "hatchling": "wheel",
+    "jax": "external",
+    "labml_nn": "labml",
+    "onnxruntime": "export",
+}
+OURS = {"impls", "suite", "hyperlstm"}
+
+
+def requirements(group: str) -> set[str]:
+    """Names of the packages that a dependency group lists, with those of the groups that it includes."""
+    names = set[str]()
+    for entry in PYPROJECT["dependency-groups"][group]:
+        names |= requirements(entry["include-group"]) if isinstance(entry, dict) else {_name(entry)}
+    return names
+
+
+def _name(requirement: str) -> str:
+    found = re.match(r"[\w.-]+", requirement)
+    assert found, requirement
+    return found[0].lower().replace("_", "-")
+
+
+def of_the_package() -> set[str]:
+    """Names of the packages that the module requires, with Triton."""
+    project = PYPROJECT["project"]
+    return {*map(_name, (*project["dependencies"], *project["optional-dependencies"]["cuda"]))}
+
+
+def imported(folder: str) -> dict[str, set[Path]]:
+    """Modules outside the project and the standard library that files of a folder import, with these files."""
+    files = defaultdict[str, set[Path]](set)
+    for file in (ROOT / folder).rglob("*.py"):
+        for name in _modules(ast.parse(file.read_text(encoding="utf-8"))):
+            if name not in OURS | sys.stdlib_module_names:
+                files[name].add(file.relative_to(ROOT))
+    return files
+
+
+def _modules(tree: ast.Module) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            yield str(node.module).split(".")[0]
+
+
+def packages(module: str) -> set[str]:
+    """Names of the packages that install a module, by its own name if it is not installed here."""
+    return {name.lower().replace("_", "-") for name in installers().get(module, [module])}
+
+
+@cache
+def installers() -> Mapping[str, list[str]]:
+    """Names of the packages that are installed here, by module."""
+    return packages_distributions()
+
+
+def test_the_package_imports_what_it_requires() -> None:
+    modules = imported("impls")
+    assert {name: files for name, files in modules.items() if not packages(name) & of_the_package()} == {}
+    assert "torch" in modules
+
+
+def test_the_suite_imports_what_its_groups_require() -> None:
+    modules, missing = imported("suite"), {}
+    for name, files in modules.items():
+        installed = requirements(GROUPS[name]) if name in GROUPS else requirements("suite") | of_the_package()
+        if not packages(name) & installed:
+            missing[name] = files
+    assert missing == {}
+    assert {"pandas", *GROUPS} <= set(modules)
