@@ -1,0 +1,155 @@
+"""What the project's pages show works: blocks of Python run, commands are accepted, links lead somewhere."""
+
+import argparse
+import re
+import sys
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.nn.utils.rnn import pack_sequence, unpack_sequence
+
+import impls
+from suite import bench, bench_compare, report
+from suite.package.documents import (
+    PAGES,
+    WRITTEN,
+    Command,
+    blocks,
+    commands,
+    commands_of_lines,
+    headings,
+    inline_code,
+    links,
+    sessions,
+)
+from suite.shared.files import ROOT
+
+#: Sessions whose arguments go to pytest, and the parsers of the others that take any.
+PYTEST = {"verify", "selftest", "cuda", "lowest", "export", "kernels"}
+PARSERS: dict[str, Callable[[], argparse.ArgumentParser]] = {
+    "bench": bench.parser,
+    "compare": bench_compare.parser,
+    "report": report.parser,
+}
+
+
+def name_of(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+@pytest.fixture
+def _installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let `hyperlstm` be the package, as where it is installed."""
+    for name, module in [*sys.modules.items()]:
+        if name.split(".")[0] == "impls":
+            monkeypatch.setitem(sys.modules, name.replace("impls", "hyperlstm", 1), module)
+
+
+@cache
+def run_blocks(page: Path) -> dict[str, Any]:
+    """Run a page's blocks of Python one after the other, and return the names that they define."""
+    defined: dict[str, Any] = {"__name__": f"blocks_of_{page.parent.name}_{page.stem}"}
+    for block in blocks(page, "python"):
+        assert block.map
+        lines = "\n" * (block.map[0] + 1)  # so that an error shows the page's line
+        exec(compile(lines + block.content, str(page), "exec"), defined)
+    return defined
+
+
+@pytest.mark.usefixtures("_installed")
+@pytest.mark.parametrize("page", [page for page in WRITTEN if blocks(page, "python")], ids=name_of)
+def test_python_runs(page: Path) -> None:
+    run_blocks(page)
+
+
+@pytest.mark.usefixtures("_installed")
+def test_the_bidirectional_model_reads_each_sequence_from_both_ends() -> None:
+    torch.manual_seed(0)
+    H = 6
+    model = run_blocks(ROOT / "impls" / "USAGE.md")["Bidirectional"](3, H, 4, 2, 1)
+    sequences = [torch.randn(length, 3) for length in (2, 5, 1, 5)]
+    packed = unpack_sequence(model(pack_sequence(sequences, enforce_sorted=False))[0])
+    for x, out in zip(sequences, packed, strict=True):
+        torch.testing.assert_close(out, model(x[:, None])[0][:, 0])
+        torch.testing.assert_close(out[:1, :H], model(x[:1, None])[0][:, 0, :H])
+        torch.testing.assert_close(out[-1:, H:], model(x[-1:, None])[0][:, 0, H:])
+
+
+def test_torchs_lstm_refuses_an_edit_of_its_output_in_float32_alone() -> None:
+    """As impls/README.md and USAGE.md say; with oneDNN, which computes it in float32."""
+
+    def edit(dtype: torch.dtype, *, packed: bool) -> None:
+        x = torch.randn(2, 1, 3, dtype=dtype)
+        out = torch.nn.LSTM(3, 4, dtype=dtype)(pack_sequence([x[:, 0], x[:1, 0]]) if packed else x)[0]
+        (out.data if packed else out).mul_(2).sum().backward()
+
+    edit(torch.float64, packed=False)
+    edit(torch.float32, packed=True)
+    if torch.backends.mkldnn.is_available():
+        with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+            edit(torch.float32, packed=False)
+
+
+def accept(command: Command, config: pytest.Config) -> None:
+    """Raise what a command's parser raises; AssertionError if there is no such session or option."""
+    assert command.session in sessions()
+    if command.session in PARSERS:
+        PARSERS[command.session]().parse_args(command.arguments)
+    elif command.session in PYTEST:
+        known, unknown = config._parser.parse_known_and_unknown_args(command.arguments)
+        assert unknown == []
+        assert [path for path in known.file_or_dir if not (ROOT / path).exists()] == []
+    else:
+        assert command.arguments == [], f"{command.session}: no parser is known for its arguments"
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if commands(page)], ids=name_of)
+def test_commands_are_accepted(page: Path, pytestconfig: pytest.Config) -> None:
+    for command in commands(page):
+        accept(command, pytestconfig)
+
+
+@pytest.mark.parametrize("module", [bench, bench_compare, report], ids=lambda module: str(module.__name__))
+def test_commands_of_manuals_are_accepted(module: Any, pytestconfig: pytest.Config) -> None:
+    for command in commands_of_lines(module.__doc__):
+        accept(command, pytestconfig)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_links_lead_somewhere(page: Path) -> None:
+    for link in links(page):
+        path, _, heading = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        assert target.exists(), link
+        assert not heading or heading in headings(target), link
+
+
+#: Files of the project, and those that users or commands make.
+FILES = [
+    str(path.relative_to(ROOT)) for folder in ("impls", "suite", "results") for path in ROOT.glob(f"{folder}/**/*.*")
+]
+MADE = ("path/to/mine.py", "mine.toml", "results/report.html", "impls/<name>.py")
+SUFFIXES = (".py", ".h", ".cpp", ".md", ".toml", ".csv", ".html")
+
+
+@pytest.mark.parametrize("page", WRITTEN, ids=name_of)
+def test_files_in_code_exist(page: Path) -> None:
+    """By their whole path, or its end."""
+    names = {word for code in inline_code(page) for word in code.split() if word.endswith(SUFFIXES)}
+    exist = {name for name in names if any(f"/{file}".endswith(f"/{name}") for file in FILES)}
+    assert {name for name in names - exist if not (ROOT / name).exists()} <= {*MADE}
+
+
+def test_the_readme_names_sessions_in_the_order_of_the_list() -> None:
+    table = re.findall(r"^\| `nox -s (\w+)", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert table
+    assert table == sorted(table, key=sessions().index)
+
+
+def test_the_readme_names_what_is_public() -> None:
+    code = inline_code(ROOT / "README.md")
+    assert [name for name in impls.__all__ if not any(one.startswith(name) for one in code)] == []
