@@ -132,15 +132,11 @@ def parser() -> argparse.ArgumentParser:
     return result
 
 
-def parser() -> argparse.ArgumentParser:
-    result = argparse.ArgumentParser(prog="nox -s report --", description=__doc__)
-    result.add_argument("--results", type=Path, default=RESULTS, help="folder with a folder for each machine")
-    return result
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run `python -m suite.report`."""
-    for file in write_all(parser().parse_args(arguments).results):
+    parser = argparse.ArgumentParser(prog="nox -s report --", description=__doc__)
+    parser.add_argument("--results", type=Path, default=RESULTS, help="folder with a folder for each machine")
+    for file in write_all(parser.parse_args(arguments).results):
         print(f"Wrote {os.path.relpath(file)}")
 
 
