@@ -17,6 +17,9 @@ SPLIT: tuple[int, int] | None = None
 
 #: Smallest I for which v = weight_x x is saved for the backward pass.
 KEEPS_V_FROM = 96
+#: Array elements of a chunk of the backward pass per element of out: what `bounds` takes, without saved residuals and
+#: with them.
+_RECOMPUTING, _WITH_RESIDUALS = 20, 10
 
 __all__ = ["run", "why_unavailable"]
 
@@ -28,7 +31,8 @@ def forward(
     layer = _layer(p, inputs)
     last = LayerState(*[q.new_empty(q.shape) for q in layer.start])
     arguments = layer.numbers + _addresses((out, *(states or (None,) * 3), *last, residuals))
-    _check(library(out.dtype).forward(_packed(arguments), inputs.mask.scale if inputs.mask else 1.0))
+    compiled = library(out.dtype)
+    compiled.check(compiled.forward(_packed(arguments), inputs.mask.scale if inputs.mask else 1.0))
     return last
 
 
@@ -42,7 +46,8 @@ def backward(
 ) -> dict[str, Tensor]:
     """Run backward over a sequence, with the arrays of one chunk of steps in memory at a time."""
     most, cell, whole = limits(inputs.x.device), cell_dtype(inputs.x.dtype), torch.contiguous_format
-    chunks = bounds(most.backward, 20 if saved.residuals is None else 10, p, inputs, most.rows)
+    numbers = _RECOMPUTING if saved.residuals is None else _WITH_RESIDUALS
+    chunks = bounds(most.backward, numbers, p, inputs, most.rows)
     needed = frozenset(needed)
     d_x = torch.empty_like(inputs.x, memory_format=whole) if "x" in needed else None
     d_start = [
@@ -59,10 +64,11 @@ def backward(
     arguments += _addresses((*of_steps, *d_start, d_x))
     gradients = _Gradients(p, needed, cell)
     scale = inputs.mask.scale if inputs.mask else 1.0
-    error = library(inputs.x.dtype).backward(_packed(arguments), scale, _allocate, gradients)
+    compiled = library(inputs.x.dtype)
+    outcome = compiled.backward(_packed(arguments), scale, _allocate, gradients)
     if gradients.error is not None:
         raise gradients.error
-    _check(error)
+    compiled.check(outcome)
     results = {"x": d_x, **dict(zip(LayerState._fields, d_start, strict=True)), **gradients.by_name}
     return {name: d for name, d in results.items() if d is not None}
 
@@ -125,11 +131,6 @@ def _addresses(tensors: Iterable[Tensor | None]) -> list[int]:
 
 def _packed(arguments: Sequence[int]) -> bytes:
     return struct.pack(f"{len(arguments)}q", *arguments)
-
-
-def _check(error: bytes | None) -> None:
-    if error is not None:
-        raise RuntimeError(f"batched_cpu: {error.decode()}")
 
 
 def _residuals(I: int, H: int, S: int) -> int:

@@ -38,13 +38,13 @@ void backward(Arguments in, double scale, Allocate allocate, void* context) {
 
 using namespace hyperlstm;
 
-EXPORT(const char*, backward)(const int64_t* arguments, double scale, Allocate allocate, void* context) {
-  return message_of([&] { backward<HYPERLSTM_DTYPE>(Arguments(arguments), scale, allocate, context); });
+EXPORT(Outcome, backward)(const int64_t* arguments, double scale, Allocate allocate, void* context) {
+  return outcome_of([&] { backward<HYPERLSTM_DTYPE>(Arguments(arguments), scale, allocate, context); });
 }
 
 // For tests only: total [F, G] += d^T values. Reads N, F, G and the stride of d; then total, d and values.
-EXPORT(const char*, add_product)(const int64_t* arguments) {
-  return message_of([&] {
+EXPORT(Outcome, add_product)(const int64_t* arguments) {
+  return outcome_of([&] {
     using T = HYPERLSTM_DTYPE;
     Arguments in(arguments);
     const int64_t N = in.number(), F = in.number(), G = in.number(), stride = in.number();

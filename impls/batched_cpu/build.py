@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 from ..definition import EPS, dtype_name
-from .sets import flags_of, parts
+from .sets import flags_of
 
 #: Environment variable with extra compiler and linker flags, such as `-fsanitize=address,undefined`.
 FLAGS_VARIABLE = "HYPERLSTM_CXXFLAGS"
@@ -34,14 +34,15 @@ def sources() -> str:
     return digest.hexdigest()[:16]
 
 
-def key(dtype: torch.dtype) -> str:
-    """Digest that identifies a build: of the sources, the compiler's name, flags, machine and C library."""
-    here = (f"{name} {dtype_name(dtype)}" for name, dtype in parts(dtype))
-    words = [sources(), *here, *compiler(), *extra_flags(), platform.machine(), *platform.libc_ver()]
-    return hashlib.sha256("\0".join(words).encode()).hexdigest()[:16]
+def folder_of(parts: Sequence[tuple[str, torch.dtype]], flags: Sequence[str]) -> Path:
+    """Folder of a build, by a digest of its sources, the compiler's name, flags, machine and C library."""
+    here = (f"{name} {dtype_name(dtype)}" for name, dtype in parts)
+    words = [sources(), *here, *compiler(), *flags, platform.machine(), *platform.libc_ver()]
+    digest = hashlib.sha256("\0".join(words).encode()).hexdigest()
+    return _builds() / f"hyperlstm_{digest[:16]}"
 
 
-def builds() -> Path:
+def _builds() -> Path:
     """Folder of all builds."""
     if folder := os.environ.get("TORCH_EXTENSIONS_DIR"):
         return Path(folder)
@@ -60,16 +61,19 @@ def intact(path: Path) -> bool:
         return False
 
 
-def build(folder: Path, dtype: torch.dtype) -> None:
-    """Build for a dtype in a temporary folder, then rename it, so that no process sees an incomplete build."""
+def build(folder: Path, parts: Sequence[tuple[str, torch.dtype]], flags: Sequence[str]) -> None:
+    """Build in a temporary folder, then rename it, so that no process sees an incomplete build.
+
+    parts, flags: see `compile_library`.
+    """
     folder.parent.mkdir(parents=True, exist_ok=True)
     start = time.monotonic()
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f"{folder.name}.") as own:
-        what = f"its C++ source for {dtype_name(dtype)}"
+        what = f"its C++ source for {', '.join(sorted({dtype_name(dtype) for _, dtype in parts}))}"
         print(f"batched_cpu: compiling {what}, once ... ", end="", file=sys.stderr, flush=True)
         (target := Path(own) / "new").mkdir()
         try:
-            compile_library(compiler(), platform.machine(), parts(dtype), extra_flags(), target / LIBRARY)
+            compile_library(compiler(), platform.machine(), parts, flags, target / LIBRARY)
         except BaseException:
             print("failed", file=sys.stderr, flush=True)
             raise

@@ -202,7 +202,8 @@ class TorchProducts {
       for (const auto& [total, i] : totals) {
         Scratch scratch;
         const Matrix<T> product{scratch.empty<T>(d.F * values[i].F), d.F, values[i].F};
-        check(torch.mm_out(tensor(product).get(), tensor(d, true).get(), tensor(values[i]).get()));
+        COUNT(d.N * d.F * values[i].F);
+        check(TRY(torch.mm_out(tensor(product).get(), tensor(d, true).get(), tensor(values[i]).get())));
         const auto add = [=, from = product.numbers, to = total](int64_t begin, int64_t end) {
           for (int64_t j = begin; j < end; ++j) to[j] = from[j] + (fresh ? 0 : to[j]);
         };
@@ -212,9 +213,10 @@ class TorchProducts {
   }
 
   void input(const Matrix<const T>& dv, const Matrix<const T>& da, const Matrix<T>& d_x) {
+    COUNT(dv.N * d_x.F * (dv.F + da.F));
     const Tensor out = tensor(d_x);
-    check(torch.mm_out(out.get(), tensor(dv).get(), tensor(weight_x_).get()));
-    check(torch.addmm_out(out.get(), out.get(), tensor(da).get(), tensor(hyper_weight_x_).get(), 1, 1));
+    check(TRY(torch.mm_out(out.get(), tensor(dv).get(), tensor(weight_x_).get())));
+    check(TRY(torch.addmm_out(out.get(), out.get(), tensor(da).get(), tensor(hyper_weight_x_).get(), 1, 1)));
   }
 
   void finish() {}
@@ -222,8 +224,6 @@ class TorchProducts {
  private:
   static_assert(std::is_same_v<T, BFloat16>);
   static constexpr int64_t kGrain = 1 << 12;
-  using Tensor = std::unique_ptr<void, Release>;
-
   static void check(int32_t error) {
     if (error != 0) throw std::runtime_error("a product of torch failed, which has said why");
   }
@@ -236,9 +236,9 @@ class TorchProducts {
       std::swap(strides[0], strides[1]);
     }
     void* made;
-    check(torch.create_tensor_from_blob(
-        const_cast<T*>(x.numbers), 2, sizes.data(), strides.data(), 0, kBFloat16, kCpu, 0, &made));
-    return Tensor(made);
+    check(TRY(torch.create_tensor_from_blob(
+        const_cast<T*>(x.numbers), 2, sizes.data(), strides.data(), 0, kBFloat16, kCpu, 0, &made)));
+    return owned(made);
   }
 
   const Matrix<const T> weight_x_, hyper_weight_x_;

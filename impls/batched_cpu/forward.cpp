@@ -31,6 +31,6 @@ void forward(Arguments in, double scale) {
 
 using namespace hyperlstm;
 
-EXPORT(const char*, forward)(const int64_t* arguments, double scale) {
-  return message_of([&] { forward<HYPERLSTM_DTYPE>(Arguments(arguments), scale); });
+EXPORT(Outcome, forward)(const int64_t* arguments, double scale) {
+  return outcome_of([&] { forward<HYPERLSTM_DTYPE>(Arguments(arguments), scale); });
 }

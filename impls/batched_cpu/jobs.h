@@ -12,6 +12,7 @@
 #include <thread>
 #endif
 
+#include "instruments.h"
 #include "tiles.h"
 #include "torch.h"
 
@@ -83,6 +84,7 @@ template <class Work>
 void run_team(int64_t threads, const Work& of_thread) {
   const auto work = [&of_thread](int64_t thread, int64_t present) {
     [[maybe_unused]] const TileRegion tiles;
+    IN_THREAD(thread);
     of_thread(thread, present);
   };
 #ifdef HYPERLSTM_STD_THREADS  // the thread sanitizer does not see how OpenMP's threads start and synchronise

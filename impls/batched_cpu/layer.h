@@ -2,12 +2,12 @@
 #pragma once
 
 #include <cstdlib>
-#include <exception>
 #include <stdexcept>
 #include <string>
 
 #include "cell.h"
 #include "jobs.h"
+#include "outcome.h"
 
 // Exports a function for a dtype and an instruction set, both set by the build.
 #define HYPERLSTM_JOIN(name, dtype, set) hyperlstm_##name##_##dtype##_##set
@@ -20,21 +20,6 @@ namespace hyperlstm::inline HYPERLSTM_SET {
 using float64 = double;
 using float32 = float;
 using bfloat16 = struct BFloat16;
-
-// Returns the message of an exception of the body, or null.
-template <class Body>
-const char* message_of(const Body& body) {
-  static thread_local std::string message;
-  try {
-    body();
-    return nullptr;
-  } catch (const std::bad_alloc&) {
-    message = "not enough memory";
-  } catch (const std::exception& error) {
-    message = error.what();
-  }
-  return message.c_str();
-}
 
 struct Sizes {
   int64_t H, S, Z, I;

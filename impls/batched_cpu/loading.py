@@ -7,6 +7,7 @@ import subprocess
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import IntEnum
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,14 @@ _OPENMP = ("GOMP_parallel", "omp_get_thread_num", "omp_get_num_threads", "omp_in
 ALLOCATE = ctypes.CFUNCTYPE(None, ctypes.py_object, ctypes.POINTER(ctypes.c_int64))
 
 
+class Outcome(IntEnum):
+    """How a call of the library ended, see outcome.h."""
+
+    DONE = 0
+    OUT_OF_MEMORY = 1
+    FAILED = 2
+
+
 @dataclass(frozen=True)
 class Failure:
     """Reason for a missing library, in sentences, and the output of the build."""
@@ -39,12 +48,16 @@ class Failure:
 
 
 class Library:
-    """Functions of a loaded library for a dtype, for the instruction set of `sets.instruction_set`."""
+    """Functions of a loaded library for a dtype.
 
-    def __init__(self, path: Path, dtype: torch.dtype) -> None:
+    instruction_set: its own, by default that of `sets.instruction_set`.
+    """
+
+    def __init__(self, path: Path, dtype: torch.dtype, instruction_set: str = "") -> None:
         self.path, self.dtype = path, dtype
+        self.instruction_set = instruction_set or sets.instruction_set(dtype)
         self._library = ctypes.CDLL(str(path))
-        self._library.hyperlstm_sources.restype = ctypes.c_char_p
+        self._library.hyperlstm_sources.restype = self._library.hyperlstm_message.restype = ctypes.c_char_p
         if self._library.hyperlstm_sources().decode() != build.sources():
             raise OSError("it was compiled from other sources")
         # The lookup includes its dependencies: torch's C++ library, and the OpenMP library that this loads.
@@ -55,7 +68,7 @@ class Library:
         if dtype == torch.bfloat16:  # a wheel's library also has other dtypes, which must not change the way
             self._choose_way()
         passed = ctypes.c_char_p, ctypes.c_double  # the packed arguments, and the scale of the mask
-        #: The functions of forward.cpp and backward.cpp; each returns the message of an error, or None.
+        #: The functions of forward.cpp and backward.cpp; each returns an `Outcome`, for `check`.
         self.forward = self.function("forward", *passed)
         self.backward = self.function("backward", *passed, ALLOCATE, ctypes.py_object)
 
@@ -68,9 +81,16 @@ class Library:
 
     def function(self, name: str, *types: Any) -> Callable[..., Any]:
         """The exported function of that name; types: types of its arguments."""
-        function = self._library[f"hyperlstm_{name}_{dtype_name(self.dtype)}_{sets.instruction_set(self.dtype)}"]
-        function.restype, function.argtypes = ctypes.c_char_p, types
+        function = self._library[f"hyperlstm_{name}_{dtype_name(self.dtype)}_{self.instruction_set}"]
+        function.restype, function.argtypes = ctypes.c_int32, types
         return function
+
+    def check(self, outcome: int) -> None:
+        """Raise torch.OutOfMemoryError or RuntimeError if a call by this thread, its last, did not succeed."""
+        if outcome == Outcome.OUT_OF_MEMORY:
+            raise torch.OutOfMemoryError("batched_cpu: not enough memory")
+        if outcome != Outcome.DONE:
+            raise RuntimeError(f"batched_cpu: {self._library.hyperlstm_message().decode()}")
 
 
 def library(dtype: torch.dtype) -> Library:
@@ -107,11 +127,12 @@ def _find_or_build(dtype: torch.dtype) -> Library | Failure:
 
 def _of_builds(dtype: torch.dtype) -> Library | Failure:
     try:
-        folder = build.builds() / f"hyperlstm_{build.key(dtype)}"
+        parts, flags = sets.parts(dtype), build.extra_flags()
+        folder = build.folder_of(parts, flags)
         if not build.intact(folder / build.LIBRARY):
             if shutil.which(command := build.compiler()[0]) is None:
                 return _failure(f"it takes a C++ compiler, and {command!r} is not on the path", "a compiler")
-            build.build(folder, dtype)
+            build.build(folder, parts, flags)
         return Library(folder / build.LIBRARY, dtype)
     except subprocess.CalledProcessError as error:
         lines = [line for line in error.output.splitlines() if "error" in line] or error.output.splitlines()

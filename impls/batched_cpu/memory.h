@@ -10,6 +10,7 @@
 #include <memory>
 #include <new>
 
+#include "instruments.h"
 #include "jobs.h"
 
 namespace hyperlstm::inline HYPERLSTM_SET {
@@ -76,13 +77,13 @@ class Scratch {
   void* allocate(int64_t bytes) {
     const int64_t stride = 1;
     void *tensor, *memory;
-    if (torch.empty_strided(1, &bytes, &stride, kByte, kCpu, 0, &tensor) != 0) throw std::bad_alloc();
-    owned_.emplace_back(tensor);
-    if (torch.get_data_ptr(tensor, &memory) != 0) throw std::bad_alloc();
+    if (TRY(torch.empty_strided(1, &bytes, &stride, kByte, kCpu, 0, &tensor)) != 0) throw std::bad_alloc();
+    owned_.push_back(owned(tensor));
+    if (TRY(torch.get_data_ptr(tensor, &memory)) != 0) throw std::bad_alloc();
     return memory;
   }
 
-  std::vector<std::unique_ptr<void, Release>> owned_;
+  std::vector<Tensor> owned_;
   char* next_ = nullptr;  // in the last block, which has left_ bytes left
   int64_t left_ = 0;
 };

@@ -2,6 +2,7 @@
 // it is stored, row-major: packing it into panels would take longer than multiplying.
 #pragma once
 
+#include "instruments.h"
 #include "jobs.h"
 
 namespace hyperlstm::inline HYPERLSTM_SET {
@@ -117,6 +118,7 @@ ALWAYS_INLINE void multiply_tile(Lhs<F> lhs, const F* panel, const F* ahead, int
 // tile, or two if there is one tile. A prefetch past the end does nothing.
 template <class F, int N = kGates, class A = Acc<F>>
 void multiply(int64_t rows, Lhs<F> lhs, const F* panel, int64_t K, Into<A> into, bool fetch = true) {
+  PRODUCT(rows * K * N * kLanes<A>);
   constexpr int64_t kBlock = kDepthBlock * Terms<F>::kDepth;
 #ifdef __AMX_BF16__
   if constexpr (std::is_same_v<F, BFloat16>) {
@@ -229,6 +231,7 @@ ALWAYS_INLINE void multiply_unit(const T* weight, int64_t gate, int64_t K, const
 template <int R, class T, class A = Acc<T>>
 void multiply_units(
     const T* weight, int64_t F, int64_t K, int64_t unit, int64_t n, const Factor<T>* lhs, Into<A> into) {
+  PRODUCT(R * K * n * kGates);
   constexpr int N = R * kGates <= kTileSums ? kGates : kGates / 2;  // gates whose sums fit into registers
   for (int64_t j = 0; j < n; ++j) {
     for (int64_t k = 0; k < kGates; k += N) {
@@ -241,6 +244,7 @@ void multiply_units(
 // weight before the next, so that it is read in the order of memory.
 template <int R, class T, class A = Acc<T>>
 void multiply_stored_columns(Range columns, Lhs<Factor<T>> lhs, const T* weight, int64_t K, int64_t N, Into<A> into) {
+  PRODUCT(R * K * columns.size());
   constexpr int64_t V = kLanes<A>;
   // Rows of the weight at a time: as many as there are registers for the numbers of lhs.
   constexpr int kRows = std::clamp(2 * kTileSums / 3 / R, 2, 4);

@@ -97,7 +97,9 @@ struct SplitChoice {
       std::optional<decltype(make(member))> worker;
       if (failure.catches([&] { worker.emplace(make(member)); })) member.shared->failed = true;
       member.sync();
-      if (!member.shared->failed) worker->run();
+      if (member.shared->failed) return;
+      IN_STEPS_OF(member, groups);
+      worker->run();
     };
     run_team(wanted, [&](int64_t thread, int64_t present) {
       run_steps(thread, present);

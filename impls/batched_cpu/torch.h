@@ -3,6 +3,9 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
+
+#include "instruments.h"
 
 namespace hyperlstm {
 
@@ -33,9 +36,19 @@ extern Torch torch;
 // Numbers of dtypes and devices in these interfaces.
 constexpr int32_t kByte = 0, kBFloat16 = 15, kCpu = 0;
 
-// Releases a tensor.
 struct Release {
-  void operator()(void* tensor) const { torch.delete_tensor_object(tensor); }
+  void operator()(void* tensor) const {
+    HOLD(-1);
+    torch.delete_tensor_object(tensor);
+  }
 };
+
+// A tensor that is released with its handle.
+using Tensor = std::unique_ptr<void, Release>;
+
+inline Tensor owned(void* tensor) {
+  HOLD(1);
+  return Tensor(tensor);
+}
 
 }  // namespace hyperlstm

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from impls import why_unavailable
-from impls.batched_cpu import build, loading
+from impls.batched_cpu import build, loading, sets
 from suite.shared.cases import VERIFY
 from suite.shared.compare import model_and_draw
 from suite.shared.files import ROOT
@@ -50,6 +50,11 @@ try:
 except RuntimeError as error:
     print(error)
 """
+
+
+def folder_here(dtype: torch.dtype) -> Path:
+    """Folder of the build for a dtype."""
+    return build.folder_of(sets.parts(dtype), build.extra_flags())
 
 
 def start(code: str, cache: Path, **environment: str) -> subprocess.Popen[str]:
@@ -95,7 +100,7 @@ def test_concurrent_builds_load_a_complete_library(tmp_path: Path) -> None:
 @pytest.fixture
 def cache(tmp_path: Path) -> Path:
     """Cache of builds with a build of the library that is loaded here."""
-    folder = tmp_path / "cache" / f"hyperlstm_{build.key(F64)}"
+    folder = tmp_path / "cache" / folder_here(F64).name
     shutil.copytree(loading.library(F64).path.parent, folder)
     return folder.parent
 
@@ -108,7 +113,7 @@ def test_a_finished_build_needs_no_tools(cache: Path) -> None:
 @builds
 @pytest.mark.usefixtures("compiler")
 def test_a_damaged_build_is_built_again(cache: Path) -> None:
-    os.truncate(cache / f"hyperlstm_{build.key(F64)}" / build.LIBRARY, 10_000)
+    os.truncate(cache / folder_here(F64).name / build.LIBRARY, 10_000)
     out, err = finish(start(AGREES, cache))
     assert out == "agrees\n"
     assert err.startswith("batched_cpu: compiling")
@@ -170,21 +175,21 @@ def test_flags_source_and_cpu_key_a_build(tmp_path: Path, monkeypatch: pytest.Mo
         edited("cell.h"),
         edited("forward.cpp"),
     ]
-    keys = {build.key(F32)}
+    folders = {folder_here(F32)}
     for change in changes:
         with monkeypatch.context() as changed:
             change(changed)
-            keys.add(build.key(F32))
-    assert len(keys) == 6
+            folders.add(folder_here(F32))
+    assert len(folders) == 6
 
 
-def add_product(total: torch.Tensor, d: torch.Tensor, values: torch.Tensor) -> bytes | None:
-    """Add d^T values to total, by the product of the weight gradients; returns the error."""
+def add_product(total: torch.Tensor, d: torch.Tensor, values: torch.Tensor) -> None:
+    """Add d^T values to total, by the product of the weight gradients."""
     (N, F), G = d.shape, values.shape[1]
     numbers = [N, F, G, d.stride(0), total.data_ptr(), total.nbytes, d.data_ptr(), values.data_ptr(), values.nbytes]
-    function = loading.library(d.dtype).function("add_product", ctypes.c_char_p)
-    error: bytes | None = function(struct.pack(f"{len(numbers)}q", *numbers))
-    return error
+    library = loading.library(d.dtype)
+    function = library.function("add_product", ctypes.c_char_p)
+    library.check(function(struct.pack(f"{len(numbers)}q", *numbers)))
 
 
 @pytest.mark.usefixtures("built")
@@ -198,8 +203,8 @@ def test_an_interrupt_while_gradients_are_allocated_reaches_the_caller(monkeypat
 
 @pytest.mark.usefixtures("built")
 def test_an_array_of_another_size_is_refused() -> None:
-    error = add_product(torch.zeros(3, 5), torch.zeros(2, 3), torch.zeros(2, 4))
-    assert error == b"array 1: expected 48 bytes, got 60"
+    with pytest.raises(RuntimeError, match=r"^batched_cpu: array 1: expected 48 bytes, got 60$"):
+        add_product(torch.zeros(3, 5), torch.zeros(2, 3), torch.zeros(2, 4))
 
 
 @pytest.mark.usefixtures("built")
@@ -209,7 +214,7 @@ def test_weight_gradients_of_whole_numbers_are_exact(N: int, F: int, G: int, dty
     whole = [torch.randint(-8, 9, shape, dtype=dtype) for shape in ((N, F + 2), (N, G), (F, G))]
     d, values, total = whole[0][:, 1:-1], *whole[1:]
     expected = total + d.T @ values
-    assert add_product(total, d, values) is None
+    add_product(total, d, values)
     assert torch.equal(total, expected)
 
 
@@ -217,7 +222,7 @@ def test_weight_gradients_of_whole_numbers_are_exact(N: int, F: int, G: int, dty
 def test_weight_gradients_round_less_than_one_long_sum() -> None:
     d, values = torch.randn(4096, 16), torch.randn(4096, 24)
     exact, total, long_sum = d.double().T @ values.double(), torch.zeros(16, 24), torch.zeros(16, 24)
-    assert add_product(total, d, values) is None
+    add_product(total, d, values)
     for d_n, value in zip(d, values, strict=True):
         long_sum.addr_(d_n, value)
     assert (total - exact).norm() < (long_sum - exact).norm() / 2

@@ -1,0 +1,88 @@
+// For tests: how much each thread multiplies, its place in a group, and an allocation that fails. Without
+// HYPERLSTM_INSTRUMENTED, which no library for use is built with, the macros add nothing.
+#pragma once
+
+#ifndef HYPERLSTM_INSTRUMENTED
+
+#define COUNT(multiply_adds)
+#define PRODUCT(multiply_adds)
+#define IN_THREAD(thread)
+#define IN_STEPS_OF(member, groups)
+#define TRY(call) (call)
+#define HOLD(blocks)
+
+#else
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+
+namespace hyperlstm {
+
+// What a thread did since the last call of hyperlstm_counted, in the order of Counted in instrumented.py.
+struct Counted {
+  int64_t in_steps, in_jobs;             // multiply-adds of the steps of a sequence, and all others
+  int64_t group, groups, rank, members;  // its place in the last sweep; groups is 0 if it had none
+  int64_t rows_begin, rows_end;          // of its group
+  int64_t tries;                         // allocations, and calls of torch that allocate
+};
+
+// Each thread writes its own, which the caller reads after they have met.
+inline std::array<Counted, 64> counted{};
+// Of this thread: its number in its team, 0 outside of one, and whether it runs steps.
+inline thread_local int64_t this_thread = 0;
+inline thread_local bool in_steps = false;
+// The thread, and which of its tries, that fails; none if negative.
+inline int64_t failing_thread = -1, failing_try = -1;
+// Whether products are counted instead of made, so that large layers take no time.
+inline bool counts_only = false;
+// Blocks of memory and tensors of the library that are not yet freed.
+inline std::atomic<int64_t> held{0};
+
+inline void count(int64_t multiply_adds) {
+  Counted& of_thread = counted[this_thread];
+  (in_steps ? of_thread.in_steps : of_thread.in_jobs) += multiply_adds;
+}
+
+inline bool fails() {
+  const int64_t before = counted[this_thread].tries++;
+  return this_thread == failing_thread && before == failing_try;
+}
+
+// Sets a variable until the end of the block.
+template <class T>
+class Until {
+ public:
+  Until(T& variable, T value) : variable_(variable), before_(variable) { variable = value; }
+  ~Until() { variable_ = before_; }
+
+ private:
+  T& variable_;
+  const T before_;
+};
+
+template <class Member>
+Until<bool> steps_of(const Member& member, int64_t groups) {
+  Counted& of_thread = counted[this_thread];
+  of_thread.group = member.group;
+  of_thread.groups = groups;
+  of_thread.rank = member.rank;
+  of_thread.members = member.size;
+  of_thread.rows_begin = member.rows.begin;
+  of_thread.rows_end = member.rows.end;
+  return {in_steps, true};
+}
+
+}  // namespace hyperlstm
+
+#define COUNT(multiply_adds) hyperlstm::count(multiply_adds)
+// At the begin of a function that multiplies.
+#define PRODUCT(multiply_adds) \
+  COUNT(multiply_adds);        \
+  if (hyperlstm::counts_only) return
+#define IN_THREAD(thread) const hyperlstm::Until<int64_t> in_thread(hyperlstm::this_thread, thread)
+#define IN_STEPS_OF(member, groups) const hyperlstm::Until<bool> in_steps_of = hyperlstm::steps_of(member, groups)
+#define TRY(call) (hyperlstm::fails() ? 1 : (call))
+#define HOLD(blocks) hyperlstm::held += blocks
+
+#endif

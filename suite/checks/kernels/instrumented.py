@@ -1,0 +1,80 @@
+"""batched_cpu built for tests: its threads count what they do, and an allocation can be made to fail."""
+
+import ctypes
+import platform
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from typing import NamedTuple
+
+import pytest
+import torch
+
+from impls import batched_cpu
+from impls.batched_cpu import build, loading, sets
+
+#: Not optimised, so that a build takes three seconds. Its memory functions are for it alone.
+FLAGS = ("-O0", "-w", "-DHYPERLSTM_INSTRUMENTED", "-Wl,-Bsymbolic")
+
+
+#: The most threads that count.
+THREADS = 64
+
+
+class Counted(NamedTuple):
+    """What a thread did, see `Counted` in instruments.h."""
+
+    in_steps: int  # multiply-adds
+    in_jobs: int
+    group: int
+    groups: int
+    rank: int
+    members: int
+    rows_begin: int
+    rows_end: int
+    tries: int
+
+
+class Instrumented(loading.Library):
+    """A library built for tests, for an instruction set."""
+
+    def counted(self) -> tuple[list[Counted], int]:
+        """What each thread did since the last call, by its number; and how many blocks of memory are held."""
+        fields = len(Counted._fields)
+        numbers = (ctypes.c_int64 * (THREADS * fields))()
+        held = self._library.hyperlstm_counted(numbers)
+        return [Counted(*numbers[i * fields : (i + 1) * fields]) for i in range(THREADS)], held
+
+    def count_only(self, chosen: bool) -> None:
+        """Choose whether products are counted instead of made; results are then meaningless."""
+        self._library.hyperlstm_count_only(chosen)
+
+    def fail(self, thread: int = -1, number: int = -1) -> None:
+        """Let a thread's allocation of that number fail, counted from the last call of `counted`; none by default."""
+        self._library.hyperlstm_fail(ctypes.c_int64(thread), ctypes.c_int64(number))
+
+
+@cache
+def _library(instruction_set: str, dtype: torch.dtype) -> Instrumented:
+    parts, flags = [(instruction_set, dtype)], [*build.extra_flags(), *FLAGS]
+    folder = build.folder_of(parts, flags)
+    if not build.intact(folder / build.LIBRARY):
+        build.build(folder, parts, flags)
+    return Instrumented(folder / build.LIBRARY, dtype, instruction_set)
+
+
+@contextmanager
+def instrumented(dtype: torch.dtype, instruction_set: str = "baseline") -> Iterator[Instrumented]:
+    """Let batched_cpu run a library built for tests while the context is open; skips without a compiler."""
+    if shutil.which(build.compiler()[0]) is None:
+        pytest.skip(f"{build.compiler()[0]} is not on the path")
+    if (instruction_set, dtype) not in sets.every(platform.machine()):
+        pytest.skip(f"{platform.machine()} has no instruction set {instruction_set}")
+    library = _library(instruction_set, dtype)
+    with pytest.MonkeyPatch.context() as changed:
+        changed.setattr(batched_cpu, "library", {dtype: library}.__getitem__)
+        library.counted()
+        yield library
+        library.fail()
+        library.count_only(False)

@@ -1,0 +1,100 @@
+"""An allocation of batched_cpu that fails, on any thread, is an error without a result, and harms no later call."""
+
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
+from itertools import count
+
+import psutil
+import pytest
+import torch
+from torch import Tensor
+
+from impls import batched_cpu, why_unavailable
+from impls.definition import dtype_name
+from impls.gradient.chunks import limited
+from suite.checks.kernels.instrumented import instrumented
+from suite.shared.cases import Case
+from suite.shared.compare import assert_bitwise_equal, model_and_draw
+
+CPU = torch.device("cpu")
+#: Two panels of units, and rows for two groups.
+CASE = Case(T=2, B=2, I=2, H=20, S=5, Z=1)
+DTYPES = (torch.float32, torch.float64, torch.bfloat16)
+thorough = pytest.mark.thorough("batched_cpu: allocations that fail on one thread, and in a group in other dtypes")
+
+pytestmark = pytest.mark.skipif(
+    why_unavailable("batched_cpu", "cpu") is not None, reason=f"{why_unavailable('batched_cpu', 'cpu')}"
+)
+
+
+class Training:
+    """A model whose training steps may fail."""
+
+    def __init__(self, case: Case, dtype: torch.dtype) -> None:
+        self.model, sample = model_and_draw("batched_cpu", case, dtype, CPU)
+        self.x, self.d_out = sample.x.requires_grad_(), sample.cotangents[0]
+
+    def step(self) -> dict[str, Tensor]:
+        """Output and gradients, in new memory."""
+        self.model.zero_grad(set_to_none=True)
+        self.x.grad = None
+        out, _ = self.model(self.x)
+        out.backward(self.d_out)
+        return {"out": out.detach(), **self.gradients()}
+
+    def gradients(self) -> dict[str, Tensor]:
+        """The gradients that there are."""
+        leaves = {"x": self.x, **dict(self.model.named_parameters())}
+        return {name: leaf.grad for name, leaf in leaves.items() if leaf.grad is not None}
+
+
+@pytest.fixture(autouse=True)
+def _two_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+TWO_GROUPS, ONE_GROUP = (2, 1), (1, 2)
+#: Splits by name, with the dtypes of a default run.
+SPLITS = (("two groups", TWO_GROUPS, DTYPES), ("a group of two", ONE_GROUP, DTYPES[:1]), ("one thread", (1, 1), ()))
+
+
+@pytest.mark.parametrize(
+    ("split", "dtype"),
+    [
+        pytest.param(split, dtype, id=f"{name}-{dtype_name(dtype)}", marks=[] if dtype in default else [thorough])
+        for name, split, default in SPLITS
+        for dtype in DTYPES
+    ],
+)
+def test_an_allocation_that_fails_is_an_error_without_a_result(
+    split: tuple[int, int], dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every one of each thread in turn, until a training step succeeds."""
+    monkeypatch.setattr(batched_cpu, "SPLIT", split)
+    case = replace(CASE, layer_norm=split != ONE_GROUP)
+    # Torch's own products, of bfloat16, do not tell why they fail.
+    error = RuntimeError if dtype == torch.bfloat16 else torch.OutOfMemoryError
+    # Chunks of one step; where threads wait for one another, residuals are saved.
+    with limited("cpu", rows=case.B, residuals=split != TWO_GROUPS), instrumented(dtype) as library:
+        training = Training(case, dtype)
+        expected, (tries, _) = training.step(), library.counted()
+        threads = psutil.Process().num_threads()
+        for thread in range(split[0] * split[1]):
+            assert tries[thread].tries > 0
+            for number in count():
+                library.fail(thread, number)
+                results = None
+                with suppress(error):
+                    results = training.step()
+                of_threads, held = library.counted()
+                assert held == 0, "memory is not freed"
+                if results is not None:
+                    assert of_threads[thread].tries <= number, "an allocation failed without an error"
+                    assert_bitwise_equal(results, expected)
+                    break
+                assert training.gradients() == {}
+        assert psutil.Process().num_threads() == threads
