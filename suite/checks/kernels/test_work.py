@@ -1,0 +1,158 @@
+"""The multiply-adds of each thread of batched_cpu: no product is made twice, and each thread gets its part."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import NamedTuple
+
+import pytest
+import torch
+from torch.nn.utils.rnn import pack_padded_sequence
+
+from impls import batched_cpu, why_unavailable
+from impls.batched_cpu import KEEPS_V_FROM
+from impls.gradient.chunks import limited
+from suite.checks.kernels.instrumented import Counted, Instrumented, instrumented
+from suite.shared.cases import WORKLOADS, Case, lengths
+from suite.shared.compare import implementation
+
+CPU, F32 = torch.device("cpu"), torch.float32
+#: Of the baseline instruction set, which every build has: lanes of a vector, columns of a panel.
+LANES, PANEL = 4, 16
+#: From `split.h`: weights from which threads form groups and from which more rows are worth another, and these rows.
+SYNC, LARGE, ROWS, ROWS_LARGE = 1 << 17, 1 << 20, 4, 2 * LANES
+#: The fewest units of a thread.
+UNITS = 64
+#: What vectors and panels that are not full add at most.
+PADDING = 1.03
+
+pytestmark = pytest.mark.skipif(
+    why_unavailable("batched_cpu", CPU) is not None, reason=f"{why_unavailable('batched_cpu', CPU)}"
+)
+
+
+@pytest.fixture(autouse=True)
+def _threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def library() -> Iterator[Instrumented]:
+    """A library that counts products and makes none."""
+    with instrumented(F32) as loaded:
+        loaded.count_only(True)
+        yield loaded
+
+
+class Pass(NamedTuple):
+    """What each thread did in a pass."""
+
+    of_threads: list[Counted]
+
+    @property
+    def total(self) -> int:
+        """All multiply-adds."""
+        return sum(counted.in_steps + counted.in_jobs for counted in self.of_threads)
+
+    @property
+    def most(self) -> int:
+        """Multiply-adds in steps of the thread that has most of them."""
+        return max(counted.in_steps for counted in self.of_threads)
+
+    @property
+    def split(self) -> tuple[int, int]:
+        """Groups, and threads of each."""
+        (split,) = {(counted.groups, counted.members) for counted in self.of_threads if counted.groups}
+        return split
+
+
+def passes(library: Instrumented, case: Case, threads: int) -> tuple[Pass, Pass]:
+    """The forward and the backward pass of a training step in float32, on some threads."""
+    torch.set_num_threads(threads)
+    model = implementation("batched_cpu")(case, F32, torch.device("meta")).to_empty(device=CPU)
+    x = torch.zeros(case.T, case.B, case.I, requires_grad=True)
+    library.counted()
+    out, _ = model(pack_padded_sequence(x, list(case.lengths)) if case.lengths else x)
+    forward, _ = library.counted()
+    (out.data if case.lengths else out).sum().backward()
+    backward, _ = library.counted()
+    return Pass(forward), Pass(backward)
+
+
+def formulas(case: Case) -> tuple[int, int, int, int]:
+    """Multiply-adds a token of either LSTM's products with x and states, of z and of d (impls/README.md, Costs)."""
+    H, S, Z, I = case.H, case.S, case.Z, case.I
+    return 4 * H * (I + H), 4 * S * (I + H + S), 12 * Z * S, 12 * H * Z
+
+
+@pytest.mark.parametrize("residuals", [True, False], ids=["saved", "recomputed"])
+@pytest.mark.parametrize(
+    ("case", "split"),
+    [
+        (Case(T=10, B=8, I=32, H=64, S=16, Z=4), (2, 1)),
+        (Case(T=10, B=8, I=32, H=64, S=16, Z=4, layer_norm=True), (1, 2)),
+        (Case(T=10, B=2, I=KEEPS_V_FROM, H=64, S=16, Z=4), (1, 1)),
+        (Case(T=5, B=24, I=32, H=64, S=16, Z=4, lengths=lengths(5, 24)), (2, 2)),
+        (Case(T=3, B=2, I=32, H=512, S=16, Z=4), (1, 2)),
+    ],
+    ids=["rows", "units", "one thread and v", "packed", "weights as stored"],
+)
+def test_no_product_is_made_twice(
+    case: Case, split: tuple[int, int], residuals: bool, library: Instrumented, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At sizes that fill vectors and panels."""
+    monkeypatch.setattr(batched_cpu, "SPLIT", split)
+    main, hyper, z, d = formulas(case)
+    with limited("cpu", rows=4 * case.B, residuals=residuals):  # in several chunks
+        forward, backward = passes(library, case, threads=4)
+    members = split[1]  # each of which makes z of all rows
+    assert forward.total == case.tokens * (main + hyper + members * z + d)
+    # The gradients of the weights, of x and of the states; z and d again, since they are not saved.
+    again = z * members + d
+    if case.I < KEEPS_V_FROM or not residuals:
+        again += 4 * case.H * case.I
+    if not residuals:
+        again += 4 * case.H * case.H + hyper
+    assert backward.total == case.tokens * (2 * (main + hyper + z + d) + again)
+
+
+def expected_split(case: Case, threads: int) -> tuple[int, int]:
+    """Groups, and threads of each: as many busy threads as can be, and then as many groups."""
+    weights = sum(formulas(case)[:2])
+    if weights < SYNC:
+        return min(case.B, threads), 1
+    most = min(threads, max(1, case.B // (ROWS if weights < LARGE else ROWS_LARGE)))
+    splits = [(groups, min(threads // groups, -(-case.H // UNITS))) for groups in range(1, most + 1)]
+    return max(splits, key=lambda split: (split[0] * split[1], split[0]))
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3, 4, 8])
+@pytest.mark.parametrize(
+    "workload",
+    [
+        *(WORKLOADS[name].shortened for name in ("small", "medium", "medium-ragged", "char-ptb", "stream")),
+        replace(WORKLOADS["char-ptb"], B=2 * ROWS_LARGE, name="char-ptb with few rows"),
+    ],
+    ids=lambda workload: workload.name,
+)
+def test_each_thread_gets_its_part(workload: Case, threads: int, library: Instrumented) -> None:
+    T = 8 if workload.lengths else 2
+    case = replace(workload, T=T, lengths=lengths(T, workload.B) if workload.lengths else ())
+    both = passes(library, case, threads)
+    groups, members = expected_split(case, threads)
+    assert [each.split for each in both] == [(groups, members)] * 2
+
+    def part(items: int) -> float:
+        """A thread's part of some items that are not divided."""
+        return -(-items // members) / items
+
+    rows = -(-case.B // groups)
+    tokens = case.tokens / groups + T if case.lengths else rows * T
+    H, S, I = case.H, case.S, case.I
+    main, hyper, z, d = formulas(case)
+    forward = (main + d) * part(-(-H // LANES)) + hyper * part(-(-S // LANES)) + z
+    of_units = 4 * H * (H + S + (I if I < KEEPS_V_FROM else 0)) + 3 * d
+    backward = of_units * part(-(-H // PANEL)) + 4 * S * S * part(-(-S // PANEL)) + z + z * part(rows)
+    for counted, expected in zip(both, (forward, backward), strict=True):
+        assert counted.most <= tokens * expected * PADDING
