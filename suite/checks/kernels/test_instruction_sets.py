@@ -1,0 +1,53 @@
+"""batched_cpu for the instruction sets of other processors, which a build for this one lacks: each keeps the rule."""
+
+import platform
+
+import pytest
+import torch
+
+from impls import why_unavailable
+from impls.batched_cpu import sets
+from impls.definition import dtype_name
+from suite.checks.kernels.instrumented import instrumented
+from suite.shared.cases import VERIFY_FIRST, WIDE, Case
+from suite.shared.compare import compare, implementation
+
+CPU = torch.device("cpu")
+#: Sizes that fill no vector, and panels and tiles with edges.
+CASES = (*VERIFY_FIRST, Case(T=3, B=7, I=5, H=37, S=19, Z=3, state="stacked"), WIDE[3])
+#: The sets of a wheel that are not the newest processors' alone, and the dtypes that a default run checks.
+SETS = {"baseline": sets.DTYPES, "avx2": (torch.float32,)}
+thorough = pytest.mark.thorough("batched_cpu: AVX2 in other dtypes than float32")
+
+pytestmark = pytest.mark.skipif(
+    why_unavailable("batched_cpu", CPU) is not None, reason=f"{why_unavailable('batched_cpu', CPU)}"
+)
+
+
+@pytest.mark.parametrize(
+    ("instruction_set", "dtype"),
+    [
+        pytest.param(name, dtype, id=f"{name}-{dtype_name(dtype)}", marks=[] if dtype in default else [thorough])
+        for name, default in SETS.items()
+        for dtype in sets.DTYPES
+    ],
+)
+def test_an_instruction_set_keeps_the_rule(instruction_set: str, dtype: torch.dtype) -> None:
+    if instruction_set != "baseline" and not torch.cpu.get_capabilities().get(instruction_set):
+        pytest.skip(f"This processor has no {instruction_set}.")
+    with instrumented(dtype, instruction_set):
+        for case in CASES:
+            worst = compare(implementation("batched_cpu"), case, dtype, CPU, draws=1)[0]
+            assert worst.ratio <= 1, (case.id, worst)
+
+
+@pytest.mark.parametrize(("capability", "chosen"), [("DEFAULT", "baseline"), ("AVX2", "avx2")])
+def test_the_capability_of_torch_chooses_the_instruction_set(
+    capability: str, chosen: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Torch reads ATEN_CPU_CAPABILITY once, so here its answer is replaced."""
+    if (chosen, torch.float32) not in sets.every(platform.machine()):
+        pytest.skip(f"{platform.machine()} has no instruction set {chosen}")
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    assert [sets.instruction_set(dtype) for dtype in sets.DTYPES] == [chosen] * len(sets.DTYPES)
+    assert [sets.parts(dtype) for dtype in sets.DTYPES] == [[(chosen, dtype)] for dtype in sets.DTYPES]
