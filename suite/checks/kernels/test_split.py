@@ -5,7 +5,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import psutil
 import pytest
@@ -128,11 +127,3 @@ def test_fewer_threads_than_wanted_compute_the_same() -> None:
     command = [sys.executable, "-c", SMALLER_TEAM]
     done = subprocess.run(command, env=os.environ | threads, cwd=ROOT, text=True, capture_output=True, timeout=60)
     assert done.stdout == "True\n", done.stderr
-
-
-def test_threads_sync_and_a_long_wait_sleeps(tmp_path: Path) -> None:
-    program = tmp_path / "barrier_test"
-    source = Path(__file__).with_name("barrier_test.cpp")
-    flags = [*build.compiler(), "-std=c++20", "-O2", "-pthread", *build.extra_flags()]
-    subprocess.run([*flags, str(source), "-o", str(program)], check=True)
-    assert subprocess.run([program], capture_output=True, text=True, timeout=120, check=True).stdout == "all in sync\n"

@@ -1,0 +1,88 @@
+"""The barrier of batched_cpu in every order of two and three threads, and in real threads; faults of it are found."""
+
+import shutil
+import subprocess
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from impls.batched_cpu import build
+
+HERE = Path(__file__).parent
+#: By name: how each is found, the text that is edited, and its replacement.
+EDITS: dict[str, tuple[str, str, str]] = tomllib.loads((HERE / "barrier_edits.toml").read_text(encoding="utf-8"))
+#: Without std::atomic::wait, which not every library has.
+NO_SLEEP = "without a sleep"
+
+pytestmark = pytest.mark.skipif(shutil.which(build.compiler()[0]) is None, reason="no C++ compiler")
+
+
+def run(program: Path, source: str, *flags: str) -> str:
+    """What a program of this source prints."""
+    file = program.with_suffix(".cpp")
+    file.write_text(source)
+    command = [*build.compiler(), "-std=c++20", "-pthread", *flags, str(file), "-o", str(program)]
+    subprocess.run(command, check=True)
+    return subprocess.run([program], capture_output=True, text=True, timeout=120, check=True).stdout
+
+
+MAIN = """
+template <class Barrier>
+std::string orders() {
+  std::optional<Barrier> barrier;
+  size_t states = 0;
+  constexpr int kSpin = 0, kSleep = 200;  // repeated loads: fewer than in a spin, and more
+  for (const auto& [threads, rounds, repeats] :
+       {std::array{2, 3, kSpin}, {2, 3, kSleep}, {3, 2, kSpin}, {3, ROUNDS, kSleep}}) {
+    checked::Model& model = checked::Model::model();
+    const std::string wrong = model.explore(threads, repeats, [&] { barrier.emplace(); }, [&](int thread) {
+      for (int round = 0; round < rounds; ++round) {
+        model.access(round % 2 * threads + thread, true);
+        barrier->wait(barrier->arrive(threads), std::chrono::microseconds(0));
+        for (int other = 0; other < threads; ++other) model.access(round % 2 * threads + other, false);
+      }
+    });
+    if (!wrong.empty()) return wrong;
+    states += model.states();
+  }
+  return std::to_string(states);
+}
+"""
+
+
+def orders(folder: Path, headers: Sequence[str], rounds: int) -> list[str]:
+    """What each of several barriers does wrong in any order or, if nothing, the number of states that it can reach.
+
+    rounds: of three threads that sleep, of which two take 20 times as long as one.
+    """
+    lines = ['#include "orders.h"', "#include <cstdio>", "#include <optional>", "#define std checked"]
+    for i, header in enumerate(headers):
+        (folder / f"{i}.h").write_text(header)
+        lines.append(f'namespace barrier{i} {{\n#include "{folder}/{i}.h"\n}}')
+    calls = (f"  std::puts(orders<barrier{i}::hyperlstm::Barrier>().c_str());" for i in range(len(headers)))
+    source = "\n".join([*lines, "#undef std", MAIN, "int main() {", *calls, "}"])
+    return run(folder / "orders", source, "-O1", f"-I{HERE}", f"-DROUNDS={rounds}").split()
+
+
+def test_every_order_of_threads_meets_and_faults_are_found(tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    barrier = (build.FOLDER / "barrier.h").read_text()
+    without_sleep = barrier.replace("__cpp_lib_atomic_wait", "NEVER")
+    headers, expected = [barrier, without_sleep], []
+    for name, (found, text, replacement) in EDITS.items():
+        edited = without_sleep if name.startswith(NO_SLEEP) else barrier
+        assert edited.count(text) == 1, f"{name}: expected a text that occurs once in barrier.h"
+        headers.append(edited.replace(text, replacement))
+        expected.append((name, found))
+    rounds = 2 if request.config.getoption("--thorough") else 1
+    states, states_without_sleep, *found_by_edit = orders(tmp_path, headers, rounds)
+    assert int(states) > 1000
+    assert int(states_without_sleep) > 1000
+    assert list(zip(EDITS, found_by_edit, strict=True)) == expected
+
+
+def test_threads_sync_and_a_long_wait_sleeps(tmp_path: Path) -> None:
+    source = HERE / "barrier_test.cpp"
+    said = run(tmp_path / "barrier", f'#include "{source}"\n', "-O2", *build.extra_flags())
+    assert said == "all in sync\n"
