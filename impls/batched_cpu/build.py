@@ -20,6 +20,10 @@ from .sets import flags_of
 #: Environment variable with extra compiler and linker flags, such as `-fsanitize=address,undefined`.
 FLAGS_VARIABLE = "HYPERLSTM_CXXFLAGS"
 
+#: Environment variable with the folder of builds.
+BUILDS_VARIABLE = "TORCH_EXTENSIONS_DIR"
+#: Bytes that a build writes to either folder.
+_ROOM = 16 << 20
 _FLAGS = "-std=c++20 -O3 -fPIC -fno-math-errno -ffp-contract=fast -fvisibility=hidden"
 FOLDER = Path(__file__).parent
 #: File name of the library, in the wheel and in the folder of each build, next to a file with its digest.
@@ -44,7 +48,7 @@ def folder_of(parts: Sequence[tuple[str, torch.dtype]], flags: Sequence[str]) ->
 
 def _builds() -> Path:
     """Folder of all builds."""
-    if folder := os.environ.get("TORCH_EXTENSIONS_DIR"):
+    if folder := os.environ.get(BUILDS_VARIABLE):
         return Path(folder)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "torch_extensions"
 
@@ -61,10 +65,30 @@ def intact(path: Path) -> bool:
         return False
 
 
+class NoRoomError(OSError):
+    """A file of a library's size cannot be written.
+
+    variable: the environment variable that names the folder.
+    """
+
+    def __init__(self, error: OSError, folder: Path, variable: str) -> None:
+        super().__init__(error.errno, error.strerror, str(folder))
+        self.variable = variable
+
+
+def check_room(folder: Path, variable: str) -> None:
+    """Raise `NoRoomError` if a folder has no room for a library."""
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(bytes(_ROOM))
+    except OSError as error:
+        raise NoRoomError(error, folder, variable) from error
+
+
 def build(folder: Path, parts: Sequence[tuple[str, torch.dtype]], flags: Sequence[str]) -> None:
     """Build in a temporary folder, then rename it, so that no process sees an incomplete build.
 
-    parts, flags: see `compile_library`.
+    parts, flags: see `compile_library`. `NoRoomError` if the compiler fails for want of room.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     start = time.monotonic()
@@ -74,8 +98,11 @@ def build(folder: Path, parts: Sequence[tuple[str, torch.dtype]], flags: Sequenc
         (target := Path(own) / "new").mkdir()
         try:
             compile_library(compiler(), platform.machine(), parts, flags, target / LIBRARY)
-        except BaseException:
+        except BaseException as error:
             print("failed", file=sys.stderr, flush=True)
+            if isinstance(error, subprocess.CalledProcessError):
+                check_room(folder.parent, BUILDS_VARIABLE)
+                check_room(Path(tempfile.gettempdir()), "TMPDIR")
             raise
         try:
             if folder.exists() and not intact(folder / LIBRARY):

@@ -144,8 +144,10 @@ def _of_builds(dtype: torch.dtype) -> Library | Failure:
         return _failure(
             f"CXX or {build.FLAGS_VARIABLE} is no command line: {error}", "another value of these variables"
         )
+    except build.NoRoomError as error:
+        return _failure(str(error), f"{error.variable} set to a folder with room")
     except (OSError, RuntimeError) as error:
-        return _failure(str(error), "TORCH_EXTENSIONS_DIR set to a folder that can be written")
+        return _failure(str(error), f"{build.BUILDS_VARIABLE} set to a folder that can be written")
 
 
 def _failure(why: str, remedy: str, output: str = "") -> Failure:

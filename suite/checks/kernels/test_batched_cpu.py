@@ -14,7 +14,7 @@ from unittest.mock import Mock
 import pytest
 import torch
 
-from impls import why_unavailable
+from impls import HyperLSTM, batched_cpu, why_unavailable
 from impls.batched_cpu import build, loading, sets
 from suite.shared.cases import VERIFY
 from suite.shared.compare import model_and_draw
@@ -140,6 +140,33 @@ def test_without_a_build_auto_takes_the_next(tmp_path: Path, environment: dict[s
     assert "(2, 1, 4)" in rest
     assert err.count(f"RuntimeWarning: {reason} Until then impl='auto' runs 'deferred'") == 1
     assert not list(tmp_path.iterdir()), "a failed build left files"
+
+
+NO_ROOM = """
+import resource
+import torch
+resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))  # as on a full disk, a larger file cannot be written
+from impls import why_unavailable
+print(why_unavailable("batched_cpu", "cpu", torch.float64))
+"""
+
+
+@pytest.mark.usefixtures("compiler")
+def test_a_compiler_without_room_is_not_blamed(tmp_path: Path) -> None:
+    (folder := tmp_path / "extensions").mkdir()
+    out, _ = finish(start(NO_ROOM, folder))
+    assert f"'{folder}'. TORCH_EXTENSIONS_DIR set to a folder with room helps" in out
+    assert not list(folder.iterdir()), "a failed build left files"
+
+
+def test_a_named_implementation_that_is_unavailable_is_not_its_own_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    reason = "batched_cpu could not be built: no compiler. A compiler helps."
+    monkeypatch.setattr(batched_cpu, "why_unavailable", lambda device, dtype: reason)
+    with pytest.raises(RuntimeError) as raised:
+        HyperLSTM(3, 4, 2, 1, 1, impl="batched_cpu")(torch.zeros(2, 1, 3))
+    said = str(raised.value)
+    assert reason in said
+    assert said.endswith("In float32 on cpu: naive, row_scaled, batched, deferred.")
 
 
 @builds
