@@ -339,8 +339,8 @@ def resolve(name: str, device: torch.device, dtype: torch.dtype, options: Iterab
         reasons.append(reason)
         if impl.probe and device.type == "cpu" and dtype in impl.dtypes:
             lost.append(reason)
-    others = [impl for impl in IMPLS if impl not in rows]
-    able = [impl.name for impl in others if impl.runs_on(device) and dtype in impl.dtypes and impl.options >= {*options}]
+    untried = [impl for impl in IMPLS if impl not in rows and impl.runs_on(device)]
+    able = [impl.name for impl in untried if dtype in impl.dtypes and impl.options >= {*options}]
     raise RuntimeError(
         f"impl={name!r} is unavailable on {device} in {dtype_name(dtype)}: {' '.join(reasons)} "
         f"In {dtype_name(dtype)} on {device.type}: {', '.join(able) or 'none'}."

@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import re
 import shlex
 import shutil
 import struct
@@ -208,6 +209,12 @@ def test_flags_source_and_cpu_key_a_build(tmp_path: Path, monkeypatch: pytest.Mo
             change(changed)
             folders.add(folder_here(F32))
     assert len(folders) == 6
+
+
+def test_the_map_of_the_sources_names_each() -> None:
+    """In impls/README.md."""
+    named = re.findall(r"`(\w+\.(?:h|cpp))`", (ROOT / "impls" / "README.md").read_text(encoding="utf-8"))
+    assert set(named) == {path.name for path in build.FOLDER.iterdir() if path.suffix in (".h", ".cpp")}
 
 
 def add_product(total: torch.Tensor, d: torch.Tensor, values: torch.Tensor) -> None:
