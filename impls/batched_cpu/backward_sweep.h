@@ -32,7 +32,7 @@ class BackwardSweep {
       const Panels<T>& p, const Steps& steps, int64_t B, ChunkArrays<T> chunk, DeltaArrays<T> to, States<A> d_state)
       : p_(p), size_(p.size), steps_(steps), B_(B), chunk_(chunk), to_(to), d_state_(d_state) {}
 
-  // Each thread adds to its own sums. The threads run the jobs, too, see run_groups.
+  // Each thread adds to its own sums. The threads run the jobs, too, see SplitChoice::run.
   void run(const SplitChoice& split, const SequenceSums<A>& sums, const Jobs& jobs) {
     const int64_t threads = split.threads();
     Scratch scratch;
@@ -152,18 +152,22 @@ class BackwardSweep {
       const ChunkArrays<T>& chunk = sweep_.chunk_;
       const Residuals<T>& residuals = chunk.residuals;
       const typename ScaledCell<T>::Rows rows{
-          residuals.u(token),
-          residuals.stride,
-          v_block_ ? v_ + first * v_stride_ : residuals.v(token),
-          v_block_ ? v_stride_ : residuals.stride,
-          z_ + first * z_stride_,
-          {chunk.mask.from(at), chunk.before.c + at, chunk.after.c + at, sweep_.d_state_.h + row * H,
-           sweep_.d_state_.c + row * H},
-          chunk.d_out + at,
-          sweep_.to_.d_uh + token * stride_,
-          d_uh_ + first * stride_,
-          stride_,
-          sweep_.to_.dv + 4 * at};
+          .u = residuals.u(token),
+          .u_stride = residuals.stride,
+          .v = v_block_ ? v_ + first * v_stride_ : residuals.v(token),
+          .v_stride = v_block_ ? v_stride_ : residuals.stride,
+          .z = z_ + first * z_stride_,
+          .cell =
+              {.mask = chunk.mask.from(at),
+               .c_before = chunk.before.c + at,
+               .c = chunk.after.c + at,
+               .dh = sweep_.d_state_.h + row * H,
+               .dc = sweep_.d_state_.c + row * H},
+          .d_out = chunk.d_out + at,
+          .du = sweep_.to_.d_uh + token * stride_,
+          .wide_du = d_uh_ + first * stride_,
+          .du_stride = stride_,
+          .dv = sweep_.to_.dv + 4 * at};
       const int64_t buffer = member_.group * kBuffers + first / kGroup % kBuffers;
       const NormedRows<A> normed = p_.norms ? sweep_.normed_.from(buffer * kGroup, H) : NormedRows<A>{};
       cell_.template run<R>(rows, normed, dz_part(member_.rank, first));
@@ -195,11 +199,11 @@ class BackwardSweep {
       const int64_t H = size_.H, S = size_.S, wide = padded<A>(S), at = (token_ + first) * S,
                     row = (begin_ + first) * S;
       const CellBackward<A> cells{
-          {},
-          sweep_.chunk_.before.c_hat + at,
-          sweep_.chunk_.after.c_hat + at,
-          sweep_.d_state_.h_hat + row,
-          sweep_.d_state_.c_hat + row};
+          .mask = {},
+          .c_before = sweep_.chunk_.before.c_hat + at,
+          .c = sweep_.chunk_.after.c_hat + at,
+          .dh = sweep_.d_state_.h_hat + row,
+          .dc = sweep_.d_state_.c_hat + row};
       const NormedRows<A> normed{a_, d_a_, normed_rows_};
       for (int64_t r = 0; r < n; ++r) {
         A* const a = a_ + r * kGates * wide;

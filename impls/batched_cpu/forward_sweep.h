@@ -82,7 +82,15 @@ class ForwardSweep {
         const States<T> after = sweep_.after(t, begin_);
         inputs_.advance(t, begin_, rows_);
         const F* h = widened(before.h, rows_ * size_.H, wide_h_);
-        hyper(h, h_hat, {size_.S, p_.hyper_norms, {}, before.c_hat, after.c_hat, after.h_hat, a_});
+        const Cell<T> hyper_cell{
+            .F = size_.S,
+            .norms = p_.hyper_norms,
+            .mask = {},
+            .c_before = before.c_hat,
+            .c = after.c_hat,
+            .h = after.h_hat,
+            .y = a_};
+        hyper(h, h_hat, hyper_cell);
         const uint32_t arrived = member_.arrive();
         if (u_) {  // needs no h_hat of this step, which other members may still be writing
           for_tiles(main_panels_, rows_, [&](int64_t p, int64_t first, int64_t n) {
@@ -92,7 +100,15 @@ class ForwardSweep {
         member_.wait(arrived);
         h_hat = widened(after.h_hat, rows_ * size_.S, wide_h_hat_);
         embed(p_, rows_, h_hat, z_);
-        main(h, {size_.H, p_.norms, sweep_.layer_.mask.from(token_ * size_.H), before.c, after.c, after.h, y_});
+        const Cell<T> main_cell{
+            .F = size_.H,
+            .norms = p_.norms,
+            .mask = sweep_.layer_.mask.from(token_ * size_.H),
+            .c_before = before.c,
+            .c = after.c,
+            .h = after.h,
+            .y = y_};
+        main(h, main_cell);
         member_.sync();
         before = after;
       }

@@ -130,14 +130,14 @@ class ScaledCell {
     const int64_t H = size_.H, begin = block.begin;
     Factor<T>* const wide_du = kWidens<T> ? rows.wide_du + r * rows.du_stride + begin : nullptr;
     return {
-        H,
-        rows.u + r * rows.u_stride + begin,
-        rows.v + r * rows.v_stride + begin,
-        p_.bias + begin,
-        scale_ + r * 12 * kBlock,
-        rows.du + r * rows.du_stride + begin,
-        rows.dv + r * 4 * H + begin,
-        wide_du};
+        .H = H,
+        .u = rows.u + r * rows.u_stride + begin,
+        .v = rows.v + r * rows.v_stride + begin,
+        .bias = p_.bias + begin,
+        .scale = scale_ + r * 12 * kBlock,
+        .du = rows.du + r * rows.du_stride + begin,
+        .dv = rows.dv + r * 4 * H + begin,
+        .wide_du = wide_du};
   }
 
   // With norms: writes the arguments of the gates to y, and d_h and d_x to `scales_at`. Adds d_out to dh, too.
