@@ -43,10 +43,10 @@ def folder_of(parts: Sequence[tuple[str, torch.dtype]], flags: Sequence[str]) ->
     here = (f"{name} {dtype_name(dtype)}" for name, dtype in parts)
     words = [sources(), *here, *compiler(), *flags, platform.machine(), *platform.libc_ver()]
     digest = hashlib.sha256("\0".join(words).encode()).hexdigest()
-    return _builds() / f"hyperlstm_{digest[:16]}"
+    return builds() / f"hyperlstm_{digest[:16]}"
 
 
-def _builds() -> Path:
+def builds() -> Path:
     """Folder of all builds."""
     if folder := os.environ.get(BUILDS_VARIABLE):
         return Path(folder)
