@@ -46,6 +46,17 @@ def _probed(name: str, device: torch.device, dtype: torch.dtype) -> str | None:
     return reason
 
 
+@constant
+def _unsuited_card(name: str, device: torch.device, least: tuple[int, int]) -> str | None:
+    """None if a GPU is NVIDIA's and has at least that compute capability, else the reason in a sentence."""
+    if torch.version.hip is not None:
+        return f"{name} is written for NVIDIA cards; this build of torch is for AMD's."
+    if (capability := torch.cuda.get_device_capability(device)) < least:
+        wanted, has = (".".join(map(str, numbers)) for numbers in (least, capability))
+        return f"{name} needs compute capability {wanted} or higher; this card has {has}."
+    return None
+
+
 @cache
 def why_unproven(name: str, device: torch.device, dtype: torch.dtype) -> str | None:
     """None if "auto" may take an experimental implementation, else the reason; warns if this GPU could verify it."""
@@ -79,13 +90,15 @@ class Impl:
 
     summary: when to pick it, in Markdown, for the table of the README.
     preference: "auto" takes the available implementation with the highest preference.
-    devices: types of torch devices. dtypes: dtypes of the parameters.
+    devices: types of torch devices. dtypes: dtypes of the parameters. capability: the least compute capability of a GPU
+        for which it is written; one with it runs on NVIDIA's alone.
     options: names in `OPTIONS` that it supports.
     packed: it runs packed sequences in one call; the others run them segment by segment.
     hand_written: its gradient is hand-written, see `gradient/`; the others call torch's own operators one by one, which
         autograd differentiates any number of times.
     literal: it is written like the equation and is slow.
-    probe: its module has a function `why_unavailable(device, dtype)`, called if devices and dtypes allow a run.
+    probe: its module has a function `why_unavailable(device, dtype)`, called if devices, dtypes and capability allow a
+        run: what an installation would mend. "auto" warns where it takes another for such a reason.
     interpreted_on: further devices on which it runs if TRITON_INTERPRET=1 is set, through Triton's interpreter, so that
         its kernels can be checked without a GPU. Such a run is never chosen by "auto" and never timed.
     experimental: "auto" takes it only on a GPU that has verified it, see `proof.py`; one that needs a GPU is, until the
@@ -97,6 +110,7 @@ class Impl:
     preference: int = 0
     devices: tuple[str, ...] = ("cpu", "cuda")
     dtypes: tuple[torch.dtype, ...] = _FLOATS
+    capability: tuple[int, int] | None = None
     options: frozenset[str] = frozenset({"layer_norm", "recurrent_dropout"})
     packed: bool = False
     hand_written: bool = False
@@ -121,6 +135,14 @@ class Impl:
 
     def why_unavailable(self, device: torch.device, dtype: torch.dtype, options: Iterable[str] = ()) -> str | None:
         """None if this runs on device in dtype with the options, else the reason in a sentence."""
+        if reason := self.why_unsuited(device, dtype, options):
+            return reason
+        if self.probe and device.type != "meta":
+            return _probed(self.name, device, dtype)
+        return None
+
+    def why_unsuited(self, device: torch.device, dtype: torch.dtype, options: Iterable[str] = ()) -> str | None:
+        """The same, but for what an installation would mend."""
         for option in options:
             if option not in self.options:
                 return f"{self.name} does not support {option}."
@@ -130,8 +152,8 @@ class Impl:
             return f"{self.name} computes in {', '.join(map(dtype_name, self.dtypes))}, not in {dtype_name(dtype)}."
         if device.type == "cuda" and not torch.cuda.is_available():
             return "torch sees no CUDA device here."
-        if self.probe and device.type != "meta":
-            return _probed(self.name, device, dtype)
+        if device.type == "cuda" and self.capability is not None:
+            return _unsuited_card(self.name, device, self.capability)
         return None
 
 
@@ -158,6 +180,7 @@ IMPLS = [
         preference=5,
         devices=("cuda",),
         dtypes=(torch.float32, torch.bfloat16, torch.float16),
+        capability=(8, 0),
         packed=True,
         hand_written=True,
         probe=True,
@@ -288,11 +311,16 @@ def _by_preference(device: torch.device, dtype: torch.dtype) -> list[str]:
     """Names that "auto" may take, preferred ones first; strings, since torch.compile cannot treat rows as constants."""
     taken = []
     for impl in sorted(IMPLS, key=_preference, reverse=True):
-        if impl.experimental and (not impl.runs_on(device) or why_unproven(impl.name, device, dtype)):
+        if impl.experimental and not (impl.runs_on(device) and _proven_or_unavailable(impl, device, dtype)):
             continue
         if not impl.interpreted(device):
             taken.append(impl.name)
     return taken
+
+
+def _proven_or_unavailable(impl: Impl, device: torch.device, dtype: torch.dtype) -> bool:
+    """True if this GPU has verified it, and if it is unavailable, of which `resolve` says why."""
+    return impl.why_unavailable(device, dtype) is not None or why_unproven(impl.name, device, dtype) is None
 
 
 @constant
@@ -337,7 +365,7 @@ def resolve(name: str, device: torch.device, dtype: torch.dtype, options: Iterab
                 _warn_of_fallback(lost[0], impl.name)
             return impl
         reasons.append(reason)
-        if impl.probe and device.type == "cpu" and dtype in impl.dtypes:
+        if impl.probe and impl.why_unsuited(device, dtype, options) is None:
             lost.append(reason)
     untried = [impl for impl in IMPLS if impl not in rows and impl.runs_on(device)]
     able = [impl.name for impl in untried if dtype in impl.dtypes and impl.options >= {*options}]

@@ -15,7 +15,6 @@ from ..gradient.operator import HandWritten, as_operator
 from ..registry import triton_unavailable
 
 _TRITON = (3, 6)
-_CAPABILITY = (8, 0)
 
 
 def _forward(*given: Any) -> LayerState:
@@ -40,7 +39,7 @@ run = as_operator(__name__, HandWritten(_forward, _backward, _residuals))
 
 
 def why_unavailable(device: torch.device, dtype: torch.dtype) -> str | None:
-    """None if Triton and the card suit the kernels, else the reason in a sentence."""
+    """None if Triton suits the kernels and can start them, else the reason in a sentence."""
     least = ".".join(map(str, _TRITON))
     if find_spec("triton") is None:
         helps = 'pip install "hyperlstm[cuda]" installs it'
@@ -55,13 +54,6 @@ def why_unavailable(device: torch.device, dtype: torch.dtype) -> str | None:
     if device.type == "cuda":
         if INTERPRETED:
             return "batched_cuda was loaded with TRITON_INTERPRET=1, which runs its kernels on the CPU."
-        if torch.version.hip is not None:
-            return "batched_cuda is written for NVIDIA cards; this build of torch is for AMD's."
-        capability = torch.cuda.get_device_capability(device)
-        if capability < _CAPABILITY:
-            return "batched_cuda needs compute capability {}.{} or higher; this card has {}.{}.".format(
-                *_CAPABILITY, *capability
-            )
         return triton_unavailable()
     if not INTERPRETED:
         return f"batched_cuda was loaded before TRITON_INTERPRET=1 was set, so it cannot run on {device.type}."
