@@ -1,4 +1,4 @@
-"""Marks in the user's cache: on a GPU that passed `nox -s cuda`, "auto" takes the implementation that it verified."""
+"""Marks in the user's cache of GPUs that passed the checks of a GPU: "auto" takes there what these verified."""
 
 import hashlib
 import json
@@ -7,36 +7,54 @@ from pathlib import Path
 
 import torch
 
+#: What the kernel's module says of itself; torch only knows the version of CUDA.
+DRIVER = Path("/proc/driver/nvidia/version")
 
-def path(name: str, device: torch.device) -> Path:
-    """The file of an implementation's mark of a GPU."""
-    folder = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    card = "".join(c if c.isalnum() else "-" for c in torch.cuda.get_device_properties(device).name)
-    return Path(folder) / "hyperlstm" / f"{name}-{card}.json"
+
+def driver() -> str:
+    """The driver's version, in its own words or, where its file is not, as that of the CUDA that it brings."""
+    return DRIVER.read_text() if DRIVER.exists() else str(torch._C._cuda_getDriverVersion())  # type: ignore[attr-defined]
 
 
 def conditions(device: torch.device) -> dict[str, str]:
-    """What a mark contains: the GPU, its software and these sources. It no longer holds when any of them changes."""
+    """What a mark holds for: the GPU, its software and these sources."""
     import triton
 
     card, digest = torch.cuda.get_device_properties(device), hashlib.sha256()
     for source in sorted(Path(__file__).parent.rglob("*.py")):
         digest.update(source.read_bytes())
-    module = Path("/proc/driver/nvidia/version")  # torch only knows the version of CUDA
-    driver = module.read_text() if module.exists() else str(torch._C._cuda_getDriverVersion())  # type: ignore[attr-defined]
-    versions = {"driver": driver, "torch": torch.__version__, "Triton": triton.__version__}
-    return {"card": card.name, "capability": f"{card.major}.{card.minor}", **versions, "sources": digest.hexdigest()}
+    return {
+        "card": card.name,
+        "capability": f"{card.major}.{card.minor}",
+        "multiprocessors": str(card.multi_processor_count),  # cards of one name may differ in these
+        "driver": driver(),
+        "torch": torch.__version__,
+        "Triton": triton.__version__,
+        "sources": digest.hexdigest(),
+    }
+
+
+def path(name: str, device: torch.device) -> Path:
+    """The file of an implementation's mark under the conditions that there are now; the mark holds if the file exists.
+
+    Other conditions have other files, so that neither environments nor machines with one home undo each other's marks.
+    """
+    now = conditions(device)
+    digest = hashlib.sha256(json.dumps(now).encode()).hexdigest()[:16]
+    card = "".join(c if c.isalnum() else "-" for c in now["card"])
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hyperlstm" / f"{name}-{card}-{digest}"
 
 
 def why_unverified(name: str, device: torch.device) -> str | None:
-    """None if a mark holds here, else the reason in a sentence."""
+    """None if a mark holds here, else the reason in a sentence, with what to run."""
+    how = (
+        "run `python -m suite.checks.kernels.test_native` in a checkout with this Python; `nox -s cuda` verifies only "
+        "nox's own environment."
+    )
     try:
-        mark, now = path(name, device), conditions(device)
-        noted = json.loads(mark.read_text(encoding="utf-8")) if mark.exists() else {}
-        changed = [key for key in now if noted.get(key) != now[key]]
-    except Exception as error:  # a mark that cannot be read must not end a call
-        return f"The mark of {name} cannot be read: {type(error).__name__}: {error}. Run `nox -s cuda` in a checkout."
-    if changed:
-        about = f"with this {', '.join(changed)}" if noted else f"on this {now['card']}"
-        return f"{name} has not been verified {about}: run `nox -s cuda` in a checkout."
-    return None
+        if path(name, device).exists():
+            return None
+        card = torch.cuda.get_device_properties(device).name
+    except Exception as error:  # a cache that cannot be read must not end a call
+        return f"The mark of {name} cannot be read ({type(error).__name__}: {error}): {how}"
+    return f"{name} has not been verified on this {card} with this driver, torch, Triton and these sources: {how}"

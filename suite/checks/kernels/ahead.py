@@ -7,9 +7,9 @@ from itertools import chain, product
 from impls.definition import dtype_name
 from impls.registry import find
 from suite.checks.equality.comparisons import paired, small, used, wide
-from suite.checks.kernels.compiled import Way
+from suite.checks.kernels.compiled import Way as Way
 from suite.checks.kernels.interpreted import CASES, NAME
-from suite.shared.cases import WORKLOADS, Case
+from suite.shared.cases import DROPOUT, RAGGED, WORKLOADS, Case
 
 PRECISIONS = ("float32", "tf32", "bfloat16", "float16")
 #: As large as users run it, where a product is another instruction, tiles have extra columns, and members share rows.
@@ -17,10 +17,12 @@ FULL = [Case(T=3, B=128, I=50, H=1000, S=128, Z=4, layer_norm=layer_norm) for la
 #: The same with most z, and at the sizes at which TF32 gains most.
 FULL_PAIRS = [(case, name) for case in (*FULL, replace(WORKLOADS["enwik8"], T=2)) for name in PRECISIONS]
 FULL_PAIRS += [(replace(WORKLOADS["medium"], T=3), "tf32")]
-#: Of two passes at once, the rows of the second.
-ROWS = 96
-#: Sizes that are compared first.
-FIRST = CASES[:2]
+#: The same sizes, packed, and with a mask of g.
+FULL_PACKED = replace(FULL[1], lengths=(3, *[2] * 63, *[1] * 64), recurrent_dropout=0.1)
+#: Two passes at once: the steps of both, and the rows of the second.
+STEPS, ROWS = 50, 96
+#: Sizes that are compared first; packed sequences and masks of g are kernels of their own.
+FIRST = (*CASES[:2], RAGGED[0], DROPOUT[0])
 LONG_NARROW_WIDE = (
     Case(T=10_000, B=2, I=4, H=32, S=16, Z=4),
     Case(T=3, B=1, I=50, H=256, S=64, Z=4, layer_norm=True),
@@ -47,7 +49,7 @@ SUMMED = [
 
 def of_cuda() -> list[Way]:
     """Passes of the tests that `nox -s cuda` runs."""
-    pairs = [*FULL_PAIRS, *((case, "bfloat16") for case in MODELS)]
+    pairs = [*FULL_PAIRS, *((FULL_PACKED, name) for name in PRECISIONS), *((case, "bfloat16") for case in MODELS)]
     pairs += [(replace(case, B=ROWS), "bfloat16") for case in FULL]
     pairs += [(replace(FULL[0], training=False), "bfloat16")]
     return [*(Way(*pair) for pair in pairs), *_either(FIRST)]

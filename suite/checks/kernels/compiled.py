@@ -86,6 +86,24 @@ class Kernel(NamedTuple):
     constants: tuple[tuple[str, Any], ...]
     options: tuple[tuple[str, Any], ...]
 
+    @property
+    def packed(self) -> bool:
+        """True if it is for packed sequences."""
+        return dict(self.arguments).get("firsts", "NoneType") != "NoneType"
+
+    @property
+    def masked(self) -> bool:
+        """True if it is for a mask of g."""
+        return dict(self.arguments).get("kept", "NoneType") != "NoneType"
+
+    @property
+    def id(self) -> str:
+        """Its name, arithmetic and sizes, such as `forward_steps-bfloat16-H1000-S128-Z4-packed-masked-norm`."""
+        constants = dict(self.constants)
+        sizes = [f"{size}{constants[size]}" for size in "HSZ"]
+        forms = {"packed": self.packed, "masked": self.masked, "norm": constants["NORM"]}
+        return "-".join([self.name, self.arithmetic, *sizes, *(form for form, applies in forms.items() if applies)])
+
 
 def described(launch: Launch, arithmetic: str, capability: int) -> Kernel:
     """The kernel of a launch."""
@@ -187,10 +205,10 @@ class Way(NamedTuple):
         return (described(launch, self.arithmetic, capability) for launch in launches)
 
 
-def precompile(ways: Iterable[Way], device: torch.device) -> None:
-    """Compile the kernels of `batched_cuda` for passes, in parallel, into Triton's cache."""
+def precompile(ways: Iterable[Way], device: torch.device) -> list[Kernel]:
+    """Compile the kernels of `batched_cuda` for passes, in parallel, into Triton's cache, and return them."""
     if device.type != "cuda" or why_unavailable("batched_cuda", device) is not None:
-        return
+        return []
     import triton
 
     os.environ.setdefault("TRITON_CACHE_DIR", triton.knobs.cache.dir)  # which inductor would move for this process
@@ -202,6 +220,7 @@ def precompile(ways: Iterable[Way], device: torch.device) -> None:
         built = workers.map(_build, builds)
         for _ in track(built, "", len(builds), transient=True, disable=not sys.stdout.isatty()):
             pass
+    return list(builds)
 
 
 def _build(kernel: Kernel) -> None:

@@ -2,7 +2,10 @@
 
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,7 +20,9 @@ from impls.batched_cuda import split
 from impls.gradient.chunks import limited, limits
 from impls.registry import find, resolve, triton_unavailable
 from suite.checks.kernels import test_native
+from suite.checks.kernels.ahead import FULL, STEPS
 from suite.checks.kernels.interpreted import NAME
+from suite.checks.kernels.launched import recorded
 from suite.shared.files import ROOT
 
 needs_triton = pytest.mark.skipif(find_spec("triton") is None, reason="Triton is not installed.")
@@ -106,12 +111,15 @@ def test_says_why_a_card_does_not_run_it(reason: str | None, monkeypatch: pytest
         triton_unavailable.cache_clear()
 
 
-#: What nvidia-smi does where torch sees no GPU; the status of `nox -s cuda`, and what it says.
+#: What nvidia-smi does where torch sees no GPU, and the variable that hides GPUs; the status of `nox -s cuda`, and what
+#: it says.
 UNSEEN = {
-    "a card": ("echo NVIDIA H100 80GB HBM3, 570.86.15", 1, "made for CUDA 13.0, does not see the NVIDIA H100 80GB HBM3 "
-               "with driver 570.86.15."),
-    "no driver": ("exit 9", 0, "batched_cuda runs on cuda, not on cpu."),
-    "no card": ("true", 0, "batched_cuda runs on cuda, not on cpu."),
+    "an old driver": ("echo NVIDIA H100 80GB HBM3, 570.86.15", None, 1, "made for CUDA 13.0, does not see the NVIDIA "
+                      "H100 80GB HBM3 with driver 570.86.15. torch says: The driver is too old."),
+    "hidden": ("echo NVIDIA H100 80GB HBM3, 580.65.06", "", 1, "H100 80GB HBM3 with driver 580.65.06. "
+               "CUDA_VISIBLE_DEVICES is ''. torch says: The driver is too old."),
+    "no driver": ("exit 9", None, 0, "batched_cuda runs on cuda, not on cpu."),
+    "no card": ("true", None, 0, "batched_cuda runs on cuda, not on cpu."),
 }  # fmt: skip
 
 
@@ -120,14 +128,101 @@ UNSEEN = {
 def test_a_card_that_torch_does_not_see_is_a_failure(
     what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
-    script, status, sentence = UNSEEN[what]
+    script, visible, status, sentence = UNSEEN[what]
     (tool := tmp_path / "nvidia-smi").write_text(f"#!/bin/sh\n{script}\n")
     tool.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "init", mock.Mock(side_effect=RuntimeError("The driver\nis too old.")))
     monkeypatch.setattr(torch.version, "cuda", "13.0")
+    monkeypatch.delenv(test_native.VISIBLE, raising=False)
+    if visible is not None:
+        monkeypatch.setenv(test_native.VISIBLE, visible)
     assert test_native.main([]) == status
     assert f"{sentence} Not run: kernels as" in capsys.readouterr().out
+
+
+class ToldQueues:
+    """Streams and events of a GPU that runs what is queued at once, unless it waits; `_sleep` lasts until a limit.
+
+    waiting: how many calls waited when the last one was queued. limit: calls for which the GPU sleeps.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.queues: dict[int, list[Any]] = {}
+        self.current, self.limit, self.waiting = 0, limit, 0
+
+    def queue(self, what: Any, stream: int | None = None) -> None:
+        """Queue a call, "sleep" or an event that a stream waits for; and run what does not wait."""
+        self.queues[self.current if stream is None else stream].append(what)
+        self.waiting = sum(queue.count("call") for queue in self.queues.values())
+        self.run(awake=self.waiting > self.limit)
+
+    def run(self, awake: bool) -> None:
+        """Run the queues up to what waits; awake: the sleep is over."""
+        for queue in self.queues.values():  # that of the sleep is the first
+            while queue and (queue[0] == "call" or (queue[0] == "sleep" and awake) or getattr(queue[0], "done", False)):
+                if queue.pop(0) == "sleep":
+                    for event in self.events:
+                        event.done = True
+
+    def told(self, patch: pytest.MonkeyPatch) -> None:
+        """Patch torch to queue here."""
+        self.events = list[SimpleNamespace]()
+
+        def stream(device: torch.device) -> SimpleNamespace:
+            number = len(self.queues)
+            self.queues[number] = []
+            return SimpleNamespace(number=number, wait_event=lambda event: self.queue(event, number))
+
+        def event() -> SimpleNamespace:
+            new = SimpleNamespace(done=False, record=lambda: None)
+            new.query = lambda: new.done
+            self.events.append(new)
+            return new
+
+        @contextmanager
+        def entered(one: SimpleNamespace) -> Iterator[None]:
+            self.current = one.number
+            yield
+
+        for name, replacement in {
+            "Stream": stream,
+            "Event": event,
+            "stream": entered,
+            "_sleep": lambda clocks: self.queue("sleep"),
+            "synchronize": lambda device: self.run(awake=True),
+        }.items():
+            patch.setattr(torch.cuda, name, replacement)
+
+
+def test_passes_meet_on_the_card(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All are queued before the first one runs, and the host's queue has room for their launches."""
+    (gpu := ToldQueues(limit=2 * test_native.ROUNDS)).told(monkeypatch)
+
+    def call(n: int) -> int:
+        gpu.queue("call")
+        return n
+
+    results = test_native.at_once([partial(call, n) for n in range(2)], CPU)
+    assert gpu.waiting == 2 * test_native.ROUNDS
+    assert not any(gpu.queues.values())
+    assert results == [[0] * test_native.ROUNDS, [1] * test_native.ROUNDS]
+
+
+def test_passes_that_were_queued_too_slowly_did_not_meet(monkeypatch: pytest.MonkeyPatch) -> None:
+    (gpu := ToldQueues(limit=2 * test_native.ROUNDS - 1)).told(monkeypatch)
+    with pytest.raises(AssertionError, match="the host queued for longer"):
+        test_native.at_once([lambda: gpu.queue("call")] * 2, CPU)
+
+
+@needs_triton
+@pytest.mark.parametrize("layer_norm", [False, True], ids=["off", "on"])
+def test_a_queue_has_room_for_the_passes(layer_norm: bool) -> None:
+    """A GPU takes 1,024 launches of a stream before the host waits; each operator of a pass is at most one."""
+    case = replace(FULL[layer_norm], T=STEPS)
+    launches, operators = recorded(case, split.H100, "bfloat16")
+    assert test_native.ROUNDS * (len(launches) + len(operators)) < 1000
 
 
 def test_the_arithmetic_follows_torch(monkeypatch: pytest.MonkeyPatch) -> None:
