@@ -218,6 +218,7 @@ def test_files_are_verified_beside_them(tmp_path: Path) -> None:
     hand_written = "packed or fullgraph or pickle or second-derivative or jacobian or bfloat16 or states-plain"
     hand_written = f"by_hand and ({hand_written} or exception)"
     options = ["-k", f"of_a_file or (float64 and recurrent_dropout) or test_g_is_dropped or ({hand_written})"]
+    options += ["--device", "cpu"]
     options += [argument for name in sources for argument in ("--impl", str(tmp_path / f"{name}.py"))]
     files = ["equality/test_equality.py", "faults/test_submitted_faults.py"]
     files += ["module/test_dropout.py", "module/test_capabilities.py", "module/test_custom_op.py"]
