@@ -9,7 +9,7 @@ import inspect
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from importlib import import_module
@@ -64,8 +64,11 @@ SOME = (
     ("small", "bfloat16", True),
     ("char-ptb, dropout", "bfloat16", True),
     ("small, dropout", "bfloat16", False),
+    ("medium", "tf32", False),
 )
 
+#: Functions with the large products, whose tiles have ROWS by COLUMNS.
+LARGE = ("sums", "products_back")
 #: Most bytes per thread that a kernel may spill.
 SPILL = 128
 #: Group barriers in the instructions of a kernel whose programs wait for one another, without layer norm and with it.
@@ -159,7 +162,7 @@ def _wrong(kernel: Kernel) -> str:
     norm, size = constants["NORM"], 2 if "float16" in kernel.arithmetic else 4
     wide = constants.get("WHOLE", 0) >= split.WARP * options["num_warps"]
     read = instructions.read(binary.asm["cubin"])
-    figures = {
+    figures: dict[str, tuple[float, float]] = {
         "bytes of stack a thread": (SPILL, _stack(binary.asm["cubin"], binary.metadata.name)),
         "bytes of shared memory a block": (CARDS[kernel.capability].shared, binary.metadata.shared),
     }
@@ -167,7 +170,14 @@ def _wrong(kernel: Kernel) -> str:
         if name in split.GROUPS:
             more = NOT_IN_MODEL.get(name, (0, 0))[norm] if wide else 0
             figures[f"groups of loads in {name}"] = (split.loads(name, size, norm) + more, count)
+    figures |= _products(read, constants, options)
     wrong = [f"{what}: expected at most {most}, got {got}" for what, (most, got) in figures.items() if got > most]
+    for name, got in instructions.narrowest_weights(read).items():
+        least = _weight_bytes(name, size, constants, options)
+        if got < least:
+            wrong.append(f"loads of weights in {name}: expected {least} bytes at a time, got {got}")
+    if rounded := instructions.rounded_weights(read):
+        wrong.append(f"weights: expected none that are rounded in a loop, got those of {', '.join(rounded)}")
     if options["launch_cooperative_grid"]:
         expected, barriers = BARRIERS[kernel.name][norm], instructions.barriers([one.text for one in read])
         if barriers != expected:
@@ -176,6 +186,34 @@ def _wrong(kernel: Kernel) -> str:
     if "tt.dot" in binary.asm["ttir"] and kernel.arithmetic != "float32" and not tensor_cores:
         wrong.append("product: expected a tensor-core instruction in the PTX, got none")
     return "; ".join(wrong)
+
+
+def _products(
+    read: Iterable[instructions.Instruction], constants: Mapping[str, Any], options: Mapping[str, Any]
+) -> dict[str, tuple[float, float]]:
+    """The most that a warp may go along the sums of its tiles in a turn of each large product, and how far it goes.
+
+    Warps share out the tiles of 16 rows by 8 columns. Where two had the same tile, each would go farther.
+    """
+    if "ROWS" not in constants:  # of a kernel without large products
+        return {}
+    tiles = constants["ROWS"] // 16 * (constants["COLUMNS"] // 8)
+    most = max(1.0, tiles / options["num_warps"]) * constants["DEPTH"]
+    turns = instructions.products_a_turn(read, options["num_stages"])
+    return {
+        f"steps along a sum of a warp's tiles in a turn of {name}, line {line}": (most, steps)
+        for (name, line), steps in turns.items()
+        if name in LARGE
+    }
+
+
+def _weight_bytes(name: str, size: int, constants: Mapping[str, Any], options: Mapping[str, Any]) -> int:
+    """Bytes that a thread should load of weights at a time: 16, or its share of a tile if that is less."""
+    columns = constants["SPAN"]
+    if name in LARGE:
+        columns = min(constants["COLUMNS"], constants.get("EXTRA") or constants["COLUMNS"])
+    share: int = constants["DEPTH"] * columns * size // (split.WARP * options["num_warps"])
+    return min(16, share)
 
 
 def _stack(cubin: bytes, name: str) -> int:

@@ -22,6 +22,14 @@ BARRIER = ("BAR.SYNC", "MEMBAR.(ALL|SC).GPU", "RED|ATOM", "LDG.E.STRONG.GPU|ATOM
 #: What no barrier may contain: a load or store of a phase, or an asynchronous copy.
 _ACCESS = re.compile(r"(LDG(?!\.E\.STRONG)|LDGSTS|LDGDEPBAR|UBLKCP|UTMALDG|STG)")
 _LOAD = re.compile(r"(LDG|LDGSTS)\.(?!E\.STRONG)")
+#: A product of a warp's tile of 16 rows by 8 columns: its step along the sum, the first register of the right operand.
+_PRODUCT = re.compile(r"HMMA\.168(16|8)\.\S+ R\d+, R\d+\S*, R(\d+)")
+#: An instruction that writes registers: its name with what follows it, and the first register.
+_WRITES = re.compile(r"([A-Z0-9]+)(\S*) (?:P\w+, )?R(\d+)\b")
+#: The functions that load a tile of the weights of a product.
+WEIGHTS = ("weights", "hyper_weights", "some_columns")
+#: The function that rounds a tile to TF32.
+ROUNDS = "tf32"
 
 
 class Instruction(NamedTuple):
@@ -103,3 +111,51 @@ def groups(instructions: Iterable[Instruction]) -> dict[str, int]:
                 waiting.add(functions[1])
                 count[functions[1]] += 1
     return dict(count)
+
+
+def load_bytes(text: str) -> int:
+    """Bytes of a load that a thread asks for at a time: of the instruction, not of the addresses in it."""
+    width = re.search(r"\.(U8|S8|U16|S16|64|128)$", text.split()[0])
+    return {"U8": 1, "S8": 1, "U16": 2, "S16": 2, "64": 8, "128": 16}[width[1]] if width else 4
+
+
+def narrowest_weights(instructions: Iterable[Instruction]) -> dict[str, int]:
+    """The fewest bytes by which each function that multiplies loads weights."""
+    least: dict[str, int] = {}
+    for text, functions, _ in instructions:
+        if _LOAD.match(text) and len(functions) > 1 and functions[-1] in WEIGHTS:
+            least[functions[1]] = min(load_bytes(text), least.get(functions[1], 16))
+    return least
+
+
+def products_a_turn(instructions: Iterable[Instruction], stages: int) -> dict[tuple[str, int], float]:
+    """By function and line of a loop, how far along the sum the products of one warp go in a turn, in all its tiles.
+
+    Instructions of whole groups of warps do not count. Each turn of a loop that is unrolled has a batch of asynchronous
+    copies, and `stages` - 1 come before it.
+    """
+    along, batches = Counter[tuple[str, int]](), Counter[tuple[str, int]]()
+    for text, functions, lines in instructions:
+        if len(functions) > 1:
+            loop = functions[1], lines[1]
+            if product := _PRODUCT.match(text):
+                along[loop] += int(product[1])
+            batches[loop] += text.startswith("LDGDEPBAR") and functions[-1] in WEIGHTS
+    return {loop: n / max(1, batches[loop] - stages + 1) for loop, n in along.items()}
+
+
+def rounded_weights(instructions: Iterable[Instruction]) -> list[str]:
+    """Functions with a product whose right operand was rounded before it, as its last writer shows."""
+    writers: dict[int, Instruction] = {}
+    found = dict[str, None]()
+    for one in instructions:
+        product = _PRODUCT.match(one.text)
+        if product and (writer := writers.get(int(product[2]))) and ROUNDS in writer.functions:
+            found[one.functions[1]] = None
+        if written := _WRITES.match(one.text):
+            name, suffix, first = written[1], written[2], int(written[3])
+            count = (
+                4 if name == "HMMA" or suffix.endswith((".128", ".4")) else 2 if suffix.endswith((".64", ".2")) else 1
+            )
+            writers.update(dict.fromkeys(range(first, first + count), one))
+    return list(found)

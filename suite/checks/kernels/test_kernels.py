@@ -139,6 +139,42 @@ def test_groups_of_loads_are_counted() -> None:
     assert instructions.groups(loop) == instructions.groups([*loop, *loop]) == {"sums": 2}
 
 
+def of(*texts: str, inner: str = "dot") -> list[Instruction]:
+    """Instructions of a loop of `sums`, in a function that it calls."""
+    return [Instruction(text, ("kernel", "sums", inner), (1, 2, 3)) for text in texts]
+
+
+def test_products_that_warps_repeat_are_counted() -> None:
+    """Of a loop that is unrolled once, with three stages; instructions of groups of warps do not count."""
+    turn = of("HMMA.1688.F32.TF32 R4, R8, R12, R4", "HMMA.1688.F32.TF32 R4, R8.reuse, R12, R4")
+    copies = of(*["LDGSTS.E.BYPASS.128 [R2], [R4.64]", "LDGDEPBAR"] * 4, inner="weights")
+    assert instructions.products_a_turn([*copies, *turn, *turn], 3) == {("sums", 2): 16}
+    assert instructions.products_a_turn([*copies, *of("HMMA.16816.F32.BF16 R4, R8, R12, R4")], 4) == {("sums", 2): 16}
+    assert not instructions.products_a_turn(of("HGMMA.64x64x16.F32.BF16 R4, gdesc[UR8], R4"), 3)
+
+
+def test_weights_that_are_rounded_in_a_loop_are_found() -> None:
+    """The right operand of a product; the left one, which is h, is rounded there."""
+    load, product = of("LDS.64 R12, [R2]", inner="weights"), of("HMMA.1688.F32.TF32 R4, R8, R12, R4")
+    rounded = [of(f"LOP3.LUT R{n}, R{n}, 0xffffe000, RZ, 0xc0, !PT", inner="tf32") for n in (8, 12)]
+    assert instructions.rounded_weights([*load, *rounded[0], *product]) == []
+    assert instructions.rounded_weights([*rounded[1], *load, *product]) == [], "written again"
+    assert instructions.rounded_weights([*load, *rounded[0], *rounded[1], *product]) == ["sums"]
+
+
+def test_the_narrowest_load_of_weights_is_found() -> None:
+    """By the instruction's own width: addresses of 64 bits are in the same line."""
+    wide = of("LDGSTS.E.BYPASS.LTC128B.128 [R2], desc[UR4][R4.64]", "LDG.E.128 R4, [R2.64]", inner="some_columns")
+    assert instructions.narrowest_weights(wide) == {"sums": 16}
+    for text, width in {
+        "LDG.E.U16 R4, [R2.64]": 2,
+        "LDG.E R82, desc[UR16][R26.64]": 4,
+        "LDGSTS.E.64 [R2], [R4]": 8,
+    }.items():
+        assert instructions.narrowest_weights([*wide, *of(text, inner="weights")]) == {"sums": width}
+        assert instructions.narrowest_weights([*wide, *of(text, inner="load4")]) == {"sums": 16}, "no weights"
+
+
 def test_a_card_has_the_rates_of_its_kind(monkeypatch: pytest.MonkeyPatch) -> None:
     for device, (card, named, major, minor) in enumerate(DEVICES):
         properties = {"multiprocessor_count": card.multiprocessors, "max_shared_mem": card.shared}
