@@ -35,8 +35,10 @@ def ended_after(seconds: int) -> tuple[str, ...]:
 
 #: More than any test takes that ends.
 HANGS = ended_after(1000)
-#: With `--impl`: tests of one file share nothing, so each process takes the next, and none takes long.
-SUBMITTED = ("--dist=worksteal", *ended_after(120))
+#: Where no test takes long: of a file of `--impl`, and on a GPU, which waits for ever in a kernel that hangs.
+HANGS_SOON = ended_after(120)
+#: With `--impl`: tests of one file share nothing, so each process takes the next.
+SUBMITTED = ("--dist=worksteal", *HANGS_SOON)
 #: Seconds that a command has to write its results after Ctrl-C.
 TO_WRITE = 60.0
 
@@ -89,7 +91,8 @@ def environment(session: nox.Session) -> None:
 def verify(session: nox.Session) -> None:
     """Check every implementation that runs here; `-- --thorough` adds slow and internal checks."""
     submitted = any(argument.startswith("--impl") for argument in session.posargs)
-    pytest(session, *(SUBMITTED if submitted else ()), CHECKS)
+    on_gpu = HANGS_SOON if shutil.which("nvidia-smi") else ()
+    pytest(session, *(SUBMITTED if submitted else on_gpu), CHECKS)
 
 
 def of_suite(argument: str) -> bool:

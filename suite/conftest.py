@@ -134,7 +134,12 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """One worker per core, and at most four on a GPU, where each takes half a gigabyte of memory."""
+    """One worker per core, and at most four on a GPU, where each takes half a gigabyte of memory.
+
+    None on a GPU that takes one process: tests then run in this one, which asks the GPU what it is.
+    """
+    if machine.exclusive(config.getoption("--device")):
+        return 0
     return min(torch.get_num_threads(), 16 if config.getoption("--device").type == "cpu" else 4)
 
 

@@ -30,12 +30,33 @@ def start(kernel: Any, programs: int, values: Mapping[str, Any], device: torch.d
         try:
             kernel[(programs,)](**arguments, **OPTIONS, **options)
         except RuntimeError as error:
-            if "cooperative" not in str(error).lower():
-                raise
-            raise RuntimeError(
-                f"batched_cuda: expected {programs} programs of {kernel.__name__} to run at a time, "
-                f"but the card, or what shares it, does not take them; impl='deferred' needs none: {error}"
-            ) from error
+            # The driver's own sentences are all that Triton passes on.
+            if "cooperative" in str(error).lower():
+                raise RuntimeError(
+                    f"batched_cuda: expected {programs} programs of {kernel.__name__} to run at a time, "
+                    f"but the card, or what shares it, does not take them; impl='deferred' needs none: {error}"
+                ) from error
+            if "kernel image is invalid" in str(error):
+                raise RuntimeError(
+                    f"batched_cuda: the driver does not take what Triton's ptxas assembled, which may be newer: update "
+                    f"the driver, or set {_assembler(device)} to the ptxas of a CUDA that the driver knows: {error}"
+                ) from error
+            raise
+
+
+def _assembler(device: torch.device) -> str:
+    """The environment variable of the ptxas by which the installed Triton assembles kernels for a card."""
+    import triton
+
+    major, minor = torch.cuda.get_device_capability(device)
+    try:
+        from triton.backends.nvidia.compiler import get_ptxas
+
+        tool = get_ptxas(10 * major + minor)
+    except (ImportError, TypeError):  # it has another name, or takes something else, in other versions
+        return "TRITON_PTXAS_PATH or TRITON_PTXAS_BLACKWELL_PATH"
+    newer = getattr(triton.knobs.nvidia, "ptxas_blackwell", None)
+    return "TRITON_PTXAS_BLACKWELL_PATH" if newer is not None and tool.path == newer.path else "TRITON_PTXAS_PATH"
 
 
 @cache

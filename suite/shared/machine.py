@@ -5,6 +5,7 @@ import os
 import platform
 import re
 import shlex
+import shutil
 import subprocess
 from functools import cache
 from importlib import metadata
@@ -57,6 +58,15 @@ def name(device: torch.device) -> str:
     brand = str(info.get("brand_raw", platform.machine())).split("@")[0].strip()
     sets = [instructions for instructions, flag in INSTRUCTIONS.items() if flag in info.get("flags", ())]
     return f"{brand} ({', '.join(sets)})" if sets else brand
+
+
+def exclusive(device: torch.device) -> bool:
+    """True if a GPU takes one process at a time, as nvidia-smi says of it."""
+    if device.type != "cuda" or shutil.which("nvidia-smi") is None:
+        return False
+    gpu = f"--id=GPU-{torch.cuda.get_device_properties(device).uuid}"  # numbers depend on which GPUs are visible
+    query = ["nvidia-smi", gpu, "--query-gpu=compute_mode", "--format=csv,noheader"]
+    return subprocess.run(query, capture_output=True, text=True).stdout.strip() == "Exclusive_Process"
 
 
 def slug(device: torch.device) -> str:

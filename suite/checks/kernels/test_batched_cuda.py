@@ -19,6 +19,7 @@ from impls import why_unavailable
 from impls.batched_cuda import split
 from impls.gradient.chunks import limited, limits
 from impls.registry import find, resolve, triton_unavailable
+from suite import conftest
 from suite.checks.kernels import test_native
 from suite.checks.kernels.ahead import FULL, STEPS
 from suite.checks.kernels.interpreted import NAME
@@ -49,7 +50,7 @@ def test_a_kernel_starts_on_its_device(monkeypatch: pytest.MonkeyPatch) -> None:
     current.return_value.__exit__.assert_called_once()
 
 
-def test_a_refused_launch_says_what_to_do() -> None:
+def test_a_refused_launch_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     launching = pytest.importorskip("impls.batched_cuda.launching")
     refused = mock.MagicMock(__name__="forward_steps", arg_names=())
     refused.__getitem__.return_value.side_effect = RuntimeError("[CUDA]: too many blocks in cooperative launch")
@@ -57,6 +58,11 @@ def test_a_refused_launch_says_what_to_do() -> None:
         RuntimeError, match=r"expected 132 programs of forward_steps to run at a time.* impl='deferred'"
     ):
         launching.start(refused, 132, {}, CPU)
+    refused.__getitem__.return_value.side_effect = RuntimeError("Triton Error [CUDA]: device kernel image is invalid")
+    for capability, variable in (((8, 6), "TRITON_PTXAS_PATH"), ((10, 0), "TRITON_PTXAS_BLACKWELL_PATH")):
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device, result=capability: result)
+        with pytest.raises(RuntimeError, match=f"or set {variable} to the ptxas of a CUDA that the driver knows: "):
+            launching.start(refused, 132, {}, CPU)
     refused.__getitem__.return_value.side_effect = RuntimeError("misaligned address")
     with pytest.raises(RuntimeError, match=r"^misaligned address$"):
         launching.start(refused, 132, {}, CPU)
@@ -140,6 +146,20 @@ def test_a_card_that_torch_does_not_see_is_a_failure(
         monkeypatch.setenv(test_native.VISIBLE, visible)
     assert test_native.main([]) == status
     assert f"{sentence} Not run: kernels as" in capsys.readouterr().out
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="The script is for a shell.")
+@pytest.mark.parametrize(("mode", "workers"), [("Exclusive_Process", 0), ("Default", 4)])
+def test_a_card_that_takes_one_process_gets_one(
+    mode: str, workers: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tool := tmp_path / "nvidia-smi").write_text(f'#!/bin/sh\n[ "$1" = --id=GPU-1-2 ] && echo {mode}\n')
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(uuid="1-2"))
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 16)
+    asked: Any = SimpleNamespace(getoption=lambda name: torch.device("cuda", 0))
+    assert conftest.pytest_xdist_auto_num_workers(asked) == workers
 
 
 class ToldQueues:
