@@ -29,8 +29,9 @@ from impls.definition import dtype_name
 from impls.registry import find
 from suite.shared import process
 from suite.shared.cases import ORDER, Case
-from suite.shared.compare import MUTATED, evaluate, implementation
+from suite.shared.compare import MUTATED, evaluate, implementation, model_and_draw
 from suite.shared.files import RESULTS, ROOT, write_whole
+from suite.shared.oracle import plain
 
 #: Seconds that the first calls of all files may take, which may compile them.
 LIMIT = 120.0
@@ -162,7 +163,10 @@ def why_nowhere(impl: Impl, device: torch.device) -> str | None:
 
 
 def try_out(impl: Impl, device: torch.device) -> None:
-    """Train a step with an implementation and its options in each dtype; raise what is wrong other than numbers."""
+    """Train a step with an implementation and its options in each dtype; raise what is wrong other than numbers.
+
+    Where it runs, it also has to run on the meta device, as torch.compile and torch.export have it run.
+    """
     case = replace(SMALL, **{option: type(getattr(SMALL, option))(0.5) for option in impl.options})
     for dtype in impl.dtypes:
         if impl.why_unavailable(device, dtype) is None:
@@ -170,6 +174,22 @@ def try_out(impl: Impl, device: torch.device) -> None:
             results = evaluate(implementation(impl.name), case, dtype, device, rounded=dtype, draws=1)
             if changed := [name.removeprefix(MUTATED) for name in results if name.startswith(MUTATED)]:
                 raise ValueError(f"run(p, inputs) changed {', '.join(changed)}, which only their owner may do")
+            _try_shapes(impl, dtype)
+
+
+def _try_shapes(impl: Impl, dtype: torch.dtype) -> None:
+    """Run an implementation on tensors that have shapes alone; TypeError says what a function with kernels needs."""
+    meta = torch.device("meta")
+    if not impl.runs_on(meta):
+        return
+    model, sample = model_and_draw(impl.name, SMALL, dtype, meta)
+    try:
+        plain(model, SMALL, sample)
+    except Exception as error:
+        raise TypeError(
+            "run(p, inputs) does not run on the meta device, which torch.compile and torch.export need; if it starts "
+            f"kernels by itself, as Triton's, make it an operator with hyperlstm.gradient.as_operator: {error}"
+        ) from error
 
 
 def main(device: str, limit: str, tried: str, *paths: str) -> None:

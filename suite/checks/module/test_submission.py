@@ -5,6 +5,7 @@ import re
 import runpy
 import sys
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -201,6 +202,33 @@ def test_a_wrong_variable_is_named(content: str, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv(submission.VARIABLE, content)
     with pytest.raises(ValueError, match=f"^{submission.VARIABLE}: expected what --impl sets it to, got "):
         submission.files()
+
+
+#: A function that starts a kernel by itself.
+BARE = """
+import triton
+import triton.language as tl
+
+@triton.jit
+def nothing(x):
+    tl.store(x, tl.load(x))
+
+def run(p, inputs):
+    out, last = right(p, inputs)
+    nothing[(1,)](out.detach())
+    return out, last
+"""
+
+
+@pytest.mark.thorough("a file with kernels of its own, interpreted")
+@pytest.mark.skipif(find_spec("triton") is None, reason="Triton is not installed.")
+def test_a_file_that_starts_kernels_by_itself_is_told_how_to(tmp_path: Path) -> None:
+    """In Triton's interpreter: refused by itself, and accepted as an operator, as `mine_triton.py` is."""
+    (bare := tmp_path / "bare.py").write_text(RIGHT.splitlines()[0] + BARE)
+    arguments = ("cpu", "60", str(tmp_path / "tried"))
+    trial = partial(process.run, submission.__name__, *arguments, TRITON_INTERPRET="1", OMP_NUM_THREADS="1")
+    with pytest.raises(RuntimeError, match="make it an operator with hyperlstm"):
+        trial(str(Path(__file__).with_name("mine_triton.py")), str(bare))
 
 
 def test_files_are_verified_beside_them(tmp_path: Path) -> None:
