@@ -22,6 +22,8 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -245,13 +247,14 @@ def revisions_compared(options: argparse.Namespace) -> int:
             return 0
         print(f"{options.base} is the newest commit with figures of {', '.join(names)} under results/.")
     jobs = choice.jobs(argparse.Namespace(**vars(options) | {"implementation": names}))
-    until = time.time() + 60 * options.minutes
     log = new_log(folder_of(options.results, device), "compare.txt")
     with tempfile.TemporaryDirectory() as folder, checkout(options.base, scratch := Path(folder)) as base:
         servers = [Server(log, scratch / name, where, device.type) for name, where in (("old", base), ("new", None))]
         old, new = map(Side, servers)
         with servers[0], servers[1]:
-            run([old, new], jobs, until)
+            for job, server in product(jobs, servers):
+                server.visit(replace(job, table="compile"), [])
+            run([old, new], jobs, until=time.time() + 60 * options.minutes)
     before, after = (pd.DataFrame(side.summary(), columns=[*TABLES["bench"].columns]) for side in (old, new))
     changes = alternated(before, after, options.threshold / 100)
     show(changes)

@@ -1,51 +1,66 @@
 """A visit of the benchmark: both passes of a candidate, without layer norm and with it, alternate with the baseline.
 
-The first visit of a job also measures memory, and checks the candidate's results.
+The first visit of a job also measures memory, and compares a timed call with a verified implementation; a file of
+`--impl` is compared in every visit.
 """
 
 import gc
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import cache, partial
-
-from torch import nn
 
 from suite.measure import work
 from suite.measure.job import Job
-from suite.measure.timing import Input, Repeats, Turns, stopwatch
+from suite.measure.timing import Input, Repeats, Step, Stopwatch, Turns
+from suite.shared import submission, usage
 from suite.shared.candidates import LSTM, Candidate, find
 from suite.shared.cases import BASELINE, Case, lengths
-from suite.shared.process import Row
+from suite.shared.process import RefusedError, Row, Turned
 from suite.shared.tables import about_pass
 
 #: By kind of device, seconds of the turns of a pass.
 BUDGET = {"cpu": 0.2, "cuda": 0.5}
+#: What computes an LSTM in one call, by the operator that torch then calls.
+FUSED = {"aten::_cudnn_rnn": "cuDNN", "aten::mkldnn_rnn_layer": "oneDNN"}
 
 
-def rows(job: Job, first: bool) -> Iterator[Row]:
-    """Yield a row for each pass and form, as soon as it is measured."""
-    candidate, watch, example = find(job.candidate), stopwatch(job.device), cache(work.example)
+def rows(job: Job, first: bool) -> Iterator[Row | Turned]:
+    """Yield a row for each pass and form, as soon as it is measured; around the turns of a pass a `Turned`.
+
+    RefusedError says why the figures are none of the candidate's.
+    """
+    candidate, watch = find(job.candidate), Stopwatch(job.device)
+    compares = candidate.compared and (first or candidate.name in submission.files())
     models = {case: candidate.build(case, job.torch_dtype, job.device) for case in job.cases}
     lstm = LSTM.build(job.case, job.torch_dtype, job.device)
 
-    def batch(draw: int) -> Input:
-        return example(drawn(job.case, draw), job.torch_dtype, job.device)
+    def new(draw: int) -> Input:
+        return work.example(drawn(job.case, draw), job.torch_dtype, job.device)
 
-    for name, step in work.PASSES.items():
-        x = batch(0)
-        forms = {case: Repeats(watch, partial(step, model), x) for case, model in models.items()}
-        if first and name == "forward":  # after the first call, which is timed
-            reasons = [work.refusal(candidate, case, job.torch_dtype, job.device) for case in job.cases]
-            if reason := next(filter(None, reasons), None):
-                yield from job.rows(f"refused: {reason}")
-                return
-        turns = Turns({BASELINE: Repeats(watch, partial(step, lstm), x), **forms}, batch)
+    for name, of in work.STEPS.items():
+        steps: dict[Case, Step] = {case: of(model) for case, model in models.items()}
+        baseline = Repeats(watch, of(lstm), new)
+        turns = Turns({BASELINE: baseline, **{case: Repeats(watch, step, new) for case, step in steps.items()}})
+        yield Turned()
         turns.take(BUDGET[job.device.type])
+        yield Turned(turns.timed_s)
+        for case in job.cases if compares else ():
+            if reason := work.wrong(candidate, case, name, turns.drawn[case]):
+                raise RefusedError(reason)
         gc.collect()
-        for case, model in models.items():
-            row = about_pass(case, candidate.name, job.dtype, name) | {"status": "ok", "first_s": forms[case].first_s}
-            row |= turns.columns(case) | (once_measured(candidate, model, case, name, turns) if first else {})
-            yield row
+        for case, step in steps.items():
+            row = about_pass(case, candidate.name, job.dtype, name) | {"status": "ok"}
+            row |= {"first_s": turns.sides[case].first_s, **turns.columns(case)}
+            yield row | (once_measured(candidate, step, case, name, new(0)) if first else {})
+
+
+def call_once(job: Job, first: bool) -> Iterator[Row]:
+    """Run every pass once, so that what is compiled at the first call is in the caches; yield no rows."""
+    candidate = find(job.candidate)
+    for case in job.cases:
+        model = candidate.build(case, job.torch_dtype, job.device)
+        for of in work.STEPS.values():
+            of(model)(work.example(case, job.torch_dtype, job.device))
+    yield from ()
 
 
 def drawn(case: Case, draw: int) -> Case:
@@ -53,13 +68,21 @@ def drawn(case: Case, draw: int) -> Case:
     return replace(case, lengths=lengths(case.T, case.B, draw)) if draw and case.lengths else case
 
 
-def once_measured(candidate: Candidate, model: nn.Module, case: Case, name: str, turns: Turns) -> Row:
+def once_measured(candidate: Candidate, step: Step, case: Case, name: str, x: Input) -> Row:
     """Columns that do not vary between visits: memory, and costs by formula, for packed sequences at draw 0."""
-    x, training, parameters = turns.inputs[0], name == "train", sum(p.numel() for p in model.parameters())
+    training, parameters = name == "train", sum(p.numel() for p in step.model.parameters())
     computed = replace(case, lengths=()) if candidate.pads else case
     return {
-        "peak_bytes": work.peak(work.PASSES[name], model, x) if candidate.of_torch else None,
+        "peak_bytes": work.peak(step, x) if candidate.of_torch else None,
         "multiply_adds": candidate.multiply_adds(computed) * (3 if training else 1),
         "work": candidate.multiply_adds(computed) / LSTM.multiply_adds(case),
         "least_bytes": computed.least_numbers(parameters, candidate.saved(case), training) * x.data.element_size(),
+        "fused_by": fused_by(step, x) if not candidate.compared else None,
     }
+
+
+def fused_by(step: Step, x: Input) -> str:
+    """What computes the LSTM in one operator; "no library" if there is none."""
+    with usage.Called() as called:
+        step(x)
+    return next((library for name, library in FUSED.items() if name in called.names), "no library")

@@ -2,17 +2,21 @@
 
 import argparse
 import math
+from collections import defaultdict
+from collections.abc import Sequence
 from itertools import product
 
 import torch
 
 from impls import registry
+from suite.measure.guard import guard
 from suite.measure.job import Job
 from suite.shared import machine, submission
 from suite.shared.arithmetic import ARITHMETICS, dtype_of
 from suite.shared.candidates import Candidate, candidates, find
 from suite.shared.cases import BASELINE, WORKLOADS, Case
 from suite.shared.files import RESULTS, path_of
+from suite.shared.process import RefusedError
 
 #: By kind of device, the default minutes of a run for each dtype asked for.
 MINUTES = {"cpu": 5.0, "cuda": 16.0}
@@ -53,10 +57,16 @@ def with_submitted(options: argparse.Namespace) -> argparse.Namespace:
     SystemExit says what is wrong with a file.
     """
     files, device, dtypes = options.impl, options.device, options.dtype or ["float32"]
+    check = guard()
+    loaded = submission.load_all(files, device)
+    try:
+        check()
+    except RefusedError as error:
+        raise SystemExit(f"--impl: {error}.") from error
     fast = [fastest(device, dtype) for dtype in dtypes]
     beside = options.implementation or [BASELINE, *filter(None, fast), "jax"]
     changed = {
-        "implementation": [*dict.fromkeys((*submission.load_all(files, device), *beside))],
+        "implementation": [*dict.fromkeys((*loaded, *beside))],
         "dtype": dtypes,
         "minutes": 2.0 if options.minutes is None else options.minutes,
         "results": submission.results_of(files, options.results),
@@ -95,17 +105,38 @@ def _timed(options: argparse.Namespace, candidate: Candidate, case: Case, dtype:
     device = options.device.type
     if options.dtype is None and dtype != "float32":  # bfloat16, which the processor multiplies
         return case.time_bfloat16 and candidate.name in (BASELINE, fastest(options.device, dtype))
-    if not candidate.takes_packed if case.lengths else candidate.pads:
+    if not _takes(candidate, case):
         return False
     if options.implementation:
         return True
+    if candidate.name == "jax" and device == "cpu":
+        return dtype == "float32" and (case.time_jax or bool(options.workload))
     if candidate.compiles_each_size:
-        soon = candidate.name == "jax" and device == "cpu"  # each size within seconds
-        return dtype == "float32" and (soon or (case.time_compiled and not layer_norm))
+        return dtype == "float32" and case.time_compiled and not layer_norm
     if candidate.literal and not options.workload and (device, layer_norm) not in case.time_reference_forms:
         return False
     # A GPU times the forms that autograd differentiates in the first dtype alone.
     return device == "cpu" or candidate.hand_written or dtype == (options.dtype or ["float32"])[0]
+
+
+def _takes(candidate: Candidate, case: Case) -> bool:
+    """True if a candidate takes a workload's sequences, and is timed on such ones at all."""
+    return candidate.takes_packed if case.lengths else not candidate.pads
+
+
+def left_out(options: argparse.Namespace, todo: Sequence[Job]) -> str:
+    """Sentence that names what a run leaves out of its workloads in its first dtype; "" if it was told what to time."""
+    if options.implementation:
+        return ""
+    cases = {job.case for job in todo}
+    timed = {(job.candidate, job.case.name) for job in todo}
+    missing = defaultdict[str, list[str]](list)
+    for candidate in candidates():
+        names = [case.name for case in cases if _takes(candidate, case) and (candidate.name, case.name) not in timed]
+        if names:
+            missing[", ".join(sorted(names, key=list(WORKLOADS).index))].append(candidate.name)
+    parts = [f"{' and '.join(names)} on {where}" for where, names in missing.items()]
+    return f"Left out unless asked for: {'; '.join(parts)}." if parts else ""
 
 
 def minutes(options: argparse.Namespace) -> float:

@@ -1,13 +1,14 @@
 """Jobs, and a server that only notes its visits, for tests."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
 from typing import Any
 
+from suite.measure import bench as visit
 from suite.measure.job import Job
-from suite.measure.server import Server
+from suite.measure.server import Ended, Server
 from suite.shared.examples import CPU, TINY
-from suite.shared.process import Row
+from suite.shared.process import Row, Turned
 
 
 def job(candidate: str = "batched", **changes: Any) -> Job:
@@ -15,15 +16,36 @@ def job(candidate: str = "batched", **changes: Any) -> Job:
     return replace(Job("bench", candidate, TINY, "float32", CPU, (False,)), **changes)
 
 
+def rows(one: Job, first: bool) -> list[Row]:
+    """Rows of a visit in this process."""
+    return [row for row in visit.rows(one, first) if not isinstance(row, Turned)]
+
+
+def others(shares: float | Iterator[float]) -> Any:
+    """In the place of `Others`, a class of which every other process has these shares of the cores, or always one."""
+
+    class Fake:
+        def __init__(self, children_s: float) -> None:
+            """Be as `Others`, of a server without a process."""
+
+        def share(self, children_s: float) -> float:
+            """Return the next share."""
+            return shares if isinstance(shares, float) else next(shares)
+
+    return Fake
+
+
 class FakeServer(Server):
     """A server without a process, whose visits call a function (job, rows, first) -> status, and are noted."""
 
-    def __init__(self, measure: Callable[[Job, list[Row], bool], str]) -> None:
+    def __init__(self, measure: Callable[[Job, list[Row], bool], str | Ended]) -> None:
         self.measure, self.visits, self.starts = measure, list[tuple[str, bool]](), 1
+        self.cpu_s, self.states = 0.0, []
 
-    def visit(self, job: Job, rows: list[Row], *, first: bool = True, limit: float = 0.0) -> str:
+    def visit(self, job: Job, rows: list[Row], *, first: bool = True, limit: float = 0.0) -> Ended:
         self.visits.append((job.candidate, first))
-        return self.measure(job, rows, first)
+        ended = self.measure(job, rows, first)
+        return ended if isinstance(ended, Ended) else Ended(ended)
 
     def restart(self, names: Collection[str]) -> None:
         self.starts += 1

@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 
 from suite.measure.job import Job
-from suite.measure.timing import Stopwatch, Work, stopwatch
+from suite.measure.timing import Stopwatch, Work
 from suite.shared.arithmetic import dtype_of
 from suite.shared.cases import BASELINE, WORKLOADS
 from suite.shared.process import Row
+from suite.shared.statistics import FIGURES, Interval
 
 #: The side of the square matrices doubles from SMALLEST until their product takes LONG seconds, or up to LARGEST.
 SMALLEST, LARGEST, LONG = 512, 8192, 0.05
@@ -19,6 +20,8 @@ SMALLEST, LARGEST, LONG = 512, 8192, 0.05
 COPIED = 256 << 20
 #: A rate is the best of at least LEAST calls, repeated for SECONDS.
 SECONDS, LEAST = 0.2, 3
+#: No row can multiply more than this share of the rate of products, which other moments may reach than the best one.
+MOST = 1.25
 
 #: Makes the product of a matrix with itself.
 Product = Callable[[Tensor], Work]
@@ -31,7 +34,7 @@ def jobs(device: torch.device, dtypes: Iterable[str]) -> list[Job]:
 
 def rows(job: Job, first: bool) -> Iterator[Row]:
     """Yield the rates of a large product of matrices and of a large copy."""
-    device, dtype, watch = job.device, job.dtype, stopwatch(job.device)
+    device, dtype, watch = job.device, job.dtype, Stopwatch(job.device)
     source = torch.ones(COPIED, dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
     copy = best(watch, lambda: target.copy_(source))
@@ -69,14 +72,23 @@ def best(watch: Stopwatch, work: Work) -> float:
 def share(row: Mapping[str, Any], ceilings: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """Columns that compare a row with the ceilings of its dtype; none without figures or ceilings.
 
-    The share is the longer of the times of its multiply-adds and bytes at the ceilings, over the measured time.
+    The share is the longer of the times of its multiply-adds and bytes at the ceilings, over the measured time. A row
+    that multiplies faster than MOST is refused; it may move bytes faster, which a cache may hold.
     """
     ceiling = ceilings.get(row["dtype"])
     if ceiling is None or row["status"] != "ok":
         return {}
     compute = row["multiply_adds"] / ceiling["multiply_adds_per_s"]
     memory = row["least_bytes"] / ceiling["bytes_per_s"]
+    if compute > MOST * row["median_s"]:
+        rate = f"{compute / row['median_s']:.3g} times the rate of its products"
+        return without_figures(f"refused: faster than this machine multiplies, at {rate}")
     return {
         "bound": "compute" if compute >= memory else "memory",
         "share": max(compute, memory) / row["median_s"],
     }
+
+
+def without_figures(status: str) -> Row:
+    """Columns of a row that has a figure, but none to be believed; status: why not."""
+    return {"status": status} | dict.fromkeys((*FIGURES, *(f"{name}_visits" for name in FIGURES), *Interval._fields))

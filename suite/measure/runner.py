@@ -1,81 +1,228 @@
-"""Passes: each visits every job, in a random order and with a new fork server."""
+"""A run: a visit to every job, in random order, and then to the jobs whose figures are known worst."""
 
 import random
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import chain, count
+from statistics import median
 from typing import Any
 
 from suite.measure.job import Job
-from suite.measure.server import Server
+from suite.measure.others import BUSY, Others, gpu, gpu_columns
+from suite.measure.server import Ended, Server
 from suite.shared.format import reason, significant3
 from suite.shared.process import Row
-from suite.shared.statistics import summarised
+from suite.shared.statistics import FEWEST, interval, summarised
 
 #: Titles of the printed columns, by layer norm and pass; widths of a line's name and of a figure.
 COLUMNS = {("off", "forward"): "forward", ("off", "train"): "train", ("on", "forward"): "norm", ("on", "train"): "norm"}
 NAME, FIGURE = 43, 9
+#: Half of the interval, as a share of the ratio, that rows want on which a result rests.
+HALF = 0.06
+#: A row whose ratio is above SLOW is known well enough with few visits, so its visits come last.
+SLOW = 3.0
+#: Jobs that want a visit less than that share as much as another one wait for a later server.
+BEFORE = 1 / 3
+#: So many visits beside a busy machine are repeated; further ones count.
+REPEATED = 3
+
+
+@dataclass
+class Visit:
+    """Rows of a visit, and the share of the cores that other processes had meanwhile."""
+
+    rows: list[Row]
+    others: float = 0.0
+    refused: bool = False
+
+    @property
+    def busy(self) -> bool:
+        return self.others > BUSY
 
 
 @dataclass
 class Side:
-    """A fork server and the rows of each of its visits so far, by job."""
+    """A fork server and its visits so far, by job."""
 
     server: Server
-    visits: dict[Job, list[list[Row]]] = field(default_factory=dict)
+    visits: dict[Job, list[Visit]] = field(default_factory=dict)
 
     def visit(self, job: Job) -> None:
-        """Visit a job; the visit is a first one until one before has measured all."""
+        """Visit a job; the visit is a first one until one before has measured all. One that is refused is the last."""
         earlier, rows = self.visits.setdefault(job, []), list[Row]()
-        measured = [all(row["status"] in ("ok", "out of memory") for row in visit) for visit in earlier]
-        ended = self.server.visit(job, rows, first=not any(measured))
-        earlier.append([*rows, *job.missing(rows, ended)])
+        measured = [all(row["status"] in ("ok", "out of memory") for row in visit.rows) for visit in earlier]
+        others, before = Others(self.server.cpu_s), gpu(job.device) if job.device.type == "cuda" else None
+        ended: Ended = self.server.visit(job, rows, first=not any(measured))
+        share, state = others.share(self.server.cpu_s), gpu_columns(before, self.server.states)
+        visit = Visit([row | state for row in [*rows, *job.missing(rows, ended.status)]], share, ended.refused)
+        self.visits[job] = [visit] if visit.refused else [*earlier, visit]
+
+    def counted(self, job: Job) -> list[Visit]:
+        """The visits of a job that count: those beside a quiet machine, unless too many were not."""
+        visits = self.visits.get(job, [])
+        quiet = [visit for visit in visits if not visit.busy]
+        few = len(quiet) < FEWEST and len(visits) - len(quiet) >= REPEATED
+        return visits if few or (visits and visits[-1].refused) else quiet
+
+    def summaries(self) -> dict[Job, list[Row]]:
+        """Rows of each job, summarised over the visits that count, or over all if none does."""
+        by_job = {job: self.counted(job) or visits for job, visits in self.visits.items()}
+        rows = defaultdict[Any, list[Row]](list)
+        for row in summarised(visit.rows for visits in by_job.values() for visit in visits):
+            rows[_place(row)].append(row)
+        return {job: [row | _state(by_job[job]) for row in rows[_place_of(job)]] for job in by_job}
 
     def summary(self) -> list[Row]:
-        """Rows of all visits, summarised."""
-        return summarised(chain.from_iterable(self.visits.values()))
+        """All rows, summarised."""
+        return [row for rows in self.summaries().values() for row in rows]
 
 
-def passes(sides: Sequence[Side], jobs: Sequence[Job], until: float) -> Iterator[tuple[int, Job]]:
-    """Visit all sides until the time is up; the first pass always ends. Yields the number of each pass, and the job.
+def _place(row: Row) -> tuple[Any, ...]:
+    return tuple(row[column] for column in ("dtype", "workload", "T", "B", "implementation"))
 
-    until: as `time.time` counts.
+
+def _place_of(job: Job) -> tuple[Any, ...]:
+    return job.dtype, job.case.name, job.case.T, job.case.B, job.candidate
+
+
+def _state(visits: Sequence[Visit]) -> Row:
+    """Columns of what the machine did beside the visits: `busy` if a busy one counts, and the state of a GPU."""
+    columns: Row = {}
+    if any(visit.busy for visit in visits):
+        columns["busy"] = median(visit.others for visit in visits)
+    rows = [visit.rows[0] for visit in visits if visit.rows and visit.rows[0].get("gpu_mhz") is not None]
+    if rows:
+        names = {name for row in rows for name in row["throttled"].split(", ") if name}
+        columns |= {column: median(row[column] for row in rows) for column in ("gpu_busy", "gpu_mhz")}
+        columns["throttled"] = ", ".join(sorted(names))
+    return columns
+
+
+#: How much a job wants another visit, 0 if none: (job, summaries of all jobs, number of its visits that count).
+Score = Callable[[Job, Mapping[Job, list[Row]], int], float]
+
+
+def need(rows: Sequence[Row], visits: int, *, rests: bool) -> float:
+    """How much a job wants another visit, by its summarised rows and the number of its visits that count.
+
+    Every job wants FEWEST visits. rests: a result rests on it, so it comes before others, and its rows want an interval
+    of HALF to each side; a row slower than SLOW does not. Jobs of which every row is slow come last.
     """
-    seconds = dict[Job, float]()
-    for number in count(1):
-        order = list(jobs)
-        random.shuffle(order)
-        for side in sides if number > 1 else ():
-            side.server.restart({job.candidate for job in order})
+    known = [row for row in rows if row["status"] == "ok"]
+    slow = bool(known) and all(row["ratio"] > SLOW for row in known)
+    if visits < FEWEST:
+        return (2.0 if rests else 1.0) * FEWEST / (visits or 0.5) / (10.0 if slow else 1.0)
+    halves = [half(row) for row in known if rests and row["ratio"] <= SLOW]
+    return max((each / HALF for each in halves if each > HALF), default=0.0)
+
+
+def half(row: Row) -> float:
+    """How far the interval of a row reaches to its longer side, as a share of the ratio; inf without an interval."""
+    ratio, low, high = interval(row)
+    return max(high / ratio, ratio / low) - 1 if high == high else float("inf")
+
+
+def fewest_first(job: Job, summaries: Mapping[Job, list[Row]], visits: int) -> float:
+    """A score by which all jobs get equally many visits, until the time is up."""
+    return 1 / (visits or 0.5)
+
+
+def rests_on(ours: Callable[[Job], bool], quoted: Sequence[str]) -> Score:
+    """Score of a benchmark, see `need`.
+
+    A result rests on what is ours, and where headlines are quoted also on the fastest of the others in training.
+    """
+
+    def score(job: Job, summaries: Mapping[Job, list[Row]], visits: int) -> float:
+        rests = ours(job) or (job.case.name in quoted and job == _fastest_other(job, summaries, ours))
+        return need(summaries.get(job, []), visits, rests=rests)
+
+    return score
+
+
+def _fastest_other(job: Job, summaries: Mapping[Job, list[Row]], ours: Callable[[Job], bool]) -> Job | None:
+    """Of the jobs beside one that are not ours, the one that trains fastest without layer norm."""
+    ratios = {
+        other: row["ratio"]
+        for other, rows in summaries.items()
+        if (other.case, other.dtype) == (job.case, job.dtype) and not ours(other)
+        for row in rows
+        if (row["status"], row["pass"], row["layer_norm"]) == ("ok", "train", "off")
+    }
+    return min(ratios, key=lambda other: ratios[other], default=None)
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a run did: a visit to a job, with the number of the server that it was made in, from 1."""
+
+    server: int
+    job: Job
+
+
+def visits(sides: Sequence[Side], jobs: Sequence[Job], until: float, score: Score) -> Iterator[Step]:
+    """Visit every job on all sides, then those with the highest scores, until the time is up or none wants a visit.
+
+    A server visits each job at most once, since all its children share the memory layout of one start; then another
+    one starts. until: as `time.time` counts; the visits of the first server always end.
+    """
+    seconds, number = dict.fromkeys(jobs, float("inf")), 1
+    sweep = random.sample(jobs, len(jobs))
+    while sweep:
         for side in sides:
             side.server.wait()
-        visited = 0
-        for job in order:
+        for job in sweep:
             start = time.time()
             if number > 1 and start + seconds[job] > until:
                 continue
             for side in sides if random.random() < 0.5 else sides[::-1]:
                 side.visit(job)
-            seconds[job] = min(time.time() - start, seconds.get(job, float("inf")))
-            visited += 1
-            yield number, job
-        if not visited:
-            return
+            seconds[job] = min(time.time() - start, seconds[job])
+            yield Step(number, job)
+        number += 1
+        scores = {job: of for job, of in wanting(sides, jobs, score).items() if time.time() + seconds[job] <= until}
+        sweep = [job for job, of in scores.items() if of >= BEFORE * max(scores.values())]
+        for side in sides if sweep else ():
+            side.server.restart({job.candidate for job in sweep})
 
 
-def run(sides: Sequence[Side], jobs: Sequence[Job], until: float) -> None:
-    """Make passes; print the milliseconds of each first visit of the last side, and the begin of each further pass."""
+def wanting(sides: Sequence[Side], jobs: Sequence[Job], score: Score) -> dict[Job, float]:
+    """Scores of the jobs that want another visit, the highest first, of the side on which least is known.
+
+    A job that was refused wants none.
+    """
+    scores = dict.fromkeys(jobs, 0.0)
+    for side in sides:
+        summaries = side.summaries()
+        for job in jobs:
+            if not side.visits[job][-1].refused:
+                scores[job] = max(scores[job], score(job, summaries, len(side.counted(job))))
+    mixed = random.sample(jobs, len(jobs))  # equal ones in random order
+    return {job: scores[job] for job in sorted(mixed, key=lambda job: -scores[job]) if scores[job] > 0}
+
+
+def run(sides: Sequence[Side], jobs: Sequence[Job], until: float, score: Score = fewest_first) -> None:
+    """Make visits; print the milliseconds of each first one of the last side, and how far the run is at each start."""
     print("".join(["ms".ljust(NAME), *(name.rjust(FIGURE) for name in COLUMNS.values())]), flush=True)
     last = 1
-    for number, job in passes(sides, jobs, until):
-        if number > last:
-            last, seconds = number, max(0, round(until - time.time()))
-            print(f"pass {number}: {seconds // 60}:{seconds % 60:02} left", flush=True)
-        if number == 1:
-            figures = {(row["layer_norm"], row["pass"]): _figure(row) for row in sides[-1].visits[job][0]}
+    for step in visits(sides, jobs, until, score):
+        if step.server > last:
+            last = step.server
+            wanted = len(wanting(sides, jobs, score))
+            print(f"{_minutes(until)} left; {wanted} of {len(jobs)} jobs want more visits", flush=True)
+        if step.server == 1:
+            rows = sides[-1].visits[step.job][0].rows
+            figures = {(row["layer_norm"], row["pass"]): _figure(row) for row in rows}
             cells = "".join(figures.get(place, "").rjust(FIGURE) for place in COLUMNS)
-            print(f"{job.label:{NAME}}{cells}".rstrip(), flush=True)
+            print(f"{step.job.label:{NAME}}{cells}".rstrip(), flush=True)
+    if not wanting(sides, jobs, score):
+        print(f"Every figure is known as well as it should be, {_minutes(until)} before the time was up.", flush=True)
+
+
+def _minutes(until: float) -> str:
+    seconds = max(0, round(until - time.time()))
+    return f"{seconds // 60}:{seconds % 60:02}"
 
 
 def _figure(row: Mapping[str, Any]) -> str:

@@ -12,25 +12,50 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
+from importlib import import_module
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import torch
 
-from suite.measure import bench, hardware
+from impls import registry
+from suite.measure import bench, hardware, work
+from suite.measure.guard import guard
 from suite.measure.job import Job
+from suite.measure.others import State, gpu
 from suite.shared import submission
-from suite.shared.candidates import BASE, candidates, find
+from suite.shared.candidates import BASE, candidates
 from suite.shared.files import ROOT, write_whole
-from suite.shared.process import Row, killed_with
+from suite.shared.process import RefusedError, Row, Turned, killed_with
 
 #: What measures a job, by the table of its rows: (job, first) -> rows. first: also what does not vary between visits.
-MEASURES: Mapping[str, Callable[[Job, bool], Iterator[Row]]] = {"bench": bench.rows, "hardware": hardware.rows}
+MEASURES: Mapping[str, Callable[[Job, bool], Iterator[Row | Turned]]] = {
+    "bench": bench.rows,
+    "hardware": hardware.rows,
+    "compile": bench.call_once,
+}
 #: By kind of device, seconds after which a visit prints where it is, and ends.
 LIMIT = {"cpu": 900.0, "cuda": 300.0}
+#: Turns take at most that many times the sum of their rounds, and so many seconds more: they also make inputs, call
+#: once untimed and wait.
+UNTIMED, SLACK = 3.0, 0.5
+
+
+class Ended(NamedTuple):
+    """How a visit ended: "ok" or the status of the rows that are missing, which are all if it was refused."""
+
+    status: str
+    refused: bool = False
+
+
+class Exited(NamedTuple):
+    """Message of a server: a child's exit code, 0 once imports are done, and processor time so far, of children too."""
+
+    code: int
+    cpu_s: float
 
 
 def new_log(folder: Path, name: str) -> Path:
@@ -50,8 +75,9 @@ class Server(AbstractContextManager["Server"]):
     """
 
     def __init__(self, log: Path, scratch: Path, base: Path | None = None, device: str = "cpu") -> None:
-        self.log, self.device = log, device
+        self.log, self.device, self.states = log, device, list[State]()
         caches = {"TORCHINDUCTOR_CACHE_DIR": f"{scratch}/inductor", "JAX_COMPILATION_CACHE_DIR": f"{scratch}/jax"}
+        caches["TORCH_WARM_POOL"] = "0"  # else its import starts processes beside the visits
         # NVML counts GPUs without a context, which a forked child could not use.
         self.environment = {"PYTHONPATH": str(ROOT), "PYTORCH_NVML_BASED_CUDA_CHECK": "1", **caches}
         if base is not None:
@@ -67,10 +93,10 @@ class Server(AbstractContextManager["Server"]):
         self._start(names)
 
     def _start(self, names: Collection[str]) -> None:
-        self.ready = False
+        self.ready, self.cpu_s = False, 0.0
         self.connection, theirs = Pipe()
-        packages = sorted(names) if self.device == "cpu" else []
-        code = f"from suite.measure.server import serve; serve({theirs.fileno()}, {os.getpid()}, {packages})"
+        of_server = f"{theirs.fileno()}, {os.getpid()}, {sorted(names)}, {self.device!r}"
+        code = f"from suite.measure.server import serve; serve({of_server})"
         with self.log.open("ab") as output:
             self.process = subprocess.Popen(
                 [sys.executable, "-P", "-c", code],
@@ -82,32 +108,44 @@ class Server(AbstractContextManager["Server"]):
             )
         theirs.close()
 
-    def visit(self, job: Job, rows: list[Row], *, first: bool = True, limit: float = 0.0) -> str:
-        """Run a job in a new child, add its rows as they are measured, and return "ok" or the status of missing ones.
+    def visit(self, job: Job, rows: list[Row], *, first: bool = True, limit: float = 0.0) -> Ended:
+        """Run a job in a new child, add its rows as they are measured, and return how it ended.
 
         first: also measure what does not vary between visits. limit: seconds after which the child prints where it is,
-        into the log and here, and ends; by default LIMIT.
+        into the log and here, and ends; by default LIMIT. Afterwards `states` has those of a GPU after each pass.
         """
         self.wait()
-        limit, status = limit or LIMIT[job.device.type], "ok"
+        limit, ended, self.states = limit or LIMIT[job.device.type], Ended("ok"), []
         start, printed = time.monotonic(), self.log.stat().st_size
         self.connection.send((job, first, limit))
-        while not isinstance(message := self._receive(), int):  # the exit code, which comes last
-            if isinstance(message, str):
-                status = message
+        began = start
+        while not isinstance(message := self._receive(), Exited):  # which comes last
+            if isinstance(message, Turned):
+                if message.timed_s:
+                    ended = in_time(message.timed_s, time.monotonic() - began) or ended
+                    self.states += filter(None, [gpu(job.device)] if job.device.type == "cuda" else [])
+                began = time.monotonic()
+            elif isinstance(message, Ended):
+                ended = ended if ended.refused else message
             else:
                 rows.append(message)
-        if message and time.monotonic() - start >= limit:
+        self.cpu_s = message.cpu_s
+        if ended.refused:
+            rows.clear()
+        elif message.code and time.monotonic() - start >= limit:
             where = self.log.read_bytes()[printed:].decode(errors="replace")
             print(f"{job.label} took more than {limit:.0f} s, and was here:\n{where}", flush=True)
-            return f"time-out: {limit:.0f} s"
-        if message and status == "ok":
-            return f"crashed: signal {-message}" if message < 0 else f"failed: exit {message}"
-        return status
+            return Ended(f"time-out: {limit:.0f} s")
+        elif message.code and ended.status == "ok":
+            code = message.code
+            return Ended(f"crashed: signal {-code}" if code < 0 else f"failed: exit {code}")
+        return ended
 
     def wait(self) -> None:
         """Return once its imports are done, beside which no visit should be timed."""
-        self.ready = self.ready or self._receive()
+        if not self.ready:
+            self.cpu_s = self._receive().cpu_s
+            self.ready = True
 
     def _receive(self) -> Any:
         """Next message; SystemExit shows the end of the log if the server has ended, as when an import fails."""
@@ -126,45 +164,74 @@ class Server(AbstractContextManager["Server"]):
         self.end()
 
 
-def serve(descriptor: int, parent: int, names: Collection[str]) -> NoReturn:
-    """Fork a child for each job received, and send its exit code after its own messages."""
+def in_time(timed_s: float, seconds: float) -> Ended | None:
+    """How a visit ends whose turns took longer than their rounds explain; None if they did not."""
+    if seconds <= UNTIMED * timed_s + SLACK:
+        return None
+    return refused(f"its rounds took {timed_s:.2g} s by the clock that it had, and {seconds:.2g} s by another")
+
+
+def refused(reason: object) -> Ended:
+    return Ended(f"refused: {reason}"[:200], refused=True)
+
+
+def serve(descriptor: int, parent: int, names: Collection[str], device: str) -> NoReturn:
+    """Fork a child for each job received, and send how it exited after its own messages."""
     killed_with(parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends its server
     connection, own = Connection(descriptor), os.getpid()
-    preload(names)
+    preload(names, device)
     gc.freeze()  # a child's collections look at its own objects alone
-    connection.send(True)
+    code = 0
     while True:
+        connection.send(Exited(code, sum(os.times()[:4])))
         job, first, limit = connection.recv()
         if (child := os.fork()) == 0:
             killed_with(own)
             _run(connection, job, first, limit)
-        connection.send(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
-def preload(names: Collection[str]) -> None:
-    """Import what most children need. No torch operator may run: a forked child would wait for its threads forever."""
-    candidates()  # of another revision: an error ends the server
-    for name in set(names).difference(submission.files()):  # which may run operators, so only children import them
-        find(name).why_unavailable(torch.device("cpu"), torch.float32)  # which imports its packages
+def preload(names: Collection[str], device: str) -> None:
+    """Import what most children need.
+
+    No torch operator may run, as a forked child would wait for its threads forever, and no GPU may be asked for.
+    """
+    for name in work.REFERENCES:  # before any file is loaded
+        _ = registry.find(name).run  # which imports it
+    for candidate in candidates():  # of another revision: an error ends the server
+        # JAX looks for GPUs when it is imported where there is one.
+        if candidate.name in names and device in candidate.devices and (candidate.of_torch or device == "cpu"):
+            for module in candidate.modules:
+                with suppress(ImportError):  # the row of the child says so
+                    import_module(module)
 
 
 def _run(connection: Connection, job: Job, first: bool, limit: float) -> NoReturn:
-    """Run a job in this process, which ends: send its rows, and "ok" or why some are missing."""
+    """Run a job in this process, which ends: send its rows, and how it ended."""
     # In a thread of the interpreter, because a signal's handler would not run during a wait for a GPU.
     faulthandler.dump_traceback_later(limit, exit=True)
-    status = "ok"
+    ended, send = Ended("ok"), connection.send
     try:
-        submission.inherit()
         job.apply_limits()
         gc.disable()  # no round should pay for it
+        check = guard() if submission.files() else _nothing
+        submission.inherit()
         for row in MEASURES[job.table](job, first):
-            connection.send(row)
+            check()
+            send(row)
+        check()
+    except RefusedError as error:
+        ended = refused(error)
     except Exception as error:
         traceback.print_exc()
         reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
         no_memory = isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in reason
-        status = "out of memory" if no_memory else f"failed: {reason}"[:200]
-    connection.send(status)
+        ended = Ended("out of memory" if no_memory else f"failed: {reason}"[:200])
+    send(ended)
     sys.stdout.flush()
     os._exit(0)  # without the server's exit handlers
+
+
+def _nothing() -> None:
+    """Do nothing: there is no file that could replace anything."""

@@ -4,7 +4,7 @@ import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from itertools import product
+from itertools import product, starmap
 from pathlib import Path
 from typing import Any
 
@@ -12,19 +12,23 @@ import pandas as pd
 import pytest
 import torch
 
+from impls import HyperLSTM
 from suite import bench
 from suite.checks.kernels.compiled import CARDS, Way
 from suite.measure import bench as visit
-from suite.measure import runner, work
-from suite.measure.examples import FakeServer, job
+from suite.measure import runner
+from suite.measure.examples import FakeServer, job, others
+from suite.measure.examples import rows as rows_of
 from suite.measure.job import Job
-from suite.measure.runner import Side
+from suite.measure.runner import Side, Visit
+from suite.shared import candidates
 from suite.shared.candidates import find
 from suite.shared.cases import BASELINE, PADDED, WORKLOADS, Case
-from suite.shared.compare import Verdict
+from suite.shared.compare import implementation
 from suite.shared.examples import CPU, TINY, runs, verified
 from suite.shared.files import ResultsError
 from suite.shared.machine import slug
+from suite.shared.process import RefusedError
 from suite.shared.tables import STAMP, TABLES, stamp
 
 RAGGED = replace(TINY, lengths=(3, 1))
@@ -51,7 +55,10 @@ def test_runs_are_kept_and_compared(tmp_path: Path, capsys: pytest.CaptureFixtur
 
 @pytest.fixture
 def serve(monkeypatch: pytest.MonkeyPatch) -> Callable[[Measure], None]:
-    """Return a function that replaces what a visit of a benchmark does."""
+    """Return a function that replaces what a visit of a benchmark does, on a machine that does nothing else."""
+    for module in (bench, runner):
+        monkeypatch.setattr(module, "Others", others(0.0))
+    monkeypatch.setattr(bench, "busy_sentence", lambda: "")
     return lambda measure: monkeypatch.setattr(bench, "Server", lambda *_, **__: FakeServer(measure))
 
 
@@ -155,14 +162,45 @@ def test_a_file_is_timed_unless_red(status: str, timed: bool, monkeypatch: pytes
 
 @pytest.mark.parametrize("name", ["stream", "char-ptb-ragged"])
 def test_no_visit_to_a_card_compiles_a_kernel(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nor does checking it, or the next draw of its lengths."""
+    """Nor does the next draw of its lengths."""
     ways, case = list[Way](), WORKLOADS[name]
     monkeypatch.setattr(bench, "precompile", lambda pairs, device: ways.extend(pairs))
     bench.compile_kernels([job("batched", case=case), job("batched_cuda", case=case)], CPU)
     compiled = {kernel for way in ways for kernel in way.kernels(90, CARDS[90])}
-    assert len(ways) == 4
-    for called, training in product([visit.drawn(case, 1), work.short(case, case.B)], (False, True)):
-        assert compiled >= {*Way(replace(called, training=training), "float32").kernels(90, CARDS[90])}
+    assert len(ways) == 2
+    for training in (False, True):
+        called = replace(visit.drawn(case, 1), training=training)
+        assert compiled >= {*Way(called, "float32").kernels(90, CARDS[90])}
+
+
+def test_the_rates_of_the_hardware_are_of_a_quiet_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    rates, shares = iter([(3e9, 5e8), (9e9, 4e8), (8e9, 6e8), (1e12, 1e12)]), iter([0.5, 0.2, 0.05])
+
+    def measure(one: Job, rows: list[dict[str, Any]], first: bool) -> str:
+        multiply_adds, copied = next(rates)
+        rows.append({"dtype": "float32", "multiply_adds_per_s": multiply_adds, "bytes_per_s": copied})
+        return "ok"
+
+    monkeypatch.setattr(bench, "Others", others(shares))
+    best = {"dtype": "float32", "multiply_adds_per_s": 9e9, "bytes_per_s": 6e8}
+    assert bench.rates_of(FakeServer(measure), job()) == best
+    monkeypatch.setattr(bench, "Others", others(0.5))
+    assert bench.rates_of(FakeServer(lambda *_: "failed: not tried"), job()) == {}
+
+
+@pytest.mark.parametrize(
+    ("visits", "slower", "file", "refused"),
+    [(3, 1.6, True, True), (3, 1.4, True, False), (2, 1.6, True, False), (3, 1.6, False, False)],
+)
+def test_a_file_that_slows_the_baseline_is_refused(
+    visits: int, slower: float, file: bool, refused: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("suite.shared.submission.files", lambda: {"batched": Path("batched.py")} if file else {})
+    mine = runs("batched", 0.1, visits=visits, baseline_s=0.05 * slower)
+    rows = bench.believed([*mine, *runs(BASELINE, 0.05)], {})
+    status = "refused: beside it torch.nn.LSTM takes 1.6 times as long as beside itself" if refused else "ok"
+    assert [row["status"] for row in rows] == [status] * 2 + ["ok"] * 2
+    assert [row["ratio"] is None for row in rows] == [refused] * 2 + [False] * 2
 
 
 @pytest.mark.parametrize(
@@ -175,27 +213,47 @@ def test_a_run_is_compared_with_rows_of_this_code(changes: dict[str, str], compa
     assert len(bench.same_code(TABLES["bench"].read(tmp_path))) == 2 * compared
 
 
-@pytest.mark.parametrize(("name", "B"), [("batched", 2), ("deferred", 5), ("jax", 5)])
-def test_a_wrong_candidate_is_refused(name: str, B: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """B: the batch that is checked, which is whole where kernels depend on it."""
-    batches = list[int]()
+class Wrong(HyperLSTM):
+    """A HyperLSTM that is wrong in a pass."""
 
-    def check(case: Case, *_: Any) -> list[Verdict]:
-        batches.append(case.B)
-        return [Verdict("grad x", 2e-3, 1e-6)]
+    step = "forward"
 
-    wrong = replace(find(name), check=check, build=find("batched").build, why_unavailable=lambda *_: None)
-    monkeypatch.setattr(visit, "find", lambda name: wrong)
-    rows = list(visit.rows(job(name, case=replace(TINY, B=5)), True))
-    assert [row["status"] for row in rows] == ["refused: grad x is off by 2.0e-03, allowed 1.0e-06"] * 2
-    assert batches == [B]
+    def forward(self, *given: Any) -> Any:
+        """Change one number of the last state, or the gradient of one parameter."""
+        out: Any
+        out, last = super().forward(*given)
+        if self.step == "forward" and not torch.is_grad_enabled():
+            last[1][0, 0, 0] *= 1.01
+        if self.step == "train" and torch.is_grad_enabled():
+            bias = self.get_parameter("layers.0.z_bias")
+            out = out + 0.01 * (bias - bias.detach()).sum()  # which changes no number of out
+        return out, last
+
+
+@pytest.mark.parametrize(("step", "tensor"), [("forward", "c"), ("train", r"grad layers\.0\.z_bias")])
+@pytest.mark.parametrize("name", ["batched", "deferred"])
+def test_a_wrong_candidate_is_refused(name: str, step: str, tensor: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def build(*given: Any) -> Wrong:
+        model = candidates._drawn(implementation(name, Wrong), *given)
+        assert isinstance(model, Wrong)
+        model.step = step
+        return model
+
+    monkeypatch.setattr(visit, "find", lambda name: replace(find(name), build=build))
+    one = job(name, case=replace(TINY, B=5))
+    with pytest.raises(RefusedError, match=rf"^{tensor} of a timed call is off by \S+e-\d\d, allowed \S+e-07$"):
+        rows_of(one, True)
+    assert len(rows_of(one, False)) == 2  # a visit after the first compares nothing
+    monkeypatch.setattr("suite.shared.submission.files", lambda: {name: Path("mine.py")})
+    with pytest.raises(RefusedError):
+        rows_of(one, False)
 
 
 @pytest.mark.parametrize(("name", "computed"), [("deferred", RAGGED), (BASELINE, RAGGED), (PADDED, TINY)])
 def test_a_first_visit_has_costs_by_formula(name: str, computed: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     one = find(name)
     monkeypatch.setattr(visit, "lengths", lambda *_: RAGGED.lengths)
-    rows = list(visit.rows(job(name, case=RAGGED), True))
+    rows = rows_of(job(name, case=RAGGED), True)
     parameters = sum(p.numel() for p in one.build(TINY, torch.float32, CPU).parameters())
     adds = one.multiply_adds(computed)
     numbers = [computed.least_numbers(parameters, one.saved(TINY), train) for train in (False, True)]
@@ -206,7 +264,7 @@ def test_a_first_visit_has_costs_by_formula(name: str, computed: Case, monkeypat
 
 def test_jax_is_timed_without_a_peak_memory() -> None:
     pytest.importorskip("jax")
-    row, _ = visit.rows(job("jax"), True)
+    row, _ = rows_of(job("jax"), True)
     assert (row["status"], row["peak_bytes"]) == ("ok", None)
 
 
@@ -218,15 +276,23 @@ def test_a_gpu_has_its_number(name: str, device: str) -> None:
 def test_a_run_shows_a_line_a_job(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     jobs = [job(name, layer_norms=(False, True)) for name in ("naive", "batched")]
     ran = [runs("naive", 0) + runs("naive", 0.1234, layer_norm=True), runs("batched", 2)]
-    monkeypatch.setattr(runner, "passes", lambda *_: product((1, 2), jobs))
-    side = Side(FakeServer(lambda *_: "ok"), {one: [rows] for one, rows in zip(jobs, ran, strict=True)})
-    runner.run([side], jobs, time.time() + 125)
+    monkeypatch.setattr(runner, "visits", lambda *_: starmap(runner.Step, product((1, 2), jobs)))
+    side = Side(FakeServer(lambda *_: "ok"), {one: [Visit(rows)] for one, rows in zip(jobs, ran, strict=True)})
+    runner.run([side], jobs, time.time() + 125.4)
+    monkeypatch.setattr(runner, "wanting", lambda *_: [])
+    runner.run([side], jobs, time.time() + 125.4)
     lines = capsys.readouterr().out.splitlines()
-    assert [" ".join(line.split()) for line in lines] == [
+    first = [
         "ms forward train norm norm",
         "small float32 naive time-out time-out 123 123",
         "small float32 batched 2,000 2,000",
-        "pass 2: 2:05 left",
+    ]
+    assert [" ".join(line.split()) for line in lines] == [
+        *first,
+        "2:05 left; 2 of 2 jobs want more visits",
+        *first,
+        "2:05 left; 0 of 2 jobs want more visits",
+        "Every figure is known as well as it should be, 2:05 before the time was up.",
     ]
     assert max(map(len, lines)) <= 80
 

@@ -185,7 +185,6 @@ def test_of_a_revision_only_its_module_is_used(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(candidates, "timed_package", lambda: package)
     model = candidates.find("batched").build(TINY, torch.float32, CPU)
     assert (type(model).__module__, type(model).__bases__) == ("impls_of_base.theirs", (HyperLSTM,))
-    assert candidates.find("batched").check(TINY, torch.float32, CPU)[0].ratio <= 1
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])

@@ -69,11 +69,25 @@ def test_compiling_candidates_are_timed_in_few_places() -> None:
         return [(job.dtype, job.case.name, job.layer_norms) for job in jobs if job.candidate == name]
 
     batches = [name for name in choice.by_default("cpu") if not WORKLOADS[name].lengths]
-    assert places("jax") == [("float32", name, (False, True)) for name in batches]
+    assert places("jax") == [("float32", name, (False, True)) for name in ("medium", "char-ptb")]
+    assert places("jax", "--workload", "stream") == [("float32", "stream", (False, True))]
     assert places("compiled") == [("float32", "medium", (False,))]
     assert not places("compiled", "--workload", "stream")
     everywhere = [(dtype, name, (False, True)) for dtype in ("float32", "bfloat16") for name in batches]
     assert places("compiled", "--implementation", "compiled") == everywhere
+
+
+def test_what_is_left_out_is_named() -> None:
+    def said(*arguments: str) -> str:
+        options = bench.parser().parse_args(["--device", "cpu", "--dtype", "float32", *arguments])
+        return choice.left_out(options, choice.jobs(options))
+
+    assert said() == (
+        "Left out unless asked for: naive and row_scaled on char-ptb, stream, medium-ragged; "
+        "compiled on small, char-ptb, stream; jax on small, stream."
+    )
+    assert said("--workload", "small-ragged") == ""
+    assert said("--implementation", "batched") == ""
 
 
 @pytest.mark.parametrize("multiplies", [False, True])

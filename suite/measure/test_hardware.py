@@ -20,6 +20,24 @@ def test_the_share_is_of_the_bound_that_holds() -> None:
     assert hardware.share(row | {"dtype": "tf32"}, ceiling) == {}
 
 
+def test_a_row_that_multiplies_faster_than_the_machine_is_refused() -> None:
+    """One that moves bytes faster is not: a cache may hold them."""
+    ceiling = {"float32": {"multiply_adds_per_s": 1e9, "bytes_per_s": 1e8}}
+    row = {
+        "multiply_adds": 5e8,
+        "least_bytes": 8e8,
+        "status": "ok",
+        "dtype": "float32",
+        "ratio": 0.1,
+        "ratio_visits": "1",
+    }
+    assert hardware.share(row | {"median_s": 0.41}, ceiling)["bound"] == "memory"
+    refused = row | {"median_s": 0.39} | hardware.share(row | {"median_s": 0.39}, ceiling)
+    sentence = "refused: faster than this machine multiplies, at 1.28 times the rate of its products"
+    assert refused["status"] == sentence
+    assert {column for column, value in refused.items() if value is None} >= {"median_s", "ratio", "ratio_visits"}
+
+
 @pytest.mark.parametrize(
     ("device", "dtype", "names"),
     [("cpu", "float32", ["torch.mm", "oneDNN"]), ("cpu", "bfloat16", ["torch.mm"]), ("cuda", "float32", ["torch.mm"])],
@@ -47,7 +65,7 @@ def test_the_ceiling_is_the_best_product(monkeypatch: pytest.MonkeyPatch) -> Non
     ways = {"slow": takes(0.004, 0.06), "fast": takes(0.002, 0.01, 0.2)}
     monkeypatch.setattr(hardware, "COPIED", 1 << 10)
     monkeypatch.setattr(hardware, "products", lambda device, dtype: ways)
-    monkeypatch.setattr(hardware, "stopwatch", lambda device: FakeStopwatch())
+    monkeypatch.setattr(hardware, "Stopwatch", FakeStopwatch)
     (row,) = hardware.rows(hardware.jobs(CPU, ["float32"])[0], True)
     assert (row["product"], row["side"]) == ("fast", 2 * hardware.SMALLEST)
     assert row["multiply_adds_per_s"] == (2 * hardware.SMALLEST) ** 3 / 0.01

@@ -1,7 +1,8 @@
 """What is timed is what rows say: models that record their calls, and a clock that they move, show each slip."""
 
+import random
 from dataclasses import dataclass, field, replace
-from itertools import cycle, groupby
+from itertools import cycle, groupby, pairwise
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,11 +14,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from suite.measure import bench as visit
 from suite.measure import timing, work
-from suite.measure.examples import job
+from suite.measure.examples import job, rows
 from suite.shared.candidates import find
 from suite.shared.cases import BASELINE, Case, lengths
 from suite.shared.examples import CPU, TINY
-from suite.shared.process import Row
+from suite.shared.process import RefusedError, Row
 
 PACKED = replace(TINY, T=16, B=8, lengths=lengths(16, 8))
 #: Seconds of a call of each model, and of its first call.
@@ -44,24 +45,26 @@ class Model(nn.Module):
     def __init__(self, name: str, recorded: Recorded) -> None:
         super().__init__()
         self.name, self.recorded = name, recorded
-        self.weight = nn.Parameter(torch.ones(1))
+        self.weight = nn.Parameter(torch.randn(3, dtype=torch.float64))
 
-    def forward(self, x: Any) -> tuple[Tensor]:
+    def forward(self, x: Any) -> tuple[Tensor, tuple[Tensor, ...]]:
         step = "train" if torch.is_grad_enabled() else "forward"
         first = not self.recorded.of(self.name, step)
-        called = SimpleNamespace(name=self.name, step=step, x=x, clean=self.weight.grad is None)
+        about = {"name": self.name, "step": step, "training": self.training, "clean": self.weight.grad is None}
+        called = SimpleNamespace(**about, x=x, numbers=x.data.clone(), weight=self.weight.detach().clone())
         self.recorded.calls.append(called)
         self.recorded.clock += FIRST if first else SECONDS[self.name]
-        return ((x.data * self.weight).sum()[None],)
+        return (x.data.sum() * self.weight)[None], ()
 
 
 @pytest.fixture
 def recorded(monkeypatch: pytest.MonkeyPatch) -> Recorded:
     """Let visits build models that record, and time them by the clock that these move."""
     record = Recorded()
-    monkeypatch.setattr(timing, "time", SimpleNamespace(perf_counter=record.now))  # wall time alone
+    monkeypatch.setattr(timing, "perf_counter", record.now)  # wall time alone
+    monkeypatch.setattr(timing, "sleep", lambda seconds: None)
     monkeypatch.setattr(visit.gc, "collect", lambda: None)  # type: ignore[attr-defined]
-    monkeypatch.setattr(work, "refusal", lambda *_: "checked again")
+    monkeypatch.setattr(work, "wrong", lambda *_: "checked again")
 
     def build(case: Case, *_: Any) -> Model:
         return Model("norm" if case.layer_norm else "ours", record)
@@ -76,7 +79,7 @@ def recorded(monkeypatch: pytest.MonkeyPatch) -> Recorded:
 
 
 def rows_of(case: Case = PACKED) -> list[Row]:
-    return list(visit.rows(job("deferred", case=case, layer_norms=(False, True)), False))
+    return rows(job("deferred", case=case, layer_norms=(False, True)), False)
 
 
 def test_a_visit_times_steady_calls_by_the_wall(recorded: Recorded) -> None:
@@ -88,50 +91,134 @@ def test_a_visit_times_steady_calls_by_the_wall(recorded: Recorded) -> None:
 
 
 def test_forward_has_no_graph_and_training_new_gradients(recorded: Recorded) -> None:
+    """Forward is in evaluation mode, in which cuDNN keeps nothing for a backward pass."""
     rows_of()
     half = len(recorded.calls) // 2
-    assert {call.step for call in recorded.calls[: half - 5]} == {"forward"}
-    assert {call.step for call in recorded.calls[half + 5 :]} == {"train"}
+    assert {(call.step, call.training) for call in recorded.calls[: half - 5]} == {("forward", False)}
+    assert {(call.step, call.training) for call in recorded.calls[half + 5 :]} == {("train", True)}
     assert all(call.clean for call in recorded.calls)
     model = Model("ours", recorded)
-    work.train(model, torch.ones(2, 3, 4))
-    assert model.weight.grad is not None
+    assert work.Training(model)(torch.ones(2, 3, 4))[1].equal(model.weight.grad)  # type: ignore[arg-type]
 
 
-def test_both_sides_of_a_turn_have_inputs_of_their_own_turn(recorded: Recorded) -> None:
+@pytest.mark.parametrize("case", [TINY, PACKED], ids=["batch", "packed"])
+def test_no_call_of_a_model_has_numbers_of_another(case: Case, recorded: Recorded) -> None:
+    rows_of(case)
+    for name in SECONDS:
+        calls = [call for call in recorded.calls if call.name == name]
+        assert len({float(call.numbers.sum()) for call in calls}) == len(calls) >= 10
+
+
+def test_parameters_change_between_calls_of_training_alone(recorded: Recorded) -> None:
+    rows_of()
+    for name in SECONDS:
+        forward, train = ([call.weight for call in recorded.of(name, step)] for step in ("forward", "train"))
+        assert all(weight.equal(forward[0]) for weight in forward)
+        assert all((a != b).all() for a, b in pairwise(train))
+        spread = torch.stack(train).std(0) / forward[0].std()
+        assert (spread < 4 * work.CHANGE).all(), "they stay near where they started"
+
+
+def test_the_parameters_of_a_call_are_known_to_the_bit() -> None:
+    model = find("batched").build(TINY, torch.float32, CPU)
+    step = work.Training(model)
+    step(work.example(TINY, torch.float32, CPU))
+    step.before()
+    at = list[dict[str, Tensor]]()
+    for _ in range(4):
+        at.append({name: q.detach().clone() for name, q in model.named_parameters()})
+        step(work.example(TINY, torch.float32, CPU))
+    for call, expected in enumerate(at):
+        values = step.parameters_at(call)
+        assert all(value.equal(expected[name]) for name, value in values.items())
+
+
+def test_both_sides_of_a_turn_have_lengths_of_their_own_turn(recorded: Recorded) -> None:
     rows_of()
     for step in ("forward", "train"):
-        inputs = [
+        lengths_of = [
             list(dict.fromkeys(tuple(call.x.batch_sizes.tolist()) for call in recorded.of(name, step)))
             for name in SECONDS
         ]
-        assert inputs[0] == inputs[1] == inputs[2]
-        assert len(inputs[0]) == timing.LEAST + 1  # and the input of the warm-up
+        assert lengths_of[0] == lengths_of[1] == lengths_of[2]
+        assert len(lengths_of[0]) == timing.LEAST + 1  # and those of the warm-up
 
 
 def test_each_turn_draws_its_order(recorded: Recorded, monkeypatch: pytest.MonkeyPatch) -> None:
     coins = cycle([0.49, 0.5, 0.9])
-    monkeypatch.setattr(timing, "random", SimpleNamespace(random=lambda: next(coins)))
+    drawn = {"randint": max, "randrange": lambda n: 0, "uniform": lambda *_: 0.5, "getrandbits": random.getrandbits}
+    monkeypatch.setattr(timing, "CHANCE", SimpleNamespace(random=lambda: next(coins), **drawn))
     monkeypatch.setattr(visit, "BUDGET", {"cpu": 1.3})
     rows_of()
     names = [BASELINE, "ours", "norm"]
-    order = ["ours", "norm", *names, *names[::-1], *names[::-1], *names]  # after the warm-up
+    order = [*names, *names, *names[::-1], *names[::-1], *names]  # after the warm-up
     called = [name for name, _ in groupby(call.name for call in recorded.calls)]
-    assert called[:12] == [name for name, _ in groupby(order)]
+    assert called[:13] == [name for name, _ in groupby(order)]
 
 
-@pytest.mark.parametrize(("seconds", "calls", "warms"), [(0.0125, 2, 1), (0.0999, 1, 1), (0.1, 1, 0)])
+class Calls:
+    """A step that moves the clock, more for an input of the turn before."""
+
+    model = nn.Module()
+
+    def __init__(self, recorded: Recorded, seconds: float) -> None:
+        self.recorded, self.seconds = recorded, seconds
+
+    def __call__(self, x: Any) -> timing.Results:
+        self.recorded.clock += self.seconds if x.any() else 5.0
+        return timing.Results([x.clone()])
+
+    def before(self) -> None:
+        pass
+
+    def parameters_at(self, call: int) -> dict[str, Tensor]:
+        return {"call": torch.tensor(call)}
+
+
+@pytest.mark.parametrize(("seconds", "calls", "warms"), [(0.0125, 2, 1), (0.0999, 1, 1), (0.1001, 1, 0)])
 def test_only_rounds_count(seconds: float, calls: int, warms: int, recorded: Recorded) -> None:
-    """Before them is an untimed call, on the input of the turn before, unless a call is long."""
-    before, x = torch.zeros(1), torch.ones(1)
+    """Before them is an untimed call, on an input of the turn before, unless a call is long."""
+    step, made = Calls(recorded, seconds), list[int]()
 
-    def call(x: Any) -> None:
-        recorded.clock += seconds if x.any() else 5.0
+    def new(turn: int) -> Tensor:
+        made.append(turn)
+        recorded.clock += 3.0  # outside the clock
+        return torch.zeros(1) if turn == 1 else torch.full((1,), float(len(made)))
 
-    side = timing.Repeats(timing.Stopwatch(), call, x)
-    recorded.clock = 0.0
-    assert side.round(x, before) == pytest.approx(seconds)
-    assert recorded.clock == pytest.approx(calls * seconds + warms * 5.0)
+    side = timing.Repeats(timing.Stopwatch(CPU), step, new)
+    recorded.clock, made = 0.0, []
+    mean, call = side.round(2, drawn=calls - 1)
+    assert mean == pytest.approx(seconds)
+    assert recorded.clock == pytest.approx(calls * seconds + warms * 5.0 + 3.0 * len(made))
+    assert made == [2] * calls + [1] * warms
+    assert call is not None
+    assert call.x.data.equal(torch.full((1,), float(calls)))
+    assert call.results[0].equal(call.x.data)
+    assert call.parameters["call"] == calls - 1
+
+
+def test_results_that_change_later_are_found(recorded: Recorded) -> None:
+    class Late(Calls):
+        def __call__(self, x: Any) -> timing.Results:
+            self.results = super().__call__(x)
+            return self.results
+
+    step = Late(recorded, 0.05)
+    side = timing.Repeats(timing.Stopwatch(CPU), step, lambda turn: torch.ones(1))
+    turns = timing.Turns({BASELINE: side})
+    turns.take(0.2)  # nothing changes
+    step.results[0].add_(1)
+    with pytest.raises(RefusedError, match="results changed after the clock had stopped"):
+        turns.take(0.2)
+
+
+def test_results_are_plain_tensors(recorded: Recorded) -> None:
+    class Lazy(Tensor):
+        pass
+
+    kept = timing.Kept({0: timing.Results([torch.ones(1).as_subclass(Lazy)])})
+    with pytest.raises(RefusedError, match="expected tensors of a timed call and its gradients, got a Lazy"):
+        kept.copy()
 
 
 def test_a_ratio_is_the_median_of_ratios() -> None:
@@ -148,7 +235,7 @@ def test_multiply_adds_are_those_that_torch_counts(name: str, L: int) -> None:
         model, x = find(name).build(case, torch.float32, CPU), work.example(case, torch.float32, CPU)
         # oneDNN's fused LSTM is one operator, without it there are products.
         with torch.backends.mkldnn.flags(enabled=False), FlopCounterMode(display=False) as counter:
-            work.forward(model, x)
+            work.Forward(model)(x)
         assert counter.get_total_flops() == 2 * find(name).multiply_adds(case)
 
 
@@ -158,13 +245,13 @@ def test_peak_memory_counts_new_gradients_and_residuals(name: str) -> None:
         pytest.skip(reason)
     case = replace(TINY, T=12, B=16)
     model, x = find(name).build(case, torch.float32, CPU), work.example(case, torch.float32, CPU)
-    gradients = 4 * sum(p.numel() for p in model.parameters())
-    work.peak(work.train, model, x)  # allocates what stays
+    gradients, step = 4 * sum(p.numel() for p in model.parameters()), work.Training(model)
+    work.peak(step, x)  # allocates what stays
     model.zero_grad(set_to_none=True)
-    fresh = work.peak(work.train, model, x)
-    work.train(model, x)
-    peak = work.peak(work.train, model, x)
+    fresh = work.peak(step, x)
+    step(x)
+    peak = work.peak(step, x)
     assert peak == fresh >= gradients  # earlier gradients are freed, and new ones allocated
-    longer = work.peak(work.train, model, work.example(replace(case, T=24), torch.float32, CPU))
+    longer = work.peak(step, work.example(replace(case, T=24), torch.float32, CPU))
     cells = 4 * case.T * case.B * (case.H if name == BASELINE else case.H + case.S)
     assert longer - peak >= cells  # allocations in C++ count

@@ -1,74 +1,106 @@
-"""Passes visit every job until the time is up, in an order drawn for each, and keep all rows."""
+"""A run visits every job, then those whose figures are known worst, and tells busy visits from quiet ones."""
 
+import random as chance
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import chain, repeat
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from suite.measure import runner
-from suite.measure.examples import FakeServer, job
+from suite.measure.examples import FakeServer, job, others
 from suite.measure.job import Job
-from suite.measure.runner import Side, passes
+from suite.measure.runner import Score, Side, Visit, fewest_first, half, need, rests_on, visits
+from suite.measure.server import Ended
+from suite.shared.cases import BASELINE, WORKLOADS
+from suite.shared.examples import TINY
 from suite.shared.process import Row
+
+#: Seconds, ratio and spread between visits (a standard deviation of logarithms) of a fake job.
+Fake = tuple[float, float, float]
 
 
 class Clock:
-    """A clock that visits move."""
+    """A clock that visits and starts of servers move."""
 
     now = 0.0
+    start_s = 0.0
 
-    def server(self, seconds: dict[str, float]) -> FakeServer:
-        """Return a server whose visits take some seconds, by candidate."""
+    def server(self, fakes: dict[str, Fake]) -> FakeServer:
+        """Return a server whose visits take some seconds and find some ratios, by candidate."""
+        drawn = chance.Random(1)
 
         def measure(one: Job, rows: list[Row], first: bool) -> str:
-            self.now += seconds[one.candidate]
-            rows += [row | {"median_s": 1.0, "ratio": 1.0} for row in one.rows("ok")]
+            seconds, ratio, spread = fakes[one.candidate]
+            self.now += seconds
+            ratio *= drawn.lognormvariate(0, spread)
+            rows += [row | {"median_s": ratio, "baseline_s": 1.0, "ratio": ratio} for row in one.rows("ok")]
             return "ok"
 
-        return FakeServer(measure)
+        server = FakeServer(measure)
+        restart = server.restart
 
-    def run(
-        self, seconds: dict[str, float], limit: float, visits: dict[Job, list[list[Row]]] | None = None
-    ) -> tuple[FakeServer, Side]:
-        side = Side(server := self.server(seconds), visits or {})
-        list(passes([side], [job(name) for name in seconds], self.now + limit))
+        def restarted(names: Any) -> None:
+            self.now += self.start_s
+            restart(names)
+
+        server.restart = restarted  # type: ignore[method-assign]
+        return server
+
+    def run(self, fakes: dict[str, Fake], limit: float, score: Score = fewest_first) -> tuple[FakeServer, Side]:
+        """Run jobs of these candidates on one side."""
+        side = Side(server := self.server(fakes))
+        list(visits([side], [job(name) for name in fakes], self.now + limit, score))
         return server, side
 
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """Return the clock of a runner that draws nothing."""
+    """Return the clock of a runner that keeps the order of jobs, on a machine that does nothing else."""
     result = Clock()
     monkeypatch.setattr(runner, "time", SimpleNamespace(time=lambda: result.now))
-    monkeypatch.setattr(runner, "random", SimpleNamespace(random=lambda: 0.1, shuffle=lambda order: None))
+    monkeypatch.setattr(runner, "random", SimpleNamespace(random=lambda: 0.1, sample=lambda jobs, n: list(jobs)))
+    monkeypatch.setattr(runner, "Others", others(0.0))
     return result
 
 
-def test_each_pass_visits_every_job_with_a_new_server(clock: Clock) -> None:
-    server, side = clock.run({"batched_cpu": 1.0, "batched": 1.0, "deferred": 1.0}, 12.0)
+FLAT = (1.0, 1.0, 0.02)
+
+
+def test_no_server_visits_a_job_twice(clock: Clock) -> None:
+    """Since its children share one memory layout."""
+    server, side = clock.run(dict.fromkeys(("batched_cpu", "batched", "deferred"), FLAT), 12.0)
     assert [server.count(name) for name in ("batched_cpu", "batched", "deferred")] == [4, 4, 4]
-    assert server.starts == 5  # the last for a pass without visits
+    assert server.starts == 4
     assert [name for name, first in server.visits if first].count("batched") == 1
     assert {row["visits"] for row in side.summary()} == {4}
 
 
 @pytest.mark.parametrize(("status", "again"), [("out of memory", False), ("failed: killed", True), ("timed out", True)])
 def test_a_visit_after_one_without_figures_is_a_first_one(status: str, again: bool, clock: Clock) -> None:
-    server, _ = clock.run({"batched": 1.0}, 0.0, {job(): [job().rows(status)]})
+    side = Side(server := clock.server({"batched": FLAT}), {job(): [Visit(job().rows(status))]})
+    side.visit(job())
     assert server.visits == [("batched", again)]
 
 
 @pytest.mark.parametrize(
-    ("limit", "visits"), [(0.0, (1, 1)), (5.0, (2, 1)), (7.9, (1, 2)), (8.0, (2, 2)), (9.0, (3, 2))]
+    ("limit", "counts"), [(0.0, (1, 1)), (5.0, (2, 1)), (7.9, (1, 2)), (8.0, (2, 2)), (9.0, (3, 2))]
 )
-def test_the_first_pass_ends_and_others_fill_the_time(limit: float, visits: tuple[int, int], clock: Clock) -> None:
-    server, _ = clock.run({"deferred": 3.0, "batched": 1.0}, limit)  # the long one comes first
-    assert (server.count("batched"), server.count("deferred")) == visits
+def test_the_first_server_visits_all_and_others_fill_the_time(
+    limit: float, counts: tuple[int, int], clock: Clock
+) -> None:
+    server, _ = clock.run({"deferred": (3.0, 1.0, 0.0), "batched": FLAT}, limit)  # the long one comes first
+    assert (server.count("batched"), server.count("deferred")) == counts
 
 
 @pytest.mark.parametrize("flip", [False, True])
-def test_each_pass_draws_the_order_of_jobs_and_sides(flip: bool, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
-    chance = SimpleNamespace(shuffle=list[Job].reverse, random=lambda: 0.5 if flip else 0.49)
-    monkeypatch.setattr(runner, "random", chance)
+def test_each_start_draws_the_order_of_equal_jobs_and_of_sides(
+    flip: bool, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn = SimpleNamespace(sample=lambda jobs, n: [*jobs][::-1], random=lambda: 0.5 if flip else 0.49)
+    monkeypatch.setattr(runner, "random", drawn)
     order = list[tuple[int, str]]()
 
     def side(number: int) -> Side:
@@ -79,6 +111,145 @@ def test_each_pass_draws_the_order_of_jobs_and_sides(flip: bool, clock: Clock, m
 
         return Side(FakeServer(measure))
 
-    list(passes([side(0), side(1)], [job(name) for name in ("naive", "batched", "deferred")], 12.0))
+    jobs = [job(name) for name in ("naive", "batched", "deferred")]
+    list(visits([side(0), side(1)], jobs, 12.0, fewest_first))
     sides = (1, 0) if flip else (0, 1)
     assert order == [(number, name) for name in ("deferred", "batched", "naive") for number in sides] * 2
+
+
+OK = {"status": "ok", "ratio": 1.0, "ratio_low": 0.95, "ratio_high": 1.05}
+SLOW = {"status": "ok", "ratio": 3.1, "ratio_low": 2.0, "ratio_high": 5.0}
+
+
+@pytest.mark.parametrize(
+    ("visits", "rests", "rows", "wants"),
+    [
+        # Every job wants three visits, first where a result rests on it, last where all is slow.
+        (1, True, [OK], 6.0), (2, True, [OK], 3.0), (1, False, [OK], 3.0), (2, False, [OK], 1.5), (3, False, [OK], 0.0),
+        (0, True, [OK], 12.0), (0, False, [OK], 6.0),  # all visits so far were beside a busy machine
+        (1, False, [SLOW], 0.3), (2, True, [SLOW], 0.3), (1, False, [SLOW, OK], 3.0), (3, True, [SLOW], 0.0),
+        # Then where a result rests on it an interval of 6 % to each side.
+        (3, True, [OK], 0.0), (3, True, [OK | {"ratio_high": 1.059}], 0.0),
+        (3, True, [OK, OK | {"ratio_high": 1.12}, SLOW], 2.0), (3, True, [OK | {"ratio_low": 1 / 1.09}], 1.5),
+        (9, True, [OK | {"ratio_low": float("nan"), "ratio_high": float("nan")}], float("inf")),
+        (3, True, [{"status": "crashed: signal 11"}], 0.0), (1, False, [{"status": "crashed: signal 11"}], 3.0),
+    ],
+)  # fmt: skip
+def test_what_a_job_wants(visits: int, rests: bool, rows: list[Row], wants: float) -> None:
+    assert need(rows, visits, rests=rests) == pytest.approx(wants)
+
+
+def test_a_result_rests_on_ours_and_on_the_fastest_other_of_a_headline() -> None:
+    def summary(one: Job, ratio: float, **changes: Any) -> list[Row]:
+        return [row | OK | {"ratio": ratio} | changes for row in one.rows("ok")]
+
+    ours, fast, slow, elsewhere = job("batched_cpu"), job("jax"), job("batched"), job("jax", case=WORKLOADS["medium"])
+    summaries = {ours: summary(ours, 0.5), fast: summary(fast, 1.1), slow: summary(slow, 1.2)}
+    summaries[elsewhere] = summary(elsewhere, 0.9)
+    score = rests_on(lambda one: one.candidate == "batched_cpu", [TINY.name])
+    assert {one.label for one in summaries if score(one, summaries, 2) == 3.0} == {ours.label, fast.label}
+    summaries[fast] = summary(fast, 1.1, status="crashed: signal 11")
+    assert score(slow, summaries, 2) == 3.0
+    no_headline = rests_on(lambda one: one.candidate == "batched_cpu", [])
+    assert no_headline(slow, summaries, 2) == 1.5
+
+
+#: As the jobs of a default run: ours and the baseline in few seconds, others slower, with host noise of some per cent.
+FAKES: dict[str, Fake] = {
+    "batched_cpu": (1.2, 1.4, 0.05),
+    BASELINE: (1.0, 1.0, 0.03),
+    "deferred": (2.0, 1.8, 0.07),
+    "batched": (2.5, 2.4, 0.07),
+    "row_scaled": (6.0, 9.0, 0.07),
+    "naive": (20.0, 60.0, 0.07),
+}
+
+
+def test_time_goes_where_it_decides(clock: Clock) -> None:
+    """Ours and the A/A run get an interval of 6 %, others three visits, slow ones what is left; and the run ends."""
+    clock.start_s = 3.0
+    score = rests_on(lambda one: one.candidate in ("batched_cpu", BASELINE), [])
+    server, side = clock.run(FAKES, 80.0, score)
+    count = {name: server.count(name) for name in FAKES}
+    assert count["deferred"] == count["batched"] == 3
+    assert count["batched_cpu"] >= 7 > 1 == count["naive"]
+    clock.now = 0.0
+    server, side = clock.run(FAKES, 10_000.0, score)
+    assert clock.now < 200
+    assert {half(row) <= 0.06 for row in side.summary() if row["implementation"] in ("batched_cpu", BASELINE)} == {True}
+    assert [server.count(name) for name in ("deferred", "batched", "row_scaled", "naive")] == [3] * 4
+    assert server.count("batched_cpu") < 20
+
+
+def test_a_refused_job_is_visited_no_more(clock: Clock) -> None:
+    answers = iter([Ended("ok"), Ended("refused: wrong", refused=True)])
+
+    def measure(one: Job, rows: list[Row], first: bool) -> Ended:
+        clock.now += 1.0
+        ended = next(answers)
+        rows += [] if ended.refused else [row | {"median_s": 1.0, "ratio": 1.0} for row in one.rows("ok")]
+        return ended
+
+    side = Side(FakeServer(measure))
+    list(visits([side], [job()], 10.0, fewest_first))
+    assert [(row["status"], row.get("ratio")) for row in side.summary()] == [("refused: wrong", None)] * 2
+
+
+def shares(clock: Clock, of_visits: Sequence[float], limit: float, monkeypatch: pytest.MonkeyPatch) -> Side:
+    """Run one job beside processes that have these shares of the cores; the first visits have a ratio of 9."""
+    ratios: Iterator[float] = chain([9.0] * sum(share > 0.1 for share in of_visits), repeat(1.0))
+    given = iter(of_visits)
+
+    class Busy:
+        def __init__(self, children_s: float) -> None:
+            self.now = next(given)
+
+        def share(self, children_s: float) -> float:
+            return self.now
+
+    def measure(one: Job, rows: list[Row], first: bool) -> str:
+        clock.now += 1.0
+        ratio = next(ratios)
+        rows += [row | {"median_s": ratio, "ratio": ratio} for row in one.rows("ok")]
+        return "ok"
+
+    monkeypatch.setattr(runner, "Others", Busy)
+    side = Side(FakeServer(measure))
+    list(visits([side], [job()], limit, rests_on(lambda one: False, [])))
+    return side
+
+
+@pytest.mark.parametrize(
+    ("of_visits", "limit", "counted", "busy", "ratio"),
+    [
+        ((0.0, 0.05, 0.1), 9.0, 3, None, 1.0),
+        ((0.5, 0.0, 0.0, 0.0), 9.0, 3, None, 1.0),  # it is repeated
+        ((0.5, 0.9, 0.0, 0.0, 0.0), 9.0, 3, None, 1.0),
+        ((0.5, 0.9, 0.7), 9.0, 3, 0.7, 9.0),  # and counts after three, in a row that is marked
+        ((0.5, 0.9), 2.0, 2, 0.7, 9.0),  # or if the time is up
+        ((0.5, 0.0), 2.0, 1, None, 1.0),
+    ],
+)
+def test_a_visit_beside_a_busy_machine_does_not_count(
+    of_visits: Sequence[float], limit: float, counted: int, busy: float | None, ratio: float, clock: Clock,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    side = shares(clock, of_visits, limit, monkeypatch)
+    assert clock.now == len(of_visits)
+    for row in side.summary():
+        assert (row["visits"], row.get("busy"), row["ratio"]) == (counted, busy, ratio)
+
+
+def test_rows_of_a_gpu_have_its_state(clock: Clock) -> None:
+    states = [
+        {"gpu_busy": 0.0, "gpu_mhz": 1900.0, "throttled": ""},
+        {"gpu_busy": 0.4, "gpu_mhz": 1500.0, "throttled": "power"},
+        {"gpu_busy": 0.2, "gpu_mhz": 1600.0, "throttled": "power, temperature"},
+    ]
+    rows = [row | OK | {"median_s": 1.0} for row in job().rows("ok")]
+    side = Side(clock.server({}), {job(): [Visit([row | state for row in rows]) for state in states]})
+    for row in side.summary():
+        assert {name: row[name] for name in states[0]} == {
+            "gpu_busy": 0.2, "gpu_mhz": 1600.0, "throttled": "power, temperature",
+        }  # fmt: skip
+    assert replace(job(), dtype="bfloat16") not in side.summaries()

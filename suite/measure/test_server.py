@@ -5,6 +5,7 @@ import resource
 import shutil
 import time
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from suite.measure import hardware
 from suite.measure import server as server_module
 from suite.measure.examples import job
 from suite.measure.job import Job
-from suite.measure.server import Server
+from suite.measure.server import Ended, Server
 from suite.shared.cases import WORKLOADS
 from suite.shared.examples import CPU
 from suite.shared.files import ROOT
@@ -43,7 +44,7 @@ def server(folder: Path) -> Iterator[Server]:
 def visited(server: Server, one: Job, **options: Any) -> list[Row]:
     rows = list[Row]()
     ended = server.visit(one, rows, **options)
-    return [*rows, *one.missing(rows, ended)]
+    return [*rows, *one.missing(rows, ended.status)]
 
 
 def statuses(server: Server, one: Job, **options: Any) -> list[str]:
@@ -57,7 +58,7 @@ def test_a_visit_yields_every_row_of_its_job(server: Server) -> None:
     ]  # fmt: skip
     assert all(row["median_s"] > 0 and row["ratio"] > 0 and row["peak_bytes"] > 0 for row in rows)
     later = list[Row]()
-    assert server.visit(job(), later, first=False) == "ok"
+    assert server.visit(job(), later, first=False) == Ended("ok")
     assert all(row["median_s"] > 0 and "peak_bytes" not in row for row in later)
     (rates,) = visited(server, hardware.jobs(CPU, ["float32"])[0])
     assert rates["bytes_per_s"] > 0
@@ -96,12 +97,54 @@ def test_a_failure_is_the_status_of_its_rows(
 
 
 def test_a_server_for_a_gpu_asks_for_no_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A child forked from a process that asked CUDA's runtime could use no GPU."""
-    script = "import torch; torch.cuda.is_available = torch.cuda.device_count = None\n"
+    """A child forked from a process that asked CUDA's runtime could use no GPU; what it imports takes long."""
+    script = (
+        "import atexit, sys, torch\n"
+        "def asked(*_): print('asked for a device', flush=True)\n"
+        "torch.cuda._lazy_init = torch.cuda.current_device = asked\n"
+        "for name in ('getDeviceCount', 'init'): setattr(torch._C, f'_cuda_{name}', asked)\n"
+        "from suite.measure import server\n"
+        "frozen = server.gc.freeze\n"
+        "server.gc.freeze = lambda: print('imported', *sorted(sys.modules), flush=True) or frozen()\n"
+    )
     (tmp_path / "sitecustomize.py").write_text(script)
     monkeypatch.setattr(server_module, "ROOT", f"{tmp_path}{os.pathsep}{ROOT}")
     with Server(tmp_path / "log.txt", tmp_path, device="cuda") as server:
         server.wait()
+    log = (tmp_path / "log.txt").read_text()
+    assert "asked for a device" not in log
+    imported = log.split("imported ")[1].split()
+    assert {"labml_nn.hypernetworks.hyper_lstm", "torch._inductor.compile_fx", "impls.deferred"} <= {*imported}
+    assert ("triton" in imported) == (find_spec("triton") is not None)
+    assert "jax" not in imported  # it looks for GPUs
+
+
+@pytest.mark.parametrize(
+    ("timed_s", "seconds", "ended"),
+    [
+        (0.2, 1.0, None),
+        (4.0, 12.0, None),
+        (
+            0.2,
+            1.2,
+            Ended("refused: its rounds took 0.2 s by the clock that it had, and 1.2 s by another", refused=True),
+        ),
+    ],
+)
+def test_a_visit_whose_clock_is_slower_is_refused(timed_s: float, seconds: float, ended: Ended | None) -> None:
+    assert server_module.in_time(timed_s, seconds) == ended
+
+
+def test_the_server_believes_its_own_clock(server: Server, folder: Path) -> None:
+    """Of a child that says that its rounds took a tenth of the time."""
+    hide = "from suite.measure import timing; now = timing.perf_counter; timing.perf_counter = lambda: now() / 10"
+    (folder / "planted").write_text(hide)
+    rows = list[Row]()
+    ended = server.visit(job("deferred"), rows)
+    assert ended.refused
+    assert ended.status.startswith("refused: its rounds took ")
+    assert rows == []
+    assert server.cpu_s > 0
 
 
 def test_the_end_of_a_server_shows_its_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,21 +2,29 @@
 
 from contextlib import nullcontext
 from dataclasses import replace
+from itertools import repeat
 from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from suite.measure import timing
-from suite.measure.timing import DeviceEvents, Repeats, Stopwatch, Turns, Work
-from suite.shared.candidates import LSTM
-from suite.shared.examples import TINY
+from suite.measure.bench import FUSED, fused_by
+from suite.measure.timing import Repeats, Stopwatch, Turns, Work, warm_up
+from suite.measure.work import Forward
+from suite.shared import candidates
+from suite.shared.cases import BASELINE, PADDED
+from suite.shared.examples import CPU, TINY
 
 
 class FakeStopwatch(Stopwatch):
     """Believes the seconds that a call returns."""
 
-    def seconds(self, work: Work, calls: int = 1) -> float:
+    def __init__(self, device: torch.device = CPU) -> None:
+        super().__init__(device)
+
+    def seconds(self, work: Work) -> float:
         seconds = work()
         return seconds if isinstance(seconds, float) else 1.0
 
@@ -25,61 +33,84 @@ class FakeStopwatch(Stopwatch):
     ("seconds", "sides", "rounds"),
     [(0.001, 2, 7), (0.045, 1, 3), (0.07, 2, 2), (0.08, 2, 1), (0.4, 1, 1)],
 )
-def test_a_visit_has_two_turns_unless_slow(seconds: float, sides: int, rounds: int) -> None:
-    side = Repeats(FakeStopwatch(), lambda x: seconds, torch.zeros(1))
-    turns = Turns(dict.fromkeys(range(sides), side), lambda _: torch.zeros(1))
+def test_a_visit_has_two_turns_unless_slow(
+    seconds: float, sides: int, rounds: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def round_of(side: Repeats, turn: int, drawn: int) -> tuple[float, str | None]:
+        return seconds, f"turn {turn}" if drawn >= 0 else None
+
+    monkeypatch.setattr(timing, "warm_up", lambda *_: [seconds])
+    monkeypatch.setattr(timing, "sleep", lambda seconds: None)
+    monkeypatch.setattr(Repeats, "round", round_of)
+    step: Any = None
+    turns = Turns({name: Repeats(FakeStopwatch(), step, lambda _: torch.zeros(1)) for name in range(sides)})
     turns.take(0.3)
-    assert len(turns.rounds[0].data) == rounds
+    assert [len(stats.data) for stats in turns.rounds.values()] == [rounds] * sides
+    later = {f"turn {turn}" for turn in range(2, rounds + 1)} or {"turn 1"}
+    assert len(turns.drawn) == sides
+    assert {*map(str, turns.drawn.values())} <= later
+    side = turns.sides[0]
+    assert turns.timed_s == pytest.approx(seconds * sides * rounds * (side.calls + side.warms))
+
+
+def test_any_call_of_a_later_turn_may_be_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = set[tuple[int, int]]()
+
+    def round_of(side: Repeats, turn: int, drawn_call: int) -> tuple[float, None]:
+        drawn.update([(turn, drawn_call)] if drawn_call >= 0 else [])
+        return 0.007, None
+
+    monkeypatch.setattr(timing, "warm_up", lambda *_: [0.007])
+    monkeypatch.setattr(timing, "sleep", lambda seconds: None)
+    monkeypatch.setattr(Repeats, "round", round_of)
+    step: Any = None
+    for _ in range(200):
+        Turns({"ours": Repeats(FakeStopwatch(), step, lambda _: torch.zeros(1))}).take(0.1)
+    assert drawn == {(turn, call) for turn in (2, 3) for call in (0, 1, 2)}
 
 
 def test_calls_settle() -> None:
     calls = iter([3.0, 0.02, 0.05, 0.04, 0.04])
-    assert timing.warm_up(FakeStopwatch(), lambda: next(calls)) == [3.0, 0.02, 0.05, 0.04]
-    assert timing.warm_up(FakeStopwatch(), lambda: 3.0) == [3.0, 3.0]
+    inputs = repeat(torch.zeros(1))
+    assert warm_up(FakeStopwatch(), lambda x: next(calls), inputs) == [3.0, 0.02, 0.05, 0.04]
+    assert warm_up(FakeStopwatch(), lambda x: 3.0, inputs) == [3.0, 3.0]
     growing = (float(3**n) for n in range(99))
-    assert len(timing.warm_up(FakeStopwatch(), lambda: next(growing))) == timing.MOST
+    assert len(warm_up(FakeStopwatch(), lambda x: next(growing), inputs)) == timing.MOST
 
 
-class FakeEvent:
-    """An event of a device whose clock is the length of the log."""
+def test_a_gpu_is_timed_until_all_its_streams_are_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    log = list[str]()
 
-    log: list[str] = []  # noqa: RUF012
+    def now() -> float:
+        log.append("clock")
+        return float(len(log))
 
-    def __init__(self, enable_timing: bool) -> None:
-        assert enable_timing
-
-    def record(self, stream: str) -> None:
-        """Take the time."""
-        self.at = len(FakeEvent.log)
-        FakeEvent.log.append(f"record on {stream}")
-
-    def elapsed_time(self, end: "FakeEvent") -> float:
-        """Return milliseconds, a second for each entry of the log."""
-        return 1e3 * (end.at - self.at)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda device: log.append(f"all of {device}"))
+    monkeypatch.setattr(timing, "perf_counter", now)
+    assert Stopwatch(torch.device("cuda", 1)).seconds(lambda: log.append("work")) == 3.0
+    assert log == ["all of cuda:1", "clock", "work", "all of cuda:1", "clock"]
 
 
-def test_a_gpu_is_timed_by_events(monkeypatch: pytest.MonkeyPatch) -> None:
-    FakeEvent.log = log = []
-    monkeypatch.setattr(torch.cuda, "Event", FakeEvent)
-    monkeypatch.setattr(torch.cuda, "synchronize", lambda device: log.append("synchronize"))
-    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: f"stream of {device}")
-    record = "record on stream of cuda:1"
-    watch = DeviceEvents(torch.device("cuda", 1))
-    assert watch.seconds(lambda: log.append("work"), 4) == 5 / 4
-    assert log == ["synchronize", record, *["work"] * 4, record, "synchronize"]
+@pytest.mark.parametrize("oneDNN", [True, False])
+def test_a_row_says_what_computes_the_baseline(oneDNN: bool) -> None:
+    step = Forward(candidates.LSTM.build(TINY, torch.float32, CPU))
+    with torch.backends.mkldnn.flags(enabled=oneDNN):
+        assert fused_by(step, torch.ones(3, 2, TINY.I)) == ("oneDNN" if oneDNN else "no library")
+    assert {*FUSED} <= {schema.name for schema in torch._C._jit_get_all_schemas()}
 
 
+@pytest.mark.parametrize("name", [BASELINE, PADDED])
 @pytest.mark.parametrize(("device", "dtype", "flattened"), [
     ("cuda:1", torch.bfloat16, True), ("cuda:1", torch.float32, False), ("cpu", torch.bfloat16, False),
 ])  # fmt: skip
 def test_the_baseline_in_bfloat16_has_its_weights_in_one_buffer(
-    device: str, dtype: torch.dtype, flattened: bool, monkeypatch: pytest.MonkeyPatch
+    device: str, dtype: torch.dtype, flattened: bool, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    calls, lstm = list[Any](), torch.nn.LSTM
-    monkeypatch.setattr(torch.nn, "LSTM", lambda *sizes, dtype, device: lstm(*sizes, dtype=dtype))  # no GPU is here
+    calls, init = list[Any](), nn.RNNBase.__init__
+    monkeypatch.setattr(nn.RNNBase, "__init__", lambda *args, device, **options: init(*args, **options))  # no GPU here
     monkeypatch.setattr(torch.backends.cudnn, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device", lambda device: nullcontext())
     monkeypatch.setattr(torch, "_cudnn_rnn_flatten_weight", lambda *arguments: calls.append(arguments))
-    built = LSTM.build(replace(TINY, L=2), dtype, torch.device(device))
+    built = candidates.find(name).build(replace(TINY, L=2), dtype, torch.device(device))
     weights = [([*map(id, built.parameters())], 4, TINY.I, 2, TINY.H, 0, 2, False, False)]
     assert [([*map(id, w)], *sizes) for w, *sizes in calls] == (weights if flattened else [])

@@ -1,28 +1,40 @@
 """Inputs of workloads are of their sizes and lengths, and candidates are right at them."""
 
+import random
 from dataclasses import replace
+from itertools import combinations
+from typing import Any
 
+import pytest
 import torch
 from torch.nn.utils.rnn import PackedSequence
 
+from impls import registry
 from suite.measure import work
-from suite.shared.candidates import find
-from suite.shared.cases import PADDED
+from suite.measure.timing import Call, Results
+from suite.shared.candidates import candidates, find
+from suite.shared.cases import PADDED, Case
 from suite.shared.examples import CPU, TINY
+
+CASE = Case(T=4, B=3, I=9, H=14, S=9, Z=3)
 
 
 def test_a_ragged_workload_ends_rows_early() -> None:
     ragged = replace(TINY, lengths=(3, 1))
-    x, packed = (work.example(case, torch.float32, CPU) for case in (TINY, ragged))
+    packed = work.example(ragged, torch.float32, CPU)
     assert isinstance(packed, PackedSequence)
     assert packed.batch_sizes.tolist() == [2, 1, 1]
-    assert torch.equal(packed.data, torch.cat([x.data[0], x.data[1:, 0]]))
-    work.train(find("torch.nn.LSTM").build(TINY, torch.float32, CPU), packed)
+    assert packed.data.shape == (4, TINY.I)
+    work.Training(find("torch.nn.LSTM").build(TINY, torch.float32, CPU))(packed)
 
 
-def test_a_check_of_packed_sequences_has_two_lengths() -> None:
-    assert work.short(replace(TINY, B=3, lengths=(3, 2, 1)), 3).lengths == (2, 2, 1)
-    assert work.short(replace(TINY, B=3), 5) == replace(TINY, T=2, B=5)
+def test_inputs_are_new_whatever_the_seed() -> None:
+    inputs = list[torch.Tensor]()
+    for _ in range(3):
+        torch.manual_seed(7)
+        random.seed(7)
+        inputs.append(work.example(TINY, torch.float32, CPU).data)
+    assert all((a != b).any() for a, b in combinations(inputs, 2))
 
 
 def test_the_padded_baseline_runs_all_steps_of_all_rows() -> None:
@@ -33,3 +45,51 @@ def test_the_padded_baseline_runs_all_steps_of_all_rows() -> None:
     out, _ = model(x)
     assert out.shape == (3, 3, TINY.H)
     torch.testing.assert_close(out[0], lstm(x)[0].data[:3])
+
+
+#: Every candidate that is compared, but for a GPU.
+COMPARED = [one.name for one in candidates() if one.compared and one.name != "batched_cuda"]
+
+
+@pytest.mark.parametrize("step", work.STEPS)
+@pytest.mark.parametrize("name", COMPARED)
+def test_a_timed_call_of_each_candidate_is_right(name: str, step: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = find(name)
+    if reason := one.why_unavailable(CPU, torch.float32):
+        pytest.skip(reason)
+    if name == "compiled":  # only a thorough run compiles its step
+        from suite.shared import compiled_lstm  # takes seconds to import
+
+        monkeypatch.setattr(compiled_lstm, "_run", registry.find("batched").run)
+    for layer_norm in one.layer_norms:
+        case = replace(CASE, layer_norm=layer_norm, lengths=(4, 3, 3) if one.takes_packed else ())
+        run = work.STEPS[step](one.build(case, torch.float32, CPU))
+        run.before()
+        xs = [work.example(case, torch.float32, CPU) for _ in range(3)]
+        results = [run(x) for x in xs]
+        assert work.wrong(one, case, step, Call(xs[1], run.parameters_at(1), results[1])) == ""
+        assert "of a timed call is off by " in work.wrong(
+            one, case, step, Call(xs[1], run.parameters_at(1), results[2])
+        )
+        if step == "train":  # as with weights of another call
+            wrong = work.wrong(one, case, step, Call(xs[1], run.parameters_at(2), results[1]))
+            assert "of a timed call is off by " in wrong
+
+
+def test_no_candidate_is_its_own_oracle(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its own rounding alone may be that of its own form."""
+    pairs = dict[str, list[tuple[str, torch.dtype]]]()
+
+    def expected(impl: str, case: Case, dtype: torch.dtype, *given: Any) -> dict[str, torch.Tensor]:
+        pairs[name].append((impl, dtype))
+        return {"out": torch.ones(2, dtype=dtype)}
+
+    monkeypatch.setattr(work, "expected", expected)
+    for name in COMPARED:
+        pairs[name] = []
+        one = replace(find(name), as_ours=dict)
+        work.verdicts(one, CASE, "forward", Call(torch.ones(1), {}, Results([torch.ones(2)])))
+    oracles = {name: oracle for name, ((oracle, dtype), _) in pairs.items() if dtype == torch.float64}
+    assert oracles == dict.fromkeys(COMPARED, "deferred") | {"deferred": "batched"}
+    rounded = {name: own for name, (_, (own, dtype)) in pairs.items() if dtype == torch.float32}
+    assert rounded == dict.fromkeys(COMPARED, "batched") | {"naive": "naive"}

@@ -1,14 +1,17 @@
-"""Times calls in a row: by the clock on a CPU, by events on a GPU, where no call waits for the one before.
+"""Times calls in a row by the wall, on a GPU until everything that was queued is done.
 
-A round is several calls of one model. A turn is a round of each model: the baseline and all forms of a candidate.
+A round is several calls of one model, each with an input of its own. A turn is a round of each model: the baseline and
+all forms of a candidate. One timed call of each model is drawn at random, and what it got and gave is kept.
 """
 
 import math
 import random
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from itertools import repeat
+from time import perf_counter, sleep
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -17,13 +20,12 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from suite.shared.cases import BASELINE, Case
-from suite.shared.process import Row
+from suite.shared.compare import bits
+from suite.shared.process import RefusedError, Row
 
 Work = Callable[[], object]
 #: [T, B, I], or packed sequences.
 Input = Tensor | PackedSequence
-#: A pass: (model, x).
-Pass = Callable[[nn.Module, Input], None]
 
 #: Two calls agree if neither takes more than AGREE times as long as the other; at most MOST calls are tried.
 AGREE, MOST = 2.0, 12
@@ -32,87 +34,170 @@ AGREE, MOST = 2.0, 12
 BURST, WARM = 0.02, 0.1
 #: Least number of turns in a visit, unless one turn takes more than LONG seconds: then it is the only one.
 LEAST, LONG = 2, 0.3
+#: Seconds after the last round in which results must not change.
+STILL = 0.05
+#: What orders and calls are drawn with, which no seed foretells.
+CHANCE = random.SystemRandom()
+
+
+class Step(Protocol):
+    """A pass of one model, see `work.STEPS`."""
+
+    model: nn.Module
+
+    def __call__(self, x: Input) -> "Results":
+        """Run it, and return what it gave."""
+
+    def before(self) -> None:
+        """Note the parameters, before a round."""
+
+    def parameters_at(self, call: int) -> dict[str, Tensor]:
+        """The parameters with which a call after `before`, counted from 0, was made."""
+
+
+class Results(tuple[Tensor, ...]):
+    """Out [T, B, H], or the data of a packed one, the final states, and in training the gradients of the parameters."""
+
+    __slots__ = ()
 
 
 class Stopwatch:
-    """Times calls on a CPU, where a call is done when it returns."""
-
-    def seconds(self, work: Work, calls: int = 1) -> float:
-        """Mean seconds of calls in a row."""
-        start = time.perf_counter()
-        for _ in range(calls):
-            work()
-        return (time.perf_counter() - start) / calls
-
-
-class DeviceEvents(Stopwatch):
-    """Times calls on a GPU, in a row as in a training loop."""
+    """Times calls by the wall; the calls on a GPU are waited for together, on all its streams."""
 
     def __init__(self, device: torch.device) -> None:
-        self.device = device
+        self.wait: Callable[[], None] = partial(torch.cuda.synchronize, device) if device.type == "cuda" else _no_wait
 
-    def seconds(self, work: Work, calls: int = 1) -> float:
-        start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-        stream = torch.cuda.current_stream(self.device)  # the current device may be another
-        torch.cuda.synchronize(self.device)  # otherwise launches would overlap with what was queued before
-        start.record(stream)
-        for _ in range(calls):
-            work()
-        end.record(stream)
-        torch.cuda.synchronize(self.device)
-        return float(start.elapsed_time(end)) / 1e3 / calls
+    def seconds(self, work: Work) -> float:
+        """Seconds until the work is done."""
+        self.wait()  # otherwise it would overlap with what was queued before
+        start = perf_counter()
+        work()
+        self.wait()
+        return perf_counter() - start
 
 
-def stopwatch(device: torch.device) -> Stopwatch:
-    return DeviceEvents(device) if device.type == "cuda" else Stopwatch()
+def _no_wait() -> None:
+    """Do nothing: on a CPU a call is done when it returns."""
 
 
-def warm_up(watch: Stopwatch, work: Work) -> list[float]:
+def warm_up(watch: Stopwatch, work: Callable[[Input], object], inputs: Iterator[Input]) -> list[float]:
     """Call until two calls in a row agree, as first calls load and allocate; return the seconds of each call."""
-    seconds = [watch.seconds(work), watch.seconds(work)]
+    seconds = [watch.seconds(partial(work, next(inputs))) for _ in range(2)]
     while len(seconds) < MOST and max(seconds[-2:]) > AGREE * min(seconds[-2:]):
-        seconds.append(watch.seconds(work))
+        seconds.append(watch.seconds(partial(work, next(inputs))))
     return seconds
 
 
-class Repeats:
-    """Rounds of one model, which is warmed up with an input; first_s: seconds of the first call."""
+@dataclass(frozen=True)
+class Call:
+    """What a timed call got, and what it gave."""
 
-    def __init__(self, watch: Stopwatch, work: Callable[[Input], object], x: Input) -> None:
-        self.watch, self.work = watch, work
-        seconds = warm_up(watch, partial(work, x))
+    x: Input
+    parameters: dict[str, Tensor]
+    results: Results
+
+
+@dataclass
+class Kept:
+    """Results of calls of a round, by the number of the call, and copies made as soon as the clock had stopped."""
+
+    results: dict[int, Results] = field(default_factory=dict)
+    copies: dict[int, Results] = field(default_factory=dict)
+
+    def copy(self) -> None:
+        """Copy the results; RefusedError unless they are plain tensors: another class could compute when it is read."""
+        for call, results in self.results.items():
+            for value in results:
+                if type(value) is not Tensor:
+                    got = type(value).__name__
+                    raise RefusedError(f"expected tensors of a timed call and its gradients, got a {got}")
+            self.copies[call] = Results(value.detach().clone() for value in results)
+
+    def look(self) -> None:
+        """Raise RefusedError if results have changed since the copy."""
+        for call, copies in self.copies.items():
+            if not all(bits(a).equal(bits(b)) for a, b in zip(self.results[call], copies, strict=True)):
+                raise RefusedError("results changed after the clock had stopped, so that work was left for later")
+
+
+class Repeats:
+    """Rounds of one model, which is warmed up first; first_s: seconds of the first call.
+
+    inputs: returns a new input of a turn, by its number.
+    """
+
+    def __init__(self, watch: Stopwatch, step: Step, inputs: Callable[[int], Input]) -> None:
+        self.watch, self.step, self.inputs = watch, step, inputs
+        seconds = warm_up(watch, step, map(inputs, repeat(0)))
         self.first_s, once = seconds[0], seconds[-1]
         self.calls = max(1, math.ceil(BURST / once))
         self.warms = once < WARM
         self.round_s = once * (self.calls + self.warms)
+        self.kept = Kept()
 
-    def round(self, x: Input, before: Input) -> float:
-        """Time a round; return the mean seconds of a call. before: input of the untimed call."""
+    def round(self, turn: int, drawn: int = -1) -> tuple[float, Call | None]:
+        """Time a round; return the mean seconds of a call, and the call with the number `drawn`.
+
+        The untimed call has an input of the turn before, since what is kept for the lengths of packed sequences would
+        help the timed ones.
+        """
+        self.kept.look()
+        inputs = [self.inputs(turn) for _ in range(self.calls)]
+        x = _copy(inputs[drawn]) if drawn >= 0 else None
         if self.warms:
-            self.work(before)
-        return self.watch.seconds(partial(self.work, x), self.calls)
+            self.step(self.inputs(turn - 1))
+        self.step.before()
+        kept = self.kept = Kept()
+        seconds = self.watch.seconds(partial(self._calls, inputs, (drawn, len(inputs) - 1), kept.results))
+        kept.copy()
+        call = None if x is None else Call(x, self.step.parameters_at(drawn), kept.copies[drawn])
+        return seconds / len(inputs), call
+
+    def _calls(self, inputs: Sequence[Input], keep: Sequence[int], results: dict[int, Results]) -> None:
+        """Call the step with each input; keep the results of some, as those of all would take new memory each."""
+        for number, x in enumerate(inputs):
+            if number in keep:
+                results[number] = self.step(x)
+            else:
+                self.step(x)
+
+
+def _copy(x: Input) -> Input:
+    """The input in new memory."""
+    return x.clone() if isinstance(x, Tensor) else x._replace(data=x.data.clone())
 
 
 class Turns:
     """Rounds of several models in turns, so that a drift of the machine affects all of them.
 
-    sides: by name or case; `columns` needs one named BASELINE. inputs: returns the input of a turn, by its number.
+    sides: by name or case; `columns` needs one named BASELINE.
+    drawn: of each side the timed call that was drawn, once turns were taken. timed_s: sum of all rounds.
     """
 
-    def __init__(self, sides: Mapping[Any, Repeats], inputs: Callable[[int], Input]) -> None:
-        self.sides, self.make = sides, inputs
-        self.inputs = [inputs(0)]
+    def __init__(self, sides: Mapping[Any, Repeats]) -> None:
+        self.sides = sides
         self.rounds = {name: Stats() for name in sides}
+        self.drawn = dict[Any, Call]()
+        self.timed_s = 0.0
 
     def take(self, budget: float) -> None:
         """Take turns for a budget of seconds: at least LEAST, but one if it takes longer than LONG."""
         turn_s = sum(side.round_s for side in self.sides.values())
-        for _ in range(1 if turn_s > LONG else max(LEAST, int(budget / turn_s))):
-            self.inputs.append(self.make(len(self.inputs)))
-            before, x = self.inputs[-2:]
+        turns = 1 if turn_s > LONG else max(LEAST, int(budget / turn_s))
+        # Of a later turn than the first, since what replays needs calls to replay.
+        at = {name: (CHANCE.randint(min(2, turns), turns), CHANCE.randrange(q.calls)) for name, q in self.sides.items()}
+        for turn in range(1, turns + 1):
             names = list(self.sides)
-            for name in names if random.random() < 0.5 else names[::-1]:
-                self.rounds[name].update(self.sides[name].round(x, before))
+            for name in names if CHANCE.random() < 0.5 else names[::-1]:
+                side, (drawn_turn, number) = self.sides[name], at[name]
+                seconds, call = side.round(turn, number if turn == drawn_turn else -1)
+                self.rounds[name].update(seconds)
+                self.timed_s += seconds * (side.calls + side.warms)
+                if call is not None:
+                    self.drawn[name] = call
+        sleep(STILL)
+        for side in self.sides.values():
+            side.kept.look()
 
     def columns(self, case: Case) -> Row:
         """Columns of times, for a form."""

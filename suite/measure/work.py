@@ -1,61 +1,157 @@
-"""Inputs and passes that are measured, and the check that a candidate's results are right."""
+"""Inputs and passes that are measured, and the check that what a timed call gave is right."""
 
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from itertools import repeat
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
-from suite.measure.timing import Input, Pass, stopwatch, warm_up
+from impls.registry import ORACLE
+from suite.measure.timing import CHANCE, Call, Input, Results, Step, Stopwatch, warm_up
 from suite.shared import usage
 from suite.shared.candidates import Candidate
 from suite.shared.cases import Case
+from suite.shared.compare import Verdict, implementation, judge
+from suite.shared.oracle import OUTPUTS
+
+#: Each change of the parameters leaves them within this share of a tensor's standard deviation of where they started.
+CHANGE = 0.25
+#: Verified implementations that results are compared with: for speed the first one, unless it is the candidate.
+REFERENCES = ("deferred", "batched")
+#: The form whose rounding error says how far a result may be from the one in float64. Its operators round as those of
+#: the naive form, which would take too long at the sizes of a workload. The naive form itself is allowed its own.
+ROUNDS_AS_NAIVE = "batched"
 
 
 def example(case: Case, dtype: torch.dtype, device: torch.device) -> Input:
-    """Random input, the same each time; packed if the case has lengths."""
-    x = torch.randn(case.T, case.B, case.I, generator=torch.Generator().manual_seed(0)).to(device, dtype)
+    """Input of numbers that no call has seen; packed if the case has lengths."""
+    generator = torch.Generator(device).manual_seed(CHANCE.getrandbits(63))
+    x = torch.randn(case.T, case.B, case.I, generator=generator, device=device).to(dtype)
     return pack_padded_sequence(x, list(case.lengths)) if case.lengths else x
 
 
-def forward(model: nn.Module, x: Input) -> None:
-    with torch.no_grad():
-        model(x)
+class Forward:
+    """A forward pass in evaluation mode without a graph; the parameters stay as they are."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model.eval()
+        self.parameters = _values(model)
+
+    def __call__(self, x: Input) -> Results:
+        with torch.no_grad():
+            return Results(_flat(*self.model(x)))
+
+    def before(self) -> None:
+        """Do nothing, as no call changes the parameters."""
+
+    def parameters_at(self, call: int) -> dict[str, Tensor]:
+        return self.parameters
 
 
-def train(model: nn.Module, x: Input) -> None:
-    """Run a training step without an optimiser: forward, mean square, backward."""
-    model.zero_grad(set_to_none=True)
-    out = model(x)[0]
-    (out if isinstance(out, Tensor) else out.data).square().mean().backward()
+class Training:
+    """A training step: forward, mean square, backward, and a change of all parameters in place, as by an optimiser.
+
+    The change is part of the time. It is a random multiple of fixed random numbers, one addition for all tensors, which
+    takes 9 microseconds on the workload small, where a step takes 2 ms. It keeps the parameters near where they
+    started, where an optimiser would take them far away within the thousands of steps that are timed.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model.train()
+        self.tensors: list[Tensor] = list(model.parameters())
+        self.directions = [CHANGE * q.detach().std() * torch.randn_like(q) for q in self.tensors]
+        self.at, self.amounts = 0.0, list[float]()
+        self.noted = _values(model)
+
+    def __call__(self, x: Input) -> Results:
+        for q in self.tensors:
+            q.grad = None
+        results = _flat(*self.model(x))
+        results[0].square().mean().backward()
+        gradients: list[Any] = [q.grad for q in self.tensors]
+        new = CHANCE.uniform(-1, 1)
+        self.amounts.append(new - self.at)
+        self.at = new
+        self._change(self.tensors, self.amounts[-1])
+        return Results((*results, *gradients))
+
+    def before(self) -> None:
+        self.noted = _values(self.model)
+        self.amounts.clear()
+
+    def parameters_at(self, call: int) -> dict[str, Tensor]:
+        """The parameters of a call, to the bit: those before the round, changed as often and in the same way."""
+        values = {name: value.clone() for name, value in self.noted.items()}
+        for amount in self.amounts[:call]:
+            self._change(list(values.values()), amount)
+        return values
+
+    def _change(self, tensors: list[Tensor], amount: float) -> None:
+        with torch.no_grad():
+            torch._foreach_add_(tensors, self.directions, alpha=amount)
+
+
+def _values(model: nn.Module) -> dict[str, Tensor]:
+    return {name: q.detach().clone() for name, q in model.named_parameters()}
+
+
+def _flat(out: Any, last: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """What a model returns; of a packed output the data."""
+    return (out if isinstance(out, Tensor) else out.data, *last)
 
 
 #: By name in the rows.
-PASSES: dict[str, Pass] = {"forward": forward, "train": train}
+STEPS: Mapping[str, type[Forward] | type[Training]] = {"forward": Forward, "train": Training}
 
 
-def short(case: Case, B: int) -> Case:
-    """Two steps of B sequences at a case's other sizes, on which candidates are checked."""
-    return replace(case, T=2, B=B, lengths=(2,) * -(-B // 2) + (1,) * (B // 2) if case.lengths else ())
+def wrong(candidate: Candidate, case: Case, name: str, call: Call) -> str:
+    """What is wrong with the results of a timed call; "" if they are right. name: the pass."""
+    worst = verdicts(candidate, case, name, call)[0]
+    if worst.ratio <= 1:
+        return ""
+    return f"{worst.tensor} of a timed call is off by {worst.error:.1e}, allowed {worst.allowed:.1e}"
 
 
-def refusal(candidate: Candidate, case: Case, dtype: torch.dtype, device: torch.device) -> str | None:
-    """Reason not to measure a candidate at these sizes: it cannot run, or its results are wrong; None if it may be."""
-    if (reason := candidate.why_unavailable(device, dtype)) is not None:
-        return reason
-    # Two sequences could run other kernels than the timed ones; forms that autograd differentiates have no kernels.
-    whole = candidate.hand_written or candidate.compiles_each_size
-    worst = candidate.check(short(case, case.B if whole else 2), dtype, device)[:1]
-    if worst and not worst[0].ratio <= 1:
-        return f"{worst[0].tensor} is off by {worst[0].error:.1e}, allowed {worst[0].allowed:.1e}"
-    return None
+def verdicts(candidate: Candidate, case: Case, name: str, call: Call) -> list[Verdict]:
+    """Compare a timed call with a verified implementation by the tolerance rule; worst first.
+
+    The oracle is that implementation in float64, with the same input and parameters.
+    """
+    own = ORACLE if candidate.name == ORACLE else ROUNDS_AS_NAIVE
+    oracle = next(other for other in REFERENCES if other not in (candidate.name, candidate.built_on))
+    dtype, parameters = call.x.data.dtype, candidate.as_ours(call.parameters)
+    exact = expected(oracle, case, torch.float64, name, call.x, parameters)
+    rounded = expected(own, case, dtype, name, call.x, parameters)
+    outputs = dict(zip(OUTPUTS, call.results, strict=False))
+    gradients = dict(zip(call.parameters, call.results[len(OUTPUTS) :], strict=False))
+    results = outputs | _named_gradients(candidate.as_ours(gradients) if gradients else {})
+    return judge(results, exact, rounded, dtype)
 
 
-def peak(step: Pass, model: nn.Module, x: Input) -> int:
+def expected(
+    impl: str, case: Case, dtype: torch.dtype, name: str, x: Input, parameters: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """Results of an implementation in a dtype, by name."""
+    model = implementation(impl)(case, dtype, torch.device("meta"))
+    model.load_state_dict({name: value.to(dtype, copy=True) for name, value in parameters.items()}, assign=True)
+    results = STEPS[name](model)(x.to(dtype))
+    names = [n for n, _ in model.named_parameters()]
+    gradients = dict(zip(names, results[len(OUTPUTS) :], strict=False))
+    return dict(zip(OUTPUTS, results, strict=False)) | _named_gradients(gradients)
+
+
+def _named_gradients(gradients: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {f"grad {name}": value.detach() for name, value in gradients.items()}
+
+
+def peak(step: Step, x: Input) -> int:
     """Peak memory of a pass, on a GPU of one that is not the first, in bytes, above parameters and input."""
     device = x.data.device
     if device.type == "cuda":
-        warm_up(stopwatch(device), lambda: step(model, x))
-    model.zero_grad(set_to_none=True)
+        warm_up(Stopwatch(device), step, repeat(x))
+    for q in step.model.parameters():
+        q.grad = None
     torch.cuda.empty_cache()  # does nothing if CUDA was not used
-    return usage.peak_bytes(lambda: step(model, x), device)
+    return usage.peak_bytes(lambda: step(x), device)

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from importlib.util import find_spec, module_from_spec, spec_from_file_location
@@ -16,24 +16,21 @@ from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
 import impls
 from impls import HyperLSTM, names, registry
-from impls.convert import to_labml
+from impls.convert import from_labml, to_labml
 from impls.definition import dtype_name
-from suite.shared.cases import AGAINST, BASELINE, PADDED, Case
-from suite.shared.compare import Build, Verdict, compare, draw, implementation
+from suite.shared.cases import BASELINE, PADDED, Case
+from suite.shared.compare import Build, draw, implementation
 
 #: Environment variable with a folder whose `impls` is timed instead of this checkout's.
 BASE = "HYPERLSTM_BASE"
-#: The tensors of a workload are so large that one draw suffices.
-DRAWS = 1
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """Something to time: how to build it for a case with random weights, and how to check it beforehand."""
+    """Something to time: how to build it for a case with random weights, and how it compares with ours."""
 
     name: str
     build: Callable[[Case, torch.dtype, torch.device], nn.Module]
-    check: Callable[[Case, torch.dtype, torch.device], list[Verdict]]
     layer_norms: tuple[bool, ...]
     why_unavailable: Callable[[torch.device, torch.dtype], str | None]
     #: Whether it takes packed sequences.
@@ -46,6 +43,15 @@ class Candidate:
     literal: bool = False
     #: Whether its gradient is written by hand, not recorded by autograd.
     hand_written: bool = True
+    #: Whether it computes what a HyperLSTM does, so that its results are compared with those of a verified one,
+    compared: bool = True
+    #: and tensors like its parameters, by name, under the names and in the shapes of a HyperLSTM's.
+    as_ours: Callable[[Mapping[str, Tensor]], dict[str, Tensor]] = dict
+    #: An implementation that computes part of it.
+    built_on: str = ""
+    #: Other projects' modules that its first call imports, which takes long, and kinds of device on which it may run.
+    modules: tuple[str, ...] = ()
+    devices: tuple[str, ...] = ("cpu", "cuda")
     #: Whether torch computes it. Otherwise its memory is not measured.
     of_torch: bool = True
     multiply_adds: Callable[[Case], int] = Case.multiply_adds
@@ -74,12 +80,6 @@ def timed_package() -> ModuleType:
 
 
 def _implementation(name: str) -> Candidate:
-    def check(case: Case, dtype: torch.dtype, device: torch.device) -> list[Verdict]:
-        # The full tensor's gradient sums H times as many products, so at these sizes it rounds worse than row_scaled;
-        # float64 shows that it computes the same function.
-        dtype = torch.float64 if name == registry.ORACLE else dtype
-        return compare(build, case, dtype, device, against=AGAINST, draws=DRAWS)
-
     def why_not(device: torch.device, dtype: torch.dtype) -> str | None:
         if impl.interpreted(device):
             return f"{name} would run in Triton's interpreter, whose speed says nothing."
@@ -91,11 +91,12 @@ def _implementation(name: str) -> Candidate:
     return Candidate(
         name,
         partial(_drawn, build),
-        check,
         layer_norms=(False, True) if "layer_norm" in impl.options else (False,),
         why_unavailable=why_not,
         literal=impl.literal,
         hand_written=impl.hand_written,
+        modules=("triton",) if impl.interpreted_on else (),
+        devices=impl.devices,
     )
 
 
@@ -162,12 +163,20 @@ def _why_no_jax(device: torch.device, dtype: torch.dtype) -> str | None:
     return None
 
 
-def _lstm(case: Case, dtype: torch.dtype, device: torch.device) -> nn.LSTM:
-    """`torch.nn.LSTM` whose weights on a GPU share one buffer, as cuDNN takes them.
+class PaddedLSTM(nn.LSTM):
+    """An LSTM that pads packed sequences, which can be faster than steps of ever fewer rows."""
+
+    def forward(self, x: PackedSequence) -> Any:  # type: ignore[override]
+        """Run all steps of all rows, see `torch.nn.LSTM.forward`."""
+        return super().forward(pad_packed_sequence(x)[0])
+
+
+def _lstm(cls: type[nn.LSTM], case: Case, dtype: torch.dtype, device: torch.device) -> nn.LSTM:
+    """An LSTM whose weights on a GPU share one buffer, as cuDNN takes them.
 
     torch makes that buffer itself for float32 and float16; for bfloat16 every call would copy all weights into one.
     """
-    lstm = nn.LSTM(case.I, case.H, case.L, dtype=dtype, device=device)
+    lstm = cls(case.I, case.H, case.L, dtype=dtype, device=device)
     if device.type == "cuda" and dtype == torch.bfloat16 and torch.backends.cudnn.is_available():
         mode = torch.backends.cudnn.rnn.get_cudnn_mode(lstm.mode)
         with torch.no_grad(), torch.cuda.device(device):
@@ -178,46 +187,50 @@ def _lstm(case: Case, dtype: torch.dtype, device: torch.device) -> nn.LSTM:
 #: The baseline of all rounds. Its own row is the A/A run: the baseline against itself.
 LSTM = Candidate(
     BASELINE,
-    _lstm,
-    lambda *_: [],
+    partial(_lstm, nn.LSTM),
     layer_norms=(False,),
     why_unavailable=lambda *_: None,
+    compared=False,
     multiply_adds=lambda case: case.tokens * sum(4 * case.H * (case.H + I) for I in case.inputs),
     saved=lambda case: case.H,
 )
-
-
-class PaddedLSTM(nn.LSTM):
-    """An LSTM that pads packed sequences, which can be faster than steps of ever fewer rows."""
-
-    def forward(self, x: PackedSequence) -> Any:  # type: ignore[override]
-        """Run all steps of all rows, see `torch.nn.LSTM.forward`."""
-        return super().forward(pad_packed_sequence(x)[0])
-
-
 #: Timed where the baseline takes packed sequences: a user would pick the faster of the two.
-PADDED_LSTM = replace(
-    LSTM,
-    name=PADDED,
-    build=lambda case, dtype, device: PaddedLSTM(case.I, case.H, case.L, dtype=dtype, device=device),
-    pads=True,
-)
+PADDED_LSTM = replace(LSTM, name=PADDED, build=partial(_lstm, PaddedLSTM), pads=True)
 
 
-def _alternative(name: str, as_ours: Build, **options: Any) -> Candidate:
-    """An alternative to ours, for batches of one length; as_ours: builds it with the interface of `HyperLSTM`."""
-    checked = partial(compare, as_ours, against=AGAINST, draws=DRAWS)
-    usual = {"build": partial(_drawn, as_ours), "check": checked, "layer_norms": (False, True)}
+def _alternative(name: str, ours: Build, **options: Any) -> Candidate:
+    """An alternative to ours, for batches of one length; ours: builds it with the interface of `HyperLSTM`."""
+    usual = {"build": partial(_drawn, ours), "layer_norms": (False, True)}
     return Candidate(name, **{**usual, **options}, takes_packed=False)
 
 
 COMPILED = _alternative(
-    "compiled", compiled_as_ours, why_unavailable=_why_not_compiled, compiles_each_size=True, hand_written=False
+    "compiled",
+    compiled_as_ours,
+    why_unavailable=_why_not_compiled,
+    compiles_each_size=True,
+    hand_written=False,
+    built_on="batched",
+    modules=("torch._dynamo", "torch._inductor.compile_fx"),
 )
 LABML = _alternative(
-    "labml", labml_as_ours, build=_labml, layer_norms=(True,), why_unavailable=lambda *_: None, hand_written=False
+    "labml",
+    labml_as_ours,
+    build=_labml,
+    layer_norms=(True,),
+    why_unavailable=lambda *_: None,
+    hand_written=False,
+    as_ours=from_labml,
+    modules=("labml_nn.hypernetworks.hyper_lstm",),
 )
-JAX = _alternative("jax", jax_as_ours, why_unavailable=_why_no_jax, compiles_each_size=True, of_torch=False)
+JAX = _alternative(
+    "jax",
+    jax_as_ours,
+    why_unavailable=_why_no_jax,
+    compiles_each_size=True,
+    of_torch=False,
+    modules=("jax",),
+)
 
 
 def candidates() -> list[Candidate]:

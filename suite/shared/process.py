@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from typing import Any
+from typing import Any, NamedTuple
 
 from suite.shared.files import ROOT
 
@@ -19,6 +19,19 @@ from suite.shared.files import ROOT
 _PR_SET_PDEATHSIG = 1
 
 Row = dict[str, Any]
+
+
+class Turned(NamedTuple):
+    """Message of a visit before the turns of a pass and after them, with the sum of the seconds that these then took.
+
+    The process that gets it has a clock of its own.
+    """
+
+    timed_s: float = 0.0
+
+
+class RefusedError(Exception):
+    """What was measured is no figure of the candidate; the message says why."""
 
 
 def run(module: str, *arguments: str, limit: float | None = None, **environment: str | None) -> None:

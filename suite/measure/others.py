@@ -1,0 +1,93 @@
+"""What else a machine does while something is timed: the share of its cores that others have, and its GPU's state."""
+
+import os
+import subprocess
+from statistics import median
+from time import monotonic, sleep
+from typing import NamedTuple
+
+import psutil
+import torch
+
+from suite.shared.process import Row
+
+#: A visit beside which other processes had more than this share of the cores does not count.
+BUSY = 0.1
+#: Of nvidia-smi's bits of why a clock is low, those that say that the card is held back.
+THROTTLES = {0x4: "power", 0x8: "hardware", 0x20: "temperature", 0x40: "temperature", 0x80: "power"}
+#: Of nvidia-smi: per cent of the time with work, MHz, and bits of THROTTLES under the names of two driver generations.
+_ASKED = ("utilization.gpu", "clocks.sm")
+_REASONS = ("clocks_event_reasons.active", "clocks_throttle_reasons.active")
+
+
+class Others:
+    """Share of the cores that processes other than this one and its servers' have, from when it is made."""
+
+    def __init__(self, children_s: float = 0.0) -> None:
+        """children_s: seconds of processor time of the servers so far, with their children."""
+        self.start = self._now(children_s)
+
+    def share(self, children_s: float = 0.0) -> float:
+        """The share, from 0 to 1; time that the host of a virtual machine gave others is theirs, too."""
+        seconds, busy, own = (now - then for now, then in zip(self._now(children_s), self.start, strict=True))
+        return min(1.0, max(0.0, (busy - own) / max(seconds, 1e-3) / len(_cores())))
+
+    def _now(self, children_s: float) -> tuple[float, float, float]:
+        return monotonic(), busy_s(), sum(os.times()[:2]) + children_s
+
+
+def _cores() -> list[int]:
+    """The cores that this process may use."""
+    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(psutil.cpu_count()))
+
+
+def busy_s() -> float:
+    """Seconds since the machine started in which the cores of this process ran anything, summed over these."""
+    every, mine = psutil.cpu_times(percpu=True), _cores()
+    idle = ("idle", "iowait", "guest", "guest_nice")  # a guest's time is part of the user's
+    used = [sum(float(t) for name, t in core._asdict().items() if name not in idle) for core in every]
+    return sum(used[core] for core in mine)
+
+
+def busy_sentence(seconds: float = 0.5) -> str:
+    """Sentence that says how busy the machine is, watched for some seconds; "" if it is not."""
+    others = Others()
+    sleep(seconds)
+    if (share := others.share()) <= BUSY:
+        return ""
+    return (
+        f"This machine is busy: other processes have {share:.0%} of its cores. Visits beside more than {BUSY:.0%} are "
+        "repeated, and rows that meet nothing else are marked."
+    )
+
+
+class State(NamedTuple):
+    """State of a GPU: share of the time with work, its clock in MHz, and what holds it back, as names of THROTTLES."""
+
+    busy: float
+    mhz: float
+    throttles: frozenset[str]
+
+
+def gpu(device: torch.device) -> State | None:
+    """State of a GPU as nvidia-smi says it; None without it, or for a part of a card."""
+    uuid = torch.cuda.get_device_properties(device).uuid
+    for reasons in _REASONS:
+        query = ["nvidia-smi", f"--id=GPU-{uuid}", f"--query-gpu={','.join((*_ASKED, reasons))}"]
+        try:
+            line = subprocess.check_output([*query, "--format=csv,noheader,nounits"], text=True, timeout=10)
+            busy, mhz, bits = line.strip().split(", ")
+            names = frozenset(name for bit, name in THROTTLES.items() if int(bits, 16) & bit)
+            return State(float(busy) / 100, float(mhz), names)
+        except (OSError, ValueError, subprocess.SubprocessError):
+            continue
+    return None
+
+
+def gpu_columns(before: State | None, during: list[State]) -> Row:
+    """Columns of a visit to a GPU; none without its state."""
+    if before is None or not during:
+        return {}
+    throttles = sorted(frozenset.union(*(state.throttles for state in during)))
+    mhz = median(state.mhz for state in during)
+    return {"gpu_busy": before.busy, "gpu_mhz": mhz, "throttled": ", ".join(throttles)}

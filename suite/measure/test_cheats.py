@@ -1,0 +1,105 @@
+"""Files that would be timed as faster than they are: each is refused, or timed as what it does.
+
+The list grows by one file each time that another way is found.
+"""
+
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from suite import bench
+from suite.measure.examples import job
+from suite.measure.runner import Side, Visit
+from suite.measure.server import Server, new_log
+from suite.shared import submission
+from suite.shared.cases import BASELINE, Case
+from suite.shared.process import Row
+
+FOLDER = Path(__file__).with_name("cheats")
+#: A cheat that is not refused takes as long as the honest file, but for noise, in one of so many visits.
+NOISE, VISITS = 1.5, 3
+CASE = Case(T=20, B=4, I=16, H=24, S=8, Z=2, name="small")
+WRONG = r"\S.* of a timed call is off by \S+, allowed \S+"
+#: Why each is refused; None for those that are timed, since no input comes twice.
+REFUSED = {
+    "computes_when_read": "expected tensors of a timed call and its gradients, got a Lazy",
+    "finishes_later": f"{WRONG}|results changed after the clock had stopped.*",
+    "keeps_the_cores_busy": None,  # or by the baseline beside it
+    "knows_random_numbers": "the file replaced torch.randn, with which it is measured",
+    "packs_once": WRONG,
+    "patches_the_clock": "the file replaced time.perf_counter, with which it is measured",
+    "patches_the_suite": "the file replaced suite.measure.timing.Stopwatch.seconds, with which it is measured",
+    "replays_by_fingerprint": None,
+    "replays_by_pointer": WRONG,
+    "replays_by_size": WRONG,
+    "replays_by_version": None,
+    "replays_gradients": None,
+    "sets_one_thread": r"the file changed torch.get_num_threads\(\) from \d+ to \d+, for the baseline too",
+    "skips_known_steps": None,
+    "slows_the_baseline": "the file replaced torch.nn.modules.rnn.LSTM.forward, with which it is measured",
+}
+#: Makes a visit to a file, or to the baseline beside it.
+Visited = Callable[..., Visit]
+
+
+@pytest.fixture(scope="module")
+def visited(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Visited]:
+    folder = tmp_path_factory.mktemp("cheats")
+    file = folder / "cheat.py"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(submission.VARIABLE, str(file))
+        with Server(new_log(folder, "log.txt"), folder) as server:
+
+            def visit(name: str, candidate: str = file.stem) -> Visit:
+                shutil.copy(FOLDER / f"{name}.py", file)
+                one = job(candidate, case=CASE)
+                rows = list[Row]()
+                ended = server.visit(one, rows)
+                return Visit([*rows, *one.missing(rows, ended.status)], refused=ended.refused)
+
+            yield visit
+
+
+@pytest.fixture(scope="module")
+def honest(visited: Visited) -> list[float]:
+    """Smallest ratios of forward and of training of some visits to the honest file."""
+    visits = [visited("honest") for _ in range(VISITS)]
+    assert {row["status"] for visit in visits for row in visit.rows} == {"ok"}
+    return [min(ratios) for ratios in zip(*map(ratios_of, visits), strict=True)]
+
+
+def ratios_of(visit: Visit) -> list[float]:
+    return [row["ratio"] or 0.0 for row in visit.rows]
+
+
+def test_each_file_has_its_outcome() -> None:
+    assert {file.stem for file in FOLDER.glob("*.py")} == {*REFUSED, "honest"}
+
+
+@pytest.mark.parametrize("name", [name for name in REFUSED if name != "keeps_the_cores_busy"])
+def test_a_cheat_is_refused_or_timed_as_what_it_does(name: str, visited: Visited, honest: list[float]) -> None:
+    reason = REFUSED[name]
+    for _ in range(VISITS):
+        visit = visited(name)
+        statuses = {row["status"] for row in visit.rows}
+        if reason is not None and visit.refused:
+            assert all(re.fullmatch(f"refused: (?:{reason})", status) for status in statuses)
+            return
+        if reason is None:
+            assert statuses == {"ok"}
+            if all(mine >= theirs / NOISE for mine, theirs in zip(ratios_of(visit), honest, strict=True)):
+                return
+    pytest.fail(f"{name}: expected a refusal or {honest}, got {statuses} and {ratios_of(visit)}")
+
+
+def test_a_file_does_not_gain_by_keeping_the_cores_busy(visited: Visited, honest: list[float]) -> None:
+    file, alone = job("cheat", case=CASE), job(BASELINE, case=CASE)
+    side = Side(object.__new__(Server))
+    side.visits[file] = [visited("keeps_the_cores_busy") for _ in range(VISITS)]
+    side.visits[alone] = [visited("honest", BASELINE) for _ in range(VISITS)]
+    rows = [row for row in bench.believed(side.summary(), {}) if row["implementation"] == "cheat"]
+    for row, ratio in zip(rows, honest, strict=True):
+        assert row["status"].startswith("refused: beside it torch.nn.LSTM takes ") or row["ratio"] >= ratio / NOISE

@@ -1,0 +1,107 @@
+"""What other processes do beside a visit is told from what the visit does, and a GPU says how it is."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from time import monotonic, process_time
+
+import psutil
+import pytest
+import torch
+
+from suite.measure import others
+from suite.measure.others import BUSY, Others, State, busy_sentence, gpu, gpu_columns
+
+
+def spin(seconds: float) -> float:
+    """Use one core for some seconds of its time; return these."""
+    start = process_time()
+    while process_time() - start < seconds:
+        pass
+    return seconds
+
+
+@pytest.fixture
+def busy(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Give the machine 4 cores and a clock, and return a list whose last number is the seconds that they were busy."""
+    busy = [100.0]
+    monkeypatch.setattr(others, "_cores", lambda: [0, 1, 2, 3])
+    monkeypatch.setattr(others, "busy_s", lambda: busy[-1])
+    monkeypatch.setattr(others, "monotonic", lambda: 10.0 * len(busy))
+    return busy
+
+
+def test_a_share_is_of_what_this_process_and_its_servers_did_not_do(
+    busy: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = [3.0]
+    monkeypatch.setattr(os, "times", lambda: (own[-1], 1.0, 50.0, 50.0, 0.0))  # children are counted apart
+    share = Others(20.0)
+    busy.append(130.0)  # 30 seconds of 4 cores within 10
+    own.append(5.0)
+    assert share.share(24.0) == pytest.approx((30 - 2 - 4) / 40)
+    assert share.share(90.0) == 0.0
+
+
+def test_the_seconds_of_busy_cores_are_those_of_this_process_and_of_others() -> None:
+    start, before = monotonic(), others.busy_s()
+    spin(0.3)
+    took, busy = monotonic() - start, others.busy_s() - before
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else psutil.cpu_count()
+    assert 0.2 <= busy <= took * cores + 0.1
+
+
+def test_a_busy_machine_is_said_to_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    share = Others()
+    command = [sys.executable, "-c", "while True: pass"]
+    processes = [subprocess.Popen(command) for _ in range(len(os.sched_getaffinity(0)))]
+    try:
+        spin(0.2)
+        assert "This machine is busy: other processes have " in busy_sentence(0.3)
+        assert share.share() > BUSY
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+    monkeypatch.setattr(Others, "share", lambda self: BUSY)
+    assert busy_sentence(0.0) == ""
+
+
+SMI = """#!/bin/sh
+case "$*" in
+*--id=GPU-of-1*event*) {newer} ;;
+*--id=GPU-of-1*utilization.gpu,clocks.sm,clocks_throttle*csv,noheader,nounits) echo "{line}" ;;
+*) exit 9 ;;
+esac
+"""
+
+
+@pytest.mark.parametrize(
+    ("newer", "line", "state"),
+    [
+        ("exit 2", "37, 1410, 0x0000000000000005", State(0.37, 1410.0, frozenset({"power"}))),
+        ("echo 0, 1980, 0x1", "", State(0.0, 1980.0, frozenset())),
+        ("exit 2", "[N/A], [N/A], [N/A]", None),
+    ],
+)
+def test_a_gpu_says_how_it_is(
+    newer: str, line: str, state: State | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Properties:
+        uuid = "of-1"
+
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: Properties)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert gpu(torch.device("cuda", 1)) is None  # without the command
+    script = tmp_path / "nvidia-smi"
+    script.write_text(SMI.format(newer=newer, line=line))
+    script.chmod(0o755)
+    assert gpu(torch.device("cuda", 1)) == state
+
+
+def test_columns_of_a_gpu() -> None:
+    states = [State(0.9, mhz, frozenset(names)) for mhz, names in ((1500, {"power"}), (1600, {"temperature"}))]
+    columns = {"gpu_busy": 0.3, "gpu_mhz": 1550, "throttled": "power, temperature"}
+    assert gpu_columns(State(0.3, 200, frozenset({"hardware"})), states) == columns
+    assert gpu_columns(None, states) == gpu_columns(states[0], []) == {}
