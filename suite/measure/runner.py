@@ -2,7 +2,7 @@
 
 import random
 import time
-from collections import defaultdict
+from collections import ChainMap, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
@@ -66,16 +66,28 @@ class Side:
         return visits if few or (visits and visits[-1].refused) else quiet
 
     def summaries(self) -> dict[Job, list[Row]]:
-        """Rows of each job, summarised over the visits that count, or over all if none does."""
+        """Rows of each job, summarised over the visits that count, or over all if none does.
+
+        What only a first visit measures is there although that visit may not count.
+        """
         by_job = {job: self.counted(job) or visits for job, visits in self.visits.items()}
         rows = defaultdict[Any, list[Row]](list)
         for row in summarised(visit.rows for visits in by_job.values() for visit in visits):
             rows[_place(row)].append(row)
-        return {job: [row | _state(by_job[job]) for row in rows[_place_of(job)]] for job in by_job}
+        return {
+            job: [_once(self.visits[job], row) | row | _state(by_job[job]) for row in rows[_place_of(job)]]
+            for job in by_job
+        }
 
     def summary(self) -> list[Row]:
         """All rows, summarised."""
         return [row for rows in self.summaries().values() for row in rows]
+
+
+def _once(visits: Sequence[Visit], row: Row) -> Row:
+    """The first visits' values of the rows for the same pass and form."""
+    of_same = (each for visit in visits for each in visit.rows)
+    return dict(ChainMap(*(q for q in of_same if (q["pass"], q["layer_norm"]) == (row["pass"], row["layer_norm"]))))
 
 
 def _place(row: Row) -> tuple[Any, ...]:

@@ -240,6 +240,13 @@ def test_a_visit_beside_a_busy_machine_does_not_count(
         assert (row["visits"], row.get("busy"), row["ratio"]) == (counted, busy, ratio)
 
 
+def test_what_a_busy_first_visit_measured_is_kept(clock: Clock) -> None:
+    busy, quiet = ([row | OK | {"median_s": s} for row in job().rows("ok")] for s in (9.0, 1.0))
+    first = Visit([row | {"multiply_adds": 7} for row in busy], others=0.5)
+    side = Side(clock.server({}), {job(): [first, Visit(quiet), Visit(quiet)]})
+    assert [(row["multiply_adds"], row["median_s"]) for row in side.summary()] == [(7, 1.0)] * 2
+
+
 def test_rows_of_a_gpu_have_its_state(clock: Clock) -> None:
     states = [
         {"gpu_busy": 0.0, "gpu_mhz": 1900.0, "throttled": ""},
