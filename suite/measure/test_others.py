@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 from time import monotonic, process_time
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -50,6 +51,13 @@ def test_the_seconds_of_busy_cores_are_those_of_this_process_and_of_others() -> 
     took, busy = monotonic() - start, others.busy_s() - before
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else psutil.cpu_count()
     assert 0.2 <= busy <= took * cores + 0.1
+
+
+def test_what_waits_is_idle_and_what_the_host_took_is_busy(monkeypatch: pytest.MonkeyPatch) -> None:
+    times = SimpleNamespace(_asdict=lambda: {"user": 5.0, "idle": 90.0, "iowait": 40.0, "guest": 2.0, "steal": 3.0})
+    monkeypatch.setattr(psutil, "cpu_times", lambda percpu: [times] * 4)
+    monkeypatch.setattr(others, "_cores", lambda: [0, 3])
+    assert others.busy_s() == 2 * (5.0 + 3.0)
 
 
 def test_a_busy_machine_is_said_to_be(monkeypatch: pytest.MonkeyPatch) -> None:
