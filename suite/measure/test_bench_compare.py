@@ -2,10 +2,10 @@
 
 import subprocess
 from collections.abc import Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import MagicMock
 
 import pandas as pd
 import pytest
@@ -218,8 +218,8 @@ def test_what_ends_a_comparison_of_revisions(
     old, new = (visits("batched", each).to_dict("records") for each in ([1.0] * len(seconds), seconds))
     sides = [SimpleNamespace(summary=lambda rows=rows: rows) for rows in (old, new)]
     monkeypatch.setattr(bench_compare, "Side", lambda server: sides.pop(0))
-    monkeypatch.setattr(bench_compare, "Server", lambda *_: nullcontext())
-    monkeypatch.setattr(bench_compare, "run", lambda *_: None)
+    monkeypatch.setattr(bench_compare, "Server", lambda *_: MagicMock())
+    monkeypatch.setattr(bench_compare, "run", lambda *_, until: None)
     monkeypatch.setattr(bench_compare, "base_of_results", lambda names: ("HEAD", ""))
     results = ["--implementation", "batched", "--results", str(tmp_path), "--device", "cpu"]
     assert bench_compare.main([*arguments, *results]) == status

@@ -3,6 +3,7 @@
 The list grows by one file each time that another way is found.
 """
 
+import json
 import re
 import shutil
 from collections.abc import Callable, Iterator
@@ -50,7 +51,7 @@ def visited(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Visited]:
     folder = tmp_path_factory.mktemp("cheats")
     file = folder / "cheat.py"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(submission.VARIABLE, str(file))
+        patch.setenv(submission.VARIABLE, json.dumps({file.stem: str(file)}))
         with Server(new_log(folder, "log.txt"), folder) as server:
 
             def visit(name: str, candidate: str = file.stem) -> Visit:

@@ -22,7 +22,7 @@ GROUPS = {
     "labml_nn": "labml",
     "onnxruntime": "export",
 }
-OURS = {"impls", "suite", "hyperlstm"}
+OURS = {"impls", "suite", "hyperlstm", "noxfile"}
 
 
 def requirements(group: str) -> set[str]:

@@ -39,7 +39,7 @@ def compared(rows: pd.DataFrame) -> pd.DataFrame:
     "/ padded": to torch.nn.LSTM on a padded batch, where that is faster than on packed sequences.
     "MB / LSTM": ratio of the peak memory to that of torch.nn.LSTM.
     """
-    rows = rows.reindex(columns=[*dict.fromkeys([*TABLES["bench"].columns, *STAMP, "busy"])])
+    rows = rows.reindex(columns=[*TABLES["bench"].columns, *STAMP])
     rows = rows[~rows["status"].astype(str).str.startswith(NOT_RUN)]
     has_norm = (rows["layer_norm"] == "on").groupby([rows[column] for column in PLACE[:-1]]).transform("any")
     baselines = rows[rows["implementation"].isin((BASELINE, PADDED)) & has_norm].assign(layer_norm="on")

@@ -9,18 +9,17 @@ import shutil
 import subprocess
 from functools import cache
 from importlib import metadata
-from pathlib import Path
 
 import cpuinfo
 import torch
+
+from impls import proof
 
 #: Processor flags of the instruction sets that multiply bfloat16, by name: two of x86-64, one of aarch64.
 INSTRUCTIONS = {"AMX": "amx_bf16", "AVX512-BF16": "avx512_bf16", "BF16": "bf16"}
 
 #: What compiles C++ of these at first use, unless the environment variable CXX names another.
 _COMPILERS = {"batched_cpu": "c++", "compiled": "g++"}
-#: What the driver of NVIDIA's GPUs says about itself.
-_DRIVER = Path("/proc/driver/nvidia/version")
 
 
 def default_device() -> torch.device:
@@ -104,10 +103,10 @@ def compiler(command: str) -> str:
 
 def driver() -> str:
     """Version of the driver of NVIDIA's GPUs, or where it does not say, of the CUDA that it is made for."""
-    text = _DRIVER.read_text(encoding="utf-8") if _DRIVER.exists() else ""
+    text = proof.driver()
     if version := re.search(r"\d+\.[\d.]+", text):
         return version[0]
-    number: int = torch._C._cuda_getDriverVersion()  # type: ignore[attr-defined]
+    number = int(text)
     return f"CUDA {number // 1000}.{number % 1000 // 10}"
 
 

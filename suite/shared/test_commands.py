@@ -11,6 +11,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import MagicMock
 
 import pandas as pd
 import pytest
@@ -226,9 +227,9 @@ def test_a_revision_fails_beyond_the_threshold(
 
     sides = iter([side(1.0), side(change)])
     monkeypatch.setattr(bench_compare, "checkout", lambda *_: nullcontext(tmp_path))
-    monkeypatch.setattr(bench_compare, "Server", lambda *_: nullcontext())
+    monkeypatch.setattr(bench_compare, "Server", lambda *_: MagicMock())
     monkeypatch.setattr(bench_compare, "Side", lambda _: next(sides))
-    monkeypatch.setattr(bench_compare, "run", lambda *_: None)
+    monkeypatch.setattr(bench_compare, "run", lambda *_, until: None)
     arguments = ["--base", "REV", "--device", "cpu", "--results", str(tmp_path), *threshold]
     assert bench_compare.main(arguments) == status
 

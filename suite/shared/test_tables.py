@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import torch
 
+from impls import proof
 from suite import conftest
 from suite.checks.equality import comparisons
 from suite.checks.kernels import interpreted
@@ -250,10 +251,10 @@ def test_software_is_named_without_paths(tmp_path: Path, monkeypatch: pytest.Mon
     assert machine.compiler(f"'{script}'").split()[-1] == "12.2"
     assert "/" not in machine.compiler(f"'{script}'")
     assert machine.compiler("no-such-compiler") == ""
-    monkeypatch.setattr(machine, "_DRIVER", tmp_path / "version")
+    monkeypatch.setattr(proof, "DRIVER", tmp_path / "version")
     monkeypatch.setattr(torch._C, "_cuda_getDriverVersion", lambda: 12040, raising=False)
     assert machine.driver() == "CUDA 12.4"
-    machine._DRIVER.write_text("NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.104.05  Sat Aug 19 2023")
+    proof.DRIVER.write_text("NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.104.05  Sat Aug 19 2023")
     assert machine.driver() == "535.104.05"
 
 

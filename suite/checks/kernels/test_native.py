@@ -42,7 +42,7 @@ from suite.conftest import Keep
 from suite.shared import arithmetic, machine
 from suite.shared.cases import Case
 from suite.shared.compare import assert_bitwise_equal, compare, implementation, model_and_draw, reference
-from suite.shared.files import write_whole
+from suite.shared.files import ResultsError, write_whole
 from suite.shared.oracle import Results
 
 
@@ -269,7 +269,7 @@ def mark(device: torch.device, kernels: Iterable[Kernel]) -> str | None:
     about = proof.conditions(device) | {"kernels": sorted({kernel.id for kernel in kernels})}
     try:
         write_whole(proof.path(NAME, device), json.dumps(about, indent=1) + "\n")
-    except (OSError, RuntimeError) as error:  # RuntimeError without a home
+    except (ResultsError, RuntimeError) as error:  # RuntimeError without a home
         return (
             f"All tests passed, and the mark that says so cannot be written ({error}): "
             "set XDG_CACHE_HOME to a folder that can be, here and wherever the model runs."
