@@ -109,8 +109,8 @@ def _timed(options: argparse.Namespace, candidate: Candidate, case: Case, dtype:
         return False
     if options.implementation:
         return True
-    if candidate.name == "jax" and device == "cpu":
-        return dtype == "float32" and (case.time_jax or bool(options.workload))
+    if candidate.of_others and device == "cpu":
+        return (case.time_others or bool(options.workload)) and (candidate.of_torch or dtype == "float32")
     if candidate.compiles_each_size:
         return dtype == "float32" and case.time_compiled and not layer_norm
     if candidate.literal and not options.workload and (device, layer_norm) not in case.time_reference_forms:

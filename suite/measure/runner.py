@@ -119,12 +119,13 @@ def need(rows: Sequence[Row], visits: int, *, rests: bool) -> float:
     """How much a job wants another visit, by its summarised rows and the number of its visits that count.
 
     Every job wants FEWEST visits. rests: a result rests on it, so it comes before others, and its rows want an interval
-    of HALF to each side; a row slower than SLOW does not. Jobs of which every row is slow come last.
+    of HALF to each side; a row slower than SLOW does not. Others of which every row is slow come last.
     """
     known = [row for row in rows if row["status"] == "ok"]
     slow = bool(known) and all(row["ratio"] > SLOW for row in known)
     if visits < FEWEST:
-        return (2.0 if rests else 1.0) * FEWEST / (visits or 0.5) / (10.0 if slow else 1.0)
+        weight = 2.0 if rests else 0.1 if slow else 1.0
+        return weight * FEWEST / (visits or 0.5)
     halves = [half(row) for row in known if rests and row["ratio"] <= SLOW]
     return max((each / HALF for each in halves if each > HALF), default=0.0)
 

@@ -43,6 +43,8 @@ class Candidate:
     literal: bool = False
     #: Whether its gradient is written by hand, not recorded by autograd.
     hand_written: bool = True
+    #: Whether others wrote it; without a GPU it is timed by default on few workloads.
+    of_others: bool = False
     #: Whether it computes what a HyperLSTM does, so that its results are compared with those of a verified one,
     compared: bool = True
     #: and tensors like its parameters, by name, under the names and in the shapes of a HyperLSTM's.
@@ -222,6 +224,7 @@ LABML = _alternative(
     hand_written=False,
     as_ours=from_labml,
     modules=("labml_nn.hypernetworks.hyper_lstm",),
+    of_others=True,
 )
 JAX = _alternative(
     "jax",
@@ -230,6 +233,7 @@ JAX = _alternative(
     compiles_each_size=True,
     of_torch=False,
     modules=("jax",),
+    of_others=True,
 )
 
 

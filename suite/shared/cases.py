@@ -48,7 +48,7 @@ class Case:
     time_reference_forms: tuple[tuple[str, bool], ...] = ()  # devices for naive and row_scaled, and with layer norm?
     time_bfloat16: bool = False  # by default also in bfloat16, if the processor multiplies it
     time_compiled: bool = False  # by default also what compiles for tens of seconds, without layer norm
-    time_jax: bool = False  # by default also JAX without a GPU, which compiles each size within seconds
+    time_others: bool = False  # by default also, without a GPU, the HyperLSTMs of others: JAX and labml
     short: tuple[int, ...] = ()  # T and B without a GPU, if they are smaller
 
     @property
@@ -198,7 +198,7 @@ _CHAR_PTB = Case(100, 128, 50, 1000, 128, 4, short=(20, 64))
 #: The paper's own models, two that fit anywhere, and one sequence alone, as a model serves it: there forward counts.
 #: Those with lengths are packed.
 _WORKLOADS = (
-    replace(_SMALL, name="small", by_default=BOTH, time_reference_forms=(("cpu", False),)),
+    replace(_SMALL, name="small", by_default=BOTH),
     replace(
         _MEDIUM,
         name="medium",
@@ -206,9 +206,9 @@ _WORKLOADS = (
         time_reference_forms=(("cpu", False), ("cuda", False), ("cuda", True)),
         time_bfloat16=True,
         time_compiled=True,
-        time_jax=True,
+        time_others=True,
     ),
-    replace(_CHAR_PTB, name="char-ptb", by_default=BOTH, time_bfloat16=True, time_jax=True),
+    replace(_CHAR_PTB, name="char-ptb", by_default=BOTH),
     Case(250, 128, 205, 1800, 256, 64, name="enwik8", by_default=("cuda",), short=(5, 16)),
     Case(100, 1, 50, 1000, 128, 4, name="stream", by_default=BOTH, short=(20, 1)),
     Case(300, 32, 3, 900, 128, 4, name="handwriting", short=(20, 32)),

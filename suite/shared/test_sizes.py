@@ -14,7 +14,7 @@ TABLES = [
 ]
 EVERY = [*(case for table in TABLES for case in getattr(cases, table)), cases.SPLIT, cases.ROWS, *WORKLOADS.values()]
 #: Fields of a workload that are no size.
-OF_WORKLOADS = ("name", "by_default", "time_reference_forms", "time_bfloat16", "time_compiled", "time_jax", "short")
+OF_WORKLOADS = ("name", "by_default", "time_reference_forms", "time_bfloat16", "time_compiled", "time_others", "short")
 
 
 def sizes_of(case: Case) -> Case:
