@@ -26,9 +26,10 @@ from suite.checks.module.capabilities import CAPABILITIES
 from suite.pages import verify
 from suite.shared import arithmetic, machine, submission
 from suite.shared.cases import MULTIPLIED
-from suite.shared.compare import Verdict
+from suite.shared.compare import FLOOR, Verdict
 from suite.shared.files import RESULTS, ROOT, ResultsError, path_of
 from suite.shared.scheduling import pytest_xdist_make_scheduler as pytest_xdist_make_scheduler
+from suite.shared.sizes import SPELLING, parse
 from suite.shared.tables import TABLES, VALUES, folder_of
 
 #: `test_interpreter.py` runs these in a process with Triton's interpreter on.
@@ -60,6 +61,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     add("--results", type=path_of, default=RESULTS, help="folder that has a folder of results per machine")
     add("--thorough", action="store_true", help="run what is marked `thorough` too")
     add("--impl", type=path_of, nargs="+", action="extend", default=[], help="check implementations in files, alone")
+    add("--size", type=parse, nargs="+", action="extend", default=[], help=f"compare at these sizes alone: {SPELLING}")
+    dtypes = [*map(dtype_name, FLOOR)]
+    add("--dtype", choices=dtypes, nargs="+", action="extend", default=[], help="of --size; default: all")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -99,7 +103,8 @@ def take(files: Sequence[Path], config: pytest.Config) -> None:
     option = config.option
     try:
         submission.load_all(files, option.device)
-        option.results = submission.results_of(files, option.results)
+        if not option.size:
+            option.results = submission.results_of(files, option.results)
     except SystemExit as error:
         raise pytest.UsageError(str(error)) from error
     if option.tbstyle == "auto":
@@ -185,12 +190,18 @@ def runnable(request: pytest.FixtureRequest, device: torch.device) -> str:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what is not asked for: `thorough` tests, or all tests but `--impl`'s; long files come first."""
+    """Leave out what is not asked for: `thorough` tests, or all but those of `--impl` or `--size`; long files first."""
     items.sort(key=lambda item: FIRST.index(item.path.stem) if item.path.stem in FIRST else len(FIRST))
     thorough, files = config.getoption("--thorough"), {path.stem for path in config.getoption("--impl")}
+    at_a_size = bool(config.getoption("--size"))
 
     def asked_for(item: pytest.Item) -> bool:
-        about = {*map(str, item.callspec.params.values())} if hasattr(item, "callspec") else set[str]()
+        parameters = item.callspec.params if hasattr(item, "callspec") else {}
+        if at_a_size != (item.path.name == "test_at_size.py"):
+            return False
+        if at_a_size:
+            return not files or parameters["sized"].name in files
+        about = {*map(str, parameters.values())}
         return (thorough or item.get_closest_marker("thorough") is None) and (not files or not files.isdisjoint(about))
 
     config.hook.pytest_deselected(items=[item for item in items if not asked_for(item)])
@@ -259,6 +270,8 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         pytest.exit(str(error), returncode=pytest.ExitCode.USAGE_ERROR)
     if config.getoption("--impl"):
         return
+    if config.getoption("--size"):
+        return
     for dtype in find("batched_cpu").dtypes if config.getoption("numprocesses", None) else ():
         why_unavailable("batched_cpu", "cpu", dtype)  # builds it, which each worker would do otherwise
     if not config.option.keyword:  # chosen tests compile what they need
@@ -281,6 +294,8 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Generator[
     conclusion = re.sub("[*`]", "", verify.conclusion(tables, failed))
     if exitstatus == pytest.ExitCode.INTERRUPTED:
         conclusion = f"Interrupted: the rest was not checked. {conclusion}"
+    if config.getoption("--size") and config.getoption("--results") == RESULTS:
+        tables = {}  # sizes that a person asks for are no rows of the project's tables
     try:
         pages = write(config.getoption("--results"), config.getoption("--device"), tables)
     except ResultsError as error:

@@ -8,12 +8,15 @@ import torch
 from impls import why_unavailable
 from impls.definition import dtype_name
 from suite.checks.equality.comparisons import DEFINED, Comparison
+from suite.checks.equality.sizes import at_sizes, free_bytes
 from suite.conftest import Record, skip_unless_checked
+from suite.shared.arithmetic import dtype_of
 from suite.shared.cases import Case
 from suite.shared.compare import Results, draw, implementation
 from suite.shared.oracle import Draw, plain
 
-Check = Callable[[str, Comparison], None]
+#: (name of an implementation, comparison, why it is not made, if it is not)
+Check = Callable[..., None]
 
 
 def every(pairs: Iterable[tuple[str, Comparison]], left_out: str) -> pytest.MarkDecorator:
@@ -26,13 +29,25 @@ def every(pairs: Iterable[tuple[str, Comparison]], left_out: str) -> pytest.Mark
     return pytest.mark.parametrize(("name", "comparison"), values)
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Give `sized` what is compared at the sizes of `--size`."""
+    if "sized" not in metafunc.fixturenames:
+        return
+    config = metafunc.config
+    free = free_bytes(config.getoption("--device"))
+    dtypes = [*map(dtype_of, config.getoption("--dtype"))]
+    every = at_sizes(config.getoption("--size"), dtypes, free)
+    ids = [f"{one.name}-{one.comparison.id}-{dtype_name(one.comparison.dtype)}" for one in every]
+    metafunc.parametrize("sized", every, ids=ids)
+
+
 @pytest.fixture
 def check(device: torch.device, record: Record) -> Check:
     """Function that compares an implementation, by name, and keeps a row of the verification table."""
 
-    def compare_and_record(name: str, comparison: Comparison) -> None:
+    def compare_and_record(name: str, comparison: Comparison, refusal: str = "") -> None:
         about, use = (name, comparison.dtype, comparison.id), DEFINED[comparison.use]
-        if reason := why_unavailable(name, device, comparison.dtype, comparison.case.options):
+        if reason := why_unavailable(name, device, comparison.dtype, comparison.case.options) or refusal:
             record(*about, "skipped", reason=reason, use=use)
             pytest.skip(reason)
         try:

@@ -1,0 +1,86 @@
+"""What is compared at the sizes that `--size` names, as far as it fits into memory."""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import psutil
+import torch
+
+from impls import names
+from impls.definition import shapes
+from impls.registry import ORACLE, find
+from suite.checks.equality.comparisons import Comparison
+from suite.shared.cases import AGAINST, Case
+
+#: Numbers that a training step of row_scaled or batched keeps per token, layer and unit of either LSTM: up to 43 of H
+#: were measured, with layer norm.
+KEPT = 45
+#: Copies of the parameters: of the model, its gradient, the draw, the oracle's results, and those compared with them.
+COPIES = 6
+#: Part of the free memory that a comparison may take.
+SHARE = 0.8
+
+
+class Sized(NamedTuple):
+    """A comparison of an implementation at a size, or why there is none."""
+
+    name: str
+    comparison: Comparison
+    refusal: str = ""
+
+
+def parameters(case: Case) -> int:
+    """How many numbers the parameters of a case's model are."""
+    layers = [shapes(I, case.H, case.S, case.Z, layer_norm=case.layer_norm) for I in case.inputs]
+    return sum(math.prod(shape) for layer in layers for shape in layer.values())
+
+
+def bytes_needed(name: str, case: Case, dtype: torch.dtype, *, training: bool = True) -> int:
+    """About as many bytes as a pass of an implementation holds at most."""
+    steps = case.tokens * case.L if training else case.B
+    numbers = steps * KEPT * (case.H + case.S) + COPIES * parameters(case) + 4 * case.tokens * (case.I + case.H)
+    if name == ORACLE:  # the weights of each row at each step, and the tensors that these are contracted from
+        weights = 4 * case.H * (case.H + max(case.inputs))
+        numbers += weights * (steps + 2 * case.Z * case.L)
+    return numbers * dtype.itemsize
+
+
+def free_bytes(device: torch.device) -> int:
+    """Memory that is free on the device."""
+    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
+
+
+def at_sizes(cases: Sequence[Case], dtypes: Sequence[torch.dtype], free: int) -> list[Sized]:
+    """Comparisons of every implementation in its dtypes, or in those named, at some sizes.
+
+    free: bytes of memory. Where a training step does not fit, the forward pass alone is compared.
+    """
+    every = []
+    for case in cases:
+        for name in names():
+            for dtype in dtypes_of(name):
+                if not dtypes or dtype in dtypes:
+                    every.append(_at_size(name, case, dtype, int(SHARE * free)))
+    return every
+
+
+def dtypes_of(name: str) -> tuple[torch.dtype, ...]:
+    """Dtypes that are compared: of `naive`, whose gradients sum more products than the oracle's, float64 alone."""
+    return (torch.float64,) if name == ORACLE else find(name).dtypes
+
+
+def _at_size(name: str, case: Case, dtype: torch.dtype, most: int) -> Sized:
+    trained, forward = Comparison(case, dtype, wide=True), Comparison(case, dtype, "inference", wide=True)
+    oracle = bytes_needed(AGAINST, case, torch.float64)
+    if oracle > most:
+        return Sized(name, trained, f"The oracle needs {_of(oracle, most)}")
+    if (needed := bytes_needed(name, case, dtype)) <= most:
+        return Sized(name, trained)
+    if bytes_needed(name, case, dtype, training=False) <= most:
+        return Sized(name, forward)
+    return Sized(name, trained, f"{name} needs {_of(needed, most)}")
+
+
+def _of(needed: int, most: int) -> str:
+    return f"about {needed / 1e6:,.0f} MB at this size, and {most / 1e6:,.0f} MB may be taken here."

@@ -1,0 +1,8 @@
+"""At the sizes that `--size` names, every implementation that runs here equals row_scaled in float64."""
+
+from suite.checks.equality.conftest import Check
+from suite.checks.equality.sizes import Sized
+
+
+def test_equals_the_oracle(sized: Sized, check: Check) -> None:
+    check(sized.name, sized.comparison, sized.refusal)

@@ -1,0 +1,49 @@
+"""What `--size` compares follows from the memory that there is, which is estimated from above."""
+
+from functools import partial
+
+import pytest
+import torch
+
+from suite.checks.equality.comparisons import F32, F64
+from suite.checks.equality.sizes import at_sizes, bytes_needed
+from suite.shared.cases import AGAINST, Case
+from suite.shared.compare import model_and_draw
+from suite.shared.oracle import plain
+from suite.shared.usage import peak_bytes
+
+CPU = torch.device("cpu")
+CASE = Case(T=12, B=8, I=50, H=64, S=32, Z=4, layer_norm=True)
+ENOUGH = 1 << 40
+
+
+@pytest.mark.parametrize("name", ["naive", "row_scaled", "batched"])
+def test_an_estimate_is_above_what_a_training_step_holds(name: str) -> None:
+    model, sample = model_and_draw(name, CASE, F64, CPU)
+    held = peak_bytes(partial(plain, model, CASE, sample), CPU)
+    assert held < bytes_needed(name, CASE, F64) < 4 * held
+
+
+def test_what_does_not_fit_is_said_before_it_is_made() -> None:
+    def compared(free: int) -> dict[str, tuple[str, str]]:
+        return {one.name: (one.comparison.use, one.refusal) for one in at_sizes([CASE], [F64], free)}
+
+    of_oracle, of_naive = (bytes_needed(name, CASE, dtype) for name, dtype in ((AGAINST, F64), ("naive", F64)))
+    assert of_oracle < of_naive
+    assert {*compared(ENOUGH).values()} == {("", "")}
+    of_forward = bytes_needed("naive", CASE, F64, training=False)
+    assert of_forward < of_naive
+    forward = compared(int(1.3 * max(of_oracle, of_forward)))
+    assert forward["naive"] == ("inference", "")
+    assert forward["batched"] == ("", "")
+    refused = compared(int(1.2 * of_oracle))
+    for use, reason in refused.values():
+        assert use == ""
+        assert reason.startswith("The oracle needs about ")
+
+
+def test_sizes_are_compared_in_the_dtypes_that_are_named() -> None:
+    assert {one.comparison.dtype for one in at_sizes([CASE], [F64, F32], ENOUGH)} == {F64, F32}
+    every = at_sizes([CASE, CASE], [], ENOUGH)
+    assert torch.bfloat16 in {one.comparison.dtype for one in every}
+    assert len(every) == 2 * len(at_sizes([CASE], [], ENOUGH))
