@@ -8,7 +8,7 @@ import torch
 from impls import why_unavailable
 from impls.definition import dtype_name
 from suite.checks.equality.comparisons import DEFINED, Comparison
-from suite.checks.equality.sizes import at_sizes, free_bytes
+from suite.checks.equality.sizes import Sized, at_sizes, memory_of
 from suite.conftest import Record, skip_unless_checked
 from suite.shared.arithmetic import dtype_of
 from suite.shared.cases import Case
@@ -33,10 +33,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Give `sized` what is compared at the sizes of `--size`."""
     if "sized" not in metafunc.fixturenames:
         return
-    config = metafunc.config
-    free = free_bytes(config.getoption("--device"))
-    dtypes = [*map(dtype_of, config.getoption("--dtype"))]
-    every = at_sizes(config.getoption("--size"), dtypes, free)
+    config, every = metafunc.config, list[Sized]()
+    if sizes := config.getoption("--size"):
+        dtypes = [*map(dtype_of, config.getoption("--dtype"))]
+        every = at_sizes(sizes, dtypes, memory_of(config.getoption("--device")))
     ids = [f"{one.name}-{one.comparison.id}-{dtype_name(one.comparison.dtype)}" for one in every]
     metafunc.parametrize("sized", every, ids=ids)
 

@@ -18,8 +18,8 @@ from suite.shared.cases import AGAINST, Case
 KEPT = 45
 #: Copies of the parameters: of the model, its gradient, the draw, the oracle's results, and those compared with them.
 COPIES = 6
-#: Part of the free memory that a comparison may take.
-SHARE = 0.8
+#: Part of the memory that a comparison may take.
+SHARE = 0.6
 
 
 class Sized(NamedTuple):
@@ -46,22 +46,24 @@ def bytes_needed(name: str, case: Case, dtype: torch.dtype, *, training: bool = 
     return numbers * dtype.itemsize
 
 
-def free_bytes(device: torch.device) -> int:
-    """Memory that is free on the device."""
-    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
+def memory_of(device: torch.device) -> int:
+    """Bytes of memory of the device: all, since each process of a run must come to the same comparisons."""
+    if device.type == "cuda":
+        return int(torch.cuda.get_device_properties(device).total_memory)
+    return int(psutil.virtual_memory().total)
 
 
-def at_sizes(cases: Sequence[Case], dtypes: Sequence[torch.dtype], free: int) -> list[Sized]:
+def at_sizes(cases: Sequence[Case], dtypes: Sequence[torch.dtype], memory: int) -> list[Sized]:
     """Comparisons of every implementation in its dtypes, or in those named, at some sizes.
 
-    free: bytes of memory. Where a training step does not fit, the forward pass alone is compared.
+    memory: in bytes. Where a training step does not fit, the forward pass alone is compared.
     """
     every = []
     for case in cases:
         for name in names():
             for dtype in dtypes_of(name):
                 if not dtypes or dtype in dtypes:
-                    every.append(_at_size(name, case, dtype, int(SHARE * free)))
+                    every.append(_at_size(name, case, dtype, int(SHARE * memory)))
     return every
 
 
