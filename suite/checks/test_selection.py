@@ -23,7 +23,8 @@ def test_each_word_chooses_some_test(
     expression: str, passed: int, unchosen: list[str], pytester: pytest.Pytester
 ) -> None:
     pytester.makepyfile(TESTS)
-    result = pytester.runpytest_inprocess("-p", "suite.checks.selection", "-p", "no:xdist", "-k", expression)
+    plugins = ("-p", "suite.checks.selection", "-p", "no:xdist", "-p", "no:benchmark")
+    result = pytester.runpytest_inprocess(*plugins, "-k", expression)
     result.assert_outcomes(passed=0 if unchosen else passed, failed=len(unchosen))
     for word in unchosen:
         result.stdout.fnmatch_lines(f"*expected words that each choose a test, got '{word}', which chooses none")

@@ -38,6 +38,8 @@ LIMIT = 120.0
 SMALL = Case(T=3, B=2, I=5, H=7, S=4, Z=2, state="plain")
 #: Environment variable with the paths of the files by name, as JSON, for the processes that this one starts.
 VARIABLE = "HYPERLSTM_IMPL"
+#: The project's own modules, beside which a file may be.
+PROJECT = (ROOT / "impls", ROOT / "suite", ROOT / "noxfile.py")
 #: What is said about a file that fails.
 DECLARES = (
     'A file says what it supports: from hyperlstm import Impl; IMPL = Impl("mine", devices=("cpu",), '
@@ -100,7 +102,7 @@ def siblings() -> dict[str, Path]:
     for name, module in [*sys.modules.items()]:
         origin = Path(getattr(module, "__file__", None) or "/")
         path = origin.parent if origin.stem == "__init__" else origin
-        if "." not in name and path.parent in folders and not path.is_relative_to(ROOT):
+        if "." not in name and path.parent in folders and not any(path.is_relative_to(part) for part in PROJECT):
             found[name] = path
     return found
 
