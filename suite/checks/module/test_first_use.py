@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from impls.registry import IMPLS
+from impls.registry import IMPLS, find
 from suite.checks.module.first_use import SPAWN, USES, Ended
 from suite.conftest import skip_unless_checked
 from suite.shared import process
@@ -32,7 +32,7 @@ def ended(
 ) -> dict[tuple[str, str], Ended]:
     """How each use ended, by implementation and use."""
     file: Path = tmp_path_factory.mktemp("first") / "ended.json"
-    names = NAMES[request.config.getoption("--thorough")]
+    names = [name for name in NAMES[request.config.getoption("--thorough")] if not find(name).interpreted(device)]
     # A forked child must not need threads of its parent; and the parent may count GPUs, but not start CUDA.
     environment = {"OMP_NUM_THREADS": "1", "PYTORCH_NVML_BASED_CUDA_CHECK": "1"}
     process.run("suite.checks.module.first_use", str(device), str(file), *names, limit=600, **environment)
@@ -50,6 +50,8 @@ def test_training_is_right_after_any_first_use(
     name: str, use: str, device: torch.device, ended: dict[tuple[str, str], Ended]
 ) -> None:
     skip_unless_checked(name, device)
+    if find(name).interpreted(device):
+        pytest.skip(f"{name} would run in Triton's interpreter, whose uses take minutes.")
     check(ended[name, use])
 
 
