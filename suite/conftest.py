@@ -268,9 +268,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         folder_of(config.getoption("--results"), config.getoption("--device"))
     except ResultsError as error:
         pytest.exit(str(error), returncode=pytest.ExitCode.USAGE_ERROR)
-    if config.getoption("--impl"):
-        return
-    if config.getoption("--size"):
+    if config.getoption("--impl") or config.getoption("--size"):
         return
     for dtype in find("batched_cpu").dtypes if config.getoption("numprocesses", None) else ():
         why_unavailable("batched_cpu", "cpu", dtype)  # builds it, which each worker would do otherwise
