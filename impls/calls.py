@@ -96,22 +96,24 @@ def state_parts(value: Any, L: int, rows: tuple[int, ...], sizes: Sequence[int])
         raise ValueError(f"state: expected 4 tensors (h, c, h_hat, c_hat), got {len(value)}")
     parts = []
     for name, part, size in zip(LayerState._fields, value, sizes, strict=True):
-        part = dense(f"state ({name})", part)
-        shapes = (L, *rows, size), (*rows, size)
-        if part.shape not in shapes:
-            stacked, plain = map(list, shapes)
-            raise ValueError(f"state ({name}): expected shape {stacked} or {plain}, got {list(part.shape)}")
+        if not (isinstance(part, Tensor) and part.layout == torch.strided):
+            dense(f"state ({name})", part)  # which raises
+        shape = part.shape
+        if shape != (L, *rows, size) and shape != (*rows, size):
+            stacked, plain = [L, *rows, size], [*rows, size]
+            raise ValueError(f"state ({name}): expected shape {stacked} or {plain}, got {list(shape)}")
         parts.append(part)
     return parts
 
 
 def like_parameters(weight: Tensor, x: Tensor, start: LayerState) -> None:
     """Raise ValueError if x or a state differs from the parameters in dtype or device."""
+    dtype, device = weight.dtype, weight.device
     for name, q in zip(("x", *LayerState._fields), (x, *start), strict=True):
-        if q.dtype != weight.dtype or q.device != weight.device:
+        if q.dtype != dtype or q.device != device:
             argument = name if name == "x" else f"state ({name})"
             raise ValueError(
-                f"{argument}: expected {dtype_name(weight.dtype)} on {weight.device} as the parameters are, "
+                f"{argument}: expected {dtype_name(dtype)} on {device} as the parameters are, "
                 f"got {dtype_name(q.dtype)} on {q.device}"
             )
 

@@ -313,7 +313,7 @@ def _by_preference(device: torch.device, dtype: torch.dtype) -> list[str]:
     for impl in sorted(IMPLS, key=_preference, reverse=True):
         if impl.experimental and not (impl.runs_on(device) and _proven_or_unavailable(impl, device, dtype)):
             continue
-        if not impl.interpreted(device):
+        if not (impl.interpreted_on and impl.interpreted(device)):
             taken.append(impl.name)
     return taken
 
@@ -334,9 +334,9 @@ _RECORDED = "is an operator that torch.onnx.export and torch.jit.trace cannot re
 _TRANSFORMED = "runs neither inside a transform of torch.func nor under forward-mode AD; these do"
 
 
-def _by_autograd(rows: list[Impl], name: str, error: type[Exception], why: str) -> list[Impl]:
-    """The rows without a hand-written gradient; raises the error if there is none."""
-    able = [impl for impl in rows if not impl.hand_written]
+def _by_autograd(candidates: list[str], name: str, error: type[Exception], why: str) -> list[str]:
+    """The candidates without a hand-written gradient; raises the error if there is none."""
+    able = [candidate for candidate in candidates if not find(candidate).hand_written]
     if not able:
         others = differentiated_by_autograd()
         raise error(f"impl={name!r} {why}: {others}, and 'auto', which then takes one of them.")
@@ -351,14 +351,15 @@ def resolve(name: str, device: torch.device, dtype: torch.dtype, options: Iterab
     NotImplementedError. RuntimeError also gives the reasons if the named row, or for "auto" every row, is unavailable,
     and lists the rows that support such parameters.
     """
-    rows = [find(row) for row in ([name] if name != "auto" else _by_preference(device, dtype))]
+    candidates = [name] if name != "auto" else _by_preference(device, dtype)
     if _recorded():
-        rows = _by_autograd(rows, name, RuntimeError, _RECORDED)
+        candidates = _by_autograd(candidates, name, RuntimeError, _RECORDED)
     if in_transform():
-        rows = _by_autograd(rows, name, NotImplementedError, _TRANSFORMED)
+        candidates = _by_autograd(candidates, name, NotImplementedError, _TRANSFORMED)
     reasons: list[str] = []
     lost: list[str] = []
-    for impl in rows:
+    for candidate in candidates:
+        impl = find(candidate)
         reason = impl.why_unavailable(device, dtype, options)
         if reason is None:
             if name == "auto" and lost:
@@ -367,7 +368,7 @@ def resolve(name: str, device: torch.device, dtype: torch.dtype, options: Iterab
         reasons.append(reason)
         if impl.probe and impl.why_unsuited(device, dtype, options) is None:
             lost.append(reason)
-    untried = [impl for impl in IMPLS if impl not in rows and impl.runs_on(device)]
+    untried = [impl for impl in IMPLS if impl.name not in candidates and impl.runs_on(device)]
     able = [impl.name for impl in untried if dtype in impl.dtypes and impl.options >= {*options}]
     raise RuntimeError(
         f"impl={name!r} is unavailable on {device} in {dtype_name(dtype)}: {' '.join(reasons)} "
