@@ -40,8 +40,8 @@ ROW = "row"
 SENTENCE = "sentence"
 # Values of the keys of these tables in order, which only the checks know.
 VALUES.update(
-    edit=[fault.name for fault in FAULTS],
-    case=[*MULTIPLIED, *every_id(), *(one.id for one in interpreted.SOME)],
+    edit=[planted.fault.name for planted in FAULTS],
+    case=[*MULTIPLIED, *every_id(), *(comparison.id for comparison in interpreted.SOME.values())],
     capability=[*CAPABILITIES],
 )
 # It warns where torch sees no GPU but finds a CUDA toolkit.
@@ -250,11 +250,15 @@ def record(keep: Keep) -> Record:
         outcome: str,
         worst: Verdict | None = None,
         reason: str = "",
-        use: str = "",
+        defined: str = "",
     ) -> None:
         about = {"implementation": implementation, "dtype": dtype_name(dtype), "case": case, "verdict": outcome}
-        figures = {"ratio": worst.ratio, **vars(worst)} if worst else {"ratio": None, "tensor": ""}
-        keep("verify", **about, **figures, reason=reason, use=use)
+        figures: dict[str, Any] = {"ratio": None, "tensor": ""}
+        if worst is not None:
+            figures = {"ratio": worst.ratio, "error": worst.error, "allowed": worst.allowed}
+            figures |= {"tensor": worst.tensor, "use": worst.use}
+            reason = reason or worst.finding
+        keep("verify", **about, **figures, reason=reason, defined=defined)
 
     return keep_verdict
 
@@ -285,7 +289,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Generator[
         return result
     tables = rows_of_tests(reporter)
     if "verify" in tables and len(compared := tables["verify"].query("verdict != 'skipped'")):
-        columns = ["implementation", "cases", "worst", "dtype", "tensor", "verdict"]
+        columns = ["implementation", "cases", "worst", "dtype", "tensor", "use", "verdict"]
         errors = verify.worst_errors(compared, by=["implementation"]).only(columns)
         errors.show("Worst error against the equation, as a multiple of what is allowed")
     failed = sum(len(reporter.stats.get(kind, ())) for kind in ("failed", "error"))

@@ -58,15 +58,16 @@ def of_cuda() -> list[Way]:
 def of_checks(thorough: bool) -> Iterator[Way]:
     """Passes of a verification: of all comparisons, of uses of the module, and of the tests that only a GPU runs."""
     yield from chain(of_cuda(), _either(CASES), (Way(case, "float32") for case in LONG_NARROW_WIDE))
-    for one in (*small(NAME), *wide(NAME)):
-        if one.default or thorough:
-            yield Way(trained(one.case), dtype_name(one.dtype))
-    for one in (*used(NAME), *paired(NAME)):
-        arithmetic = "bfloat16" if "autocast" in one.use else dtype_name(one.dtype)
-        residuals = (True, False) if one.use == "gradients" else ("recomputed" not in one.use,)
-        yield from (Way(trained(one.case), arithmetic, saved) for saved in residuals)
-        yield Way(trained(replace(one.case, training=False)), arithmetic)
-        yield Way(replace(one.case, training=False), arithmetic)
+    for comparison in (*small(NAME), *wide(NAME)):
+        if comparison.default or thorough:
+            yield Way(trained(comparison.case), dtype_name(comparison.dtype))
+    for comparison in (*used(NAME), *paired(NAME)):
+        arithmetic = dtype_name(comparison.dtype)
+        for residuals in {use.residuals for use in comparison.group.uses}:
+            yield Way(trained(comparison.case), arithmetic, residuals)
+        evaluated = replace(comparison.case, training=False)
+        yield Way(trained(evaluated), arithmetic)
+        yield Way(evaluated, arithmetic)
     for case, arithmetics in CALLED:
         yield from (way for arithmetic in arithmetics for way in any_way(case, arithmetic))
     yield from (Way(ACTIVATED, dtype_name(dtype)) for dtype in find(NAME).dtypes)

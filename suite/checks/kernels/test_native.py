@@ -21,7 +21,7 @@ import torch
 
 from impls import proof, why_unavailable
 from impls.batched_cuda import split
-from suite.checks.equality.comparisons import Comparison
+from suite.checks.equality.comparisons import against_naive
 from suite.checks.kernels import ahead, interpreted
 from suite.checks.kernels.ahead import (
     FIRST,
@@ -38,10 +38,10 @@ from suite.checks.kernels.compiled import Kernel, precompile
 from suite.checks.kernels.interpreted import CASES, NAME
 from suite.checks.kernels.launched import either_split
 from suite.checks.module.runs import by_grad
-from suite.conftest import Keep
+from suite.conftest import Record
 from suite.shared import arithmetic, machine
 from suite.shared.cases import Case
-from suite.shared.compare import assert_bitwise_equal, compare, implementation, model_and_draw, reference
+from suite.shared.compare import Oracle, assert_bitwise_equal, compare, implementation, model_and_draw, reference
 from suite.shared.files import ResultsError, write_whole
 from suite.shared.oracle import Results
 
@@ -70,12 +70,11 @@ def precision(name: str) -> Iterator[None]:
 @pytest.mark.parametrize("alone", [True, False], ids=["one member", "several"])
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
 @pytest.mark.parametrize("name", PRECISIONS)
-def test_native_equals_the_oracle(case: Case, name: str, alone: bool, gpu: torch.device, keep: Keep) -> None:
+def test_native_equals_the_oracle(case: Case, name: str, alone: bool, gpu: torch.device, record: Record) -> None:
     with precision(name), either_split(alone):
-        worst = interpreted.judged(Comparison(case, arithmetic.dtype_of(name)), gpu)
-    verdict = {"verdict": "pass" if worst.ratio <= 1 else "FAIL", "ratio": worst.ratio, **vars(worst), "reason": ""}
+        worst = interpreted.judged(against_naive(case, arithmetic.dtype_of(name)), gpu)
     if not alone:
-        keep("verify", implementation=NAME, dtype=name, case=case.id, **verdict)
+        record(NAME, name, case.id, "pass" if worst.ratio <= 1 else "FAIL", worst)
     assert worst.ratio <= 1, str(worst)
 
 
@@ -86,8 +85,9 @@ def test_native_equals_the_oracle(case: Case, name: str, alone: bool, gpu: torch
     + [pytest.param(case, "float32", id=case.id) for case in LONG_NARROW_WIDE],
 )
 def test_it_equals_deferred(case: Case, name: str, gpu: torch.device) -> None:
+    dtype = arithmetic.dtype_of(name)
     with precision(name):
-        worst = compare(implementation(NAME), case, arithmetic.dtype_of(name), gpu, against="deferred", draws=1)[0]
+        worst = compare(implementation(NAME), case, dtype, gpu, Oracle("deferred", dtype, draws=1))[0]
     assert worst.ratio <= 1, str(worst)
 
 

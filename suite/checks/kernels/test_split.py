@@ -69,13 +69,13 @@ def test_any_split_keeps_the_rule(case: Case, dtype: torch.dtype, monkeypatch: p
     with limited("cpu", rows=2 * case.B):  # chunks of two steps, and one of one
         for split in SPLITS if case in CASES else SPLITS_OF_OTHERS:
             monkeypatch.setattr(batched_cpu, "SPLIT", split)
-            results, repeat = (
+            outcome, repeat = (
                 evaluate(implementation("batched_cpu"), case, dtype, cpu, rounded=dtype, draws=1) for _ in range(2)
             )
-            worst = judge(results, oracle, naive, dtype)[0]
+            worst = judge(outcome.tensors, oracle, naive, dtype, outcome.findings)[0]
             assert worst.ratio <= 1, (split, worst)
-            assert_bitwise_equal(repeat, results)
-            runs[split] = results
+            assert_bitwise_equal(repeat.tensors, outcome.tensors)
+            runs[split] = outcome.tensors
     for results in runs.values():  # forward, no sum is split
         assert_bitwise_equal({name: results[name] for name in OUTPUTS}, {name: runs[1, 1][name] for name in OUTPUTS})
 
@@ -84,7 +84,7 @@ def of_split(case: Case, split: tuple[int, int] | None) -> dict[str, Tensor]:
     """Results of a case in float32, with a split that later calls keep."""
     batched_cpu.SPLIT = split
     dtype, cpu = torch.float32, torch.device("cpu")
-    return evaluate(implementation("batched_cpu"), case, dtype, cpu, rounded=dtype, draws=1)
+    return evaluate(implementation("batched_cpu"), case, dtype, cpu, rounded=dtype, draws=1).tensors
 
 
 def test_the_number_of_threads_is_that_of_each_call(monkeypatch: pytest.MonkeyPatch) -> None:
