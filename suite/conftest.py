@@ -16,7 +16,7 @@ import torch
 
 from impls import names, registry, why_unavailable
 from impls.definition import dtype_name
-from impls.registry import OPTIONS, find
+from impls.registry import UnsupportedOptionError, find
 from suite import report
 from suite.checks.equality.comparisons import every_id
 from suite.checks.faults.faults import FAULTS
@@ -38,12 +38,13 @@ collect_ignore_glob = ["*/test_interpreted_*.py"]
 ROW = "row"
 #: The name of what a failure says in one line, likewise.
 SENTENCE = "sentence"
-# Values of the keys of these tables in order, which only the checks know.
-VALUES.update(
-    edit=[planted.fault.name for planted in FAULTS],
-    case=[*MULTIPLIED, *every_id(), *(comparison.id for comparison in interpreted.SOME.values())],
-    capability=[*CAPABILITIES],
-)
+#: Values of keys of tables in order, with those that only the checks know.
+CHECKED: Mapping[str, Sequence[str]] = {
+    **VALUES,
+    "edit": [planted.fault.name for planted in FAULTS],
+    "case": [*MULTIPLIED, *every_id(), *(comparison.id for comparison in interpreted.SOME.values())],
+    "capability": list(CAPABILITIES),
+}
 # It warns where torch sees no GPU but finds a CUDA toolkit.
 logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
 #: Files that come first: stale edits are named at once, and a run on several cores ends when its longest files do.
@@ -214,12 +215,18 @@ def skipping_undeclared() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        for impl in map(find, submission.files()):
-            for option in set(OPTIONS) - impl.options:
-                reason = impl.why_unavailable(torch.device(impl.devices[0]), impl.dtypes[0], [option])
-                if reason and reason in str(error):
-                    pytest.skip(reason)
+        for cause in causes(error):
+            if isinstance(cause, UnsupportedOptionError) and cause.impl in submission.files():
+                pytest.skip(f"{cause.impl} does not support {cause.option}.")
         raise
+
+
+def causes(error: BaseException) -> Iterator[BaseException]:
+    """The error and those that it was raised from, as torch.compile raises an error of its own from any."""
+    cause: BaseException | None = error
+    while cause is not None:
+        yield cause
+        cause = cause.__cause__ or cause.__context__
 
 
 @pytest.hookimpl(wrapper=True)
@@ -330,7 +337,7 @@ def write(results: Path, device: torch.device, tables: Mapping[str, pd.DataFrame
     for name, rows in tables.items():
         ran_on = torch.device("cpu") if name == "faults" else device
         folder = folder_of(results, ran_on)
-        TABLES[name].put(folder, rows.to_dict("records"), ran_on)
+        TABLES[name].put(folder, rows.to_dict("records"), ran_on, CHECKED)
         folders[folder] = None
     return [page for folder in folders for page in report.write_machine(folder)]
 
