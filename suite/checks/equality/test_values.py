@@ -12,7 +12,7 @@ from impls.definition import norm
 from impls.registry import IMPLS
 from suite.checks.equality.comparisons import BF16, F32, F64, MEANS_FAR_FROM_0, USED, WIDE_ORACLE
 from suite.checks.equality.conftest import numbers
-from suite.checks.equality.values import CASE, both, error_of_cells_far_from_0
+from suite.checks.equality.values import CASE, WIDER, both, error_of_cells_far_from_0
 from suite.conftest import skip_unless_checked
 from suite.shared.compare import reference, relative_error
 from suite.shared.oracle import Draw
@@ -45,7 +45,7 @@ def test_cells_and_their_gradients_gather_small_numbers(name: str, device: torch
 @pytest.mark.parametrize("name", NAMES)
 def test_gradients_of_parameters_gather_equal_numbers(name: str, layer_norm: bool, device: torch.device) -> None:
     """Each step, which is a chunk, adds as much: in bfloat16 a sum stays where it is after 256 of them."""
-    case = replace(CASE, H=24, S=16, Z=3, layer_norm=layer_norm)
+    case = replace(WIDER, layer_norm=layer_norm)
     sample = numbers(name, BF16, case, device)
     x, *cotangents = (value[:1].expand_as(value) for value in (sample.x, *sample.cotangents))
     results, expected = both(name, case, sample._replace(x=x, cotangents=tuple(cotangents)), 1)

@@ -14,14 +14,13 @@ import pytest
 import torch
 
 from suite import conftest
+from suite.checks.module.files import BY_HAND, EXAMPLE
 from suite.shared import process, provenance, submission
 from suite.shared.cases import ORDER
 from suite.shared.compare import Verdict
 from suite.shared.files import ROOT
 
 CPU = torch.device("cpu")
-EXAMPLE = Path(__file__).with_name("mine.py").read_text(encoding="utf-8")
-BY_HAND = (ROOT / "impls" / "README.md").read_text(encoding="utf-8").split("```python\n")[1].split("```")[0]
 RIGHT = "from hyperlstm.row_scaled import run as right\n\ndef run(p, inputs):\n    out, last = right(p, inputs)\n    "
 
 #: What is in a file, and what is said about it.
