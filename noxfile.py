@@ -117,7 +117,7 @@ def pytest(session: nox.Session, *arguments: str, start: Sequence[str] = ("-m", 
 @shared
 def cuda(session: nox.Session) -> None:
     """Check on an NVIDIA GPU, in at most 5 minutes, what only a GPU can show; arguments go to pytest."""
-    run(session, "-m", "suite.checks.kernels.test_native", *session.posargs, **CUBLAS)
+    run(session, "-m", "suite.checks.kernels.native", *session.posargs, **CUBLAS)
 
 
 @shared

@@ -208,6 +208,14 @@ ORACLE = "naive"
 OPTIONS = tuple(sorted(frozenset().union(*(impl.options for impl in IMPLS))))
 
 
+class UnsupportedOptionError(RuntimeError):
+    """A named implementation lacks an option of the model: `impl` and `option` by name."""
+
+    def __init__(self, message: str, impl: str, option: str) -> None:
+        super().__init__(message)
+        self.impl, self.option = impl, option
+
+
 def register(impl: Impl, run: Run) -> None:
     """Add an implementation to this process, so that `HyperLSTM(..., impl=impl.name)` runs it.
 
@@ -349,7 +357,7 @@ def resolve(name: str, device: torch.device, dtype: torch.dtype, options: Iterab
     While torch.onnx.export or torch.jit.trace records, inside a transform of torch.func, and under forward-mode AD,
     "auto" takes a row without a hand-written gradient. To name another one then raises RuntimeError (recording) or
     NotImplementedError. RuntimeError also gives the reasons if the named row, or for "auto" every row, is unavailable,
-    and lists the rows that support such parameters.
+    and lists the rows that support such parameters; it is an UnsupportedOptionError if the named row lacks an option.
     """
     candidates = [name] if name != "auto" else _by_preference(device, dtype)
     if _recorded():
@@ -370,7 +378,12 @@ def resolve(name: str, device: torch.device, dtype: torch.dtype, options: Iterab
             lost.append(reason)
     untried = [impl for impl in IMPLS if impl.name not in candidates and impl.runs_on(device)]
     able = [impl.name for impl in untried if dtype in impl.dtypes and impl.options >= {*options}]
-    raise RuntimeError(
+    message = (
         f"impl={name!r} is unavailable on {device} in {dtype_name(dtype)}: {' '.join(reasons)} "
         f"In {dtype_name(dtype)} on {device.type}: {', '.join(able) or 'none'}."
     )
+    if name != "auto":
+        for option in options:
+            if option not in find(name).options:
+                raise UnsupportedOptionError(message, name, option)
+    raise RuntimeError(message)

@@ -16,7 +16,7 @@ import torch
 
 from impls import names, registry, why_unavailable
 from impls.definition import dtype_name
-from impls.registry import OPTIONS, find
+from impls.registry import UnsupportedOptionError, find
 from suite import report
 from suite.checks.equality.comparisons import every_id
 from suite.checks.faults.faults import FAULTS
@@ -38,12 +38,13 @@ collect_ignore_glob = ["*/test_interpreted_*.py"]
 ROW = "row"
 #: The name of what a failure says in one line, likewise.
 SENTENCE = "sentence"
-# Values of the keys of these tables in order, which only the checks know.
-VALUES.update(
-    edit=[fault.name for fault in FAULTS],
-    case=[*MULTIPLIED, *every_id(), *(one.id for one in interpreted.SOME)],
-    capability=[*CAPABILITIES],
-)
+#: Values of keys of tables in order, with those that only the checks know.
+CHECKED: Mapping[str, Sequence[str]] = {
+    **VALUES,
+    "edit": [planted.fault.name for planted in FAULTS],
+    "case": [*MULTIPLIED, *every_id(), *(comparison.id for comparison in interpreted.SOME.values())],
+    "capability": list(CAPABILITIES),
+}
 # It warns where torch sees no GPU but finds a CUDA toolkit.
 logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
 #: Files that come first: stale edits are named at once, and a run on several cores ends when its longest files do.
@@ -214,11 +215,9 @@ def skipping_undeclared() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        for impl in map(find, submission.files()):
-            for option in set(OPTIONS) - impl.options:
-                reason = impl.why_unavailable(torch.device(impl.devices[0]), impl.dtypes[0], [option])
-                if reason and reason in str(error):
-                    pytest.skip(reason)
+        for cause in (error, error.__cause__, error.__context__):
+            if isinstance(cause, UnsupportedOptionError) and cause.impl in submission.files():
+                pytest.skip(f"{cause.impl} does not support {cause.option}.")
         raise
 
 
@@ -250,11 +249,15 @@ def record(keep: Keep) -> Record:
         outcome: str,
         worst: Verdict | None = None,
         reason: str = "",
-        use: str = "",
+        defined: str = "",
     ) -> None:
         about = {"implementation": implementation, "dtype": dtype_name(dtype), "case": case, "verdict": outcome}
-        figures = {"ratio": worst.ratio, **vars(worst)} if worst else {"ratio": None, "tensor": ""}
-        keep("verify", **about, **figures, reason=reason, use=use)
+        figures: dict[str, Any] = {"ratio": None, "tensor": ""}
+        if worst is not None:
+            figures = {"ratio": worst.ratio, "error": worst.error, "allowed": worst.allowed}
+            figures |= {"tensor": worst.tensor, "use": worst.use}
+            reason = reason or worst.finding
+        keep("verify", **about, **figures, reason=reason, defined=defined)
 
     return keep_verdict
 
@@ -285,7 +288,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Generator[
         return result
     tables = rows_of_tests(reporter)
     if "verify" in tables and len(compared := tables["verify"].query("verdict != 'skipped'")):
-        columns = ["implementation", "cases", "worst", "dtype", "tensor", "verdict"]
+        columns = ["implementation", "cases", "worst", "dtype", "tensor", "use", "verdict"]
         errors = verify.worst_errors(compared, by=["implementation"]).only(columns)
         errors.show("Worst error against the equation, as a multiple of what is allowed")
     failed = sum(len(reporter.stats.get(kind, ())) for kind in ("failed", "error"))
@@ -326,7 +329,7 @@ def write(results: Path, device: torch.device, tables: Mapping[str, pd.DataFrame
     for name, rows in tables.items():
         ran_on = torch.device("cpu") if name == "faults" else device
         folder = folder_of(results, ran_on)
-        TABLES[name].put(folder, rows.to_dict("records"), ran_on)
+        TABLES[name].put(folder, rows.to_dict("records"), ran_on, CHECKED)
         folders[folder] = None
     return [page for folder in folders for page in report.write_machine(folder)]
 

@@ -1,12 +1,15 @@
-"""Jobs, and a server that only notes its visits, for tests."""
+"""Jobs, a server that only notes its visits, and a stopwatch that is told, for tests."""
 
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
 from typing import Any
 
+import torch
+
 from suite.measure import bench as visit
 from suite.measure.job import Job
 from suite.measure.server import Ended, Server
+from suite.measure.timing import Stopwatch, Work
 from suite.shared.examples import CPU, TINY
 from suite.shared.process import Row, Turned
 
@@ -19,6 +22,17 @@ def job(candidate: str = "batched", **changes: Any) -> Job:
 def rows(one: Job, first: bool) -> list[Row]:
     """Rows of a visit in this process."""
     return [row for row in visit.rows(one, first) if not isinstance(row, Turned)]
+
+
+class FakeStopwatch(Stopwatch):
+    """Believes the seconds that a call returns."""
+
+    def __init__(self, device: torch.device = CPU) -> None:
+        super().__init__(device)
+
+    def seconds(self, work: Work) -> float:
+        seconds = work()
+        return seconds if isinstance(seconds, float) else 1.0
 
 
 def others(shares: float | Iterator[float]) -> Any:

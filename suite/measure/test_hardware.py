@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from suite.measure import hardware
-from suite.measure.test_timing import FakeStopwatch
+from suite.measure.examples import FakeStopwatch
 from suite.measure.timing import Work
 from suite.shared.examples import CPU
 

@@ -11,22 +11,12 @@ from torch import nn
 
 from suite.measure import timing
 from suite.measure.bench import FUSED, fused_by
-from suite.measure.timing import Repeats, Stopwatch, Turns, Work, warm_up
+from suite.measure.examples import FakeStopwatch
+from suite.measure.timing import Repeats, Stopwatch, Turns, warm_up
 from suite.measure.work import Forward
 from suite.shared import candidates
 from suite.shared.cases import BASELINE, PADDED
 from suite.shared.examples import CPU, TINY
-
-
-class FakeStopwatch(Stopwatch):
-    """Believes the seconds that a call returns."""
-
-    def __init__(self, device: torch.device = CPU) -> None:
-        super().__init__(device)
-
-    def seconds(self, work: Work) -> float:
-        seconds = work()
-        return seconds if isinstance(seconds, float) else 1.0
 
 
 @pytest.mark.parametrize(

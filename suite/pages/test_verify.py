@@ -106,15 +106,16 @@ def test_the_largest_sizes_are_those_that_passed() -> None:
 
 def test_the_worst_of_several_is_shown() -> None:
     rows = [row("naive", "float32", 0.2), row("naive", "float32", 0.9), row("naive", "float32", 0.3)]
+    rows[1]["use"] = "observed"
     rows += [row("naive", "float64", 0.1), row("batched", "float32", 0.4), CRASHED, SKIPPED_ONE]
     rows += [INTERPRETED_ONE | {"dtype": "bfloat16"}, row("batched_cuda", "bfloat16", 3.0, INTERPRETED)]
     lines = [" | ".join(line.values()) for line in worst_errors(pd.DataFrame(rows)).words()]
     assert lines == [
-        "naive | float32 | 3 | 0.90 | out 0.9 | pass",
-        "naive | float64 | 1 | 0.10 | out 0.1 | pass",
-        "batched | float32 | 2 | 0.40 | out 0.4 | 1 FAILED",
-        f"batched_cuda | float32 | 0 | - | {ON_CUDA} | skipped",
-        "batched_cuda | bfloat16 | 2 | 3.00 | out 3.0 | 1 FAILED, interpreted",
+        "naive | float32 | 3 | 0.90 | out 0.9 | observed | pass",
+        "naive | float64 | 1 | 0.10 | out 0.1 | - | pass",
+        "batched | float32 | 2 | 0.40 | out 0.4 | - | 1 FAILED",
+        f"batched_cuda | float32 | 0 | - | {ON_CUDA} | - | skipped",
+        "batched_cuda | bfloat16 | 2 | 3.00 | out 3.0 | - | 1 FAILED, interpreted",
     ]
     (line,) = worst_errors(pd.DataFrame([CRASHED])).words()
     assert (line["tensor"], line["verdict"]) == ("RuntimeError: no", "1 FAILED")

@@ -13,8 +13,8 @@ ERRORS = """## Errors
 What is compared is the output, the final states and, in training, the gradients that arrive at parameters, inputs and
 initial states, with random parameters. It is compared on the same rounded numbers with the naive form in float64, or
 with row_scaled in float64 where that form would be too large. *cases* is the number of comparisons that ran here,
-*worst* the largest error as a multiple of what the tolerance rule in `suite/checks/README.md` allows, and *tensor* the
-tensor with that error.
+*worst* the largest error as a multiple of what the tolerance rule in `suite/checks/README.md` allows, *tensor* the
+tensor with that error, and *use* how the model was used there, if it was not in a plain call.
 """
 FAULTS = """## Planted faults
 
@@ -94,7 +94,8 @@ def worst_errors(rows: pd.DataFrame, by: Sequence[str] = ("implementation", "dty
         ran = group[group["verdict"] != "skipped"].sort_values("ratio", na_position="first")
         worst = (ran if len(ran) else group).iloc[-1]
         line = {"implementation": worst["implementation"], "dtype": worst["dtype"], "cases": len(ran)}
-        line |= {"worst": worst["ratio"], "tensor": worst["tensor"] or worst["reason"], "verdict": "skipped"}
+        line |= {"worst": worst["ratio"], "tensor": worst["tensor"] or worst["reason"]}
+        line |= {"use": worst.get("use") or None, "verdict": "skipped"}
         if len(ran):
             wrong = int((ran["verdict"] == "FAIL").sum())
             line["verdict"] = f"{wrong} FAILED" if wrong else "pass"

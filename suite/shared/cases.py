@@ -1,12 +1,9 @@
 """The cases of verification and the workloads of the benchmark, as data."""
 
 import random
-from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 from inspect import signature
 from typing import Any
-
-import torch
 
 from impls import HyperLSTM, names
 from impls.registry import OPTIONS
@@ -218,9 +215,6 @@ _WORKLOADS = (
 )
 WORKLOADS = {case.name: case for case in _WORKLOADS}
 
-#: The oracle of what follows, in float64, since `naive` would build its weight tensors at every step.
-AGAINST = "row_scaled"
-
 #: The sizes that people run, on both sides of those at which a code path changes: vectors, panels and tiles of units
 #: (4 to 128), rows of a tile or block (6, 36), batches of few rows (4), the depth of a block (128 and 256), rows of a
 #: partial sum (128 and 256) and of a chunk, inputs whose products are saved (96), the weights from which a batch is
@@ -265,29 +259,3 @@ TIMED = tuple(
     for T in (4 if short.lengths else 3,)
     for layer_norm in (False, True)
 )
-
-
-def pairs() -> Iterator[tuple[Case, torch.dtype, bool]]:
-    """Wide cases, each with a dtype, and whether a default run has them.
-
-    It has one in four in float16. Of workloads that a CPU does not time by default it has those with layer norm, in
-    float32; of the others all in float32 and float64, and those with layer norm in bfloat16.
-    """
-    exact = torch.float64, torch.float32
-    for case in (*WIDE, SPLIT, ROWS):
-        for dtype in ROUNDED:
-            yield case, dtype, dtype != torch.float16 or case in WIDE[::4]
-    for case in TIMED:
-        on_cpu = "cpu" in case.by_default
-        for dtype in ROUNDED:
-            in_bfloat16 = dtype == torch.bfloat16 and case.layer_norm
-            yield case, dtype, dtype in exact or in_bfloat16 if on_cpu else dtype == torch.float32 and case.layer_norm
-
-
-#: By dtype, what the numbers of a wide case are rounded to: one oracle serves two dtypes.
-ROUNDED = {
-    torch.float64: torch.float32,
-    torch.float32: torch.float32,
-    torch.bfloat16: torch.bfloat16,
-    torch.float16: torch.bfloat16,
-}

@@ -5,17 +5,19 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, lru_cache, partial
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map_only
 
 from impls import HyperLSTM
+from impls.registry import ORACLE, UnsupportedOptionError, find
 from suite.shared.arithmetic import eps
 from suite.shared.cases import Case
 from suite.shared.oracle import OUTPUTS as OUTPUTS
 from suite.shared.oracle import STATE_NAMES as STATE_NAMES
-from suite.shared.oracle import Draw, Numbers, Run, named, plain, without_module
+from suite.shared.oracle import Draw, Numbers, Outcome, Run, named, run_plain, without_module
 from suite.shared.oracle import Results as Results
 
 #: Number of draws of a case; their results are stacked, so that the rule is about norms over enough numbers.
@@ -28,15 +30,19 @@ TIMES = 2.0
 FLOOR = {torch.float64: 64, torch.float32: 4, torch.bfloat16: 4, torch.float16: 4}
 
 Build = Callable[[Case, torch.dtype, torch.device], HyperLSTM]
-#: Begins the name of an argument that was changed, such as "input x", among the results.
-MUTATED = "input "
 
 
 @cache
 def implementation(name: str, cls: type[HyperLSTM] = HyperLSTM) -> Build:
-    """A builder of a case's HyperLSTM, of that class and with that implementation."""
+    """A builder of a case's HyperLSTM, of that class and with that implementation.
+
+    It raises UnsupportedOptionError before a call would, whose error torch.compile replaces by an error of its own.
+    """
 
     def build(case: Case, dtype: torch.dtype, device: torch.device) -> HyperLSTM:
+        for option in case.options if name != "auto" else ():
+            if option not in find(name).options:
+                raise UnsupportedOptionError(f"{name} does not support {option}.", name, option)
         model = cls(case.I, case.H, case.S, case.Z, case.L, **case.arguments, impl=name, dtype=dtype, device=device)
         return model.train(case.training)
 
@@ -113,10 +119,10 @@ def evaluate(
     *,
     rounded: torch.dtype,
     draws: int = DRAWS,
-    run: Run = plain,
+    run: Run = run_plain,
     numbers: Numbers | None = None,
-) -> Results:
-    """What `run` gives, by name, stacked over the draws; and the arguments that were changed.
+) -> Outcome:
+    """Tensors that `run` gives, stacked over the draws; its findings, and a finding of each argument that it changed.
 
     dtype: to compute in. rounded: dtype that the drawn numbers are rounded to, so that an oracle in a wider dtype
     sees the same numbers as the implementation. numbers: changes each draw.
@@ -128,6 +134,7 @@ def evaluate(
     model = build(case, dtype, torch.device("meta")).to_empty(device=device)
     buffers: Draw | None = None
     results: dict[str, list[Tensor]] = {}
+    findings: dict[str, None] = {}
     for seed in range(draws):
         drawn = draw(case, seed, rounded, device)
         drawn = drawn if numbers is None else numbers(drawn)
@@ -141,11 +148,16 @@ def evaluate(
         # Of dropout's masks. On a CPU torch's own function keeps a trace of each call for devices that are not used.
         (torch.default_generator.manual_seed if device.type == "cpu" else torch.manual_seed)(seed)
         with poisoned():
-            returned = run(model, case, buffers)
-        changed = {MUTATED + n: q for n, q in named(buffers).items() if not bits(q).equal(bits(before[n]))}
-        for name, value in (returned | changed).items():
+            tensors, found = run(model, case, buffers)
+        findings.update(dict.fromkeys((*found, *changed_arguments(before, named(buffers)))))
+        for name, value in tensors.items():
             results.setdefault(name, []).append(value.detach())
-    return {name: torch.stack(values) for name, values in results.items()}
+    return Outcome({name: torch.stack(values) for name, values in results.items()}, tuple(findings))
+
+
+def changed_arguments(before: Results, after: Results) -> list[str]:
+    """A finding of each argument whose bits are no longer those of before."""
+    return [f"argument changed: {name}" for name, value in after.items() if not bits(value).equal(bits(before[name]))]
 
 
 def bits(value: Tensor) -> Tensor:
@@ -164,17 +176,42 @@ def reference(
     numbers: Numbers | None = None,
 ) -> Results:
     """Results of the layer function of an implementation, called without the module, computed once."""
-    run = partial(plain, call=without_module)
-    return evaluate(implementation(name), case, dtype, device, rounded=rounded, draws=draws, run=run, numbers=numbers)
+    run = partial(run_plain, call=without_module)
+    build = implementation(name)
+    outcome = evaluate(build, case, dtype, device, rounded=rounded, draws=draws, run=run, numbers=numbers)
+    if outcome.findings:
+        raise ValueError(f"{name}: expected a reference without findings, got {', '.join(outcome.findings)}")
+    return outcome.tensors
+
+
+class Oracle(NamedTuple):
+    """What a comparison is made with: an implementation in float64, and in the dtype of the comparison.
+
+    rounded: dtype that all numbers are rounded to beforehand. draws: of the case.
+    """
+
+    name: str
+    rounded: torch.dtype
+    draws: int = DRAWS
+
+
+def naive_oracle(dtype: torch.dtype, draws: int = DRAWS) -> Oracle:
+    """The equation, with numbers that are rounded to dtype."""
+    return Oracle(ORACLE, dtype, draws)
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """Error of one tensor against the oracle, and the allowed one; both as relative L2 errors."""
+    """Error of one tensor of a use against the oracle, and the allowed one; both as relative L2 errors.
+
+    finding: of an `Outcome`, then there is no tensor and the error is infinite.
+    """
 
     tensor: str
     error: float
     allowed: float
+    use: str = ""
+    finding: str = ""
 
     @property
     def ratio(self) -> float:
@@ -182,7 +219,10 @@ class Verdict:
         return self.error / self.allowed
 
     def __str__(self) -> str:
-        return f"{self.tensor}: relative error {self.error:.2e}, allowed {self.allowed:.2e}"
+        use = f", {self.use}" if self.use else ""
+        if self.finding:
+            return f"{self.finding}{use}"
+        return f"{self.tensor}{use}: relative error {self.error:.2e}, allowed {self.allowed:.2e}"
 
 
 def relative_error(value: Tensor, oracle: Tensor) -> float:
@@ -198,19 +238,19 @@ def relative_error(value: Tensor, oracle: Tensor) -> float:
     return difference / norm
 
 
-def judge(results: Results, oracle: Results, naive: Results, dtype: torch.dtype) -> list[Verdict]:
-    """Apply the tolerance rule to every tensor of the oracle; return the verdicts, worst first.
+def judge(
+    results: Results, oracle: Results, naive: Results, dtype: torch.dtype, findings: Sequence[str] = ()
+) -> list[Verdict]:
+    """Apply the tolerance rule to every tensor of the oracle; return the verdicts, worst first: findings, then tensors.
 
     A tensor is right if its relative L2 error is at most TIMES the naive form's own plus FLOOR eps of dtype, if it is
     finite, and if it is all zero exactly where the oracle's is. An output in another dtype than the naive form's is
-    wrong, and so is an argument that was changed. Under TF32 eps is that of TF32, since cuBLAS may compute some of the
-    naive form's products in float32.
+    wrong. Under TF32 eps is that of TF32, since cuBLAS may compute some of the naive form's products in float32.
     """
-    mutated_inputs = [name for name in results if name.startswith(MUTATED)]
-    if results.keys() - mutated_inputs != oracle.keys():
+    if results.keys() != oracle.keys():
         raise ValueError(f"results: expected the tensors {sorted(oracle)}, got {sorted(results)}")
     floor = FLOOR[dtype] * eps(dtype, next(iter(oracle.values())).device)
-    verdicts = [Verdict(name, math.inf, floor) for name in mutated_inputs]
+    verdicts = [Verdict("", math.inf, floor, finding=finding) for finding in findings]
     for name in oracle:
         own = relative_error(naive[name], oracle[name])
         if math.isinf(own):
@@ -226,35 +266,32 @@ def compare(
     case: Case,
     dtype: torch.dtype,
     device: torch.device,
+    oracle: Oracle | None = None,
     *,
-    against: str = "naive",
-    draws: int = DRAWS,
-    rounded: torch.dtype | None = None,
     cast_from: torch.dtype | None = None,
-    run: Run = plain,
+    run: Run = run_plain,
     numbers: Numbers | None = None,
     expected: Callable[[Results], Results] = dict,
 ) -> list[Verdict]:
-    """Compare an implementation with `against` in float64 (the oracle) and in dtype (its own error); worst first.
+    """Compare an implementation with the oracle in float64, whose own error in dtype sets the limit; worst first.
 
-    rounded: dtype that all numbers are rounded to beforehand, if it is not dtype. run, numbers: see `evaluate`.
+    oracle: by default `naive`, with numbers in dtype. run, numbers: see `evaluate`.
     cast_from: dtype of the model and its arguments, if `run` casts them to dtype.
     expected: what `run` should give, from the results of a plain call.
     """
-    rounded = rounded or dtype
-    oracle, own = (
-        expected(reference(against, case, each, device, rounded, draws, numbers)) for each in (torch.float64, dtype)
-    )
-    results = evaluate(build, case, cast_from or dtype, device, rounded=rounded, draws=draws, run=run, numbers=numbers)
-    return judge(results, oracle, own, dtype)
+    name, rounded, draws = oracle or naive_oracle(dtype)
+    exact = reference(name, case, torch.float64, device, rounded, draws, numbers)
+    own = reference(name, case, dtype, device, rounded, draws, numbers)
+    outcome = evaluate(build, case, cast_from or dtype, device, rounded=rounded, draws=draws, run=run, numbers=numbers)
+    return judge(outcome.tensors, expected(exact), expected(own), dtype, outcome.findings)
 
 
 def assert_close(results: Results, case: Case, device: torch.device, draws: int) -> None:
     """Raise AssertionError unless float32 results, stacked over draws, pass the tolerance rule."""
-    dtypes = torch.float64, torch.float32
-    oracle, naive = (reference("naive", case, dtype, device, torch.float32, draws) for dtype in dtypes)
-    of_results = {name: value for name, value in oracle.items() if name in results}
-    worst = judge(results, of_results, naive, torch.float32)[0]
+    exact = reference(ORACLE, case, torch.float64, device, torch.float32, draws)
+    own = reference(ORACLE, case, torch.float32, device, torch.float32, draws)
+    oracle = {name: value for name, value in exact.items() if name in results}
+    worst = judge(results, oracle, own, torch.float32)[0]
     if worst.ratio > 1:
         raise AssertionError(str(worst))
 

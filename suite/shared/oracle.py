@@ -6,7 +6,7 @@ The oracle takes the latter: layers, packed sequences, states and dropout are pu
 
 from collections.abc import Callable, Collection, Sequence
 from itertools import accumulate
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -37,8 +37,18 @@ class Draw(NamedTuple):
     cotangents: tuple[Tensor, ...]  # of out and of the four final states
 
 
+class Outcome(NamedTuple):
+    """What a run of a model gives: tensors by name, and findings, each of which is a failure by itself.
+
+    A finding is a sentence about what is wrong beside the numbers, such as "argument changed: x".
+    """
+
+    tensors: Results
+    findings: tuple[str, ...] = ()
+
+
 #: Of numbers in the dtype of the model.
-Run = Callable[[HyperLSTM, Case, Draw], Results]
+Run = Callable[[HyperLSTM, Case, Draw], Outcome]
 Numbers = Callable[[Draw], Draw]
 
 
@@ -133,6 +143,11 @@ def plain(
     results = outputs(model, case, leaves, call)
     backward(results, sample, arriving)
     return results | gradients(leaves)
+
+
+def run_plain(model: HyperLSTM, case: Case, sample: Draw, **options: Any) -> Outcome:
+    """A plain call as a run, without findings; options: of `plain`."""
+    return Outcome(plain(model, case, sample, **options))
 
 
 def backward(results: Results, sample: Draw, arriving: Collection[str] = OUTPUTS) -> None:

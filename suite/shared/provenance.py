@@ -34,8 +34,8 @@ RULE: Definitions = {
     "suite/shared/compare.py": [""],
     "suite/shared/arithmetic.py": [""],
     "suite/shared/oracle.py": [""],
-    "suite/shared/cases.py": ["AGAINST", "Case.arguments", "ROUNDED"],
-    f"{EQUALITY}/comparisons.py": ["Comparison._compared", "Comparison._draws"],
+    "suite/shared/cases.py": ["Case.arguments"],
+    f"{EQUALITY}/comparisons.py": ["Comparison.verdicts", "against_naive", "against_wide"],
 }
 #: By table, what its rows depend on beside their implementation.
 TABLES: dict[str, Definitions] = {
@@ -43,7 +43,7 @@ TABLES: dict[str, Definitions] = {
     "twice": TIMING,
     "hardware": {"suite/measure/hardware.py": ["rows"]},
     "verify": RULE,
-    "faults": RULE | {"suite/checks/faults/faults.py": ["Edited"]},
+    "faults": RULE | {"suite/checks/faults/planting.py": ["Edited"]},
     "capabilities": RULE | {"suite/checks/module/capabilities.py": [""]},
 }
 CANDIDATES = "suite/shared/candidates.py"
@@ -65,13 +65,16 @@ def sources(table: str, row: Mapping[str, Any]) -> str:
     """Hash of all that a row of a table depends on, in which comments, docstrings and layout do not count.
 
     That is the implementation with the module around it; what `TABLES` lists; of a benchmark its candidate and the
-    fields of its workload; of a verification its use. The case of a verification is in the row itself. KeyError or
-    FileNotFoundError if the workload or the use is no more.
+    fields of its workload; of a verification the definition of its uses. The case of a verification is in the row
+    itself. KeyError or FileNotFoundError if the workload or the definition is no more.
     """
-    implementation, use = (row.get(column) for column in ("implementation", "use"))
     workload = fields(row["workload"], row["T"], row["B"]) if table == "bench" else ""
-    named = implementation if isinstance(implementation, str) else ""  # NaN where a file has an empty cell
-    return _sources(ROOT, table, named, use if isinstance(use, str) else "", workload)
+    return _sources(ROOT, table, _text(row.get("implementation")), _text(row.get("defined")), workload)
+
+
+def _text(cell: object) -> str:
+    """The text of a cell, which is NaN or None where a file has an empty one."""
+    return cell if isinstance(cell, str) else ""
 
 
 def fields(workload: str, T: float, B: float) -> str:
@@ -84,12 +87,12 @@ def fields(workload: str, T: float, B: float) -> str:
 
 
 @cache
-def _sources(root: Path, table: str, implementation: str, use: str, workload: str) -> str:
+def _sources(root: Path, table: str, implementation: str, defined: str, workload: str) -> str:
     parts = dict(TABLES[table])
     if table == "bench":
         parts[CANDIDATES] = {"LSTM", DEFINED.get(implementation, "_implementation")}
-    if use:
-        module, _, definition = use.partition(".")
+    if defined:
+        module, _, definition = defined.partition(".")
         parts[f"{EQUALITY}/{module}.py"] = [definition]
     places = [(root / file, name) for file, definitions in parts.items() for name in definitions]
     return digest([*reached(places, root, PACKAGES), _files(root, implementation), workload])

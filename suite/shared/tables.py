@@ -7,6 +7,7 @@ import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +31,10 @@ MEANING: Mapping[str, str] = _DECLARED["meaning"]
 _DIGITS = ("commit", "sources", "torch", "python", *_DECLARED["used"])
 #: A row stays if a later one of the same code and environment has fewer than this share of its visits.
 FEWER = 0.5
-#: By column of a key, its values in order. Rows with other values are about what no longer exists, and are dropped.
-#: `suite/conftest.py` adds those that only the checks know.
-VALUES: dict[str, Sequence[str]] = {
+#: Values of columns of a key, in order. Rows with other values are about what no longer exists, and are dropped.
+Values = Mapping[str, Sequence[str]]
+#: Those of every run; a verification has more, which only the checks know.
+VALUES: Values = {
     "implementation": ORDER,
     "dtype": ("float64", "float32", "tf32", "bfloat16", "float16"),
     "layer_norm": ("off", "on"),
@@ -74,15 +76,18 @@ class Table:
             raise ResultsError(f"{path}, {reason}: {advice}.") from error
         return rows.reindex(columns=columns)
 
-    def put(self, folder: Path, rows: Iterable[Mapping[str, Any]], device: torch.device) -> int:
+    def put(
+        self, folder: Path, rows: Iterable[Mapping[str, Any]], device: torch.device, values: Values = VALUES
+    ) -> int:
         """Stamp rows that this process or its child made, and `replace`."""
-        return self.replace(folder, [{**row, **stamp(device, self.name, row)} for row in rows])
+        return self.replace(folder, [{**row, **stamp(device, self.name, row)} for row in rows], values)
 
-    def replace(self, folder: Path, rows: Iterable[Mapping[str, Any]]) -> int:
+    def replace(self, folder: Path, rows: Iterable[Mapping[str, Any]], values: Values = VALUES) -> int:
         """Put stamped rows into the file, in which they replace the rows of the same key; return how many do not.
 
-        A row stays whose figure the new one knows worse, see `_outweighed`. ValueError names undeclared columns, or the
-        key of two rows. ResultsError says why the file cannot be read or written.
+        A row stays whose figure the new one knows worse, see `_outweighed`. values: in whose order rows are sorted.
+        ValueError names undeclared columns, or the key of two rows. ResultsError says why the file cannot be read or
+        written.
         """
         columns, new, old = [*self.columns, *STAMP], pd.DataFrame(list(rows)), self.read(folder)
         if new.empty:
@@ -94,12 +99,13 @@ class Table:
             raise ValueError(f"{self.name}: expected one row of each key, got two of {twice[key].iloc[0].to_dict()}")
         outweighed = self._outweighed(new, old)
         new = new[~outweighed]
-        for column in set(VALUES) & set(self.key) if len(old) else ():
-            known = [*VALUES[column], *submission.files()]
-            old = old[old[column].isin(known) | old[column].isna()]  # rows of what did not run may lack it
+        if len(old):
+            for column in set(values) & set(self.key):
+                known = [*values[column], *submission.files()]
+                old = old[old[column].isin(known) | old[column].isna()]  # rows of what did not run may lack it
         filled = [each.dropna(axis=1, how="all") for each in (old, new)]
         both = pd.concat(filled, ignore_index=True).reindex(columns=columns).drop_duplicates(key, keep="last")
-        ranked = both.sort_values(key, key=_ranks, kind="stable")
+        ranked = both.sort_values(key, key=partial(_ranks, values=values), kind="stable")
         written = [column for column in columns if column in self.key or ranked[column].notna().any()]
         write_whole(self.path(folder), ranked.to_csv(columns=written, index=False))
         return int(outweighed.sum())
@@ -155,11 +161,11 @@ def _check_values(rows: pd.DataFrame) -> None:
             raise ValueError(f"expected a date such as 2026-11-30, got {value}") from error
 
 
-def _ranks(column: pd.Series) -> pd.Series:
+def _ranks(column: pd.Series, values: Values) -> pd.Series:
     """Numbers to sort a column by: its own, or the places of its values, of which those without one come last."""
     if pd.api.types.is_numeric_dtype(column):
         return column
-    order = dict.fromkeys([*VALUES.get(str(column.name), ()), *column])
+    order = dict.fromkeys([*values.get(str(column.name), ()), *column])
     return column.map({value: rank for rank, value in enumerate(order)})
 
 

@@ -7,7 +7,7 @@ import torch
 
 from suite.shared import arithmetic
 from suite.shared.candidates import LSTM, find
-from suite.shared.cases import DROPOUT, ROUNDED, TIMED, TWO_LAYERS, WORKLOADS, Case, lengths, pairs
+from suite.shared.cases import DROPOUT, TWO_LAYERS, WORKLOADS, Case, lengths
 from suite.shared.examples import CPU
 
 F32 = torch.float32
@@ -37,14 +37,6 @@ def test_ids_name_what_a_case_needs() -> None:
     assert workload.shortened.lengths == lengths(20, 64)
     assert all(case.lengths == lengths(case.T, case.B) for case in WORKLOADS.values() if case.lengths)
     assert WORKLOADS["medium"].shortened == WORKLOADS["medium"]
-
-
-def test_a_default_run_compares_what_is_timed() -> None:
-    compared = {(case, dtype) for case, dtype, default in pairs() if default}
-    for case in TIMED:
-        norm = {torch.bfloat16} if case.layer_norm else set()
-        dtypes = {F32, torch.float64, *norm} if "cpu" in case.by_default else {F32} if norm else set()
-        assert {dtype for dtype in ROUNDED if (case, dtype) in compared} == dtypes
 
 
 @pytest.mark.parametrize(("T", "B"), [(20, 64), (9, 1), (4, 3)])

@@ -13,6 +13,7 @@ from suite.shared.cases import TWO_LAYERS, Case
 from suite.shared.compare import (
     FLOOR,
     TIMES,
+    Oracle,
     assert_bitwise_equal,
     assert_close,
     compare,
@@ -23,32 +24,43 @@ from suite.shared.compare import (
     relative_error,
 )
 from suite.shared.examples import CPU
-from suite.shared.oracle import Draw, Results, plain, without_module
+from suite.shared.oracle import Draw, Outcome, named, plain, run_plain, without_module
 
 F32, F64 = torch.float32, torch.float64
 TWO = replace(TWO_LAYERS, T=3, H=7, layer_norm=True)
 THREE = replace(TWO_LAYERS, T=3, L=3, state="stacked")
+TWO_DRAWS = Oracle("row_scaled", F64, draws=2)
 
 
-@pytest.mark.parametrize(
-    "tensor", ["out", "c_hat", "grad x", "grad state h", "grad layers.1.z_bias", "input x", "input layers.0.bias"]
-)
+@pytest.mark.parametrize("tensor", ["out", "c_hat", "grad x", "grad state h", "grad layers.1.z_bias"])
 def test_a_fault_is_found_by_the_tensor_that_it_damages(tensor: str) -> None:
     """In the second draw alone."""
 
-    def run(model: HyperLSTM, case: Case, sample: Draw) -> Results:
+    def run(model: HyperLSTM, case: Case, sample: Draw) -> Outcome:
         results = plain(model, case, sample)
-        kind, name = tensor.split()[0], tensor.split()[-1]
-        if torch.initial_seed() == 1 and kind == "input":
-            value = sample.x if name == "x" else dict(model.named_parameters())[name]
-            value.data[..., -1] = torch.nextafter(value.data[..., -1], torch.tensor(math.inf, dtype=F64))
-        elif torch.initial_seed() == 1:
+        if torch.initial_seed() == 1:
             results[tensor] = results[tensor] * (1 + 1e-10)
-        return results
+        return Outcome(results)
 
-    build = implementation("row_scaled")
-    verdicts = compare(build, THREE, F64, CPU, against="row_scaled", draws=2, run=run)
+    verdicts = compare(implementation("row_scaled"), THREE, F64, CPU, TWO_DRAWS, run=run)
     assert [verdict.tensor for verdict in verdicts if verdict.ratio > 1] == [tensor]
+
+
+@pytest.mark.parametrize("name", ["x", "layers.0.bias", "state c", "grad h"])
+def test_a_changed_argument_is_a_finding(name: str) -> None:
+    """In the second draw alone, by one bit; and so is what a run finds."""
+
+    def run(model: HyperLSTM, case: Case, sample: Draw) -> Outcome:
+        results = plain(model, case, sample)
+        if torch.initial_seed() == 1:
+            value = named(sample)[name]
+            value.data[..., -1] = torch.nextafter(value.data[..., -1], torch.tensor(math.inf, dtype=F64))
+        return Outcome(results, ("seed",) * torch.initial_seed())
+
+    verdicts = compare(implementation("row_scaled"), THREE, F64, CPU, TWO_DRAWS, run=run)
+    wrong = [verdict for verdict in verdicts if verdict.ratio > 1]
+    assert [verdict.finding for verdict in wrong] == ["seed", f"argument changed: {name}"]
+    assert [verdict.tensor for verdict in wrong] == ["", ""]
 
 
 ORACLE = torch.tensor([3.0, 4.0], dtype=F64)
@@ -91,10 +103,13 @@ def test_an_output_in_another_dtype_is_wrong() -> None:
     assert verdict.ratio == math.inf
 
 
-def test_the_worst_verdict_comes_first_and_changed_arguments_are_wrong() -> None:
+def test_findings_come_first_then_the_worst_tensor() -> None:
     oracle = {"a": ORACLE, "b": ORACLE, "c": ORACLE}
-    results = {"a": off(1e-7), "input x": ORACLE, "b": off(1e-3), "c": off(1e-9)}
-    assert [verdict.tensor for verdict in judge(results, oracle, oracle, F32)] == ["input x", "b", "a", "c"]
+    results = {"a": off(1e-7), "b": off(1e-3), "c": off(1e-9)}
+    finding, *tensors = judge(results, oracle, oracle, F32, ["argument changed: x"])
+    assert (finding.finding, finding.ratio, str(finding)) == ("argument changed: x", math.inf, "argument changed: x")
+    assert [verdict.tensor for verdict in tensors] == ["b", "a", "c"]
+    assert str(replace(tensors[0], use="observed")).startswith("b, observed: relative error 1.00e-03, allowed ")
     with pytest.raises(ValueError, match=r"expected the tensors \['a', 'b', 'c'\], got \['a'\]"):
         judge({"a": ORACLE}, oracle, oracle, F32)
     with pytest.raises(ValueError, match="naive form: expected a to be finite"):
@@ -103,7 +118,7 @@ def test_the_worst_verdict_comes_first_and_changed_arguments_are_wrong() -> None
 
 def test_assertions_name_the_tensor() -> None:
     case = replace(TWO, H=5)
-    every = evaluate(implementation("batched"), case, F32, CPU, rounded=F32, draws=1)
+    every = evaluate(implementation("batched"), case, F32, CPU, rounded=F32, draws=1).tensors
     results = {name: every[name] for name in ("out", "grad x")}
     assert_close(results, case, CPU, 1)
     with pytest.raises(AssertionError, match=r"grad x: relative error .*, allowed "):
@@ -130,6 +145,6 @@ def test_the_layer_function_is_called_without_the_module() -> None:
     class Broken(HyperLSTM):
         forward = None  # type: ignore[assignment]
 
-    run = partial(plain, call=without_module)
-    results = evaluate(implementation("row_scaled", Broken), TWO, F64, CPU, rounded=F64, draws=1, run=run)
-    assert results["out"].shape == (1, 3, 3, 7)
+    run = partial(run_plain, call=without_module)
+    outcome = evaluate(implementation("row_scaled", Broken), TWO, F64, CPU, rounded=F64, draws=1, run=run)
+    assert outcome.tensors["out"].shape == (1, 3, 3, 7)

@@ -64,9 +64,9 @@ ROWS: dict[str, tuple[str, dict[str, Any]]] = {
         for workload in ("small", "medium-ragged")
     },
     **{
-        f"verify {name} {use}": ("verify", {"implementation": name, "use": use})
+        f"verify {name} {defined}": ("verify", {"implementation": name, "defined": defined})
         for name in ("batched", "deferred", "batched_cpu")
-        for use in ("", "uses.FROZEN", "uses.SATURATED", "layouts.LAID_OUT", "pairs.PAIRS")
+        for defined in ("", "uses.FROZEN", "uses.SATURATED", "layouts.LAID_OUT", "pairs.PAIRS")
     },
     **{name: (name, {"implementation": "deferred"}) for name in ("faults", "capabilities")},
     **{name: (name, {"implementation": float("nan")}) for name in ("hardware", "twice")},
@@ -122,8 +122,9 @@ def of(*names: str) -> list[str]:
         # What decides a comparison.
         (f"{SHARED}/compare.py", "TIMES = 2.0", "TIMES = 2.1", CHECKED),
         (f"{SHARED}/compare.py", "0.7 / math.sqrt", "0.8 / math.sqrt", CHECKED),
-        (f"{SHARED}/cases.py", "torch.bfloat16: torch.bfloat16,", "torch.bfloat16: torch.float16,", CHECKED),
+        (f"{EQUALITY}/comparisons.py", "BF16: BF16,", "BF16: F16,", CHECKED),
         (f"{EQUALITY}/comparisons.py", "(DRAWS, 3)", "(DRAWS, 2)", CHECKED),
+        (f"{EQUALITY}/comparisons.py", "draws = 2 if", "draws = 3 if", CHECKED),
         (f"{EQUALITY}/leftovers.py", 'changed.append("random', 'changed.append("the random', CHECKED),
         (f"{EQUALITY}/uses.py", "1000 * value) if", "900 * value) if", ["verify * uses.SATURATED", OF_PAIRS]),
         (f"{EQUALITY}/uses.py", '(f"{q} alone"', '(f"{q} on its own"', ["verify * uses.FROZEN"]),
@@ -155,7 +156,8 @@ def test_an_edit_makes_stale_what_depends_on_it(
 
 
 def test_rows_of_what_is_gone_are_stale() -> None:
-    rows = [verified(), *(verified() | {"use": use} for use in ("uses.NO_MORE", "gone.FROZEN", "uses.FROZEN"))]
+    gone = ("uses.NO_MORE", "gone.FROZEN", "uses.FROZEN")
+    rows = [verified(), *(verified() | {"defined": defined} for defined in gone)]
     assert list(provenance.stale("verify", pd.DataFrame(rows))) == [False, True, True, True]
     row = runs("batched", 0.1)[0]
     row |= stamp(CPU, "bench", row)

@@ -18,21 +18,20 @@ from suite.shared.cases import MULTIPLIED
 from suite.shared.examples import CPU, HERE, runs, verified
 from suite.shared.files import ResultsError, write_whole
 from suite.shared.machine import slug
-from suite.shared.tables import STAMP, TABLES, VALUES, Table, folder_of, stamp
+from suite.shared.tables import STAMP, TABLES, Table, folder_of, stamp
 
 LETTERS = Table("letters", ("name", "n"), ("name", "n", "value"))
 
 
 @pytest.fixture(autouse=True)
-def _names(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(VALUES, "name", "abc")
+def _letters(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(provenance.TABLES, "letters", {})
 
 
-def put(folder: Path, text: str) -> str:
-    """Put rows such as "a 1 2, b 1 3" (name, n, value) into the table, and return its contents."""
+def put(folder: Path, text: str, names: str = "abc") -> str:
+    """Put rows such as "a 1 2, b 1 3" (name, n, value) into the table, and return its contents; names: in order."""
     rows = [dict(zip(("name", "n", "value"), row.split(), strict=True)) for row in text.split(", ")]
-    LETTERS.put(folder, [row | {"n": int(row["n"])} for row in rows], CPU)
+    LETTERS.put(folder, [row | {"n": int(row["n"])} for row in rows], CPU, {"name": names})
     lines = LETTERS.read(folder)[["name", "n", "value"]].to_numpy().tolist()
     return ", ".join(" ".join(map(str, line)) for line in lines)
 
@@ -46,12 +45,9 @@ def put(folder: Path, text: str) -> str:
     ],
     ids=["replaces-its-own", "drops-what-is-gone", "sorts"],
 )
-def test_rows_of_a_second_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first: str, second: str, letters: str, expected: str
-) -> None:
+def test_rows_of_a_second_run(tmp_path: Path, first: str, second: str, letters: str, expected: str) -> None:
     put(tmp_path, first)
-    monkeypatch.setitem(VALUES, "name", letters)
-    assert put(tmp_path, second) == expected
+    assert put(tmp_path, second, letters) == expected
 
 
 def test_rows_of_a_file_outside_the_project_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -60,11 +56,10 @@ def test_rows_of_a_file_outside_the_project_stay(tmp_path: Path, monkeypatch: py
     assert put(tmp_path, "mine 2 3") == "mine 1 1, mine 2 3"
 
 
-def test_rows_that_did_not_run_may_lack_a_column_of_the_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_that_did_not_run_may_lack_a_column_of_the_key(tmp_path: Path) -> None:
     put(tmp_path, "a 1 1")
-    monkeypatch.setitem(VALUES, "n", [])
     for name in "bc":
-        LETTERS.put(tmp_path, [{"name": name, "value": 2}], CPU)
+        LETTERS.put(tmp_path, [{"name": name, "value": 2}], CPU, {"name": "abc", "n": []})
     assert LETTERS.read(tmp_path)[["name", "value"]].to_numpy().tolist() == [["b", 2], ["c", 2]]
 
 
@@ -86,7 +81,7 @@ def test_undeclared_columns_are_refused_and_stamps_added(tmp_path: Path) -> None
     assert {column: set(rows[column]) for column in stamps} == {name: {value} for name, value in stamps.items()}
     assert rows[list(set(STAMP) - set(stamps))].isna().all(axis=None), "versions of what these rows did not use"
     with pytest.raises(ValueError, match=r"letters: expected columns that tables.toml lists, got colour"):
-        LETTERS.put(tmp_path, [{"name": "a", "n": 1, "colour": "red"}], CPU)
+        LETTERS.put(tmp_path, [{"name": "a", "n": 1, "colour": "red"}], CPU, {"name": "abc"})
 
 
 def test_a_hash_of_decimal_digits_stays_text(tmp_path: Path) -> None:
@@ -278,7 +273,7 @@ def test_checks_on_the_cpu_are_no_gpu_rows(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "NVIDIA H100")
     monkeypatch.setattr(machine, "driver", lambda: "535.104.05")
     row = {name: value for name, value in verified("batched", 0.5).items() if name not in STAMP}
-    rows = {"verify": pd.DataFrame([row]), "faults": pd.DataFrame({"edit": VALUES["edit"][:1]})}
+    rows = {"verify": pd.DataFrame([row]), "faults": pd.DataFrame({"edit": conftest.CHECKED["edit"][:1]})}
     pages = conftest.write(tmp_path, torch.device("cuda", 0), rows)
     for name, folder, device in (("verify", "nvidia-h100", "cuda"), ("faults", slug(CPU), "cpu")):
         assert list(TABLES[name].read(tmp_path / folder)["device"]) == [device]

@@ -4,6 +4,7 @@ import gc
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from types import FrameType
 from typing import Any
 from unittest import mock
@@ -15,7 +16,21 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
 from impls.gradient import operator
+from impls.registry import IMPLS
+from suite.shared import submission
+from suite.shared.cases import Case
 
+#: Implementations whose arithmetic is torch's.
+OF_TORCH = [impl.name for impl in IMPLS if not impl.probe and impl.name not in submission.files()]
+_PLAIN = Case(T=3, B=2, I=7, H=11, S=5, Z=3, L=2, state="stacked")
+#: Sizes that no other product has, and the options on which products could depend.
+CASES = (
+    _PLAIN,
+    replace(_PLAIN, layer_norm=True),
+    replace(_PLAIN, dropout=0.5, recurrent_dropout=0.5),
+    replace(_PLAIN, lengths=(3, 2)),
+    replace(_PLAIN, lengths=(1, 3), layer_norm=True, dropout=0.5, recurrent_dropout=0.5),
+)
 #: Audit events of Python that a call should not raise after the first: files, imports, libraries, processes, code.
 ONCE = ("open", "import", "ctypes.dlopen", "subprocess.Popen", "os.listdir", "os.scandir", "compile", "exec")
 

@@ -8,7 +8,7 @@ from torch.utils import flop_counter
 from torch.utils.flop_counter import FlopCounterMode
 
 from impls.registry import IMPLS
-from suite.checks.cost.test_products import CASES, OF_TORCH
+from suite.checks.cost.counted import CASES, OF_TORCH
 from suite.conftest import skip_unless_checked
 from suite.shared import process, submission
 from suite.shared.cases import Case

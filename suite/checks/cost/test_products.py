@@ -14,27 +14,15 @@ import torch
 
 from impls import batched_cpu
 from impls.gradient.chunks import bounds, limited
-from impls.registry import IMPLS, ORACLE, find
-from suite.checks.cost.counted import Operators
+from impls.registry import ORACLE, find
+from suite.checks.cost.counted import CASES, OF_TORCH, Operators
 from suite.checks.kernels.launched import recorded
 from suite.conftest import skip_unless_checked
-from suite.shared import submission
 from suite.shared.cases import Case
 from suite.shared.compare import model_and_draw
 from suite.shared.oracle import arguments, outputs, plain
 
 CPU = torch.device("cpu")
-#: Implementations whose arithmetic is torch's.
-OF_TORCH = [impl.name for impl in IMPLS if not impl.probe and impl.name not in submission.files()]
-_PLAIN = Case(T=3, B=2, I=7, H=11, S=5, Z=3, L=2, state="stacked")
-#: Sizes that no other product has, and the options on which products could depend.
-CASES = (
-    _PLAIN,
-    replace(_PLAIN, layer_norm=True),
-    replace(_PLAIN, dropout=0.5, recurrent_dropout=0.5),
-    replace(_PLAIN, lengths=(3, 2)),
-    replace(_PLAIN, lengths=(1, 3), layer_norm=True, dropout=0.5, recurrent_dropout=0.5),
-)
 
 
 def literally(case: Case) -> int:

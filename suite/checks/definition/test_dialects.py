@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from impls import HyperLSTM
-from suite.checks.faults.faults import Edited, edits
+from suite.checks.faults.planting import Edited, edits
 from suite.shared.cases import Case
 from suite.shared.compare import Build, compare
 
@@ -16,19 +16,19 @@ CPU = torch.device("cpu")
 
 #: Edits that turn `row_scaled` into the dialect.
 I_G_F_O = edits(
-    "row_scaled",
-    *("y_i, y_f, y_g, y_o = y", "y_i, y_g, y_f, y_o = y"),
-    *("a_i, a_f, a_g, a_o = (", "a_i, a_g, a_f, a_o = ("),
+    "row_scaled.py",
+    ("y_i, y_f, y_g, y_o = y", "y_i, y_g, y_f, y_o = y"),
+    ("a_i, a_f, a_g, a_o = (", "a_i, a_g, a_f, a_o = ("),
 )
 ONE_ADDED_AFTER_THE_NORM = edits(
-    "row_scaled",
-    *("torch.sigmoid(y_f)", "torch.sigmoid(y_f + 1)"),
-    *("torch.sigmoid(a_f)", "torch.sigmoid(a_f + 1)"),
+    "row_scaled.py",
+    ("torch.sigmoid(y_f)", "torch.sigmoid(y_f + 1)"),
+    ("torch.sigmoid(a_f)", "torch.sigmoid(a_f + 1)"),
 )
 ONE_ADDED_BEFORE_THE_NORM = edits(
-    "row_scaled",
-    *("+ p.bias[k]", "+ p.bias[k] + (k == 1)"),
-    *("+ p.hyper_bias[k]", "+ p.hyper_bias[k] + (k == 1)"),
+    "row_scaled.py",
+    ("+ p.bias[k]", "+ p.bias[k] + (k == 1)"),
+    ("+ p.hyper_bias[k]", "+ p.hyper_bias[k] + (k == 1)"),
 )
 
 
@@ -68,7 +68,7 @@ DIALECTS = {
 def test_a_dialect_is_a_change_of_parameters(name: str) -> None:
     """By output, states and every gradient."""
     changes, with_parameters, same = DIALECTS[name]
-    with Edited(name, "dialect", changes, "row_scaled").planted() as build:
+    with Edited(name, changes, "row_scaled").planted() as build:
         build = with_parameters_of_supercell(build) if with_parameters else build
         worst = compare(build, CASE, torch.float64, CPU)[0]
     assert (worst.ratio <= 1) == same, worst

@@ -9,8 +9,18 @@ from impls import HyperLSTM
 from impls.registry import ORACLE
 from suite.checks.equality.uses import Use
 from suite.shared.cases import Case
-from suite.shared.compare import MUTATED
-from suite.shared.oracle import OUTPUTS, STATE_NAMES, Draw, Results, arguments, backward, gradients, outputs, plain
+from suite.shared.oracle import (
+    OUTPUTS,
+    STATE_NAMES,
+    Draw,
+    Outcome,
+    Results,
+    arguments,
+    backward,
+    gradients,
+    outputs,
+    plain,
+)
 
 
 def _seeded(model: HyperLSTM, case: Case, sample: Draw) -> Results:
@@ -48,7 +58,7 @@ OPTIONS = (
 EDITED = (*OUTPUTS, "x", *(f"state {part}" for part in STATE_NAMES), "layers.0.weight_h", "layers.0.bias")
 
 
-def _after_other_parameters(how: str, model: HyperLSTM, case: Case, sample: Draw) -> Results:
+def _after_other_parameters(how: str, model: HyperLSTM, case: Case, sample: Draw) -> Outcome:
     """A call after one with twice the parameters."""
     parameters = dict(model.named_parameters())
     values = {name: p.detach().clone() for name, p in parameters.items()}
@@ -59,7 +69,7 @@ def _after_other_parameters(how: str, model: HyperLSTM, case: Case, sample: Draw
     _double(model)  # what a later use would read if it kept this memory
     for name, p in parameters.items():
         p.data = values[name]
-    return results
+    return Outcome(results)
 
 
 def _double(model: HyperLSTM) -> None:
@@ -68,45 +78,47 @@ def _double(model: HyperLSTM) -> None:
             p.mul_(2)
 
 
-def _after_other_option(name: str, other: object, model: HyperLSTM, case: Case, sample: Draw) -> Results:
+def _after_other_option(name: str, other: object, model: HyperLSTM, case: Case, sample: Draw) -> Outcome:
     """A call after one with another option, which must not give the same."""
     value = getattr(model, name)
     setattr(model, name, other)
     before = _seeded(model, case, sample)
     setattr(model, name, value)
     results = _seeded(model, case, sample)
-    same = all(value.equal(before[name]) for name, value in results.items())
-    return results | ({f"{MUTATED}nothing by the change": torch.zeros(())} if same else {})
+    if all(value.equal(before[key]) for key, value in results.items()):
+        return Outcome(results, (f"option without effect: {name}",))
+    return Outcome(results)
 
 
-def _edited(name: str, model: HyperLSTM, case: Case, sample: Draw) -> Results:
+def _edited(name: str, model: HyperLSTM, case: Case, sample: Draw) -> Outcome:
     """An argument or a result is changed between forward and backward, which raises or is right."""
     torch.manual_seed(0)
     copied = sample._replace(x=sample.x.clone(), state=sample.state and tuple(part.clone() for part in sample.state))
     leaves = arguments(model, copied)
     results = outputs(model, case, leaves)
-    returned, edited = {n: value.detach().clone() for n, value in results.items()}, (leaves | results)[name]
+    returned = {output: value.detach().clone() for output, value in results.items()}
+    edited = (leaves | results)[name]
     before = edited.detach().clone()
     with torch.no_grad():
         edited.mul_(2)
     try:
         backward(results, sample)
-        return returned | gradients(leaves)
+        return Outcome(returned | gradients(leaves))
     except RuntimeError as error:
         if "in place" not in str(error) and "inplace" not in str(error):
             raise
     finally:
         with torch.no_grad():
             edited.copy_(before)
-    return _seeded(model, case, sample)
+    return Outcome(_seeded(model, case, sample))
 
 
-def _doubled(model: HyperLSTM, case: Case, sample: Draw) -> Results:
+def _doubled(model: HyperLSTM, case: Case, sample: Draw) -> Outcome:
     """Results and gradients are doubled in place, one after another: none shares memory with another."""
     results = _seeded(model, case, sample)
     for value in results.values():
         value.detach().mul_(2)
-    return {name: value / 2 for name, value in results.items()}
+    return Outcome({name: value / 2 for name, value in results.items()})
 
 
 CHANGES = (

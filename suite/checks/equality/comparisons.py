@@ -1,39 +1,37 @@
-"""Every comparison by value of a verification: a case, a dtype, and how the model is used.
+"""Every comparison by value of a verification: a case, a dtype, how the model is used, and the oracle.
 
 Small cases have `naive` as their oracle, wide ones row_scaled. Faults are planted in what a default run compares.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from functools import partial
+from importlib import import_module
 from typing import NamedTuple
 
 import torch
 
 from impls import HyperLSTM, names
-from impls.registry import ORACLE, find
-from suite.checks.equality.changes import CHANGES
-from suite.checks.equality.layouts import AT_ONCE, LAID_OUT
+from impls.registry import ORACLE, Impl, find
 from suite.checks.equality.leftovers import watched
-from suite.checks.equality.pairs import OF_A_LAYER, PAIRS
-from suite.checks.equality.uses import CALLS, FROZEN, GRADIENTS, INFERENCE, MEANS_FAR_FROM_0, SATURATED, Use
+from suite.checks.equality.pairs import PAIRS, Pair
+from suite.checks.equality.uses import Arithmetic, Use
 from suite.shared.cases import (
-    AGAINST,
     DROPOUT,
     RAGGED,
-    ROUNDED,
+    ROWS,
+    SPLIT,
     TIMED,
     VERIFY,
     VERIFY_FIRST,
     VERIFY_TINY,
+    WIDE,
     Case,
     lengths,
-    pairs,
 )
-from suite.shared.compare import DRAWS, FLOOR, Build, Verdict, compare
-from suite.shared.oracle import plain
+from suite.shared.compare import DRAWS, FLOOR, Build, Oracle, Verdict, compare, naive_oracle
+from suite.shared.oracle import run_plain
 
-F64, F32, BF16 = torch.float64, torch.float32, torch.bfloat16
+F64, F32, BF16, F16 = torch.float64, torch.float32, torch.bfloat16, torch.float16
 #: Cases at which a model is used in many ways.
 SMALL = Case(T=4, B=3, I=6, H=9, S=7, Z=3, layer_norm=True, state="stacked")
 LARGE = Case(T=4, B=66, I=100, H=136, S=40, Z=9, layer_norm=True, state="stacked")
@@ -53,92 +51,160 @@ LONG = (
 )
 #: Of `naive`.
 LITERAL = Case(T=2, B=8, I=97, H=128, S=33, Z=9, layer_norm=True, state="stacked")
+
+
+class Group(NamedTuple):
+    """Uses that one comparison makes of a model, one after the other.
+
+    name: for people, in ids; "" for a plain call. defined: where its uses are, a module of this folder and a name in
+    it: rows depend on that. "" for a plain call.
+    """
+
+    name: str
+    uses: tuple[Use, ...]
+    defined: str = ""
+
+
+def _group(name: str, module: str, definition: str) -> Group:
+    """The uses that a module of this folder defines.
+
+    It is imported by name: a row depends on the uses of its group, and a static import would say on all.
+    """
+    uses: tuple[Use, ...] = getattr(import_module(f"{__package__}.{module}"), definition)
+    return Group(name, uses, f"{module}.{definition}")
+
+
+#: A plain call with all gradients.
+PLAIN = Group("", (Use("", run_plain),))
+FROZEN = _group("frozen", "uses", "FROZEN")
+GRADIENTS = _group("gradients", "uses", "GRADIENTS")
+LAYOUTS = _group("layouts", "layouts", "LAID_OUT")
+LAYOUTS_AT_ONCE = _group("layouts at once", "layouts", "AT_ONCE")
+CHANGES = _group("changes", "changes", "CHANGES")
+MEANS_FAR_FROM_0 = _group("means far from 0", "uses", "MEANS_FAR_FROM_0")
+SATURATED = _group("saturated", "uses", "SATURATED")
+CALLS = _group("calls", "uses", "CALLS")
+INFERENCE = _group("inference", "uses", "INFERENCE")
+
+
+class Used(NamedTuple):
+    """A group of uses, and the cases and dtypes in which an implementation is used so."""
+
+    group: Group
+    cases: dict[Case, tuple[torch.dtype, ...]]
+
+
 _TRAINED = {SMALL: (F64,), LARGE: (F32,), PACKED: (F64, BF16)}
-#: By group of uses: the uses, and the cases and their dtypes.
-USED: dict[str, tuple[tuple[Use, ...], dict[Case, tuple[torch.dtype, ...]]]] = {
-    "frozen": (FROZEN, _TRAINED),
-    "gradients": (GRADIENTS, _TRAINED | {FEW_ROWS: (F32,)}),
-    "layouts": (LAID_OUT, _TRAINED),
-    "changes": (CHANGES, {DROPPED: (F64,), WIDER: (F32,)}),
-    "means far from 0": ((MEANS_FAR_FROM_0,), {replace(LARGE, S=120): (F32,)}),
-    "saturated": (SATURATED, {replace(LARGE, layer_norm=False): (F64, F32)}),
-    "calls": (CALLS, {SMALL: (F64,), LARGE: (F32,)}),
-    "inference": (INFERENCE, dict.fromkeys(LONG, (F32,))),
-}
-#: Uses by the name that a comparison has of them.
-USES = {
-    "": (Use("", plain),),
-    "layouts at once": AT_ONCE,
-    **{group: uses for group, (uses, _) in USED.items()},
-    **{use.name: (use,) for _, use in (*PAIRS, *OF_A_LAYER)},
-}
-#: Where each group of uses is defined, a module of this folder and a name in it: its rows depend on that.
-DEFINED = {
-    "": "",
-    "layouts at once": "layouts.AT_ONCE",
-    "frozen": "uses.FROZEN",
-    "gradients": "uses.GRADIENTS",
-    "layouts": "layouts.LAID_OUT",
-    "changes": "changes.CHANGES",
-    "means far from 0": "uses.MEANS_FAR_FROM_0",
-    "saturated": "uses.SATURATED",
-    "calls": "uses.CALLS",
-    "inference": "uses.INFERENCE",
-    **{use.name: "pairs.PAIRS" for _, use in (*PAIRS, *OF_A_LAYER)},
-}
-#: Draws of a wide case whose narrower layer has fewer units than that, in float32 and in another dtype. The rule is
-#: about norms over many numbers: the gradient of a bias of few units may nearly cancel, and its relative error is then
-#: chance.
-NARROW = {32: (DRAWS, 3), 64: (3, 1)}
+USED = (
+    Used(FROZEN, _TRAINED),
+    Used(GRADIENTS, _TRAINED | {FEW_ROWS: (F32,)}),
+    Used(LAYOUTS, _TRAINED),
+    Used(CHANGES, {DROPPED: (F64,), WIDER: (F32,)}),
+    Used(MEANS_FAR_FROM_0, {replace(LARGE, S=120): (F32,)}),
+    Used(SATURATED, {replace(LARGE, layer_norm=False): (F64, F32)}),
+    Used(CALLS, {SMALL: (F64,), LARGE: (F32,)}),
+    Used(INFERENCE, dict.fromkeys(LONG, (F32,))),
+)
 
 
 class Comparison(NamedTuple):
-    """A case in a dtype; use: a group of `USES` or a row of `PAIRS`, "" for a plain call with all gradients."""
+    """A case in a dtype, the uses of a model that are compared, and what with; default: part of a default run."""
 
     case: Case
     dtype: torch.dtype
-    use: str = ""
-    wide: bool = False
-    #: Part of a default run.
+    group: Group
+    oracle: Oracle
     default: bool = True
 
     @property
     def id(self) -> str:
         """Name in test ids and tables."""
-        return f"{self.case.id}-{self.use}" if self.use else self.case.id
+        return f"{self.case.id}-{self.group.name}" if self.group.name else self.case.id
 
     def worst(self, build: Build, device: torch.device) -> Verdict:
         """The worst verdict on any tensor."""
         return max((worst for worst, *_ in self.verdicts(build, device)), key=lambda verdict: verdict.ratio)
 
     def verdicts(self, build: Build, device: torch.device) -> Iterator[list[Verdict]]:
-        """Verdicts on all tensors of each use, or of the one plain call, worst first."""
-        model = build(self.case, self.dtype, torch.device("meta"))  # one, which shows what a use leaves to the next
-        yield from (self._compared(use, build, model, device) for use in USES[self.use])
+        """Verdicts on all tensors of each use, worst first."""
+        # Of all uses one model, which shows what a use leaves to the next.
+        model = build(self.case, self.dtype, torch.device("meta"))
+        for use in self.group.uses:
+            yield self._compared(use, build, model, device)
 
     def _compared(self, use: Use, build: Build, model: HyperLSTM, device: torch.device) -> list[Verdict]:
-        how = partial(compare, case=self.case, dtype=self.dtype, device=device, run=watched(use.run))
-        how = partial(how, numbers=use.numbers, expected=use.expected, draws=self._draws())
-        if self.wide:
-            how = partial(how, against=AGAINST, rounded=ROUNDED[self.dtype])
-        cast_from = F32 if self.dtype == BF16 and "autocast" in use.name else None
-        every = how(build if cast_from else lambda *_: model, cast_from=cast_from)
-        return [replace(one, tensor=f"{one.tensor}, {use.name}") if use.name else one for one in every]
+        cast_from = use.cast_from(self.dtype)
+        verdicts = compare(
+            build if cast_from else lambda *_: model,
+            self.case,
+            self.dtype,
+            device,
+            self.oracle,
+            cast_from=cast_from,
+            run=watched(use.run),
+            numbers=use.numbers,
+            expected=use.expected,
+        )
+        return [replace(verdict, use=use.name) for verdict in verdicts]
 
-    def _draws(self) -> int:
-        if not self.wide:
-            # In float64 the rule is its floor, which any draw must keep; the second shows what the first left behind.
-            return 2 if self.dtype == F64 else DRAWS
-        units, others = min(self.case.H, self.case.S), self.dtype != F32
-        return 1 if self.use else next((draws[others] for few, draws in NARROW.items() if units < few), 1)
+
+#: The oracle of wide cases, since `naive` would build its weight tensors at every step.
+WIDE_ORACLE = "row_scaled"
+#: By dtype, what the numbers of a wide case are rounded to: one oracle serves two dtypes.
+ROUNDED = {F64: F32, F32: F32, BF16: BF16, F16: BF16}
+#: Draws of a wide case whose narrower layer has fewer units than that, in float32 and in another dtype. The rule is
+#: about norms over many numbers: the gradient of a bias of few units may nearly cancel, and its relative error is then
+#: chance.
+NARROW = {32: (DRAWS, 3), 64: (3, 1)}
+
+
+def against_naive(case: Case, dtype: torch.dtype, group: Group = PLAIN, *, default: bool = True) -> Comparison:
+    """A comparison of a small case."""
+    # In float64 the rule is its floor, which any draw must keep; the second shows what the first left behind.
+    draws = 2 if dtype == F64 else DRAWS
+    return Comparison(case, dtype, group, naive_oracle(dtype, draws), default)
+
+
+def against_wide(case: Case, dtype: torch.dtype, group: Group = PLAIN, *, default: bool = True) -> Comparison:
+    """A comparison of a wide case."""
+    draws = _wide_draws(case, dtype) if group == PLAIN else 1
+    return Comparison(case, dtype, group, Oracle(WIDE_ORACLE, ROUNDED[dtype], draws), default)
+
+
+def _wide_draws(case: Case, dtype: torch.dtype) -> int:
+    for units, (in_float32, in_others) in NARROW.items():
+        if min(case.H, case.S) < units:
+            return in_float32 if dtype == F32 else in_others
+    return 1
+
+
+def in_default_run(impl: Impl, case: Case, dtype: torch.dtype) -> bool:
+    """Whether a default run makes a plain call of a case in a dtype; it makes all other uses.
+
+    It has the small cases of `VERIFY_FIRST`. Of workloads that a CPU does not time by default it has those with layer
+    norm, in float32; of the others all in float32 and float64, and those with layer norm in bfloat16. Of the other wide
+    cases it has all, but in float16 one in four, since only what runs on a GPU alone treats that in another way than
+    bfloat16.
+    """
+    if case in TIMED:
+        if "cpu" not in case.by_default:
+            return dtype == F32 and case.layer_norm
+        return dtype in (F64, F32) or (dtype == BF16 and case.layer_norm)
+    if case in (*WIDE, SPLIT, ROWS):
+        return dtype != F16 or case in WIDE[::4] or "cpu" not in impl.devices
+    return case in VERIFY_FIRST
 
 
 def small(name: str) -> list[Comparison]:
     """Cases of an implementation whose oracle is `naive`."""
-    every = [(case, dtype) for dtype in FLOOR for case in (*VERIFY, RAGGED[0], DROPOUT[0])]
-    every += [(case, F64) for case in VERIFY_TINY + RAGGED[1:] + DROPOUT[1:]]
     impl = find(name)
-    return [Comparison(case, dtype, default=case in VERIFY_FIRST) for case, dtype in every if dtype in impl.dtypes]
+    cases = [(case, dtype) for dtype in FLOOR for case in (*VERIFY, RAGGED[0], DROPOUT[0])]
+    cases += [(case, F64) for case in VERIFY_TINY + RAGGED[1:] + DROPOUT[1:]]
+    return [
+        against_naive(case, dtype, default=in_default_run(impl, case, dtype))
+        for case, dtype in cases
+        if dtype in impl.dtypes
+    ]
 
 
 def wide(name: str) -> list[Comparison]:
@@ -148,47 +214,56 @@ def wide(name: str) -> list[Comparison]:
     tensors would be too large, has one case.
     """
     if name == ORACLE:
-        return [Comparison(LITERAL, F64, wide=True)]
+        return [against_wide(LITERAL, F64)]
     impl = find(name)
-    # Only what runs on a GPU alone treats float16 in another way than bfloat16.
-    always = {F64, F32, BF16} if "cpu" in impl.devices else set(ROUNDED)
     return [
-        Comparison(case, dtype, wide=True, default=default or (case not in TIMED and dtype in always))
-        for case, dtype, default in pairs()
-        if dtype in ((F64,) if name == AGAINST else impl.dtypes)
+        against_wide(case, dtype, default=in_default_run(impl, case, dtype))
+        for case in (*WIDE, SPLIT, ROWS, *TIMED)
+        for dtype in ROUNDED
+        if dtype in _wide_dtypes(impl)
     ]
 
 
 def used(name: str) -> list[Comparison]:
-    """Groups of uses of an implementation, at small and at large sizes."""
+    """Groups of uses of an implementation, at small and at large sizes; none of `naive`."""
     if name == ORACLE:
         return []
-    return [
-        Comparison(case, dtype, group, wide=True)
-        for group, (_, cases) in USED.items()
-        for case, dtypes in cases.items()
-        for dtype in ((F64,) if name == AGAINST else dtypes)
-        if dtype in find(name).dtypes
-    ]
+    supported = find(name).dtypes
+    comparisons = []
+    for group, cases in USED:
+        for case, dtypes in cases.items():
+            of_case = (F64,) if name == WIDE_ORACLE else dtypes
+            comparisons += [against_wide(case, dtype, group) for dtype in of_case if dtype in supported]
+    return comparisons
 
 
-def paired(name: str, pairs: Sequence[tuple[Case, Use]] = PAIRS) -> list[Comparison]:
+def _wide_dtypes(impl: Impl) -> tuple[torch.dtype, ...]:
+    return (F64,) if impl.name == WIDE_ORACLE else impl.dtypes
+
+
+def paired(name: str, pairs: Sequence[Pair] = PAIRS) -> list[Comparison]:
     """Options of an implementation in pairs, in the most precise dtype that it has, or under autocast.
 
     Where formulas lose digits, float64 is the oracle, and naive's own error in float32 says how many are lost.
     """
-    exact = find(name).dtypes[0]
+    most_precise = find(name).dtypes[0]
+    comparisons = []
+    for pair in pairs:
+        group = Group(pair.use.name, (pair.use,), "pairs.PAIRS")
+        comparisons.append(against_naive(pair.case, _dtype_of_pair(pair.use, most_precise), group))
+    return comparisons
 
-    def dtype(use: Use) -> torch.dtype:
-        if use.name.endswith("extreme"):
-            return F32
-        kept = exact == F64 and "float64_in_autocast" in use.name
-        return BF16 if "autocast" in use.name and not kept else exact
 
-    return [Comparison(case, dtype(use), use.name) for case, use in pairs]
+def _dtype_of_pair(use: Use, most_precise: torch.dtype) -> torch.dtype:
+    if use.extreme:
+        return F32
+    if use.arithmetic is Arithmetic.EXACT:
+        return most_precise
+    stays = use.arithmetic is Arithmetic.FLOAT64_IN_AUTOCAST and most_precise == F64
+    return F64 if stays else BF16
 
 
 def every_id() -> list[str]:
     """The ids of all cases."""
-    every = (each.id for name in names() for each in (*small(name), *wide(name), *used(name), *paired(name)))
-    return list(dict.fromkeys(every))
+    comparisons = (each for name in names() for each in (*small(name), *wide(name), *used(name), *paired(name)))
+    return list(dict.fromkeys(comparison.id for comparison in comparisons))

@@ -10,8 +10,8 @@ from torch import Tensor
 from impls import HyperLSTM
 from suite.checks.equality.uses import Use, changed, observed
 from suite.shared.cases import Case
-from suite.shared.compare import MUTATED, bits
-from suite.shared.oracle import Draw, Results, named, packed, plain
+from suite.shared.compare import changed_arguments
+from suite.shared.oracle import Draw, Outcome, named, packed, run_plain
 
 #: Function that returns a tensor of the same numbers in another layout.
 Layout = Callable[[Tensor], Tensor]
@@ -78,17 +78,17 @@ def _equal_over_axes(layouts: Layouts, sample: Draw) -> Draw:
     return changed(_laid_out(layouts, sample), lambda _, value: value.clone())
 
 
-def in_layouts(layouts: Layouts, model: HyperLSTM, case: Case, sample: Draw, **options: Any) -> Results:
+def in_layouts(layouts: Layouts, model: HyperLSTM, case: Case, sample: Draw, **options: Any) -> Outcome:
     """A call on numbers in these layouts; options: of `plain`."""
-    laid_out, contiguous = _laid_out(layouts, sample), {name: p.data for name, p in model.named_parameters()}
+    laid_out = _laid_out(layouts, sample)
+    contiguous = {name: p.data for name, p in model.named_parameters()}
     for name, p in model.named_parameters():
         p.data = laid_out.params[name].data
-    results = plain(model, case, laid_out, **options)
+    outcome = run_plain(model, case, laid_out, **options)
     for name, p in model.named_parameters():
         p.data = contiguous[name]
-    after = named(laid_out)
-    mutated = [name for name, value in named(sample).items() if not bits(value).equal(bits(after[name]))]
-    return results | {f"{MUTATED}{name}": torch.zeros(()) for name in mutated}
+    changed = changed_arguments(named(sample), named(laid_out))
+    return outcome._replace(findings=(*outcome.findings, *changed))
 
 
 def _use(name: str, layouts: Layouts) -> Use:

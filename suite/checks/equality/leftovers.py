@@ -14,8 +14,8 @@ from impls import HyperLSTM, names, why_unavailable
 from impls.gradient.chunks import limits
 from impls.registry import find
 from suite.shared.cases import TWO_LAYERS, Case
-from suite.shared.compare import MUTATED, model_and_draw
-from suite.shared.oracle import Draw, Results, Run, plain
+from suite.shared.compare import model_and_draw
+from suite.shared.oracle import Draw, Outcome, Run, plain
 
 #: A few denormals, which are slow, in an array that is large enough for all of torch's threads to share.
 _DENORMALS = torch.zeros(1 << 16, dtype=torch.float64).index_fill_(0, torch.arange(0, 1 << 16, 512), 1e-310)
@@ -68,17 +68,18 @@ def _random(device: torch.device) -> Tensor:
 
 
 def watched(run: Run) -> Run:
-    """A run that counts what it leaves behind as a changed argument among its results."""
+    """A run with a finding of each setting that it leaves changed."""
 
-    def watch(model: HyperLSTM, case: Case, sample: Draw) -> Results:
+    def watch(model: HyperLSTM, case: Case, sample: Draw) -> Outcome:
         device = next(model.parameters()).device
         before, random = settings(model), _random(device)
-        results = run(model, case, sample)
+        outcome = run(model, case, sample)
         changed = list(altered(model, before))
         drops = case.training and (case.dropout > 0 or case.recurrent_dropout > 0)
         if not drops and not random.equal(_random(device)):
             changed.append("random generator")
-        return results | {MUTATED + name: torch.zeros(()) for name in changed}
+        findings = tuple(f"setting changed: {name}" for name in changed)
+        return outcome._replace(findings=outcome.findings + findings)
 
     return watch
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from covertable.main import make
@@ -14,10 +14,9 @@ from impls.gradient.chunks import limited
 from suite.checks.equality.layouts import LAYOUTS as LAID_OUT
 from suite.checks.equality.layouts import Layouts, in_layouts
 from suite.checks.equality.leftovers import watched
-from suite.checks.equality.uses import MEANS_FAR_FROM_0, SATURATED, Use, of_trained, without_others
+from suite.checks.equality.uses import MEANS_FAR_FROM_0, SATURATED, Arithmetic, Use, of_trained, without_others
 from suite.shared.cases import Case
-from suite.shared.compare import MUTATED
-from suite.shared.oracle import OUTPUTS, Draw, Output, Results, State, inputs, packed
+from suite.shared.oracle import OUTPUTS, Draw, Outcome, Output, State, inputs, packed
 
 Row = dict[str, Any]
 
@@ -41,7 +40,7 @@ TRAINS: dict[str, Callable[[str], bool]] = {
 #: Layouts in memory of all tensors.
 LAYOUTS: dict[str, Layouts] = {"contiguous": {}, **LAID_OUT}
 #: Uses whose numbers are far from usual, by whether there is a layer norm.
-EXTREME = {True: MEANS_FAR_FROM_0, False: SATURATED[1]}
+EXTREME = {True: MEANS_FAR_FROM_0[0], False: SATURATED[1]}
 #: Values of each option, the plainest first. "arriving": the outputs that have a gradient.
 OPTIONS: dict[str, tuple[Any, ...]] = {
     "form": ("batch", "alone", *LENGTHS, *EMPTY),
@@ -50,7 +49,7 @@ OPTIONS: dict[str, tuple[Any, ...]] = {
     "layer_norm": (False, True),
     "state": ("none", "plain", "stacked"),
     "masks": tuple(MASKS),
-    "precision": ("exact", "autocast", "float64_in_autocast"),
+    "precision": tuple(arithmetic.value for arithmetic in Arithmetic),
     "trains": tuple(TRAINS),
     "arriving": ("all", *OUTPUTS),
     "chunks": ("whole", "stepwise"),
@@ -127,12 +126,15 @@ def use_of(row: Row) -> Use:
     """The options of a row that a case does not have."""
     words = ["alone"] if row["form"] == "alone" else []
     words += [row[option] for option in _OF_USE if row[option] != OPTIONS[option][0]]
-    trains, arriving = TRAINS[row["trains"]], OUTPUTS if row["arriving"] == "all" else (row["arriving"],)
+    arriving = OUTPUTS if row["arriving"] == "all" else (row["arriving"],)
     return Use(
         "pair-" + "-".join(words),
-        partial(_run, row, arriving),
-        partial(of_trained, trains),
-        partial(_numbers, row, arriving),
+        run=partial(_run, row, arriving),
+        expected=partial(of_trained, TRAINS[row["trains"]]),
+        numbers=partial(_numbers, row, arriving),
+        extreme=row["numbers"] == "extreme",
+        arithmetic=Arithmetic(row["precision"]),
+        residuals=row["residuals"] == "saved",
     )
 
 
@@ -141,24 +143,29 @@ def _numbers(row: Row, arriving: tuple[str, ...], sample: Draw) -> Draw:
     return without_others(change(sample) if change else sample, arriving)
 
 
-def _run(row: Row, arriving: tuple[str, ...], model: HyperLSTM, case: Case, sample: Draw) -> Results:
-    device, model.batch_first = sample.x.device.type, row["axes"] == "batch_first"
+def _run(row: Row, arriving: tuple[str, ...], model: HyperLSTM, case: Case, sample: Draw) -> Outcome:
+    device = sample.x.device.type
+    model.batch_first = row["axes"] == "batch_first"
     short = {"forward": 1, "backward": 1} if row["chunks"] == "stepwise" else {}
     autocast = torch.autocast(device, torch.bfloat16, enabled=row["precision"] != "exact")
     with limited(device, residuals=row["residuals"] == "saved", **short), autocast:
-        results = watched(partial(_train, row, arriving))(model, case, sample)
+        outcome = watched(partial(_train, row, arriving))(model, case, sample)
     model.batch_first = False
-    return results
+    return outcome
 
 
-def _train(row: Row, arriving: tuple[str, ...], model: HyperLSTM, case: Case, sample: Draw) -> Results:
+def _train(row: Row, arriving: tuple[str, ...], model: HyperLSTM, case: Case, sample: Draw) -> Outcome:
     select = TRAINS[row["trains"]]
     layouts, call = LAYOUTS[row["layout"]], partial(_call, row)
-    results = in_layouts(layouts, model, case, sample, select=select, arriving=arriving, call=call)
+    outcome = in_layouts(layouts, model, case, sample, select=select, arriving=arriving, call=call)
     # Without steps out is no function of the state.
-    trained = any(select(name) for name in (*inputs(sample), *sample.params) if case.T or not name.startswith("state"))
-    wrong = {f"{MUTATED}graph of out": torch.zeros(())} if results["out"].requires_grad != trained else {}
-    return results | wrong
+    leaves = [*inputs(sample), *sample.params] if case.T else ["x", *sample.params]
+    trained = any(select(leaf) for leaf in leaves)
+    has_graph = outcome.tensors["out"].requires_grad
+    if has_graph == trained:
+        return outcome
+    finding = f"graph of out: expected {trained}, got {has_graph}"
+    return outcome._replace(findings=(*outcome.findings, finding))
 
 
 def _call(row: Row, model: nn.Module, case: Case, x: Tensor, state: State | None) -> Output:
@@ -175,6 +182,19 @@ def _call(row: Row, model: nn.Module, case: Case, x: Tensor, state: State | None
     return out.transpose(0, 1) if turned else out, last
 
 
-ROWS = array(OPTIONS)
-#: The case and the use of each row, and of those for a layer alone, where calls take long.
-PAIRS, OF_A_LAYER = ([(case_of(row), use_of(row)) for row in rows] for rows in (ROWS, array(LAYER_OPTIONS)))
+class Pair(NamedTuple):
+    """The case and the use of a row."""
+
+    row: Row
+    case: Case
+    use: Use
+
+
+def pairs_of(options: dict[str, tuple[Any, ...]]) -> list[Pair]:
+    """A pair for each row of `array`."""
+    return [Pair(row, case_of(row), use_of(row)) for row in array(options)]
+
+
+PAIRS = pairs_of(OPTIONS)
+#: Of a layer alone, where calls take long.
+OF_A_LAYER = pairs_of(LAYER_OPTIONS)

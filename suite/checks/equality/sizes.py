@@ -10,8 +10,8 @@ import torch
 from impls import names
 from impls.definition import shapes
 from impls.registry import ORACLE, find
-from suite.checks.equality.comparisons import Comparison
-from suite.shared.cases import AGAINST, Case
+from suite.checks.equality.comparisons import INFERENCE, WIDE_ORACLE, Comparison, against_wide
+from suite.shared.cases import Case
 
 #: Numbers that a training step of row_scaled or batched keeps per token, layer and unit of either LSTM: up to 43 of H
 #: were measured, with layer norm.
@@ -73,14 +73,14 @@ def dtypes_of(name: str) -> tuple[torch.dtype, ...]:
 
 
 def _at_size(name: str, case: Case, dtype: torch.dtype, most: int) -> Sized:
-    trained, forward = Comparison(case, dtype, wide=True), Comparison(case, dtype, "inference", wide=True)
-    oracle = bytes_needed(AGAINST, case, torch.float64)
+    trained = against_wide(case, dtype)
+    oracle = bytes_needed(WIDE_ORACLE, case, torch.float64)
     if oracle > most:
         return Sized(name, trained, f"The oracle needs {_of(oracle, most)}")
     if (needed := bytes_needed(name, case, dtype)) <= most:
         return Sized(name, trained)
     if bytes_needed(name, case, dtype, training=False) <= most:
-        return Sized(name, forward)
+        return Sized(name, against_wide(case, dtype, INFERENCE))
     return Sized(name, trained, f"{name} needs {_of(needed, most)}")
 
 

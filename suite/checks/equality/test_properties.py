@@ -9,8 +9,9 @@ from torch import Tensor
 
 from impls.definition import dtype_name
 from impls.registry import IMPLS, ORACLE, find
-from suite.checks.equality.conftest import everything, numbers
+from suite.checks.equality.conftest import numbers
 from suite.checks.equality.uses import changed
+from suite.checks.equality.values import everything
 from suite.shared.cases import ROWS, VERIFY_FIRST, Case
 from suite.shared.compare import STATE_NAMES, Results, assert_bitwise_equal, draw
 from suite.shared.oracle import Draw, inputs

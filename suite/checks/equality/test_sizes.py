@@ -5,9 +5,9 @@ from functools import partial
 import pytest
 import torch
 
-from suite.checks.equality.comparisons import F32, F64
+from suite.checks.equality.comparisons import F32, F64, INFERENCE, PLAIN, WIDE_ORACLE, Group
 from suite.checks.equality.sizes import at_sizes, bytes_needed
-from suite.shared.cases import AGAINST, Case
+from suite.shared.cases import Case
 from suite.shared.compare import model_and_draw
 from suite.shared.oracle import plain
 from suite.shared.usage import peak_bytes
@@ -25,25 +25,25 @@ def test_an_estimate_is_above_what_a_training_step_holds(name: str) -> None:
 
 
 def test_what_does_not_fit_is_said_before_it_is_made() -> None:
-    def compared(memory: int) -> dict[str, tuple[str, str]]:
-        return {one.name: (one.comparison.use, one.refusal) for one in at_sizes([CASE], [F64], memory)}
+    def compared(memory: int) -> dict[str, tuple[Group, str]]:
+        return {sized.name: (sized.comparison.group, sized.refusal) for sized in at_sizes([CASE], [F64], memory)}
 
-    of_oracle, of_naive = (bytes_needed(name, CASE, dtype) for name, dtype in ((AGAINST, F64), ("naive", F64)))
+    of_oracle, of_naive = (bytes_needed(name, CASE, F64) for name in (WIDE_ORACLE, "naive"))
     assert of_oracle < of_naive
-    assert {*compared(ENOUGH).values()} == {("", "")}
+    assert {*compared(ENOUGH).values()} == {(PLAIN, "")}
     of_forward = bytes_needed("naive", CASE, F64, training=False)
     assert of_forward < of_naive
     forward = compared(int(1.8 * max(of_oracle, of_forward)))
-    assert forward["naive"] == ("inference", "")
-    assert forward["batched"] == ("", "")
+    assert forward["naive"] == (INFERENCE, "")
+    assert forward["batched"] == (PLAIN, "")
     refused = compared(int(1.6 * of_oracle))
-    for use, reason in refused.values():
-        assert use == ""
+    for group, reason in refused.values():
+        assert group == PLAIN
         assert reason.startswith("The oracle needs about ")
 
 
 def test_sizes_are_compared_in_the_dtypes_that_are_named() -> None:
-    assert {one.comparison.dtype for one in at_sizes([CASE], [F64, F32], ENOUGH)} == {F64, F32}
+    assert {sized.comparison.dtype for sized in at_sizes([CASE], [F64, F32], ENOUGH)} == {F64, F32}
     every = at_sizes([CASE, CASE], [], ENOUGH)
-    assert torch.bfloat16 in {one.comparison.dtype for one in every}
+    assert torch.bfloat16 in {sized.comparison.dtype for sized in every}
     assert len(every) == 2 * len(at_sizes([CASE], [], ENOUGH))

@@ -6,7 +6,7 @@ from contextlib import nullcontext
 import pytest
 import torch
 
-from suite.checks.equality.comparisons import SMALL, Comparison
+from suite.checks.equality.comparisons import SMALL, Comparison, against_naive
 from suite.checks.equality.conftest import Check
 from suite.shared.compare import Build, Verdict
 
@@ -22,7 +22,7 @@ def test_a_row_is_red_where_its_test_fails(
             return Verdict("out", error, 1.0)
 
     with nullcontext() if verdict == "pass" else pytest.raises(AssertionError, match=r"^out: relative error"):
-        check("naive", Fixed(SMALL, torch.float64))
+        check("naive", Fixed(*against_naive(SMALL, torch.float64)))
     ((_, (table, row)),) = request.node.user_properties
     request.node.user_properties.clear()  # of no verification
     assert (table, row["verdict"]) == ("verify", verdict)

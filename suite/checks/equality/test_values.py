@@ -7,31 +7,20 @@ from dataclasses import replace
 
 import pytest
 import torch
-from torch import Tensor
-from torch.utils._pytree import tree_map_only
 
 from impls.definition import norm
-from impls.gradient.chunks import limited
 from impls.registry import IMPLS
-from suite.checks.equality.comparisons import BF16, F32, F64, USED
-from suite.checks.equality.conftest import everything, numbers
-from suite.checks.equality.uses import changed
-from suite.shared.cases import AGAINST, Case
-from suite.shared.compare import Results, reference, relative_error
+from suite.checks.equality.comparisons import BF16, F32, F64, MEANS_FAR_FROM_0, USED, WIDE_ORACLE
+from suite.checks.equality.conftest import numbers
+from suite.checks.equality.values import CASE, WIDER, both, error_of_cells_far_from_0
+from suite.conftest import skip_unless_checked
+from suite.shared.compare import reference, relative_error
 from suite.shared.oracle import Draw
 
-CASE = Case(T=340, B=1, I=5, H=8, S=8, Z=1, state="stacked")
 #: Added to 1 in bfloat16 it is lost.
 SMALL = 2.0**-9
 
 NAMES = [impl.name for impl in IMPLS if impl.hand_written and BF16 in impl.dtypes]
-
-
-def both(name: str, case: Case, sample: Draw, limit: int) -> tuple[Results, Results]:
-    """Results in bfloat16, and those of the oracle on the same numbers; limit: bytes of a chunk."""
-    with limited(sample.x.device.type, forward=limit, backward=limit):
-        results = everything(name, case, sample)
-    return results, everything(AGAINST, case, tree_map_only(Tensor, Tensor.double, sample))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -56,7 +45,7 @@ def test_cells_and_their_gradients_gather_small_numbers(name: str, device: torch
 @pytest.mark.parametrize("name", NAMES)
 def test_gradients_of_parameters_gather_equal_numbers(name: str, layer_norm: bool, device: torch.device) -> None:
     """Each step, which is a chunk, adds as much: in bfloat16 a sum stays where it is after 256 of them."""
-    case = replace(CASE, H=24, S=16, Z=3, layer_norm=layer_norm)
+    case = replace(WIDER, layer_norm=layer_norm)
     sample = numbers(name, BF16, case, device)
     x, *cotangents = (value[:1].expand_as(value) for value in (sample.x, *sample.cotangents))
     results, expected = both(name, case, sample._replace(x=x, cotangents=tuple(cotangents)), 1)
@@ -67,16 +56,8 @@ def test_gradients_of_parameters_gather_equal_numbers(name: str, layer_norm: boo
 
 @pytest.mark.parametrize("name", NAMES)
 def test_cells_far_from_0_keep_their_digits_before_a_norm(name: str, device: torch.device) -> None:
-    """Near 100, numbers of bfloat16 are half a deviation of the cells apart."""
-    case = replace(CASE, T=5, H=24, S=16, Z=3, layer_norm=True)
-
-    def far(name: str, value: Tensor) -> Tensor:
-        if name.endswith("norm_bias"):
-            return value + value.new_tensor([0, 10, 0, 0])[:, None]  # so that the forget gate keeps them
-        return value + 100 if name in ("state c", "state c_hat") else value
-
-    results, expected = both(name, case, changed(numbers(name, BF16, case, device), far), 1)
-    assert relative_error(results["out"], expected["out"]) < 0.05
+    skip_unless_checked(name, device, BF16)
+    assert error_of_cells_far_from_0(name, device) < 0.05
 
 
 @pytest.mark.parametrize("dtype", [BF16, torch.float16], ids=str)
@@ -91,7 +72,8 @@ def test_moments_of_a_norm_are_not_in_half_precision(dtype: torch.dtype, device:
 
 def test_a_norm_of_a_mean_far_from_0_loses_few_digits(device: torch.device) -> None:
     """In row_scaled, which the others are compared with; a variance from the mean square loses twice as many."""
-    (use,), (case,) = USED["means far from 0"]
-    own, oracle = (reference(AGAINST, case, dtype, device, F32, 1, use.numbers) for dtype in (F32, F64))
+    (use,) = MEANS_FAR_FROM_0.uses
+    ((case,),) = (used.cases for used in USED if used.group == MEANS_FAR_FROM_0)
+    own, oracle = (reference(WIDE_ORACLE, case, dtype, device, F32, 1, use.numbers) for dtype in (F32, F64))
     for part, value in oracle.items():
         assert relative_error(own[part], value) < 1e-4, part

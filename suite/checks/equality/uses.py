@@ -6,6 +6,7 @@ The expected results are those of the oracle, which is called in the plain way.
 from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager
 from dataclasses import replace
+from enum import Enum
 from functools import partial
 from typing import NamedTuple
 
@@ -22,6 +23,7 @@ from suite.shared.oracle import (
     STATE_NAMES,
     Draw,
     Numbers,
+    Outcome,
     Results,
     Run,
     arguments,
@@ -31,17 +33,40 @@ from suite.shared.oracle import (
     named,
     outputs,
     plain,
+    run_plain,
 )
 
 
+class Arithmetic(Enum):
+    """What a use computes in, given the dtype of a model."""
+
+    EXACT = "exact"
+    #: In bfloat16, of a model in float32.
+    AUTOCAST = "autocast"
+    #: Of a model in float64, which autocast leaves as it is.
+    FLOAT64_IN_AUTOCAST = "float64_in_autocast"
+
+
 class Use(NamedTuple):
-    """A use of a model; name: in a failure."""
+    """A use of a model.
+
+    name: for people. expected: what the tensors of a run should be, from those of a plain call on `numbers`.
+    numbers: changes those of a draw. extreme: it does so such that a formula may lose digits.
+    residuals: whether hand-written gradients save what they would else recompute.
+    """
 
     name: str
     run: Run
-    #: What they should be, from the results of a plain call on `numbers`.
     expected: Callable[[Results], Results] = dict
     numbers: Numbers | None = None
+    extreme: bool = False
+    arithmetic: Arithmetic = Arithmetic.EXACT
+    residuals: bool = True
+
+    def cast_from(self, dtype: torch.dtype) -> torch.dtype | None:
+        """Dtype of the model where the use casts what it is given to dtype, else None."""
+        casts = self.arithmetic is not Arithmetic.EXACT and dtype == torch.bfloat16
+        return torch.float32 if casts else None
 
 
 def changed(sample: Draw, change: Callable[[str, Tensor], Tensor]) -> Draw:
@@ -65,7 +90,7 @@ def of_trained(trains: Callable[[str], bool], results: Results) -> Results:
 
 
 def _training(name: str, trains: Callable[[str], bool]) -> Use:
-    return Use(name, partial(plain, select=trains), partial(of_trained, trains))
+    return Use(name, partial(run_plain, select=trains), partial(of_trained, trains))
 
 
 #: A parameter alone shows all that its gradient depends on; `pairs.py` has other combinations.
@@ -83,34 +108,39 @@ FROZEN = (
 def _scaled(factor: float) -> Use:
     """Each gradient of the outputs is multiplied by a factor."""
 
-    def run(model: HyperLSTM, case: Case, sample: Draw) -> Results:
-        return plain(model, case, changed(sample, lambda name, d: factor * d if name.startswith("grad ") else d))
+    def run(model: HyperLSTM, case: Case, sample: Draw) -> Outcome:
+        scaled = tuple(factor * cotangent for cotangent in sample.cotangents)
+        return run_plain(model, case, sample._replace(cotangents=scaled))
 
     return Use(f"gradients times {factor:g}", run, partial(_times, factor))
 
 
 def _times(factor: float, results: Results) -> Results:
-    return {name: value * factor if name.startswith("grad ") else value for name, value in results.items()}
+    """Results of which the gradients, which are all but the outputs, are multiplied by a factor."""
+    return {name: value if name in OUTPUTS else value * factor for name, value in results.items()}
 
 
 def without_others(sample: Draw, arriving: Collection[str]) -> Draw:
     """Leave some of the outputs' gradients, and make the others zero."""
-    absent = {f"grad {name}" for name in OUTPUTS} - {f"grad {name}" for name in arriving}
-    return changed(sample, lambda name, value: torch.zeros_like(value) if name in absent else value)
+    cotangents = [
+        cotangent if name in arriving else torch.zeros_like(cotangent)
+        for name, cotangent in zip(OUTPUTS, sample.cotangents, strict=True)
+    ]
+    return sample._replace(cotangents=tuple(cotangents))
 
 
-def _backward_twice(model: HyperLSTM, case: Case, sample: Draw) -> Results:
+def _backward_twice(model: HyperLSTM, case: Case, sample: Draw) -> Outcome:
     leaves = arguments(model, sample)
     results = outputs(model, case, leaves)
     for retain_graph in (True, False):
         torch.autograd.backward(list(results.values()), sample.cotangents, retain_graph=retain_graph)
-    return results | gradients(leaves)
+    return Outcome(results | gradients(leaves))
 
 
-def _in_chunks(numbers: int, residuals: bool = True, of: Run = plain) -> Run:
+def _in_chunks(numbers: int, residuals: bool = True, of: Run = run_plain) -> Run:
     """A run in chunks; numbers: array elements of a chunk per element of out, of which a step takes 10 to 40."""
 
-    def run(model: HyperLSTM, case: Case, sample: Draw) -> Results:
+    def run(model: HyperLSTM, case: Case, sample: Draw) -> Outcome:
         limit = numbers * case.B * case.H * sample.x.element_size()
         with limited(sample.x.device.type, forward=limit, backward=limit, residuals=residuals):
             return of(model, case, sample)
@@ -118,33 +148,40 @@ def _in_chunks(numbers: int, residuals: bool = True, of: Run = plain) -> Run:
     return run
 
 
+def _chunked(numbers: int, residuals: bool) -> Use:
+    name = f"chunks of {numbers} numbers, residuals {residuals}"
+    return Use(name, _in_chunks(numbers, residuals), residuals=residuals)
+
+
 GRADIENTS = (
     _scaled(1e4),
     _scaled(1e-4),
     Use("backward twice", _backward_twice, partial(_times, 2)),
-    *(
-        Use(f"chunks of {numbers} numbers, residuals {residuals}", _in_chunks(numbers, residuals))
-        for numbers, residuals in ((20, True), (40, False), (80, True), (80, False))
-    ),
+    _chunked(20, residuals=True),
+    _chunked(40, residuals=False),
+    _chunked(80, residuals=True),
+    _chunked(80, residuals=False),
 )
 
 
 # Calls
 
 
-def _in_pieces(model: HyperLSTM, case: Case, sample: Draw) -> Results:
+def _in_pieces(model: HyperLSTM, case: Case, sample: Draw) -> Outcome:
     """The steps in several calls, two of them without a step, which pass on the state before any goes backward."""
     leaves = arguments(model, sample)
-    state, outs = tuple(leaf for name, leaf in leaves.items() if name.startswith("state")) or None, list[Tensor]()
-    for steps in leaves["x"].split([0, 1, 0, case.T // 2, case.T - 1 - case.T // 2]):
+    state = tuple(leaf for name, leaf in leaves.items() if name.startswith("state")) or None
+    outs: list[Tensor] = []
+    half = case.T // 2
+    for steps in leaves["x"].split([0, 1, 0, half, case.T - 1 - half]):
         out, state = model(steps, state)
         outs.append(out)
     results = by_name(torch.cat(outs), state or ())
     backward(results, sample)
-    return results | gradients(leaves)
+    return Outcome(results | gradients(leaves))
 
 
-def _after_other_sizes(model: HyperLSTM, case: Case, sample: Draw) -> Results:
+def _after_other_sizes(model: HyperLSTM, case: Case, sample: Draw) -> Outcome:
     """The call repeated, with calls of other sizes in between, of which one has no gradient."""
     plain(model, case, sample)
     for rows, steps in ((1, 1), (2, case.T), (case.B, 1)):
@@ -154,13 +191,13 @@ def _after_other_sizes(model: HyperLSTM, case: Case, sample: Draw) -> Results:
         plain(model, replace(case, lengths=()), Draw(sample.params, sample.x[:steps, :rows], state, some))
         with torch.no_grad():
             model(sample.x[:steps, :rows])
-    return plain(model, case, sample)
+    return run_plain(model, case, sample)
 
 
 def _without_gradient(mode: Callable[[], AbstractContextManager[object]]) -> Run:
-    def run(model: HyperLSTM, case: Case, sample: Draw) -> Results:
+    def run(model: HyperLSTM, case: Case, sample: Draw) -> Outcome:
         with mode():
-            return outputs(model, case, arguments(model, sample))
+            return Outcome(outputs(model, case, arguments(model, sample)))
 
     return run
 
@@ -176,7 +213,7 @@ INFERENCE = (
 def observed(of: Run) -> Run:
     """A run under a dispatch mode, where hand-written gradients are operators, which are compared with their fakes."""
 
-    def run(model: HyperLSTM, case: Case, sample: Draw) -> Results:
+    def run(model: HyperLSTM, case: Case, sample: Draw) -> Outcome:
         with CrossRefFakeMode(ignore_op_fn=lambda op: op.namespace in ("aten", "prim")):
             return of(model, case, sample)
 
@@ -187,7 +224,7 @@ def observed(of: Run) -> Run:
 CALLS = (
     *INFERENCE,
     Use("in pieces", _in_pieces),
-    Use("observed", observed(plain)),
+    Use("observed", observed(run_plain)),
     Use("after calls of other sizes", _after_other_sizes),
 )
 
@@ -225,9 +262,13 @@ def _near_0(name: str, value: Tensor) -> Tensor:
     return 1e-5 * value if name == "x" or name.endswith(_BIASES) or name.startswith("state") else value
 
 
-MEANS_FAR_FROM_0 = Use("means far from 0", plain, numbers=partial(changed, change=_shifted))
+def _extreme(name: str, change: Callable[[str, Tensor], Tensor]) -> Use:
+    return Use(name, run_plain, numbers=partial(changed, change=change), extreme=True)
+
+
+MEANS_FAR_FROM_0 = (_extreme("means far from 0", _shifted),)
 SATURATED = (
-    Use("gates and cells overflow", plain, numbers=partial(changed, change=_saturated)),
-    Use("cells stay large", plain, numbers=partial(changed, change=_large_cells)),
-    Use("near 0", plain, numbers=partial(changed, change=_near_0)),
+    _extreme("gates and cells overflow", _saturated),
+    _extreme("cells stay large", _large_cells),
+    _extreme("near 0", _near_0),
 )

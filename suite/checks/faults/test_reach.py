@@ -1,38 +1,14 @@
 """A default run compares every implementation at each size and use at which one may take another code path."""
 
-from collections.abc import Callable
-
 import pytest
 import torch
 
 from impls import names
 from impls.registry import ORACLE
-from suite.checks.equality.comparisons import small, used, wide
-from suite.shared.cases import Case
+from suite.checks.equality.comparisons import BF16, F32, F64, PLAIN, ROUNDED, small, used, wide
+from suite.checks.faults.reach import unmet
+from suite.shared.cases import TIMED
 
-#: Sizes and options of a comparison's case.
-CONDITIONS: dict[str, Callable[[Case], bool]] = {
-    "B above 64": lambda case: case.B > 64,
-    "B above 256": lambda case: case.B > 256,
-    "B not a multiple of 4, above 32": lambda case: case.B > 32 and case.B % 4 > 0,
-    "H a multiple of 32": lambda case: case.H % 32 == 0,
-    "H of 64 or more": lambda case: case.H >= 64,
-    "H odd, above 100": lambda case: case.H > 100 and case.H % 2 == 1,
-    "H of 500 or more": lambda case: case.H >= 500,
-    "I of 96 or more": lambda case: case.I >= 96,
-    "I above H": lambda case: case.I > case.H > 16,
-    "S of 32 or more": lambda case: case.S >= 32,
-    "S above H": lambda case: case.S > case.H,
-    "Z of 9 or more": lambda case: case.Z >= 9,
-    "T above 10": lambda case: case.T > 10,
-    "T B above 256": lambda case: case.T * case.B > 256,
-    "layer norm and H above 128": lambda case: case.layer_norm and case.H > 128,
-    "packed and B of 5 or more": lambda case: len(case.lengths) >= 5,
-    "packed and H of 64 or more": lambda case: bool(case.lengths) and case.H >= 64,
-    "masked and H above 32": lambda case: case.recurrent_dropout > 0 and case.H > 32,
-    "masked and B above 64": lambda case: case.recurrent_dropout > 0 and case.B > 64,
-    "second layer and H of 64 or more": lambda case: case.L > 1 and case.H >= 64,
-}
 #: `naive` would build its weight tensors at large sizes.
 NAMES = [name for name in names() if name != ORACLE]
 
@@ -40,6 +16,15 @@ NAMES = [name for name in names() if name != ORACLE]
 @pytest.mark.parametrize("name", NAMES)
 def test_a_comparison_meets_each_condition(name: str) -> None:
     exact = torch.float64, torch.float32  # in half precision a slip of a percent passes
-    every = [one for one in (*small(name), *wide(name), *used(name)) if one.default and one.dtype in exact]
-    unmet = [what for what, holds in CONDITIONS.items() if not any(holds(one.case) for one in every)]
-    assert not unmet, f"{name}: no comparison of a default run has {', '.join(unmet)}"
+    comparisons = [each for each in (*small(name), *wide(name), *used(name)) if each.default and each.dtype in exact]
+    conditions = unmet(comparison.case for comparison in comparisons)
+    assert not conditions, f"{name}: no comparison of a default run has {', '.join(conditions)}"
+
+
+def test_a_default_run_compares_what_is_timed() -> None:
+    comparisons = [each for each in wide("batched") if each.default and each.group == PLAIN]
+    compared = {(comparison.case, comparison.dtype) for comparison in comparisons}
+    for case in TIMED:
+        norm = {BF16} if case.layer_norm else set()
+        dtypes = {F32, F64, *norm} if "cpu" in case.by_default else {F32} if norm else set()
+        assert {dtype for dtype in ROUNDED if (case, dtype) in compared} == dtypes

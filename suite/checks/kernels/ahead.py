@@ -6,20 +6,22 @@ from itertools import chain, product
 
 from impls.definition import dtype_name
 from impls.registry import find
-from suite.checks.equality.comparisons import paired, small, used, wide
+from suite.checks.equality import activations, values
+from suite.checks.equality.comparisons import DROPPED, paired, small, used, wide
 from suite.checks.kernels.compiled import Way as Way
 from suite.checks.kernels.interpreted import CASES, NAME
+from suite.checks.module import capabilities, models, runs
 from suite.shared.cases import DROPOUT, RAGGED, WORKLOADS, Case
 
 PRECISIONS = ("float32", "tf32", "bfloat16", "float16")
 #: As large as users run it, where a product is another instruction, tiles have extra columns, and members share rows.
 FULL = [Case(T=3, B=128, I=50, H=1000, S=128, Z=4, layer_norm=layer_norm) for layer_norm in (False, True)]
-#: The same with most z, and at the sizes at which TF32 gains most.
+#: The same, the sizes with the largest Z, and those at which TF32 gains most.
 FULL_PAIRS = [(case, name) for case in (*FULL, replace(WORKLOADS["enwik8"], T=2)) for name in PRECISIONS]
 FULL_PAIRS += [(replace(WORKLOADS["medium"], T=3), "tf32")]
 #: The same sizes, packed, and with a mask of g.
 FULL_PACKED = replace(FULL[1], lengths=(3, *[2] * 63, *[1] * 64), recurrent_dropout=0.1)
-#: Two passes at once: the steps of both, and the rows of the second.
+#: Steps of two concurrent calls, and the batch size of the second.
 STEPS, ROWS = 50, 96
 #: Sizes that are compared first; packed sequences and masks of g are kernels of their own.
 FIRST = (*CASES[:2], RAGGED[0], DROPOUT[0])
@@ -34,17 +36,14 @@ MODELS = [
 ]
 #: Sizes at which the module is called in many ways, and their arithmetics.
 CALLED = [
-    (Case(T=3, B=3, I=5, H=16, S=8, Z=4, layer_norm=True), ("float32",)),
-    (Case(T=6, B=3, I=4, H=6, S=5, Z=2, layer_norm=True), ("float32", "bfloat16", "float16")),
-    *((Case(T=4, B=3, I=4, H=H, S=6, Z=2, layer_norm=True), ("float32",)) for H in (8, 16)),
-    (Case(T=50, B=256, I=4, H=16, S=8, Z=2), ("float32",)),
+    (runs.CASE, ("float32",)),
+    (models.CASE, ("float32", "bfloat16", "float16")),
+    (models.DROPPED, ("float32",)),
+    (DROPPED, ("float32",)),
+    (capabilities.WIDE, ("float32",)),
 ]
-#: Sizes at which activations, and sums in half precision, are checked.
-ACTIVATED = Case(T=1, B=40, I=100, H=100, S=1, Z=1, state="plain")
-SUMMED = [
-    Case(T=3, B=1, I=5, H=8, S=8, Z=1),
-    *(Case(T=3, B=1, I=5, H=24, S=16, Z=3, layer_norm=layer_norm) for layer_norm in (False, True)),
-]
+#: Sizes at which sums in half precision are checked.
+SUMMED = (values.CASE, values.WIDER, replace(values.WIDER, layer_norm=True))
 
 
 def of_cuda() -> list[Way]:
@@ -58,19 +57,22 @@ def of_cuda() -> list[Way]:
 def of_checks(thorough: bool) -> Iterator[Way]:
     """Passes of a verification: of all comparisons, of uses of the module, and of the tests that only a GPU runs."""
     yield from chain(of_cuda(), _either(CASES), (Way(case, "float32") for case in LONG_NARROW_WIDE))
-    for one in (*small(NAME), *wide(NAME)):
-        if one.default or thorough:
-            yield Way(trained(one.case), dtype_name(one.dtype))
-    for one in (*used(NAME), *paired(NAME)):
-        arithmetic = "bfloat16" if "autocast" in one.use else dtype_name(one.dtype)
-        residuals = (True, False) if one.use == "gradients" else ("recomputed" not in one.use,)
-        yield from (Way(trained(one.case), arithmetic, saved) for saved in residuals)
-        yield Way(trained(replace(one.case, training=False)), arithmetic)
-        yield Way(replace(one.case, training=False), arithmetic)
+    for comparison in (*small(NAME), *wide(NAME)):
+        if comparison.default or thorough:
+            yield Way(trained(comparison.case), dtype_name(comparison.dtype))
+    for comparison in (*used(NAME), *paired(NAME)):
+        arithmetic = dtype_name(comparison.dtype)
+        for residuals in {use.residuals for use in comparison.group.uses}:
+            yield Way(trained(comparison.case), arithmetic, residuals)
+        evaluated = replace(comparison.case, training=False)
+        yield Way(trained(evaluated), arithmetic)
+        yield Way(evaluated, arithmetic)
     for case, arithmetics in CALLED:
         yield from (way for arithmetic in arithmetics for way in any_way(case, arithmetic))
-    yield from (Way(ACTIVATED, dtype_name(dtype)) for dtype in find(NAME).dtypes)
-    yield from (Way(case, "bfloat16") for case in SUMMED)
+    for dtype in find(NAME).dtypes:
+        yield Way(activations.CASE, dtype_name(dtype))
+    for case in SUMMED:
+        yield Way(replace(case, T=3), "bfloat16")
 
 
 def trained(case: Case) -> Case:
@@ -81,8 +83,10 @@ def trained(case: Case) -> Case:
 def any_way(case: Case, arithmetic: str) -> Iterator[Way]:
     """A case with and without a mask, packed or not: with residuals, without them, and without a gradient."""
     for mask, lengths in product((0.0, 0.5), ((), (case.T,) * case.B)):
-        one = replace(case, recurrent_dropout=mask, lengths=lengths)
-        yield from (Way(one, arithmetic), Way(one, arithmetic, False), Way(replace(one, training=False), arithmetic))
+        trained = replace(case, recurrent_dropout=mask, lengths=lengths)
+        yield Way(trained, arithmetic)
+        yield Way(trained, arithmetic, residuals=False)
+        yield Way(replace(trained, training=False), arithmetic)
 
 
 def _either(cases: Sequence[Case]) -> list[Way]:

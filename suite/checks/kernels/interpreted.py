@@ -4,10 +4,8 @@ A process runs them that has TRITON_INTERPRET=1. Every address is traced. `membe
 Speed, memory order and streams are not checked here.
 """
 
-import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
-from itertools import chain
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,12 +15,14 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map_only
 
+from impls.definition import dtype_name
 from impls.gradient.chunks import NUMBERS, limited
-from impls.registry import find
-from suite.checks.equality.comparisons import Comparison, paired
+from impls.registry import ORACLE, find
+from suite.checks.equality import comparisons
+from suite.checks.equality.comparisons import WIDE_ORACLE, Comparison, against_naive, against_wide, paired
 from suite.checks.equality.pairs import OF_A_LAYER
-from suite.checks.faults.faults import Edited, edits
-from suite.shared.cases import AGAINST, DROPOUT, RAGGED, VERIFY, VERIFY_TILES, Case
+from suite.checks.faults.planting import Edited, Fault, listed
+from suite.shared.cases import DROPOUT, RAGGED, VERIFY, VERIFY_TILES, Case
 from suite.shared.compare import Verdict, implementation, model_and_draw, relative_error
 from suite.shared.oracle import plain
 
@@ -33,9 +33,9 @@ _EDGES = (*RAGGED[:3], *DROPOUT[:3], *VERIFY_TILES, *(case for case in VERIFY if
 #: The smallest of the sizes that every implementation is checked at, packed sequences, masks of g, all that have edges
 #: between tiles, and a sequence of several chunks.
 CASES = (*VERIFY[:2], *_EDGES)
-#: In float32: wide cases, which meet every condition of `faults/test_reach.py` but those on large sizes.
+#: In float32: wide cases, which meet every condition of `faults/reach.py` but those on large sizes.
 WIDE = [
-    Comparison(case, F32, wide=True)
+    against_wide(case, F32)
     for case in (
         Case(T=2, B=66, I=5, H=33, S=9, Z=2, layer_norm=True, state="plain", recurrent_dropout=0.3),
         Case(T=2, B=12, I=97, H=137, S=72, Z=9, layer_norm=True, state="stacked"),
@@ -50,56 +50,107 @@ OWN = replace(SMALLEST, H=8, S=8)
 VALUES = replace(SMALLEST, H=72, S=64)
 
 
-def _two_steps(one: Comparison) -> Comparison:
-    lengths = tuple(min(steps, 2) for steps in one.case.lengths)
-    return one._replace(case=replace(one.case, T=min(one.case.T, 2), lengths=lengths))
+def _two_steps(comparison: Comparison) -> Comparison:
+    case = comparison.case
+    lengths = tuple(min(steps, 2) for steps in case.lengths)
+    return comparison._replace(case=replace(case, T=min(case.T, 2), lengths=lengths))
 
 
-#: Options in pairs, each gradient of an output alone among them; layouts in memory, addresses that are not aligned;
-#: values at which a formula loses digits or overflows.
+#: Options in pairs, each gradient of an output alone among them.
+_PAIRED = [_two_steps(comparison) for comparison in paired(NAME, OF_A_LAYER)]
+#: Layouts in memory, and addresses that are not aligned.
+_LAID_OUT = against_wide(OWN, F32, comparisons.LAYOUTS_AT_ONCE)
+#: With gates that have products of their own.
+_GRADIENTS = against_wide(replace(SMALLEST, Z=17), F32, comparisons.GRADIENTS)
+#: And values at which a formula loses digits or overflows.
 CALLS = [
-    *map(_two_steps, paired(NAME, OF_A_LAYER)),
-    Comparison(OWN, F32, "layouts at once", wide=True),
-    Comparison(replace(SMALLEST, Z=17), F32, "gradients", wide=True),  # whose gates have products of their own
-    Comparison(replace(SMALLEST, layer_norm=False), F32, "calls", wide=True),
-    Comparison(VALUES, F32, "means far from 0", wide=True),
-    Comparison(replace(VALUES, layer_norm=False), F32, "saturated", wide=True),
+    *_PAIRED,
+    _LAID_OUT,
+    _GRADIENTS,
+    against_wide(replace(SMALLEST, layer_norm=False), F32, comparisons.CALLS),
+    against_wide(VALUES, F32, comparisons.MEANS_FAR_FROM_0),
+    against_wide(replace(VALUES, layer_norm=False), F32, comparisons.SATURATED),
 ]
-_TINY = [Comparison(case, dtype) for case in VERIFY[:2] for dtype in _DTYPES]
-#: Of a default run: the smallest sizes, packed sequences, some of which end before a chunk begins, and masks.
-FEW = [*_TINY, *(Comparison(case, F32) for case in (*RAGGED[:2], DROPOUT[0])), *WIDE, *CALLS]
-#: Of a thorough run: each of the other cases in one dtype, and parameters of which one alone is trained.
-_MORE = [Comparison(case, _DTYPES[n % len(_DTYPES)]) for n, case in enumerate(_EDGES)]
-SOME = list(dict.fromkeys([*FEW, *_MORE, Comparison(SMALLEST, F32, "frozen", wide=True)]))
-#: Faults that calls show, each with a part of the names of the uses that show it.
-FAULTS = {
-    name: (Edited(name, "calls", edits(f"{NAME}/{file}", right, new), NAME, damages=shown_by), word)
-    for name, (shown_by, word, file, right, new) in tomllib.loads(
-        Path(__file__).with_name("calls.toml").read_text(encoding="utf-8")
-    ).items()
+
+
+def _of_a_default_run() -> Iterator[Comparison]:
+    """The smallest sizes, packed sequences, some of which end before a chunk begins, masks, wide cases, and calls."""
+    for case in VERIFY[:2]:
+        for dtype in _DTYPES:
+            yield against_naive(case, dtype)
+    for case in (*RAGGED[:2], DROPOUT[0]):
+        yield against_naive(case, F32)
+    yield from WIDE
+    yield from CALLS
+
+
+def _of_a_thorough_run() -> Iterator[Comparison]:
+    """Each of the other cases in one dtype, and parameters of which one alone is trained."""
+    for n, case in enumerate(_EDGES):
+        yield against_naive(case, _DTYPES[n % len(_DTYPES)], default=False)
+    yield against_wide(SMALLEST, F32, comparisons.FROZEN, default=False)
+
+
+def _by_id(*comparisons: Comparison) -> dict[str, Comparison]:
+    """The first comparison of each id and dtype."""
+    by_id: dict[str, Comparison] = {}
+    for comparison in comparisons:
+        by_id.setdefault(f"{comparison.id}-{dtype_name(comparison.dtype)}", comparison)
+    return by_id
+
+
+#: What is compared, by id, with which a process of the interpreter is asked for it.
+SOME = _by_id(*_of_a_default_run(), *_of_a_thorough_run())
+
+
+def _with_gradient_alone(part: str) -> list[Comparison]:
+    """Calls of which that part of the state is trained alone, and gets a gradient through itself alone."""
+    wanted = {"trains": f"state_{part}", "arriving": part}
+    calls = zip(OF_A_LAYER, _PAIRED, strict=True)
+    return [comparison for pair, comparison in calls if wanted.items() <= pair.row.items()]
+
+
+#: By kind of fault, the calls of which one shows it.
+_SHOWN_BY = {
+    "gradient of the last c alone": _with_gradient_alone("c"),
+    "gradient of the last h_hat alone": _with_gradient_alone("h_hat"),
+    "layouts": [_LAID_OUT],
+    "gradients": [_GRADIENTS],
 }
+FAULTS = {fault.name: fault for fault in listed(Path(__file__).with_name("calls.toml"))}
 
 
-def judged(one: Comparison, device: torch.device) -> Verdict:
-    """Worst verdict of a comparison, if it is not wide in chunks of two steps: a chunk's first and last are special."""
+def edited(fault: Fault) -> Edited:
+    """The edits that plant a fault."""
+    return Edited(fault.name, fault.edits, NAME)
+
+
+def judged(comparison: Comparison, device: torch.device) -> Verdict:
+    """The worst verdict. A small case runs in chunks of two steps, because a chunk's first and last step are special.
+
+    device: one that runs the kernels.
+    """
     from impls.batched_cuda import backward, forward  # import Triton, which may be missing
 
-    two_steps = 2 * NUMBERS * one.case.B * one.case.H * one.dtype.itemsize
-    chunks = {} if one.wide else {"backward": two_steps}
+    case = comparison.case
+    chunks = {}
+    if comparison.oracle.name == ORACLE:
+        chunks["backward"] = 2 * NUMBERS * case.B * case.H * comparison.dtype.itemsize
     with (
         limited(device.type, **chunks),
         patch.object(forward, "room", _poisoned),
         patch.object(backward, "room", _poisoned),
     ):
-        return one.worst(implementation(NAME), device)
+        return comparison.worst(implementation(NAME), device)
 
 
-def compared(one: Comparison) -> tuple[Verdict, dict[str, int]]:
-    """Worst verdict of a comparison on one draw, and what was wrong with how many addresses."""
+def compared(name: str) -> tuple[Verdict, dict[Any, int]]:
+    """Worst verdict of a comparison of `SOME` on one draw, and what was wrong with how many addresses."""
     from suite.checks.kernels.traced import traced
 
-    with patch.object(Comparison, "_draws", return_value=1), traced() as trace:
-        worst = judged(one, torch.device("cpu"))
+    comparison = SOME[name]
+    with traced() as trace:
+        worst = judged(comparison._replace(oracle=comparison.oracle._replace(draws=1)), torch.device("cpu"))
     return worst, dict(trace.wrong)
 
 
@@ -130,17 +181,18 @@ def patch_language_once() -> None:
 
 
 def caught(name: str) -> bool:
-    """True if one of its uses shows a fault, by the damaged tensor or by a line of the trace."""
+    """True if one of its calls shows a fault of `FAULTS`, by the damaged tensor or by the trace."""
     from suite.checks.kernels.traced import traced
 
-    fault, word = FAULTS[name]
-    with fault.planted() as build, traced() as trace:
-        calls = (one.verdicts(build, torch.device("cpu")) for one in CALLS if word in one.use)
-        return any(
-            (fault.blamed(one.tensor) and not one.ratio <= 1)
-            or any(line.endswith(fault.damages) for line in trace.wrong)
-            for one in chain.from_iterable(chain.from_iterable(calls))
-        )
+    fault = FAULTS[name]
+    with edited(fault).planted() as build, traced() as trace:
+        for comparison in _SHOWN_BY[fault.kind]:
+            for verdicts in comparison.verdicts(build, torch.device("cpu")):
+                if fault.finding in {wrong.finding for wrong in trace.wrong}:
+                    return True
+                if any(fault.shown_by(verdict) and not verdict.ratio <= 1 for verdict in verdicts):
+                    return True
+    return False
 
 
 def lost() -> float:
@@ -157,6 +209,6 @@ def lost() -> float:
     sample = sample._replace(cotangents=(d_out, *map(torch.zeros_like, sample.cotangents[1:])))
     with limited("cpu", backward=1):
         found = plain(model, case, sample)["grad layers.0.bias"]
-    model.impl = AGAINST
+    model.impl = WIDE_ORACLE
     expected = plain(model.double(), case, tree_map_only(Tensor, Tensor.double, sample))["grad layers.0.bias"]
     return relative_error(found, expected)

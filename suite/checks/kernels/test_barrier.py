@@ -2,19 +2,18 @@
 
 import shutil
 import subprocess
-import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from impls.batched_cpu import build
+from suite.checks.faults.planting import listed
 
 HERE = Path(__file__).parent
-#: By name: how each is found, the text that is edited, and its replacement.
-EDITS: dict[str, tuple[str, str, str]] = tomllib.loads((HERE / "barrier_edits.toml").read_text(encoding="utf-8"))
-#: Without std::atomic::wait, which not every library has.
-NO_SLEEP = "without a sleep"
+FAULTS = listed(HERE / "barrier.toml")
+#: The kind of fault that shows without std::atomic::wait, which not every library has.
+WITHOUT_A_SLEEP = "without a sleep"
 
 pytestmark = pytest.mark.skipif(shutil.which(build.compiler()[0]) is None, reason="no C++ compiler")
 
@@ -69,17 +68,15 @@ def orders(folder: Path, headers: Sequence[str], rounds: int) -> list[str]:
 def test_every_order_of_threads_meets_and_faults_are_found(tmp_path: Path, request: pytest.FixtureRequest) -> None:
     barrier = (build.FOLDER / "barrier.h").read_text()
     without_sleep = barrier.replace("__cpp_lib_atomic_wait", "NEVER")
-    headers, expected = [barrier, without_sleep], []
-    for name, (found, text, replacement) in EDITS.items():
-        edited = without_sleep if name.startswith(NO_SLEEP) else barrier
-        assert edited.count(text) == 1, f"{name}: expected a text that occurs once in barrier.h"
-        headers.append(edited.replace(text, replacement))
-        expected.append((name, found))
+    headers = [barrier, without_sleep]
+    for fault in FAULTS:
+        (edit,) = fault.edits
+        headers.append(edit.applied(without_sleep if fault.kind == WITHOUT_A_SLEEP else barrier, fault.name))
     rounds = 2 if request.config.getoption("--thorough") else 1
-    states, states_without_sleep, *found_by_edit = orders(tmp_path, headers, rounds)
+    states, states_without_sleep, *findings = orders(tmp_path, headers, rounds)
     assert int(states) > 1000
     assert int(states_without_sleep) > 1000
-    assert list(zip(EDITS, found_by_edit, strict=True)) == expected
+    assert findings == [fault.finding for fault in FAULTS]
 
 
 def test_threads_sync_and_a_long_wait_sleeps(tmp_path: Path) -> None:

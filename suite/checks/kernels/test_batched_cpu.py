@@ -32,8 +32,9 @@ head -c 10000 {library} > "$output"; sleep 1; cp {library} "$output"
 AGREES = """
 import torch
 from suite.shared.cases import VERIFY_FIRST
-from suite.shared.compare import compare, implementation
-worst = compare(implementation("batched_cpu"), VERIFY_FIRST[0], torch.float64, torch.device("cpu"), draws=1)[0]
+from suite.shared.compare import compare, implementation, naive_oracle
+oracle, cpu = naive_oracle(torch.float64, draws=1), torch.device("cpu")
+worst = compare(implementation("batched_cpu"), VERIFY_FIRST[0], torch.float64, cpu, oracle)[0]
 print("agrees" if worst.ratio <= 1 else worst)
 """
 

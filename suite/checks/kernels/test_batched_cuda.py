@@ -20,7 +20,7 @@ from impls.batched_cuda import split
 from impls.gradient.chunks import limited, limits
 from impls.registry import find, resolve, triton_unavailable
 from suite import conftest
-from suite.checks.kernels import test_native
+from suite.checks.kernels import native
 from suite.checks.kernels.ahead import FULL, STEPS
 from suite.checks.kernels.interpreted import NAME
 from suite.checks.kernels.launched import recorded
@@ -141,10 +141,10 @@ def test_a_card_that_torch_does_not_see_is_a_failure(
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.cuda, "init", mock.Mock(side_effect=RuntimeError("The driver\nis too old.")))
     monkeypatch.setattr(torch.version, "cuda", "13.0")
-    monkeypatch.delenv(test_native.VISIBLE, raising=False)
+    monkeypatch.delenv(native.VISIBLE, raising=False)
     if visible is not None:
-        monkeypatch.setenv(test_native.VISIBLE, visible)
-    assert test_native.main([]) == status
+        monkeypatch.setenv(native.VISIBLE, visible)
+    assert native.main([]) == status
     assert f"{sentence} Not run: kernels as" in capsys.readouterr().out
 
 
@@ -218,22 +218,22 @@ class ToldQueues:
 
 def test_passes_meet_on_the_card(monkeypatch: pytest.MonkeyPatch) -> None:
     """All are queued before the first one runs, and the host's queue has room for their launches."""
-    (gpu := ToldQueues(limit=2 * test_native.ROUNDS)).told(monkeypatch)
+    (gpu := ToldQueues(limit=2 * native.ROUNDS)).told(monkeypatch)
 
     def call(n: int) -> int:
         gpu.queue("call")
         return n
 
-    results = test_native.at_once([partial(call, n) for n in range(2)], CPU)
-    assert gpu.waiting == 2 * test_native.ROUNDS
+    results = native.at_once([partial(call, n) for n in range(2)], CPU)
+    assert gpu.waiting == 2 * native.ROUNDS
     assert not any(gpu.queues.values())
-    assert results == [[0] * test_native.ROUNDS, [1] * test_native.ROUNDS]
+    assert results == [[0] * native.ROUNDS, [1] * native.ROUNDS]
 
 
 def test_passes_that_were_queued_too_slowly_did_not_meet(monkeypatch: pytest.MonkeyPatch) -> None:
-    (gpu := ToldQueues(limit=2 * test_native.ROUNDS - 1)).told(monkeypatch)
+    (gpu := ToldQueues(limit=2 * native.ROUNDS - 1)).told(monkeypatch)
     with pytest.raises(AssertionError, match="the host queued for longer"):
-        test_native.at_once([lambda: gpu.queue("call")] * 2, CPU)
+        native.at_once([lambda: gpu.queue("call")] * 2, CPU)
 
 
 @needs_triton
@@ -242,7 +242,7 @@ def test_a_queue_has_room_for_the_passes(layer_norm: bool) -> None:
     """A GPU takes 1,024 launches of a stream before the host waits; each operator of a pass is at most one."""
     case = replace(FULL[layer_norm], T=STEPS)
     launches, operators = recorded(case, split.H100, "bfloat16")
-    assert test_native.ROUNDS * (len(launches) + len(operators)) < 1000
+    assert native.ROUNDS * (len(launches) + len(operators)) < 1000
 
 
 def test_the_arithmetic_follows_torch(monkeypatch: pytest.MonkeyPatch) -> None:

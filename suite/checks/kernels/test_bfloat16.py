@@ -9,8 +9,9 @@ import torch
 
 from impls import why_unavailable
 from impls.batched_cpu import loading, sets
-from suite.checks.equality.comparisons import BF16, Comparison, used, wide
-from suite.checks.equality.conftest import everything, numbers
+from suite.checks.equality.comparisons import BF16, PLAIN, Comparison, against_naive, used, wide
+from suite.checks.equality.conftest import numbers
+from suite.checks.equality.values import everything
 from suite.conftest import Record
 from suite.shared.cases import MULTIPLIED, ROWS, TIMED, VERIFY_FIRST, WIDE
 from suite.shared.compare import OUTPUTS, assert_bitwise_equal, implementation
@@ -43,10 +44,13 @@ def way(request: pytest.FixtureRequest) -> Iterator[str]:
 
 def compared(thorough: bool) -> list[Comparison]:
     """Small cases, wide ones on both sides of the sizes of tiles, and in a thorough run every use."""
-    some = [Comparison(case, BF16) for case in VERIFY_FIRST]
-    wanted = [one for one in (*wide(NAME), *used(NAME)) if one.dtype == BF16]
-    every = [one for one in wanted if one.default or one.case in TIMED]
-    return some + (every if thorough else [one for one in every if not one.use and one.case in WIDE[::3]])
+    comparisons = [against_naive(case, BF16) for case in VERIFY_FIRST]
+    for comparison in (*wide(NAME), *used(NAME)):
+        few = comparison.group == PLAIN and comparison.case in WIDE[::3]
+        every = comparison.default or comparison.case in TIMED
+        if comparison.dtype == BF16 and (every if thorough else few):
+            comparisons.append(comparison)
+    return comparisons
 
 
 def test_a_way_keeps_the_rule(way: str, request: pytest.FixtureRequest, record: Record) -> None:

@@ -1,6 +1,5 @@
 """Groups of several members, each a process that waits, and how a wrong barrier between them is found."""
 
-import tomllib
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,11 +8,11 @@ import torch
 
 import impls
 from impls.definition import dtype_name
-from suite.checks.faults.faults import Edited, edits
+from suite.checks.faults.planting import Edited, Fault, edits, listed
 from suite.checks.kernels.interpreted import NAME
 from suite.checks.kernels.members import LIMIT, together
 from suite.shared.cases import VERIFY_TILES, Case
-from suite.shared.compare import compare, implementation
+from suite.shared.compare import compare, implementation, naive_oracle
 
 CPU = torch.device("cpu")
 #: Two groups, edges of every tile, many z; packed sequences that end in both groups; a mask.
@@ -36,20 +35,22 @@ RUNS = [
 SYNC = "turn = sync(counter, members, turn, ALONE)"
 
 
-def without_sync(file: str, n: int) -> list[str]:
-    """A kernel without its n-th sync, as a row of `barriers.toml`."""
-    source = (Path(impls.__file__).parent / NAME / f"{file}.py").read_text(encoding="utf-8")
+def without_sync(name: str, file: str, n: int) -> Fault:
+    """A kernel without its n-th sync."""
+    path = f"{NAME}/{file}"
+    source = (Path(impls.__file__).parent / path).read_text(encoding="utf-8")
     parts = source.split(SYNC)
-    return ["read, and written by another program", file, source, SYNC.join(parts[:n]) + SYNC.join(parts[n:])]
+    edited = SYNC.join(parts[:n]) + SYNC.join(parts[n:])
+    return Fault(name, "barriers", edits(path, (source, edited)), finding="read, and written by another program")
 
 
-FAULTS = {
-    **{f"forward: no sync {n}": without_sync("forward_kernel", n) for n in range(1, 5)},
-    **{f"backward: no sync {n}": without_sync("backward_kernel", n) for n in range(1, 6)},
-    **tomllib.loads(Path(__file__).with_name("barriers.toml").read_text(encoding="utf-8")),
-}
-#: Seconds after which a fault hangs.
-SOON = 10.0
+FAULTS = [
+    *(without_sync(f"forward: no sync {n}", "forward_kernel.py", n) for n in range(1, 5)),
+    *(without_sync(f"backward: no sync {n}", "backward_kernel.py", n) for n in range(1, 6)),
+    *listed(Path(__file__).with_name("barriers.toml")),
+]
+#: The finding where programs wait for ever, and the seconds after which they are taken to.
+HANG, SOON = "hang", 10.0
 
 
 @pytest.mark.parametrize(
@@ -59,20 +60,20 @@ SOON = 10.0
 )
 def test_several_members_equal_the_oracle(members: int, rows: int, case: Case, dtype: torch.dtype) -> None:
     with together(members, rows=rows) as trace:
-        worst = compare(implementation(NAME), case, dtype, CPU, draws=1)[0]
+        worst = compare(implementation(NAME), case, dtype, CPU, naive_oracle(dtype, draws=1))[0]
     assert not trace.wrong
     assert worst.ratio <= 1, str(worst)
 
 
-@pytest.mark.parametrize("fault", FAULTS)
-def test_a_wrong_barrier_is_found(fault: str) -> None:
-    outcome, file, right, new = FAULTS[fault]
-    edited = Edited(fault, "barrier", edits(f"{NAME}/{file}", right, new), NAME)
-    limit = SOON if outcome == "hang" else LIMIT
-    with edited.planted() as build, together(2, package=edited.package, limit=limit) as trace:
-        if outcome == "hang":
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
+def test_a_wrong_barrier_is_found(fault: Fault) -> None:
+    edited, oracle = Edited(fault.name, fault.edits, NAME), naive_oracle(torch.float32, draws=1)
+    hangs = fault.finding == HANG
+    with edited.planted() as build, together(2, package=edited.package, limit=SOON if hangs else LIMIT) as trace:
+        if hangs:
             with pytest.raises(TimeoutError, match="forward_steps: 2 of 2 programs still wait after 10 s"):
-                compare(build, FAULTY, torch.float32, CPU, draws=1)
-        else:
-            worst = compare(build, replace(FAULTY, T=3), torch.float32, CPU, draws=1)[0]
-            assert outcome in {"wrong" if worst.ratio > 1 else "", *(wrong.split(": ", 1)[1] for wrong in trace.wrong)}
+                compare(build, FAULTY, torch.float32, CPU, oracle)
+            return
+        worst = compare(build, replace(FAULTY, T=3), torch.float32, CPU, oracle)[0]
+    by_tensor = worst.ratio > 1 and fault.shown_by(worst)
+    assert by_tensor or fault.finding in {wrong.finding for wrong in trace.wrong}

@@ -20,10 +20,10 @@ import torch
 from impls import why_unavailable
 from impls.batched_cuda import split
 from impls.batched_cuda.split import H100, Card
-from impls.definition import dtype_name
-from suite.checks.equality import test_values
-from suite.checks.equality.comparisons import Comparison
-from suite.checks.faults.test_reach import CONDITIONS
+from suite.checks.equality.comparisons import PLAIN
+from suite.checks.equality.values import error_of_cells_far_from_0
+from suite.checks.faults.planting import stale
+from suite.checks.faults.reach import unmet
 from suite.checks.kernels import compiled, instructions, interpreted
 from suite.checks.kernels.ahead import of_checks
 from suite.checks.kernels.instructions import Instruction
@@ -70,31 +70,30 @@ def test_compiled_kernels_fit_their_card() -> None:
 
 
 @pytest.mark.parametrize(
-    "comparison",
-    [
-        pytest.param(one, marks=() if one in interpreted.FEW else more, id=f"{one.id}-{dtype_name(one.dtype)}")
-        for one in interpreted.SOME
-    ],
+    "name",
+    [pytest.param(name, id=name, marks=() if each.default else more) for name, each in interpreted.SOME.items()],
 )
 def test_interpreted_equals_the_oracle_without_a_race(
-    comparison: Comparison, interpreter: ProcessPoolExecutor, device: torch.device, record: Record
+    name: str, interpreter: ProcessPoolExecutor, device: torch.device, record: Record
 ) -> None:
-    case, dtype = comparison.case, comparison.dtype
-    worst, wrong = interpreter.submit(interpreted.compared, comparison).result()
-    if not comparison.use and why_unavailable(NAME, device) is not None:  # else the row is that of a run on the card
-        record(NAME, dtype, case.id, "pass" if worst.ratio <= 1 else "FAIL", worst, INTERPRETED)
+    comparison = interpreted.SOME[name]
+    worst, wrong = interpreter.submit(interpreted.compared, name).result()
+    # On a card the row is that of a run there.
+    if comparison.group == PLAIN and why_unavailable(NAME, device) is not None:
+        outcome = "pass" if worst.ratio <= 1 else "FAIL"
+        record(NAME, comparison.dtype, comparison.id, outcome, worst, INTERPRETED)
     assert worst.ratio <= 1, str(worst)
     assert not wrong
 
 
 def test_every_fault_of_a_call_applies() -> None:
-    stale = [reason for fault, _ in interpreted.FAULTS.values() if (reason := fault.stale())]
-    assert not stale, "\n".join(stale)
+    reasons = stale(interpreted.edited(fault) for fault in interpreted.FAULTS.values())
+    assert not reasons, reasons
 
 
 @pytest.mark.parametrize("fault", interpreted.FAULTS)
 def test_a_fault_of_a_call_is_caught(fault: str, interpreter: ProcessPoolExecutor) -> None:
-    if reason := interpreted.FAULTS[fault][0].stale():
+    if reason := interpreted.edited(interpreted.FAULTS[fault]).stale():
         pytest.skip(reason)
     assert interpreter.submit(interpreted.caught, fault).result()
 
@@ -106,7 +105,7 @@ def test_sums_over_chunks_keep_small_parts(interpreter: ProcessPoolExecutor) -> 
 
 def test_cells_are_not_in_half_precision(interpreter: ProcessPoolExecutor) -> None:
     cpu = torch.device("cpu")
-    interpreter.submit(test_values.test_cells_far_from_0_keep_their_digits_before_a_norm, NAME, cpu).result()
+    assert interpreter.submit(error_of_cells_far_from_0, NAME, cpu).result() < 0.05
 
 
 def test_many_interpreted_steps_hold_no_memory(interpreter: ProcessPoolExecutor) -> None:
@@ -115,8 +114,8 @@ def test_many_interpreted_steps_hold_no_memory(interpreter: ProcessPoolExecutor)
 
 
 def test_an_interpreted_case_meets_each_condition() -> None:
-    unmet = {what for what, holds in CONDITIONS.items() if not any(holds(one.case) for one in interpreted.WIDE)}
-    assert unmet == {"B above 256", "H of 500 or more", "T B above 256"}, "which take minutes"
+    conditions = unmet(comparison.case for comparison in interpreted.WIDE)
+    assert conditions == ["B above 256", "H of 500 or more", "T B above 256"], "which take minutes"
 
 
 def test_a_barrier_in_another_order_is_found() -> None:

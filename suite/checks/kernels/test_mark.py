@@ -16,7 +16,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from impls import HyperLSTM, proof, registry
 from impls.batched_cuda.split import H100
-from suite.checks.kernels import ahead, test_native
+from suite.checks.kernels import ahead, native
 from suite.checks.kernels.ahead import PRECISIONS
 from suite.checks.kernels.compiled import Kernel
 from suite.checks.kernels.told_card import CUDA, NAME, tell
@@ -35,7 +35,7 @@ def card(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
 
 
 UNVERIFIED = f"batched_cuda has not been verified on this {NAME} with this driver, torch, Triton and these sources: run"
-HOW = "run `python -m suite.checks.kernels.test_native` in a checkout with this Python"
+HOW = "run `python -m suite.checks.kernels.native` in a checkout with this Python"
 
 
 def on_card(dtype: torch.dtype = torch.float32) -> tuple[str, list[str]]:
@@ -55,7 +55,7 @@ def test_auto_takes_what_this_card_has_verified() -> None:
     assert warning.startswith(UNVERIFIED)
     assert warning.endswith("Until then impl='auto' takes a slower implementation.")
     assert HOW in warning, "the way in an environment that is not nox's"
-    test_native.mark(CUDA, [])
+    native.mark(CUDA, [])
     assert on_card() == ("batched_cuda", [])
     assert on_card(torch.bfloat16) == on_card(torch.float16) == ("batched_cuda", [])
     assert on_card(torch.float64) == ("deferred", [])
@@ -66,7 +66,7 @@ def test_auto_takes_what_this_card_has_verified() -> None:
 def test_repr_says_what_a_card_has_verified(marked: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a model whose parameters have no memory."""
     if marked:
-        test_native.mark(CUDA, [])
+        native.mark(CUDA, [])
     monkeypatch.setattr("impls.hyperlstm.Layer.reset_parameters", lambda self: None)
     # By which a fake tensor starts CUDA in older versions of torch.
     monkeypatch.setattr("torch._subclasses.fake_tensor.init_gpu_context", lambda device: None, raising=False)
@@ -103,11 +103,11 @@ CHANGED: dict[str, Callable[[pytest.MonkeyPatch], object]] = {
 def test_each_environment_has_a_mark_of_its_own(what: str) -> None:
     """One of a changed card or environment is none here, and stands beside this one's."""
     assert CHANGED.keys() == proof.conditions(CUDA).keys()
-    test_native.mark(CUDA, [])
+    native.mark(CUDA, [])
     with pytest.MonkeyPatch.context() as patch:
         CHANGED[what](patch)
         assert on_card()[0] == "deferred"
-        test_native.mark(CUDA, [])
+        native.mark(CUDA, [])
         assert on_card() == ("batched_cuda", [])
     assert on_card() == ("batched_cuda", [])
 
@@ -136,7 +136,7 @@ def test_a_cache_that_cannot_be_read_warns(monkeypatch: pytest.MonkeyPatch) -> N
 @pytest.mark.usefixtures("card")
 def test_auto_says_that_triton_cannot_build_its_driver(monkeypatch: pytest.MonkeyPatch) -> None:
     """On a marked card of a machine without a C compiler, and not on one that an installation would not help."""
-    test_native.mark(CUDA, [])
+    native.mark(CUDA, [])
     monkeypatch.setattr(registry, "_probed", lambda *_: "Triton cannot build its driver.")
     reason = "Triton cannot build its driver. Until then impl='auto' runs 'deferred', which is slower."
     assert on_card() == ("deferred", [reason])
@@ -146,7 +146,7 @@ def test_auto_says_that_triton_cannot_build_its_driver(monkeypatch: pytest.Monke
 
 
 #: A test for each word of those that `nox -s cuda` runs.
-TESTS = {f"test_{word}": "passed" for word in test_native.FIRST_TESTS}
+TESTS = {f"test_{word}": "passed" for word in native.FIRST_TESTS}
 #: Outcomes of the tests, the arguments, and the status of pytest; only the first marks the GPU.
 RUNS: dict[str, tuple[dict[str, str], list[str], int]] = {
     "all pass": (TESTS, [], 0),
@@ -162,15 +162,15 @@ def told_run(how: str, patch: pytest.MonkeyPatch) -> int:
     """The status of `nox -s cuda` after a run of tests."""
     tests, arguments, status = RUNS[how]
 
-    def run(options: list[str], plugins: list[test_native.Outcomes]) -> int:
+    def run(options: list[str], plugins: list[native.Outcomes]) -> int:
         reports = [SimpleNamespace(nodeid=test, outcome=outcome) for test, outcome in tests.items()]
         reporter: Any = SimpleNamespace(getreports=lambda name: [one for one in reports if one.outcome == name])
         plugins[0].pytest_terminal_summary(reporter)
         return status
 
     patch.setattr(pytest, "main", run)
-    patch.setattr(test_native, "precompile", lambda ways, device: KERNELS)
-    return test_native.main(arguments)
+    patch.setattr(native, "precompile", lambda ways, device: KERNELS)
+    return native.main(arguments)
 
 
 def kernels_of(cases: Iterable[tuple[Case, str]]) -> list[Kernel]:

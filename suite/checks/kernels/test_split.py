@@ -9,19 +9,17 @@ from concurrent.futures import ThreadPoolExecutor
 import psutil
 import pytest
 import torch
-from torch import Tensor
 
 from impls import batched_cpu, why_unavailable
 from impls.batched_cpu import build
 from impls.definition import dtype_name
 from impls.gradient.chunks import limited
+from suite.checks.kernels.splits import CASES, of_split
 from suite.shared.cases import Case
 from suite.shared.compare import assert_bitwise_equal, evaluate, implementation, judge, reference
 from suite.shared.files import ROOT
 from suite.shared.oracle import OUTPUTS
 
-#: Several panels of units in each LSTM, with edges, on any CPU; rows for groups of different sizes.
-CASES = [Case(T=5, B=5, I=4, H=150, S=70, Z=2, layer_norm=norm, state="stacked") for norm in (False, True)]
 SPLITS = [(1, 1), (1, 2), (1, 3), (1, 8), (2, 1), (2, 3), (3, 2), (4, 1)]
 #: Weights so large, and rows so few, that the weights are not packed into panels; one to four rows per group.
 FEW = [
@@ -69,22 +67,15 @@ def test_any_split_keeps_the_rule(case: Case, dtype: torch.dtype, monkeypatch: p
     with limited("cpu", rows=2 * case.B):  # chunks of two steps, and one of one
         for split in SPLITS if case in CASES else SPLITS_OF_OTHERS:
             monkeypatch.setattr(batched_cpu, "SPLIT", split)
-            results, repeat = (
+            outcome, repeat = (
                 evaluate(implementation("batched_cpu"), case, dtype, cpu, rounded=dtype, draws=1) for _ in range(2)
             )
-            worst = judge(results, oracle, naive, dtype)[0]
+            worst = judge(outcome.tensors, oracle, naive, dtype, outcome.findings)[0]
             assert worst.ratio <= 1, (split, worst)
-            assert_bitwise_equal(repeat, results)
-            runs[split] = results
+            assert_bitwise_equal(repeat.tensors, outcome.tensors)
+            runs[split] = outcome.tensors
     for results in runs.values():  # forward, no sum is split
         assert_bitwise_equal({name: results[name] for name in OUTPUTS}, {name: runs[1, 1][name] for name in OUTPUTS})
-
-
-def of_split(case: Case, split: tuple[int, int] | None) -> dict[str, Tensor]:
-    """Results of a case in float32, with a split that later calls keep."""
-    batched_cpu.SPLIT = split
-    dtype, cpu = torch.float32, torch.device("cpu")
-    return evaluate(implementation("batched_cpu"), case, dtype, cpu, rounded=dtype, draws=1)
 
 
 def test_the_number_of_threads_is_that_of_each_call(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -112,7 +103,8 @@ def test_a_call_on_one_thread_starts_no_other() -> None:
 
 SMALLER_TEAM = """
 import torch
-from suite.checks.kernels.test_split import CASES, OUTPUTS, assert_bitwise_equal, of_split
+from suite.checks.kernels.splits import CASES, of_split
+from suite.shared.compare import OUTPUTS, assert_bitwise_equal
 torch.set_num_threads(8)
 expected, *others = (of_split(CASES[1], split) for split in ((1, 1), (2, 4), None))
 for results in others:

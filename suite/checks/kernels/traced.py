@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 from unittest import mock
 
 import numpy as np
@@ -30,21 +30,28 @@ COLUMNS = ("address", "size", "writes", "barriers", "epoch")
 LATE = 0.01
 
 
+class Wrong(NamedTuple):
+    """What a kernel does wrong."""
+
+    kernel: str
+    finding: str
+
+
 @dataclass
 class Trace:
-    """Size of what was traced, and how many addresses were wrong, by kernel and fault."""
+    """Size of what was traced, and how many addresses were wrong, by what is wrong."""
 
     addresses: int = 0
-    wrong: Counter[str] = field(default_factory=Counter)
+    wrong: Counter[Wrong] = field(default_factory=Counter)
 
     def add(self, kernel: str, programs: Sequence["Program"], members: int, arguments: Any) -> None:
         """Add what the programs of one launch did; members: of a group. arguments: of the kernel."""
         tensors = [q for q in tree_leaves(arguments) if isinstance(q, Tensor) and q.numel()]
-        self.addresses += sum(len(one.accesses) for one in programs)
-        faults = Counter(between_programs(programs, members))
-        for one in programs:
-            faults.update(_within_program(one, tensors))
-        self.wrong.update({f"{kernel}: {fault}": n for fault, n in faults.items() if n})
+        self.addresses += sum(len(program.accesses) for program in programs)
+        findings = Counter(between_programs(programs, members))
+        for program in programs:
+            findings.update(_within_program(program, tensors))
+        self.wrong.update({Wrong(kernel, finding): count for finding, count in findings.items() if count})
 
 
 @dataclass

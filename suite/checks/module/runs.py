@@ -1,5 +1,6 @@
 """Cases at which the module is used in many ways, and how the results are compared."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
@@ -7,9 +8,11 @@ import torch
 from impls import HyperLSTM
 from suite.shared.cases import TWO_LAYERS, Case
 from suite.shared.compare import DRAWS, Build, assert_close, evaluate
-from suite.shared.oracle import Draw, Results, Run, by_name, plain
+from suite.shared.oracle import Draw, Outcome, Results, by_name, plain
 
 F32 = torch.float32
+#: Results of a call of a model on the numbers of a draw.
+Call = Callable[[HyperLSTM, Case, Draw], Results]
 CASE = replace(TWO_LAYERS, T=3, layer_norm=True, state="none", strided=False)
 #: For graphs, which contain every step of a loop in Python.
 TRACED = replace(CASE, T=2, L=1)
@@ -19,9 +22,15 @@ PACKED, DROPPED = replace(TRACED, lengths=(1, 2, 1)), replace(TRACED, recurrent_
 KEPT = replace(DROPPED, training=False)
 
 
-def agrees(build: Build, case: Case, device: torch.device, run: Run = plain) -> None:
-    """Compare the results of a run in float32 with the oracle by the tolerance rule."""
-    assert_close(evaluate(build, case, F32, device, rounded=F32, run=run), case, device, DRAWS)
+def agrees(build: Build, case: Case, device: torch.device, call: Call = plain) -> None:
+    """Compare the results of a call in float32 with the oracle by the tolerance rule; it changes no argument."""
+
+    def run(model: HyperLSTM, case: Case, sample: Draw) -> Outcome:
+        return Outcome(call(model, case, sample))
+
+    outcome = evaluate(build, case, F32, device, rounded=F32, run=run)
+    assert not outcome.findings, ", ".join(outcome.findings)
+    assert_close(outcome.tensors, case, device, DRAWS)
 
 
 def by_grad(model: HyperLSTM, sample: Draw) -> Results:

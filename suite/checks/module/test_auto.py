@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from impls import HyperLSTM, registry, why_unavailable
+from suite.checks.module.models import B, H, I, L, S, T, Z
 from suite.checks.module.runs import F32
-from suite.checks.module.test_module import B, H, I, L, S, T, Z
 
 
 def preferred(device: torch.device) -> str:

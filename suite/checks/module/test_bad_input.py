@@ -13,7 +13,7 @@ from torch.nn.utils import parametrize
 from torch.nn.utils.rnn import PackedSequence
 
 from impls import HyperLSTM, registry, why_unavailable
-from suite.checks.module.test_module import CASE, H, I, L, S, Z
+from suite.checks.module.models import CASE, H, I, L, S, Z
 from suite.shared.compare import STATE_NAMES, Results, assert_bitwise_equal, model_and_draw
 
 CPU = torch.device("cpu")

@@ -17,7 +17,7 @@ from impls.gradient import operator
 from impls.gradient.chunks import bounds, limited
 from impls.gradient.operator import Save
 from impls.registry import IMPLS, find
-from suite.checks.module.test_module import CASE, model_and_input
+from suite.checks.module.models import CASE, model_and_input
 from suite.conftest import skip_unless_checked
 from suite.shared import submission
 from suite.shared.usage import Called, saved_bytes

@@ -9,14 +9,11 @@ import torch
 from torch.func import functional_call, vmap
 
 from impls import HyperLSTM, calls
-from suite.checks.module.test_module import assert_same, model_and_input
-from suite.shared.cases import Case
+from suite.checks.module.models import DROPPED, P, assert_same, model_and_input
 from suite.shared.compare import Results
 from suite.shared.oracle import Output, by_name
 
-P = 0.25
-CASE = Case(T=4, B=3, I=4, H=16, S=6, Z=2, L=2, layer_norm=True, state="stacked", dropout=P, recurrent_dropout=P)
-ONE_STEP = replace(CASE, T=1, L=1, dropout=0.0, state="none")
+ONE_STEP = replace(DROPPED, T=1, L=1, dropout=0.0, state="none")
 
 
 def seeded(model: Callable[..., Output], *args: object) -> Results:

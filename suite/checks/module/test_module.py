@@ -1,28 +1,10 @@
-"""What code written for `torch.nn.LSTM` does works, and the example; a model and numbers for checks of the module."""
+"""What code written for `torch.nn.LSTM` does works, and the example."""
 
 import torch
-from torch import Tensor
 from torch.nn.utils.rnn import pack_padded_sequence
 
-from impls import HyperLSTM
 from suite.checks.module.example import Training, words
-from suite.shared.cases import Case
-from suite.shared.compare import Results, judge, model_and_draw
-
-L, T, B, I, H, S, Z = 2, 6, 3, 4, 6, 5, 2
-CASE = Case(T=T, B=B, I=I, H=H, S=S, Z=Z, L=L, layer_norm=True, state="stacked")
-
-
-def model_and_input(name: str, device: torch.device, case: Case = CASE) -> tuple[HyperLSTM, Tensor, tuple[Tensor, ...]]:
-    """Draw 0 of a case, without a state an empty one."""
-    model, sample = model_and_draw(name, case, torch.float32, device)
-    return model, sample.x, sample.state or ()
-
-
-def assert_same(a: Results, b: Results) -> None:
-    """By the tolerance rule in float32 with b as the oracle, and the floor as the only error allowed."""
-    worst = judge(a, b, b, torch.float32)[0]
-    assert worst.ratio <= 1, worst
+from suite.checks.module.models import T, model_and_input
 
 
 def test_habits_of_torchs_lstm_work(device: torch.device) -> None:

@@ -9,8 +9,8 @@ import torch
 
 from impls import Impl, names, register, registry
 from impls.definition import Inputs
+from suite.checks.module.files import BY_HAND
 from suite.checks.module.runs import CASE
-from suite.checks.module.test_submission import BY_HAND
 from suite.shared import submission
 from suite.shared.compare import implementation
 

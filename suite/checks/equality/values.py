@@ -1,0 +1,45 @@
+"""Results in bfloat16 and in the oracle, at values whose digits a careless sum or norm would lose."""
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_map_only
+
+from impls.gradient.chunks import limited
+from suite.checks.equality.comparisons import WIDE_ORACLE
+from suite.checks.equality.uses import changed
+from suite.shared.cases import Case
+from suite.shared.compare import draw, implementation, relative_error
+from suite.shared.oracle import Draw, Results, plain
+
+CASE = Case(T=340, B=1, I=5, H=8, S=8, Z=1, state="stacked")
+WIDER = replace(CASE, H=24, S=16, Z=3)
+
+
+def everything(name: str, case: Case, sample: Draw) -> Results:
+    """Output, final states and every gradient of one call."""
+    model = implementation(name)(case, sample.x.dtype, sample.x.device)
+    model.load_state_dict(sample.params)
+    return plain(model, case, sample)
+
+
+def both(name: str, case: Case, sample: Draw, limit: int) -> tuple[Results, Results]:
+    """Results in the dtype of the numbers, and those of the oracle in float64; limit: bytes of a chunk."""
+    with limited(sample.x.device.type, forward=limit, backward=limit):
+        results = everything(name, case, sample)
+    return results, everything(WIDE_ORACLE, case, tree_map_only(Tensor, Tensor.double, sample))
+
+
+def error_of_cells_far_from_0(name: str, device: torch.device) -> float:
+    """Relative error of out where cells are near 100: numbers of bfloat16 are half a deviation of the cells apart."""
+    case = replace(WIDER, T=5, layer_norm=True)
+    sample = changed(draw(case, 1, torch.bfloat16, device), _far_from_0)
+    results, expected = both(name, case, sample, 1)
+    return relative_error(results["out"], expected["out"])
+
+
+def _far_from_0(name: str, value: Tensor) -> Tensor:
+    if name.endswith("norm_bias"):
+        return value + value.new_tensor([0, 10, 0, 0])[:, None]  # so that the forget gate keeps them
+    return value + 100 if name in ("state c", "state c_hat") else value

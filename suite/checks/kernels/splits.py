@@ -1,0 +1,18 @@
+"""Runs of `batched_cpu` with a batch split among threads as a test wants it."""
+
+import torch
+
+from impls import batched_cpu
+from suite.shared.cases import Case
+from suite.shared.compare import evaluate, implementation
+from suite.shared.oracle import Results
+
+#: Several panels of units in each LSTM, with edges, on any CPU; rows for groups of different sizes.
+CASES = [Case(T=5, B=5, I=4, H=150, S=70, Z=2, layer_norm=norm, state="stacked") for norm in (False, True)]
+
+
+def of_split(case: Case, split: tuple[int, int] | None) -> Results:
+    """Results of a case in float32, with a split that later calls keep."""
+    batched_cpu.SPLIT = split
+    dtype, cpu = torch.float32, torch.device("cpu")
+    return evaluate(implementation("batched_cpu"), case, dtype, cpu, rounded=dtype, draws=1).tensors

@@ -1,0 +1,10 @@
+"""Sources of files of `--impl` that are right."""
+
+from pathlib import Path
+
+from suite.shared.files import ROOT
+
+#: A function of one layer.
+EXAMPLE = Path(__file__).with_name("mine.py").read_text(encoding="utf-8")
+#: With a hand-written gradient: the first Python of impls/README.md.
+BY_HAND = (ROOT / "impls" / "README.md").read_text(encoding="utf-8").split("```python\n")[1].split("```")[0]
