@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
 from .definition import Inputs, LayerParams, LayerState, Mask, Run, dtype_name
-from .registry import in_transform
+from .tracing import in_transform
 
 Sequences = Tensor | PackedSequence
 Shapes = Mapping[str, tuple[int, ...]]

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 
 from ..definition import SUMMED, Inputs, LayerParams, LayerState, Mask
-from ..registry import constant
+from ..tracing import constant
 
 
 class Limits(NamedTuple):
