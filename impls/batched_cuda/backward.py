@@ -9,9 +9,9 @@ from torch import Tensor
 from ..definition import NORM_NAMES, Inputs, LayerParams, LayerState, hidden_weight, shapes, tokens
 from ..gradient.chunks import NUMBERS, Chunk, bounds, in_chunks
 from ..gradient.operator import Saved
-from . import launching, split
+from . import launching, scratch, split
 from .backward_kernel import backward_steps, rebuild
-from .layout import Dims, dense, joined_input_weight, layer, masks, narrow, room, states, steps, wide
+from .layout import Dims, dense, joined_input_weight, layer, masks, narrow, pad, room, states, steps
 from .split import Card, Sizes, Split
 
 
@@ -79,7 +79,7 @@ def backward(
 
 def _state(d: Dims, cut: Split, d_last: Sequence[Tensor | None], like: Tensor, B: int) -> Tensor:
     """What `backward_steps` takes from step to step, with the gradient of the last state."""
-    state = like.new_zeros((5 * B + (_jobs(cut) * 10 if d.NORM else 0)) * (d.H + d.S))
+    state = like.new_zeros(_begins(d, B, _jobs(cut))["end"])
     if any(q is not None for q in d_last):
         for q, to in zip(d_last, _views(d, state, B), strict=True):
             if q is not None:
@@ -95,15 +95,21 @@ def _jobs(cut: Split) -> int:
 def _views(d: Dims, state: Tensor, B: int) -> LayerState:
     """The first part of the gradient of h and of h_hat, and those of the cells."""
     H, S = d.H, d.S
-    h, h_hat = (state.as_strided((B, F), (H + S, 1), offset) for F, offset in ((H, 0), (S, H)))
-    c = state.as_strided((B, H), (H, 1), 4 * B * (H + S))
-    return LayerState(h, c, h_hat, state.as_strided((B, S), (S, 1), 4 * B * (H + S) + B * H))
+    at = _begins(d, B)
+    h, h_hat = (state.as_strided((B, F), (H + S, 1), at["parts"] + first) for F, first in ((H, 0), (S, H)))
+    c, c_hat = (state.as_strided((B, F), (F, 1), at[name]) for F, name in ((H, "dc"), (S, "dc_hat")))
+    return LayerState(h, c, h_hat, c_hat)
+
+
+def _begins(d: Dims, B: int, jobs: int = 0) -> dict[str, int]:
+    """Where each array of the state begins, and where the last one ends."""
+    return scratch.begins(scratch.backward_state(d.H, d.S, d.NORM), row=B, gate=4 * B, job=jobs)
 
 
 def _norm_gradients(d: Dims, cut: Split, state: Tensor, B: int, dtype: torch.dtype) -> dict[str, Tensor]:
     """The gradients of the norms: sums over tiles of rows."""
-    W, named = 10 * (d.H + d.S), shapes(1, d.H, d.S, d.Z, layer_norm=True)
-    sums = state.as_strided((_jobs(cut), W), (W, 1), 5 * B * (d.H + d.S)).sum(0).to(dtype)
+    W, named = scratch.NORMS * (d.H + d.S), shapes(1, d.H, d.S, d.Z, layer_norm=True)
+    sums = state.as_strided((_jobs(cut), W), (W, 1), _begins(d, B)["totals"]).sum(0).to(dtype)
     wanted = [named[name] for name in NORM_NAMES]
     parts = sums.split([torch.Size(shape).numel() for shape in wanted])
     return {
@@ -131,15 +137,14 @@ def _swept(shared: _Pass, chunk: Chunk) -> _Operands:
     # Written by rows of tokens; the products read most of them transposed.
     d_uh, d_vx = (x.new_empty_strided((D, N), (1, D)) for _ in range(2))
     dd, z = x.new_empty_strided((12, H, N), (H, 1, 12 * H)), x.new_empty_strided((12, N, Z), (Z, 12 * Z, 1))
-    numbers = B * (4 * H + cut.shares * S) + cut.programs * split.TILE * 12 * Z
-    if d.NORM:
-        numbers += -(-H // cut.units) * B * 10
+    table = scratch.backward_room(H, S, Z, d.NORM, cut.units, cut.shares)
+    numbers = scratch.begins(table, row=B, program=cut.programs)["end"]
     values = {
         "h_hat": h_hat, "c": c, "c_hat": c_hat, "lead": lead, "firsts": steps(chunk.batch_sizes, B, x.device),
         "N": N, "K": K, "B": B, "members": cut.members, "state": state, "room": room(cut, numbers, x),
         "uh": _uh(p, shared.saved, chunk, h_before, h_hat_before), "vx": torch.mm(x, shared.w_x),
-        "d_uh": d_uh, "d_vx": d_vx, "dd": dd, "z": z, "stats": state.new_empty(N, 10) if d.NORM else None,
-        "d_out": dense(wide(d_out, (*d_out.shape[:-1], H))),
+        "d_uh": d_uh, "d_vx": d_vx, "dd": dd, "z": z, "stats": state.new_empty(N, scratch.MOMENTS) if d.NORM else None,
+        "d_out": dense(pad(d_out, (*d_out.shape[:-1], H))),
     }  # fmt: skip
     values |= p._asdict() | masks(inputs.mask and inputs.mask._replace(kept=_at(inputs.mask.kept, chunk)), H)
     values |= d.constants(shared.sizes, cut)
