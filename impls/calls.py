@@ -212,7 +212,7 @@ def by_segments(run: Run, p: LayerParams, inputs: Inputs) -> tuple[Tensor, Layer
     A segment runs the rows that have not ended, from the state after the previous segment; a row that has ended keeps
     its last state.
     """
-    x, s, mask, batch_sizes = inputs[:4]
+    x, s, mask, batch_sizes = inputs.x, inputs.start, inputs.mask, inputs.batch_sizes
     outs, ended, end = [], [], 0
     for rows, segment in groupby(batch_sizes):
         steps = len(list(segment))

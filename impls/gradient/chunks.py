@@ -38,7 +38,7 @@ _LIMITS: ContextVar[Mapping[str, Limits]] = ContextVar("limits", default=_DEFAUL
 _SHARE = 1 / 128
 
 
-@constant  # Dynamo reads no ContextVar before torch 2.14
+@constant  # since Dynamo of torch 2.13 and older reads no ContextVar
 def limits(device: torch.device) -> Limits:
     """Limits of a device; for a GPU they are a share of its memory.
 
