@@ -76,7 +76,7 @@ def unrolled(step: Callable[[Weights, Tensor, Tensor, Mask | None, LayerState], 
 
     def run(p: LayerParams, inputs: Inputs) -> tuple[Tensor, LayerState]:
         """Run one layer over all steps; returns out [T, B, H] and the last state."""
-        x, s = inputs[:2]
+        x, s = inputs.x, inputs.start
         H, S = p.bias.shape[1], p.hyper_bias.shape[1]
         w, w_x, b_a, masks = prepare(p), input_weight(p), p.hyper_bias.flatten(), inputs.masks
         out = []

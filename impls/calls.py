@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
 from .definition import Inputs, LayerParams, LayerState, Mask, Run, dtype_name
-from .registry import in_transform
+from .tracing import in_transform
 
 Sequences = Tensor | PackedSequence
 Shapes = Mapping[str, tuple[int, ...]]
@@ -214,7 +214,7 @@ def by_segments(run: Run, p: LayerParams, inputs: Inputs) -> tuple[Tensor, Layer
     A segment runs the rows that have not ended, from the state after the previous segment; a row that has ended keeps
     its last state.
     """
-    x, s, mask, batch_sizes = inputs[:4]
+    x, s, mask, batch_sizes = inputs.x, inputs.start, inputs.mask, inputs.batch_sizes
     outs, ended, end = [], [], 0
     for rows, segment in groupby(batch_sizes):
         steps = len(list(segment))

@@ -13,7 +13,7 @@ _SOURCES = ("h", "x", "b")
 def to_labml(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Labml's state dict with the same numbers as that of a HyperLSTM with layer_norm=True.
 
-    ValueError names entries that are missing, unexpected or misshapen.
+    ValueError names the entries that are missing, unexpected or misshapen, with the shapes that were expected and came.
     """
     layers = _empty_layers(state_dict, "layers.", "weight_x", "hyper_norm_c_weight", "d_weight")
     own = _split(state_dict, "layers.", layers)
@@ -74,7 +74,7 @@ def _empty_layers(
     telling = [f"{prefix}0.{name}" for name in (weight_x, hyper_norm, d_weight)]
     if missing := [name for name in telling if name not in state_dict]:
         expected = "expected that of a model with layer norm, which labml's always has"
-        raise ValueError(f"state_dict: {expected}; missing: {', '.join(missing)}")
+        raise ValueError(f"state_dict: {expected}; got one without {', '.join(missing)}")
     first = [state_dict[name].shape for name in telling]
     (H, I), S, Z = first[0][-2:], first[1][-1], first[2][-1]
     L = sum(key.endswith(f".{weight_x}") for key in state_dict)
@@ -87,6 +87,16 @@ def _split(
 ) -> list[dict[str, Tensor]]:
     """Each layer's entries by name; ValueError unless these are the names and shapes of the layers."""
     expected = {f"{prefix}{l}.{name}": value.shape for l, layer in enumerate(layers) for name, value in layer.items()}
-    if wrong := dict(expected.items() ^ {key: value.shape for key, value in state_dict.items()}.items()):
-        raise ValueError(f"state_dict: missing, unexpected or misshapen: {', '.join(sorted(wrong))}")
+    actual = {key: value.shape for key, value in state_dict.items()}
+    wrong = []
+    for key in sorted({*expected, *actual}):
+        if expected.get(key) != actual.get(key):
+            wrong.append(f"{key}: expected {_in_words(expected.get(key))}, got {_in_words(actual.get(key))}")
+    if wrong:
+        raise ValueError(f"state_dict: {'; '.join(wrong)}")
     return [{name: state_dict[f"{prefix}{l}.{name}"] for name in layer} for l, layer in enumerate(layers)]
+
+
+def _in_words(shape: torch.Size | None) -> str:
+    """The shape of an entry; "none" if there is no entry."""
+    return "none" if shape is None else str(list(shape))

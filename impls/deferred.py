@@ -28,7 +28,7 @@ from .definition import (
     tokens,
 )
 from .gradient.cell import CellGradient
-from .gradient.chunks import NUMBERS, Stretch, bounds, limits, part, stretches
+from .gradient.chunks import NUMBERS, Chunk, bounds, in_chunks, limits, part
 from .gradient.operator import HandWritten, Saved, allocate_states, as_operator, in_dtype
 
 #: (inputs of some steps, arrays for the states after each, array for uh or None) -> last state
@@ -39,7 +39,7 @@ def forward(
     p: LayerParams, inputs: Inputs, out: Tensor, states: Sequence[Tensor], residuals: Tensor | None
 ) -> LayerState:
     """Run over a sequence chunk by chunk, so that the products with x stay in the cache."""
-    chunks = stretches(bounds(limits(out.device).forward, NUMBERS, p, inputs), inputs.batch_sizes)
+    chunks = in_chunks(bounds(limits(out.device).forward, NUMBERS, p, inputs), inputs.batch_sizes)
     sweep, length = _forward_sweep(p), max(chunk.at.stop - chunk.at.start for chunk in chunks)
     # Unless states are saved, each chunk overwrites the states of the previous chunk.
     arrays = states or allocate_states(p, out, (length, *out.shape[1:-1]))
@@ -111,8 +111,8 @@ class Weights(NamedTuple):
     z_bias: Tensor  # [12Z]
 
 
-class Chunk(NamedTuple):
-    """Consecutive steps as the backward pass reads them, with arrays over their N tokens."""
+class Arrays(NamedTuple):
+    """What the backward pass reads of a chunk, with arrays over its N tokens."""
 
     rows: list[int]  # of each step
     x: Tensor  # [N, I]
@@ -156,32 +156,32 @@ def backward(
         if name in needed
     }
     weights = Weights(input_weight(p), hidden_weight(p), p.z_weight.flatten(0, 2), embedding_bias(p))
-    most = limits(inputs.x.device)
+    most = saved.limits
     d_x = inputs.x.new_empty(inputs.x.shape) if "x" in needed else None
     cut = bounds(most.backward, NUMBERS, p, inputs, most.rows)
-    for steps in reversed(stretches(cut, inputs.batch_sizes)):
-        chunk = _chunk(inputs, saved, steps, weights)
-        deltas, d_state = _loop_back(p, weights, chunk, tokens(d_out[steps.at]), d_state)
-        _add_weight_gradients(totals, chunk, deltas)
+    for chunk in reversed(in_chunks(cut, inputs.batch_sizes)):
+        arrays = _arrays(inputs, saved, chunk, weights)
+        deltas, d_state = _loop_back(p, weights, arrays, tokens(d_out[chunk.at]), d_state)
+        _add_weight_gradients(totals, arrays, deltas)
         if d_x is not None:
             d_vx = torch.cat([deltas.dv, deltas.da], dim=1)
-            d_x[steps.at] = (d_vx @ weights.x).view_as(d_x[steps.at])
-        del chunk, deltas  # to free their memory before the next chunk
+            d_x[chunk.at] = (d_vx @ weights.x).view_as(d_x[chunk.at])
+        del arrays, deltas  # to free their memory before the next chunk
     return totals | d_state._asdict() | ({} if d_x is None else {"x": d_x})
 
 
-def _chunk(inputs: Inputs, saved: Saved, steps: Stretch, weights: Weights) -> Chunk:
-    """The chunk of some steps, with the products that were not saved."""
-    own = part(inputs, steps, before(inputs, saved, steps))
-    start, after = (LayerState(*map(tokens, q)) for q in (own.start, [q[steps.at] for q in saved.states]))
-    uh = linear(start.h, weights.h) if saved.residuals is None else tokens(saved.residuals[steps.at])
+def _arrays(inputs: Inputs, saved: Saved, chunk: Chunk, weights: Weights) -> Arrays:
+    """The arrays of a chunk, with the products that were not saved."""
+    own = part(inputs, chunk, before(inputs, saved, chunk))
+    start, after = (LayerState(*map(tokens, q)) for q in (own.start, [q[chunk.at] for q in saved.states]))
+    uh = linear(start.h, weights.h) if saved.residuals is None else tokens(saved.residuals[chunk.at])
     z = linear(after.h_hat, weights.z, weights.z_bias).unflatten(1, (12, -1))
     x, mask = tokens(own.x), own.mask and Mask(tokens(own.mask.kept), own.mask.scale)
-    return Chunk(own.rows, x, mask, start, after, uh, linear(x, weights.x), z)
+    return Arrays(own.rows, x, mask, start, after, uh, linear(x, weights.x), z)
 
 
-def before(inputs: Inputs, saved: Saved, chunk: Stretch) -> LayerState:
-    """The states before each of these steps: after the previous step, without the rows that ended there."""
+def before(inputs: Inputs, saved: Saved, chunk: Chunk) -> LayerState:
+    """The states before each step of a chunk: after the previous step, without the rows that ended there."""
     at = _one_step_earlier(inputs.batch_sizes, chunk)
     earlier = [q[at] for q in saved.states]
     if chunk.steps.start:
@@ -190,7 +190,7 @@ def before(inputs: Inputs, saved: Saved, chunk: Stretch) -> LayerState:
     return LayerState(*(torch.cat([first.to(q.dtype), q]) for first, q in zip(start, earlier, strict=True)))
 
 
-def _one_step_earlier(batch_sizes: Sequence[int], chunk: Stretch) -> slice | Tensor:
+def _one_step_earlier(batch_sizes: Sequence[int], chunk: Chunk) -> slice | Tensor:
     """Index of the previous steps in arrays over all steps or tokens; the first step has none."""
     begin, end = max(chunk.steps.start, 1), chunk.steps.stop
     if not batch_sizes:
@@ -200,23 +200,23 @@ def _one_step_earlier(batch_sizes: Sequence[int], chunk: Stretch) -> slice | Ten
     return tokens - rows[:-1].repeat_interleave(rows[1:])
 
 
-def _add_weight_gradients(d_params: dict[str, Tensor], chunk: Chunk, deltas: Deltas) -> None:
+def _add_weight_gradients(d_params: dict[str, Tensor], arrays: Arrays, deltas: Deltas) -> None:
     """Add one chunk's part to the gradient of each parameter that needs one: a product over all rows of the chunk."""
-    cell = chunk.before.c.dtype
+    cell = arrays.before.c.dtype
     du, da, dv, dy, dz, d_norms = deltas
     products = {
-        "weight_x": (dv, chunk.x),
-        "weight_h": (du, chunk.before.h),
-        "hyper_weight_x": (da, chunk.x),
-        "hyper_weight_h": (da, chunk.before.h),
-        "hyper_weight_s": (da, chunk.before.h_hat),
-        "z_weight": (dz.flatten(1), chunk.after.h_hat),
+        "weight_x": (dv, arrays.x),
+        "weight_h": (du, arrays.before.h),
+        "hyper_weight_x": (da, arrays.x),
+        "hyper_weight_h": (da, arrays.before.h),
+        "hyper_weight_s": (da, arrays.before.h_hat),
+        "z_weight": (dz.flatten(1), arrays.after.h_hat),
     }
     sums: dict[str, Callable[[], Tensor]] = {
         "hyper_bias": lambda: da.sum(0, dtype=cell),
         "z_bias": lambda: dz[:, :8].sum(0, dtype=cell),
         "bias": lambda: dy.sum(0, dtype=cell),
-        "d_weight": lambda: _d_weight_gradient(chunk, dy),
+        "d_weight": lambda: _d_weight_gradient(arrays, dy),
     }
     norms = dict(zip(NORM_NAMES, d_norms, strict=False))
     for name, total in d_params.items():
@@ -232,16 +232,16 @@ def _add_product(total: Tensor, d: Tensor, values: Tensor) -> None:
     total += d.T @ values
 
 
-def _d_weight_gradient(chunk: Chunk, dy: Tensor) -> Tensor:
+def _d_weight_gradient(arrays: Arrays, dy: Tensor) -> Tensor:
     """The gradient of d_weight [3, 4, H, Z] from that of y, dy [N, 4, H]."""
-    u, v = (y[:, : 4 * dy.shape[2]].unflatten(1, (4, -1)) for y in (chunk.uh, chunk.vx))
-    z = chunk.z.unflatten(1, (3, 4))
+    u, v = (y[:, : 4 * dy.shape[2]].unflatten(1, (4, -1)) for y in (arrays.uh, arrays.vx))
+    z = arrays.z.unflatten(1, (3, 4))
     sources = ((dy * u, 0), (dy * v, 1), (dy, 2))
     return torch.stack([torch.bmm(d.permute(1, 2, 0), z[:, s].transpose(0, 1)) for d, s in sources])
 
 
 def _loop_back(
-    p: LayerParams, weights: Weights, chunk: Chunk, d_out: Tensor, d_last: LayerState
+    p: LayerParams, weights: Weights, arrays: Arrays, d_out: Tensor, d_last: LayerState
 ) -> tuple[Deltas, LayerState]:
     """Loop back over a chunk's steps (impls/README.md, Gradient), without the sums over steps.
 
@@ -250,11 +250,11 @@ def _loop_back(
     H, S, Z = p.bias.shape[1], p.hyper_bias.shape[1], p.z_bias.shape[2]
     w_h, w_s, w_z = weights.h, p.hyper_weight_s.flatten(0, 1), weights.z
     w_d = p.d_weight.flatten(0, 1)
-    rows, before, after, N = chunk.rows, chunk.before, chunk.after, len(chunk.x)
-    u, a_h = chunk.uh.split([4 * H, 4 * S], dim=1)
-    v, a_x = chunk.vx.split([4 * H, 4 * S], dim=1)
+    rows, before, after, N = arrays.rows, arrays.before, arrays.after, len(arrays.x)
+    u, a_h = arrays.uh.split([4 * H, 4 * S], dim=1)
+    v, a_x = arrays.vx.split([4 * H, 4 * S], dim=1)
     a = (before.h_hat @ w_s.T).add_(a_h).add_(a_x).add_(p.hyper_bias.flatten())
-    z = chunk.z.transpose(0, 1)  # [12, N, Z]
+    z = arrays.z.transpose(0, 1)  # [12, N, Z]
     d_h, d_x = torch.bmm(z[:8], w_d[:8].mT).view(2, 4, N, H).transpose(1, 2)  # [N, 4, H] each
     b = torch.baddbmm(p.bias.unsqueeze(1), z[8:], w_d[8:].mT).transpose(0, 1)
     u, v = u.unflatten(1, (4, H)), v.unflatten(1, (4, H))
@@ -263,7 +263,7 @@ def _loop_back(
     dy, dz = d_uh.new_empty(N, 4, H), d_uh.new_empty(N, 12, Z)
     y = torch.mul(d_h, u, out=d_uh.new_empty(N, 4, H)).addcmul_(d_x, v).add_(b)
     del b
-    main = CellGradient(y, before.c, after.c, p.norms, chunk.mask, dy)
+    main = CellGradient(y, before.c, after.c, p.norms, arrays.mask, dy)
     hyper = CellGradient(a.view(N, 4, S), before.c_hat, after.c_hat, p.hyper_norms, None, da)
     widest = d_uh.new_empty(8, rows[0], H)
     dh, dc, dh_hat, dc_hat = (d[: rows[-1]] for d in d_last)

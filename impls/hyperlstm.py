@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from . import calls
 from .calls import Sequences, by_segments, draw, layout, stacked, starts
 from .definition import Inputs, LayerParams, LayerState, Mask, masked, shapes
-from .registry import IMPLS, OPTIONS, constant, find, resolve, why_unproven
+from .registry import IMPLS, OPTIONS, find, resolve, why_unproven
+from .tracing import constant
 
 
 def _implementation(argument: str, name: Any) -> str:

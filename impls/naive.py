@@ -15,7 +15,7 @@ def run(p: LayerParams, inputs: Inputs) -> tuple[Tensor, LayerState]:
 
     Returns out [T, B, H] and the last state.
     """
-    x, (h, c, h_hat, c_hat) = inputs[:2]
+    x, (h, c, h_hat, c_hat) = inputs.x, inputs.start
     gates, masks = range(4), inputs.masks
     n, n_hyper = gate_norms(p.norm_weight, p.norm_bias), gate_norms(p.hyper_norm_weight, p.hyper_norm_bias)
     n_c, n_hyper_c = norm(p.norm_c_weight, p.norm_c_bias), norm(p.hyper_norm_c_weight, p.hyper_norm_c_bias)

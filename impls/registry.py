@@ -3,31 +3,21 @@
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache, partial
 from importlib import import_module
 from operator import attrgetter
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 
 from .definition import Inputs, LayerParams, LayerState, Run, dtype_name
 from .proof import why_unverified
+from .tracing import constant, in_transform, is_recorded
 
-F = TypeVar("F", bound=Callable[..., Any])
 _FLOATS = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
-
-
-def constant(function: F) -> F:
-    """Have torch.compile call the function while it traces, and treat the result as a constant.
-
-    This is torch.compiler.assume_constant_result without importing the compiler, which takes seconds.
-    """
-    function._dynamo_marked_constant = True  # type: ignore[attr-defined]
-    return function
 
 
 @constant
@@ -65,23 +55,6 @@ def why_unproven(name: str, device: torch.device, dtype: torch.dtype) -> str | N
     if (reason := find(name).why_unavailable(device, dtype)) is None and (reason := why_unverified(name, device)):
         warnings.warn(f"{reason} Until then impl='auto' takes a slower implementation.", RuntimeWarning, stacklevel=2)
     return reason
-
-
-@constant
-def _exports_onnx() -> bool:
-    return torch.onnx.is_in_onnx_export()
-
-
-@constant
-def in_transform() -> bool:
-    """True inside a transform of torch.func or a level of forward-mode AD."""
-    return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
-
-
-def _recorded() -> bool:
-    """True if torch.onnx.export or torch.jit.trace records the call; neither can record our operators."""
-    tracing: bool = torch.jit.is_tracing()  # type: ignore[attr-defined]
-    return tracing or (torch.compiler.is_exporting() and _exports_onnx())
 
 
 @dataclass(frozen=True)
@@ -291,21 +264,6 @@ def why_unavailable(
     return find(name).why_unavailable(torch.device(device), dtype, options)
 
 
-@cache
-def triton_unavailable() -> str | None:
-    """None if Triton's driver is installed or can be built, else the reason in a sentence.
-
-    Triton builds it in C at first use, and production machines often have no C compiler.
-    """
-    from triton.runtime import driver
-
-    try:
-        _ = driver.active.utils
-    except Exception as error:  # a missing compiler, header, linker or loader each raises another type
-        return f"Triton cannot build its driver, which takes a C compiler and Python.h: {' '.join(str(error).split())}"
-    return None
-
-
 def differentiated_by_autograd() -> str:
     """Names of the implementations without a hand-written gradient, for error messages."""
     return ", ".join(impl.name for impl in IMPLS if not impl.hand_written)
@@ -360,7 +318,7 @@ def resolve(name: str, device: torch.device, dtype: torch.dtype, options: Iterab
     and lists the rows that support such parameters; it is an UnsupportedOptionError if the named row lacks an option.
     """
     candidates = [name] if name != "auto" else _by_preference(device, dtype)
-    if _recorded():
+    if is_recorded():
         candidates = _by_autograd(candidates, name, RuntimeError, _RECORDED)
     if in_transform():
         candidates = _by_autograd(candidates, name, NotImplementedError, _TRANSFORMED)

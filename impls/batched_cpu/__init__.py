@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..definition import Inputs, LayerParams, LayerState, cell_dtype
-from ..gradient.chunks import bounds, limits
+from ..gradient.chunks import bounds
 from ..gradient.operator import HandWritten, Saved, as_operator, in_dtype
 from .loading import ALLOCATE, library, why_unavailable
 
@@ -45,7 +45,7 @@ def backward(
     needed: Collection[str],
 ) -> dict[str, Tensor]:
     """Run backward over a sequence, with the arrays of one chunk of steps in memory at a time."""
-    most, cell, whole = limits(inputs.x.device), cell_dtype(inputs.x.dtype), torch.contiguous_format
+    most, cell, whole = saved.limits, cell_dtype(inputs.x.dtype), torch.contiguous_format
     numbers = _RECOMPUTING if saved.residuals is None else _WITH_RESIDUALS
     chunks = bounds(most.backward, numbers, p, inputs, most.rows)
     needed = frozenset(needed)

@@ -5,6 +5,7 @@ out the units, wait for one another where a step needs what others wrote. The sa
 TRITON_INTERPRET=1 is set before the first use, on CPU tensors through Triton's interpreter, with one member a group.
 """
 
+from functools import cache
 from importlib.util import find_spec
 from typing import Any
 
@@ -12,7 +13,6 @@ import torch
 
 from ..definition import LayerState
 from ..gradient.operator import HandWritten, as_operator
-from ..registry import triton_unavailable
 
 _TRITON = (3, 6)
 
@@ -54,7 +54,22 @@ def why_unavailable(device: torch.device, dtype: torch.dtype) -> str | None:
     if device.type == "cuda":
         if INTERPRETED:
             return "batched_cuda was loaded with TRITON_INTERPRET=1, which runs its kernels on the CPU."
-        return triton_unavailable()
+        return why_no_driver()
     if not INTERPRETED:
         return f"batched_cuda was loaded before TRITON_INTERPRET=1 was set, so it cannot run on {device.type}."
+    return None
+
+
+@cache
+def why_no_driver() -> str | None:
+    """None if Triton's driver is installed or can be built, else the reason in a sentence.
+
+    Triton builds it in C at first use, and production machines often have no C compiler.
+    """
+    from triton.runtime import driver
+
+    try:
+        _ = driver.active.utils
+    except Exception as error:  # a missing compiler, header, linker or loader each raises another type
+        return f"Triton cannot build its driver, which takes a C compiler and Python.h: {' '.join(str(error).split())}"
     return None

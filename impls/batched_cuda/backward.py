@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 
 from ..definition import NORM_NAMES, Inputs, LayerParams, LayerState, hidden_weight, shapes, tokens
-from ..gradient.chunks import NUMBERS, Stretch, bounds, limits, stretches
+from ..gradient.chunks import NUMBERS, Chunk, bounds, in_chunks
 from ..gradient.operator import Saved
-from . import launching, split
+from . import launching, scratch, split
 from .backward_kernel import backward_steps, rebuild
-from .layout import Dims, dense, joined_input_weight, layer, masks, narrow, room, states, steps, wide
+from .layout import Dims, dense, joined_input_weight, layer, masks, narrow, pad, room, states, steps
 from .split import Card, Sizes, Split
 
 
@@ -29,7 +29,7 @@ class _Pass(NamedTuple):
     d_out: Tensor
 
 
-class _Chunk(NamedTuple):
+class _Operands(NamedTuple):
     """What the kernels leave of a chunk of steps for the large products; transposed, where these read it so."""
 
     x: Tensor  # [N, I]
@@ -57,17 +57,17 @@ def backward(
     (d, own), B, totals = layer(p), len(inputs.start.h), dict[str, Tensor]()
     sizes = d.sizes(B, inputs.x.dtype)
     cut = split.backward(sizes, Card.of(inputs.x.device))
-    chunks = stretches(bounds(limits(inputs.x.device).backward, NUMBERS, p, inputs), inputs.batch_sizes)
+    chunks = in_chunks(bounds(saved.limits.backward, NUMBERS, p, inputs), inputs.batch_sizes)
     state = _state(d, cut, d_last, saved.states.c, B)
     shared = _Pass(own, d, sizes, cut, joined_input_weight(own), state, inputs, saved, d_out)
     d_x = inputs.x.new_empty(inputs.x.shape) if "x" in needed else None
-    for s in reversed(chunks):
-        chunk = _swept(shared, s)
-        for name, gradient in _gradients(d, own, chunk, needed).items():
+    for chunk in reversed(chunks):
+        operands = _swept(shared, chunk)
+        for name, gradient in _gradients(d, own, operands, needed).items():
             # A sum of rounded parts is rounded once more.
             totals[name] = totals[name].to(state.dtype) + gradient if name in totals else gradient
         if d_x is not None:
-            torch.mm(chunk.d_vx.T, shared.w_x.T, out=tokens(_at(d_x, s)))
+            torch.mm(operands.d_vx.T, shared.w_x.T, out=tokens(_at(d_x, chunk)))
     if d.NORM and any(name in needed for name in NORM_NAMES):
         totals |= _norm_gradients(d, cut, state, B, inputs.x.dtype)
     if any(name in needed for name in LayerState._fields):
@@ -79,7 +79,7 @@ def backward(
 
 def _state(d: Dims, cut: Split, d_last: Sequence[Tensor | None], like: Tensor, B: int) -> Tensor:
     """What `backward_steps` takes from step to step, with the gradient of the last state."""
-    state = like.new_zeros((5 * B + (_jobs(cut) * 10 if d.NORM else 0)) * (d.H + d.S))
+    state = like.new_zeros(_begins(d, B, _jobs(cut))["end"])
     if any(q is not None for q in d_last):
         for q, to in zip(d_last, _views(d, state, B), strict=True):
             if q is not None:
@@ -95,15 +95,21 @@ def _jobs(cut: Split) -> int:
 def _views(d: Dims, state: Tensor, B: int) -> LayerState:
     """The first part of the gradient of h and of h_hat, and those of the cells."""
     H, S = d.H, d.S
-    h, h_hat = (state.as_strided((B, F), (H + S, 1), offset) for F, offset in ((H, 0), (S, H)))
-    c = state.as_strided((B, H), (H, 1), 4 * B * (H + S))
-    return LayerState(h, c, h_hat, state.as_strided((B, S), (S, 1), 4 * B * (H + S) + B * H))
+    at = _begins(d, B)
+    h, h_hat = (state.as_strided((B, F), (H + S, 1), at["parts"] + first) for F, first in ((H, 0), (S, H)))
+    c, c_hat = (state.as_strided((B, F), (F, 1), at[name]) for F, name in ((H, "dc"), (S, "dc_hat")))
+    return LayerState(h, c, h_hat, c_hat)
+
+
+def _begins(d: Dims, B: int, jobs: int = 0) -> dict[str, int]:
+    """Where each array of the state begins, and where the last one ends."""
+    return scratch.begins(scratch.backward_state(d.H, d.S, d.NORM), row=B, gate=4 * B, job=jobs)
 
 
 def _norm_gradients(d: Dims, cut: Split, state: Tensor, B: int, dtype: torch.dtype) -> dict[str, Tensor]:
     """The gradients of the norms: sums over tiles of rows."""
-    W, named = 10 * (d.H + d.S), shapes(1, d.H, d.S, d.Z, layer_norm=True)
-    sums = state.as_strided((_jobs(cut), W), (W, 1), 5 * B * (d.H + d.S)).sum(0).to(dtype)
+    W, named = scratch.NORMS * (d.H + d.S), shapes(1, d.H, d.S, d.Z, layer_norm=True)
+    sums = state.as_strided((_jobs(cut), W), (W, 1), _begins(d, B)["totals"]).sum(0).to(dtype)
     wanted = [named[name] for name in NORM_NAMES]
     parts = sums.split([torch.Size(shape).numel() for shape in wanted])
     return {
@@ -112,50 +118,49 @@ def _norm_gradients(d: Dims, cut: Split, state: Tensor, B: int, dtype: torch.dty
     }
 
 
-def _at(q: Tensor, s: Stretch) -> Tensor:
-    """Some steps of an array; the array itself if it has no others."""
-    return q if s.at == slice(0, len(q)) else q[s.at]
+def _at(q: Tensor, chunk: Chunk) -> Tensor:
+    """The steps of a chunk in an array; the array itself if it has no others."""
+    return q if chunk.at == slice(0, len(q)) else q[chunk.at]
 
 
-def _swept(shared: _Pass, s: Stretch) -> _Chunk:
+def _swept(shared: _Pass, chunk: Chunk) -> _Operands:
     """Run both kernels over a chunk."""
     p, d, cut, inputs, state = shared.p, shared.d, shared.cut, shared.inputs, shared.state
-    x, d_out, B, (H, S, Z) = tokens(_at(inputs.x, s)), _at(shared.d_out, s), shared.sizes.B, (d.H, d.S, d.Z)
-    h, c, h_hat, c_hat, lead = _states(d, inputs, shared.saved, s)
-    N, K, D = len(x), s.steps.stop - s.steps.start, 4 * H + 4 * S
-    if s.batch_sizes:
-        at = _one_step_earlier(lead, s.batch_sizes).to(x.device, non_blocking=True)
+    x, d_out, B, (H, S, Z) = tokens(_at(inputs.x, chunk)), _at(shared.d_out, chunk), shared.sizes.B, (d.H, d.S, d.Z)
+    h, c, h_hat, c_hat, lead = _states(d, inputs, shared.saved, chunk)
+    N, K, D = len(x), chunk.steps.stop - chunk.steps.start, 4 * H + 4 * S
+    if chunk.batch_sizes:
+        at = _one_step_earlier(lead, chunk.batch_sizes).to(x.device, non_blocking=True)
         h_before, h_hat_before = h.index_select(0, at), h_hat.index_select(0, at)
     else:
         h_before, h_hat_before = h[:N], h_hat[:N]
     # Written by rows of tokens; the products read most of them transposed.
     d_uh, d_vx = (x.new_empty_strided((D, N), (1, D)) for _ in range(2))
     dd, z = x.new_empty_strided((12, H, N), (H, 1, 12 * H)), x.new_empty_strided((12, N, Z), (Z, 12 * Z, 1))
-    numbers = B * (4 * H + cut.shares * S) + cut.programs * split.TILE * 12 * Z
-    if d.NORM:
-        numbers += -(-H // cut.units) * B * 10
+    table = scratch.backward_room(H, S, Z, d.NORM, cut.units, cut.shares)
+    numbers = scratch.begins(table, row=B, program=cut.programs)["end"]
     values = {
-        "h_hat": h_hat, "c": c, "c_hat": c_hat, "lead": lead, "firsts": steps(s.batch_sizes, B, x.device),
+        "h_hat": h_hat, "c": c, "c_hat": c_hat, "lead": lead, "firsts": steps(chunk.batch_sizes, B, x.device),
         "N": N, "K": K, "B": B, "members": cut.members, "state": state, "room": room(cut, numbers, x),
-        "uh": _uh(p, shared.saved, s, h_before, h_hat_before), "vx": torch.mm(x, shared.w_x),
-        "d_uh": d_uh, "d_vx": d_vx, "dd": dd, "z": z, "stats": state.new_empty(N, 10) if d.NORM else None,
-        "d_out": dense(wide(d_out, (*d_out.shape[:-1], H))),
+        "uh": _uh(p, shared.saved, chunk, h_before, h_hat_before), "vx": torch.mm(x, shared.w_x),
+        "d_uh": d_uh, "d_vx": d_vx, "dd": dd, "z": z, "stats": state.new_empty(N, scratch.MOMENTS) if d.NORM else None,
+        "d_out": dense(pad(d_out, (*d_out.shape[:-1], H))),
     }  # fmt: skip
-    values |= p._asdict() | masks(inputs.mask and inputs.mask._replace(kept=_at(inputs.mask.kept, s)), H)
+    values |= p._asdict() | masks(inputs.mask and inputs.mask._replace(kept=_at(inputs.mask.kept, chunk)), H)
     values |= d.constants(shared.sizes, cut)
     options = split.options(cut)
     launching.start(rebuild, -(-N // split.TILE), values, x.device, **options | {"launch_cooperative_grid": False})
     launching.start(backward_steps, cut.programs, values, x.device, **options)
-    return _Chunk(x, d_uh, d_vx, dd, z, h_before, h_hat_before.expand(4, N, S), h_hat[lead:])
+    return _Operands(x, d_uh, d_vx, dd, z, h_before, h_hat_before.expand(4, N, S), h_hat[lead:])
 
 
-def _states(d: Dims, inputs: Inputs, saved: Saved, s: Stretch) -> tuple[Tensor, Tensor, Tensor, Tensor, int]:
+def _states(d: Dims, inputs: Inputs, saved: Saved, chunk: Chunk) -> tuple[Tensor, Tensor, Tensor, Tensor, int]:
     """The states after each step, [*, F] each, behind those before the first step, and how many rows the latter are."""
-    t, packed = s.steps.start, bool(s.batch_sizes)
+    t, packed = chunk.steps.start, bool(chunk.batch_sizes)
     lead = inputs.batch_sizes[t - 1] if packed and t else len(inputs.start.h)
     if t:
-        s = s._replace(at=slice(s.at.start - (lead if packed else 1), s.at.stop))
-    h, c, h_hat, c_hat = (tokens(_at(q, s)) for q in saved.states)
+        chunk = chunk._replace(at=slice(chunk.at.start - (lead if packed else 1), chunk.at.stop))
+    h, c, h_hat, c_hat = (tokens(_at(q, chunk)) for q in saved.states)
     if not t:
         # Saved cells may be wider than the first, which `cat` converts.
         h, c, h_hat, c_hat = (torch.cat(both) for both in zip(inputs.start, (h, c, h_hat, c_hat), strict=True))
@@ -169,37 +174,37 @@ def _one_step_earlier(lead: int, batch_sizes: Sequence[int]) -> Tensor:
     return torch.arange(lead, lead + sum(batch_sizes)) - sizes[:-1].repeat_interleave(sizes[1:])
 
 
-def _uh(p: LayerParams, saved: Saved, s: Stretch, h: Tensor, h_hat: Tensor) -> Tensor:
+def _uh(p: LayerParams, saved: Saved, chunk: Chunk, h: Tensor, h_hat: Tensor) -> Tensor:
     """[u, a], [N, 4H + 4S], without a's part of x: the residuals, or recomputed from the states before each step."""
     if saved.residuals is not None:
-        return _at(saved.residuals, s)
+        return _at(saved.residuals, chunk)
     uh = torch.mm(h, hidden_weight(p).T)
     uh[:, 4 * p.weight_h.shape[1] :].addmm_(h_hat, p.hyper_weight_s.flatten(0, 1).T)
     return uh
 
 
-def _gradients(d: Dims, p: LayerParams, chunk: _Chunk, needed: Collection[str]) -> dict[str, Tensor]:
+def _gradients(d: Dims, p: LayerParams, operands: _Operands, needed: Collection[str]) -> dict[str, Tensor]:
     """Gradients of the parameters that need one but the norms', summed over a chunk: products over its tokens."""
     H, S, Z, found = d.H, d.S, d.Z, dict[str, Tensor]()
 
     def need(*names: str) -> bool:
         return any(name in needed for name in names)
 
-    for name, d_sums, values in (("weight_x", chunk.d_vx, chunk.x), ("weight_h", chunk.d_uh, chunk.h)):
+    for name, d_sums, values in (("weight_x", operands.d_vx, operands.x), ("weight_h", operands.d_uh, operands.h)):
         if need(name, f"hyper_{name}"):
             both, G = torch.mm(d_sums, values), values.shape[1]  # [4H + 4S, G]
             found[name] = both.as_strided((4, H, G), (H * G, G, 1))
             found[f"hyper_{name}"] = both.as_strided((4, S, G), (S * G, G, 1), 4 * H * G)
     if need("z_weight", "z_bias"):
-        dz = torch.bmm(p.d_weight.as_strided((12, Z, H), (H * Z, 1, Z)), chunk.dd)  # [12, Z, N]
-        found["z_weight"] = torch.mm(dz.view(12 * Z, -1), chunk.h_hat).view(3, 4, Z, S)
+        dz = torch.bmm(p.d_weight.as_strided((12, Z, H), (H * Z, 1, Z)), operands.dd)  # [12, Z, N]
+        found["z_weight"] = torch.mm(dz.view(12 * Z, -1), operands.h_hat).view(3, 4, Z, S)
         found["z_bias"] = dz.sum(2).as_strided((2, 4, Z), (4 * Z, Z, 1))  # z_b has none
     if need("d_weight"):
-        found["d_weight"] = torch.bmm(chunk.dd, chunk.z).view(3, 4, H, Z)
+        found["d_weight"] = torch.bmm(operands.dd, operands.z).view(3, 4, H, Z)
     if need("bias"):
-        found["bias"] = chunk.dd[8:].sum(2)
+        found["bias"] = operands.dd[8:].sum(2)
     if need("hyper_weight_s", "hyper_bias"):
-        da = chunk.d_uh.as_strided((4, S, chunk.d_uh.shape[1]), (S, 1, 4 * (H + S)), 4 * H)
-        found["hyper_weight_s"] = torch.bmm(da, chunk.h_hat_before)
+        da = operands.d_uh.as_strided((4, S, operands.d_uh.shape[1]), (S, 1, 4 * (H + S)), 4 * H)
+        found["hyper_weight_s"] = torch.bmm(da, operands.h_hat_before)
         found["hyper_bias"] = da.sum(2)
     return {name: q for name, q in found.items() if name in needed}

@@ -8,6 +8,7 @@ from .parts import (
     barrier,
     cell_back,
     factors,
+    int64,
     load4,
     moments,
     norm_back,
@@ -18,9 +19,8 @@ from .parts import (
     tanh,
     vector,
     vector4,
-    wide,
 )
-from .phases import TILE
+from .phases import MOMENTS, TILE
 
 
 @triton.jit
@@ -74,42 +74,41 @@ def dh_of(parts, d_out, rows, at, units, inside, B, H: tl.constexpr, S: tl.const
 
 @triton.jit
 def cells_back(
-    parts, d_out, dd, stats, c, before, kept, scale, dc, dys, row_sums, totals,
-    n_weight, n_bias, c_weight, c_bias, rows, at, live, unit0, B,
+    parts, d_out, dd, stats, c, before, mask, dc, dys, row_sums, totals, norms, rows, at, live, unit0, B,
     H: tl.constexpr, HN: tl.constexpr, S: tl.constexpr, NORM: tl.constexpr, UNITS: tl.constexpr,
 ):  # fmt: skip
     """Write dc_{t-1} of a tile, and the gradients of its four gates to dys [B, 4H], before their norm if there is none.
 
-    With NORM the latter are times the norms' weights, whose own gradients grow in totals, and row_sums [tiles, B, 10],
-    which has the sums of `cell_norm_sums`, gets what the norms of the gates sum over rows.
+    With NORM the latter are times the norms' weights, whose own gradients grow in totals, and row_sums, which has the
+    sums of `cell_norm_sums`, gets what the norms of the gates sum over rows: [tiles, B, MOMENTS].
     """
     units = unit0 + tl.arange(0, UNITS)
     known = units < HN
     inside = live[:, None] & known[None, :]
     y, own = starts(dd, at, 12 * H) + 8 * H, stats
     if NORM:
-        own, sums = stats + at * 10, row_sums + ((unit0 // UNITS) * B + rows) * 10
+        own, sums = stats + at * MOMENTS, row_sums + ((unit0 // UNITS) * B + rows) * MOMENTS
         t_i, t_f, t_g, t_o = load4(totals + units, known, H)  # all is read before a sum over rows, which waits
         b_i, b_f, b_g, b_o = load4(totals + 4 * H + units, known, H)
         t_c, b_c = tl.load(totals + 8 * H + units, mask=known), tl.load(totals + 9 * H + units, mask=known)
-        w_i, w_f, w_g, w_o = vector4(n_weight, units, known, H)
-        w_c = vector(c_weight, units, known)
+        w_i, w_f, w_g, w_o = vector4(norms.weight, units, known, H)
+        w_c = vector(norms.c_weight, units, known)
     dh = dh_of(parts, d_out, rows, at, units, inside, B, H, S)
-    i, x_i, _ = normed(y, 0, own, units, inside, n_weight, n_bias, live, H, NORM)
-    f, x_f, _ = normed(y, 1, own, units, inside, n_weight, n_bias, live, H, NORM)
-    g, x_g, _ = normed(y, 2, own, units, inside, n_weight, n_bias, live, H, NORM)
-    o, x_o, _ = normed(y, 3, own, units, inside, n_weight, n_bias, live, H, NORM)
+    i, x_i, _ = normed(y, 0, own, units, inside, norms.weight, norms.bias, live, H, NORM)
+    f, x_f, _ = normed(y, 1, own, units, inside, norms.weight, norms.bias, live, H, NORM)
+    g, x_g, _ = normed(y, 2, own, units, inside, norms.weight, norms.bias, live, H, NORM)
+    o, x_o, _ = normed(y, 3, own, units, inside, norms.weight, norms.bias, live, H, NORM)
     carried = starts(dc, rows, H)[:, None] + units[None, :]
     dc_t = tl.load(carried, mask=inside, other=0.0)
     c_prev = tl.load(starts(before, rows, H)[:, None] + units[None, :], mask=inside, other=0.0)
-    m = factors(kept, scale, at, units, inside, H) if kept is not None else None
+    m = factors(mask.kept, mask.scale, at, units, inside, H) if mask.kept is not None else None
     tanh_c, d_c, x_c, r_c = through_tanh(
-        starts(c, at, H), own, dh, o, c_weight, c_bias, units, live, inside, H, NORM
+        starts(c, at, H), own, dh, o, norms.c_weight, norms.c_bias, units, live, inside, H, NORM
     )  # fmt: skip
     if NORM:
         TILES: tl.constexpr = (HN + UNITS - 1) // UNITS
-        mean = summed(row_sums, rows, live, B, TILES, 10) / HN
-        along_x = summed(row_sums + 1, rows, live, B, TILES, 10) / HN
+        mean = summed(row_sums, rows, live, B, TILES, MOMENTS) / HN
+        along_x = summed(row_sums + 1, rows, live, B, TILES, MOMENTS) / HN
         dc_t += (d_c * w_c - mean[:, None] - x_c * along_x[:, None]) * r_c[:, None]
     else:
         dc_t += d_c
@@ -146,18 +145,19 @@ def add_rows(to, APART: tl.constexpr, t, b, d, x, units, known, inside):
 
 @triton.jit
 def cell_norm_sums(
-    parts, d_out, dd, stats, c, row_sums, n_weight, n_bias, c_weight, c_bias, rows, at, live, unit0, B,
+    parts, d_out, dd, stats, c, row_sums, norms, rows, at, live, unit0, B,
     H: tl.constexpr, HN: tl.constexpr, S: tl.constexpr, UNITS: tl.constexpr,
 ):  # fmt: skip
-    """Write what the norm of the cell sums over rows of a tile, to the first two of row_sums [tiles, B, 10]."""
+    """Write what the norm of the cell sums over rows of a tile, to the first two of row_sums [tiles, B, MOMENTS]."""
     units = unit0 + tl.arange(0, UNITS)
     known = units < HN
-    inside, own = live[:, None] & known[None, :], stats + at * 10
+    inside, own = live[:, None] & known[None, :], stats + at * MOMENTS
     dh = dh_of(parts, d_out, rows, at, units, inside, B, H, S)
-    o, _, _ = normed(starts(dd, at, 12 * H) + 8 * H, 3, own, units, inside, n_weight, n_bias, live, H, True)
-    _, d_c, x_c, _ = through_tanh(starts(c, at, H), own, dh, o, c_weight, c_bias, units, live, inside, H, True)
-    d = tl.where(inside, d_c * vector(c_weight, units, known), 0.0)
-    sums = row_sums + ((unit0 // UNITS) * B + rows) * 10
+    y, weight, bias = starts(dd, at, 12 * H) + 8 * H, norms.c_weight, norms.c_bias
+    o, _, _ = normed(y, 3, own, units, inside, norms.weight, norms.bias, live, H, True)
+    _, d_c, x_c, _ = through_tanh(starts(c, at, H), own, dh, o, weight, bias, units, live, inside, H, True)
+    d = tl.where(inside, d_c * vector(weight, units, known), 0.0)
+    sums = row_sums + ((unit0 // UNITS) * B + rows) * MOMENTS
     tl.store(sums, tl.sum(d, axis=1), mask=live)
     tl.store(sums + 1, tl.sum(d * x_c, axis=1), mask=live)
 
@@ -172,10 +172,10 @@ def norms_back(
     """
     TILES: tl.constexpr = (HN + UNITS - 1) // UNITS
     for gate in range(4):
-        mean = tl.load(stats + at * 10 + 2 * gate, mask=live, other=0.0)
-        rstd = tl.load(stats + at * 10 + 2 * gate + 1, mask=live, other=0.0)
-        of_d = summed(row_sums + 2 + 2 * gate, rows, live, B, TILES, 10) / HN
-        of_dx = summed(row_sums + 3 + 2 * gate, rows, live, B, TILES, 10) / HN
+        mean = tl.load(stats + at * MOMENTS + 2 * gate, mask=live, other=0.0)
+        rstd = tl.load(stats + at * MOMENTS + 2 * gate + 1, mask=live, other=0.0)
+        of_d = summed(row_sums + 2 + 2 * gate, rows, live, B, TILES, MOMENTS) / HN
+        of_dx = summed(row_sums + 3 + 2 * gate, rows, live, B, TILES, MOMENTS) / HN
         for tile in range(tile0, tiles):
             units = tile * UNITS + tl.arange(0, UNITS)
             inside = live[:, None] & (units < HN)[None, :]
@@ -189,8 +189,7 @@ def norms_back(
 
 @triton.jit
 def hyper_back(
-    parts, hat_parts, uh, vx, bias, c_hat, before, dc_hat, d_uh, d_vx, totals,
-    n_weight, n_bias, c_weight, c_bias, first, token, alive, B,
+    parts, hat_parts, uh, vx, bias, c_hat, before, dc_hat, d_uh, d_vx, totals, norms, first, token, alive, B,
     H: tl.constexpr, S: tl.constexpr, SN: tl.constexpr, NORM: tl.constexpr, SHARES: tl.constexpr,
     SOME: tl.constexpr, WHOLE: tl.constexpr,
 ):  # fmt: skip
@@ -198,7 +197,7 @@ def hyper_back(
     units = tl.arange(0, WHOLE)
     known = units < SN
     D: tl.constexpr = 4 * H + 4 * S
-    rows = wide(first) + tl.arange(0, SOME)
+    rows = int64(first) + tl.arange(0, SOME)
     live = rows < alive
     inside, k = live[:, None] & known[None, :], units[None, :]
     i, f, g, o = load4(starts(uh, token + rows, D)[:, None] + 4 * H + k, inside, S)
@@ -213,9 +212,9 @@ def hyper_back(
         t_i, t_f, t_g, t_o = load4(totals + units, known, S)
         s_i, s_f, s_g, s_o = load4(totals + 4 * S + units, known, S)
         t_c, s_c = tl.load(totals + 8 * S + units, mask=known), tl.load(totals + 9 * S + units, mask=known)
-        w_i, w_f, w_g, w_o = vector4(n_weight, units, known, S)
-        n_i, n_f, n_g, n_o = vector4(n_bias, units, known, S)
-        w_c, n_c = vector(c_weight, units, known), vector(c_bias, units, known)
+        w_i, w_f, w_g, w_o = vector4(norms.weight, units, known, S)
+        n_i, n_f, n_g, n_o = vector4(norms.bias, units, known, S)
+        w_c, n_c = vector(norms.c_weight, units, known), vector(norms.c_bias, units, known)
     dh = tl.zeros((SOME, WHOLE), dtype=tl.float32)
     for gate in range(4):
         dh += tl.load(starts(parts, gate * B + rows, H + S)[:, None] + H + k, mask=inside, other=0.0)

@@ -13,9 +13,10 @@ moments of y and c. `backward_steps` then goes back over the steps in the groups
 import triton
 import triton.language as tl
 
+from ..definition import CellNorms, Mask
 from .backward_cells import cell_norm_sums, cells_back, hyper_back, norms_back, whole_row
-from .parts import COUNTER, barrier, dot, kernel, only, product, starts, step_rows, steps_of_group, sync, wide
-from .phases import TILE, embed, scaled_sum
+from .parts import COUNTER, barrier, dot, int64, kernel, only, product, starts, step_rows, steps_of_group, sync
+from .phases import CELL, MOMENTS, NORMS, TILE, backward_room, backward_state, embed, numbers, scaled_sum
 
 
 @kernel
@@ -27,11 +28,11 @@ def rebuild(
 ):  # fmt: skip
     """Write z [N, 12Z], d_h to d_uh, d_x to d_vx [N, 4H + 4S] and y to the last third of dd [N, 12H].
 
-    With NORM also mean and 1 / std of the four gates and of the cell to stats [N, 10]. h_hat, c: of the steps' ends,
-    after `lead` rows.
+    With NORM also mean and 1 / std of the four gates and of the cell to stats [N, MOMENTS]. h_hat, c: of the steps'
+    ends, after `lead` rows.
     """
-    h_hat += wide(lead) * S
-    rows = wide(tl.program_id(0)) * TILE + tl.arange(0, TILE)
+    h_hat += int64(lead) * S
+    rows = int64(tl.program_id(0)) * TILE + tl.arange(0, TILE)
     live = rows < N
     D: tl.constexpr = 4 * H + 4 * S
     of_z = starts(z, rows, 12 * Z)
@@ -47,10 +48,10 @@ def rebuild(
             tl.store(starts(dd, rows, 12 * H)[:, None] + 8 * H + k, y, mask=inside)
     if NORM:
         barrier()
-        c += wide(lead) * H
+        c += int64(lead) * H
         for gate in range(4):
-            whole_row(starts(dd, rows, 12 * H) + 8 * H + gate * H, stats + rows * 10 + 2 * gate, live, HN, UNITS)
-        whole_row(starts(c, rows, H), stats + rows * 10 + 8, live, HN, UNITS)
+            whole_row(starts(dd, rows, 12 * H) + 8 * H + gate * H, stats + rows * MOMENTS + 2 * gate, live, HN, UNITS)
+        whole_row(starts(c, rows, H), stats + rows * MOMENTS + CELL, live, HN, UNITS)
 
 
 @triton.jit
@@ -168,12 +169,12 @@ def backward_steps(
     """Write du and da, dv and da, [dy u, dy v, dy] of K steps.
 
     Cells c, c_hat [N, *] after each step, behind the `lead` rows of those before the first; uh, vx, d_out of these
-    steps; d_uh, d_vx, dd and stats as `rebuild` left them; firsts as in `forward_steps`. State is of float32: parts
-    [4, B, H + S] holds the gradient of the last states h and h_hat, and in the end that of the first, as the sum of its
-    four; dc and dc_hat [B, *] are likewise. With NORM, totals [*, 10H + 10S] behind them grow by the gradients of the
-    norms: of gates' weights and biases, then the cell's; the main LSTM's by tiles of 16 rows, the hyper LSTM's by jobs
-    of SOME. Room: the counters, which are 0, dys [B, 4H], hat_parts [SHARES, B, S], own_z [16, 12Z] of each program,
-    row_sums [tiles, B, 10].
+    steps; d_uh, d_vx, dd and stats as `rebuild` left them; firsts as in `forward_steps`. State has the arrays of
+    `scratch.backward_state`: parts [4, B, H + S] holds the gradient of the last states h and h_hat, and in the end that
+    of the first, as the sum of its four; dc and dc_hat [B, *] are likewise. With NORM, totals [*, NORMS (H + S)] grow
+    by the gradients of the norms: of gates' weights and biases, then the cell's; the main LSTM's by tiles of 16 rows,
+    the hyper LSTM's by jobs of SOME. Room: the counters, which are 0, then the arrays of `scratch.backward_room`: dys
+    [B, 4H], hat_parts [SHARES, B, S], own_z [16, 12Z] of each program, and row_sums [tiles, B, MOMENTS].
     """
     program = tl.program_id(0)
     group, member = program // members, program % members
@@ -182,17 +183,23 @@ def backward_steps(
     SHARE: tl.constexpr = (ACROSS + SHARES - 1) // SHARES
     JOBS: tl.constexpr = 4 * ((S + COLUMNS - 1) // COLUMNS + (H + COLUMNS - 1) // COLUMNS)
     local = tl.arange(0, TILE)
+    STATE: tl.constexpr = backward_state(H, S, NORM)
+    TOTALS: tl.constexpr = numbers(STATE, "totals")
     parts = state
-    dc = parts + wide(4 * B) * (H + S)
-    dc_hat = dc + wide(B) * H
-    totals = dc_hat + wide(B) * S
+    dc = parts + int64(4 * B) * numbers(STATE, "parts")
+    dc_hat = dc + int64(B) * numbers(STATE, "dc")
+    totals = dc_hat + int64(B) * numbers(STATE, "dc_hat")
     groups = (B + ROWS - 1) // ROWS
+    ROOM: tl.constexpr = backward_room(H, S, Z, NORM, UNITS, SHARES)
+    OWN: tl.constexpr = numbers(ROOM, "own")
     dys = room.to(tl.pointer_type(tl.float32)) + groups * COUNTER
-    hat_parts = dys + wide(B) * 4 * H
-    own = hat_parts + wide(B) * SHARES * S
-    row_sums = own + wide(groups * members) * TILE * 12 * Z
-    own_z = (own + wide(program) * TILE * 12 * Z).to(tl.pointer_type(vx.dtype.element_ty))
+    hat_parts = dys + int64(B) * numbers(ROOM, "dys")
+    own = hat_parts + int64(B) * numbers(ROOM, "hat_parts")
+    row_sums = own + int64(groups * members) * OWN
+    own_z = (own + int64(program) * OWN).to(tl.pointer_type(vx.dtype.element_ty))
     own_rows = starts(own_z, local, 12 * Z)
+    mask, norms = Mask(kept, scale), CellNorms(norm_weight, norm_bias, norm_c_weight, norm_c_bias)
+    hyper_norms = CellNorms(hyper_norm_weight, hyper_norm_bias, hyper_norm_c_weight, hyper_norm_c_bias)
     counter = room + group * COUNTER
     steps, turn = steps_of_group(firsts, K, start), 0
     for back in tl.range(0, steps, num_stages=1, disable_licm=True):
@@ -200,27 +207,27 @@ def backward_steps(
         token, alive = step_rows(firsts, t, B)
         before, _ = step_rows(firsts, t - only(t > 0, 1), B)
         before += only(t > 0, lead)
-        c_t, c_before = c + wide(lead) * H, c + before * H
+        c_t, c_before = c + int64(lead) * H, c + before * H
         if NORM:
             for job in range(member, (ROWS // TILE) * ACROSS, members):
-                some = wide(start + (job // ACROSS) * TILE) + local
+                some = int64(start + (job // ACROSS) * TILE) + local
                 cell_norm_sums(
-                    parts, d_out, dd, stats, c_t, row_sums, norm_weight, norm_bias, norm_c_weight, norm_c_bias,
-                    some, token + some, some < alive, (job % ACROSS) * UNITS, B, H, HN, S, UNITS,
+                    parts, d_out, dd, stats, c_t, row_sums, norms, some, token + some, some < alive,
+                    (job % ACROSS) * UNITS, B, H, HN, S, UNITS,
                 )  # fmt: skip
             turn = sync(counter, members, turn, ALONE)
             for job in range(member, (ROWS // TILE) * ACROSS, members):
                 tile = start // TILE + job // ACROSS
-                some = wide(tile * TILE) + local
+                some = int64(tile * TILE) + local
                 cells_back(
-                    parts, d_out, dd, stats, c_t, c_before, kept, scale, dc, dys, row_sums,
-                    totals + wide(tile) * 10 * (H + S), norm_weight, norm_bias, norm_c_weight, norm_c_bias,
-                    some, token + some, some < alive, (job % ACROSS) * UNITS, B, H, HN, S, NORM, UNITS,
+                    parts, d_out, dd, stats, c_t, c_before, mask, dc, dys, row_sums,
+                    totals + int64(tile) * TOTALS, norms, some, token + some, some < alive, (job % ACROSS) * UNITS, B,
+                    H, HN, S, NORM, UNITS,
                 )  # fmt: skip
             turn = sync(counter, members, turn, ALONE)
         for job in range(member, (ROWS // TILE) * SHARES, members):
             share = job % SHARES
-            some = wide(start + (job // SHARES) * TILE) + local
+            some = int64(start + (job // SHARES) * TILE) + local
             at, live = token + some, some < alive
             tile0, tiles = share * SHARE, tl.minimum((share + 1) * SHARE, ACROSS)
             if NORM:
@@ -228,8 +235,8 @@ def backward_steps(
             else:
                 for tile in range(tile0, tiles):
                     cells_back(
-                        parts, d_out, dd, None, c_t, c_before, kept, scale, dc, dys, None, None,
-                        None, None, None, None, some, at, live, tile * UNITS, B, H, HN, S, NORM, UNITS,
+                        parts, d_out, dd, None, c_t, c_before, mask, dc, dys, None, None, norms, some, at, live,
+                        tile * UNITS, B, H, HN, S, NORM, UNITS,
                     )  # fmt: skip
             barrier()
             scaled(
@@ -237,20 +244,19 @@ def backward_steps(
                 H, HN, S, Z, UNITS, GATES, ZN, PRECISION,
             )  # fmt: skip
             barrier()
-            hat = hat_parts + wide(share) * B * S
+            hat = hat_parts + int64(share) * B * S
             embedding_back(own_rows, live, z_weight, hat, some, S, Z, SPAN, DEPTH, PRECISION)
             barrier()  # before the next job's dz
         turn = sync(counter, members, turn, ALONE)
         for job in range(member, ROWS // SOME, members):
             first = start + job * SOME
             hyper_back(
-                parts, hat_parts, uh, vx, hyper_bias, c_hat + wide(lead) * S, c_hat + before * S, dc_hat, d_uh, d_vx,
-                totals + wide(first // SOME) * 10 * (H + S) + 10 * H if NORM else None,
-                hyper_norm_weight, hyper_norm_bias, hyper_norm_c_weight, hyper_norm_c_bias,
-                first, token, alive, B, H, S, SN, NORM, SHARES, SOME, WHOLE,
+                parts, hat_parts, uh, vx, hyper_bias, c_hat + int64(lead) * S, c_hat + before * S, dc_hat, d_uh, d_vx,
+                totals + int64(first // SOME) * TOTALS + NORMS * H if NORM else None,
+                hyper_norms, first, token, alive, B, H, S, SN, NORM, SHARES, SOME, WHOLE,
             )  # fmt: skip
         turn = sync(counter, members, turn, ALONE)
-        rows = wide(start) + tl.arange(0, ROWS)
+        rows = int64(start) + tl.arange(0, ROWS)
         for job in range(member, JOBS, members):
             products_back(
                 d_uh, weight_h, hyper_weight_h, hyper_weight_s, parts, rows, token + rows, rows < alive, job, B,

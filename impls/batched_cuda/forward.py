@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ..definition import Inputs, LayerParams, LayerState, tokens
-from . import launching, split
+from . import launching, scratch, split
 from .forward_kernel import forward_steps
 from .layout import joined_input_weight, layer, masks, narrow, room, states, steps
 from .split import Card
@@ -27,9 +27,8 @@ def forward(
     dense_arrays = [q if q.shape[-1] == F else q.new_empty(len(x), F) for q, F in zip(arrays, d.widths, strict=False)]
     first = states(inputs.start, d)
     last = LayerState(*(torch.empty_like(q) for q in first))
-    numbers = B * (5 * d.H + cut.shares * d.S) + cut.programs * split.TILE * (d.S + 12 * d.Z)
-    if d.NORM:
-        numbers += -(-d.H // cut.units) * B * 10
+    table = scratch.forward_room(d.H, d.S, d.Z, d.NORM, cut.units, cut.shares)
+    numbers = scratch.begins(table, row=B, program=cut.programs)["end"]
     values = {
         "vx": torch.mm(x, joined_input_weight(own)),
         **{f"first_{name}": q for name, q in first._asdict().items()},

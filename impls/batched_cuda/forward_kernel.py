@@ -14,6 +14,7 @@ Every member makes the hyper cell of its rows again: it is pointwise, and a barr
 import triton
 import triton.language as tl
 
+from ..definition import CellNorms, Mask
 from .parts import (
     COUNTER,
     barrier,
@@ -21,6 +22,7 @@ from .parts import (
     cell,
     dot,
     factors,
+    int64,
     kernel,
     load4,
     moments,
@@ -32,9 +34,19 @@ from .parts import (
     tanh,
     vector,
     vector4,
-    wide,
 )
-from .phases import TILE, embed, norm4, norm_part, norm_tile, scaled_sum
+from .phases import (
+    CELL,
+    MOMENTS,
+    TILE,
+    embed,
+    forward_room,
+    norm4,
+    norm_part,
+    norm_tile,
+    numbers,
+    scaled_sum,
+)
 
 #: Bytes that the rows of both LSTMs' weights start at multiples of, whichever a tile's columns are.
 ROW = tl.constexpr(16)
@@ -91,8 +103,8 @@ def hyper_weights(w_s, columns, k, H: tl.constexpr, S: tl.constexpr):
 
 @triton.jit
 def hyper_cells(
-    uh, vx, bias, first_c_hat, c_hat, last_c_hat, h_hat, h_hat_run, h_hat_to, c_hat_to,
-    weight, n_bias, c_weight, c_bias, t, first, u_first, token, alive, owner,
+    uh, vx, bias, first_c_hat, c_hat, last_c_hat, h_hat, h_hat_run, h_hat_to, c_hat_to, norms,
+    t, first, u_first, token, alive, owner,
     H: tl.constexpr, S: tl.constexpr, SN: tl.constexpr, NORM: tl.constexpr, SOME: tl.constexpr, WHOLE: tl.constexpr,
 ):  # fmt: skip
     """Write h_hat_t of 16 rows from `first` to this program's own h_hat [16, S], and their cells in place.
@@ -114,8 +126,8 @@ def hyper_cells(
         real = live[:, None] & (units < SN)[None, :]
         c = carried(first_c_hat, c_hat, rows, t, units, inside, S)
         if NORM:
-            w_c, b_c = vector(c_weight, units, known), vector(c_bias, units, known)
-            i, f, g, o = norm4(i, f, g, o, real, units, known, weight, n_bias, S, SN)
+            w_c, b_c = vector(norms.c_weight, units, known), vector(norms.c_bias, units, known)
+            i, f, g, o = norm4(i, f, g, o, real, units, known, norms.weight, norms.bias, S, SN)
         c = cell(i, f, g, c, None)
         barrier()  # no thread overwrites what another has still to read
         tl.store(starts(c_hat, rows, S)[:, None] + units[None, :], c, mask=inside)
@@ -138,7 +150,7 @@ def gates(
     H: tl.constexpr, HN: tl.constexpr, S: tl.constexpr, Z: tl.constexpr, NORM: tl.constexpr,
     UNITS: tl.constexpr, GATES: tl.constexpr, ZS: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Write y [B, 4H] of a tile, and with NORM the moments of its rows to parts [tiles, B, 10]."""
+    """Write y [B, 4H] of a tile, and with NORM the moments of its rows to parts."""
     for gate0 in range(0, 4, GATES):
         k, inside, _d_h, _d_x, value = scaled_sum(
             uh, vx, z, u_rows, at, live, w_d, bias, gate0, unit0, H, S, Z, GATES, UNITS, ZS, PRECISION
@@ -148,7 +160,7 @@ def gates(
         barrier()
         units = unit0 + tl.arange(0, UNITS)
         real = live[:, None] & (units < HN)[None, :]
-        n, to = tl.minimum(HN - unit0, UNITS), parts + ((unit0 // UNITS) * B + rows) * 10
+        n, to = tl.minimum(HN - unit0, UNITS), parts + ((unit0 // UNITS) * B + rows) * MOMENTS
         i, f, g, o = load4(starts(y, rows, 4 * H)[:, None] + units[None, :], real, H)
         write_moments(to, i, real, live, n)
         write_moments(to + 2, f, real, live, n)
@@ -166,7 +178,7 @@ def write_moments(to, y, real, live, n):
 
 @triton.jit
 def cells(
-    y, first_c, c_run, last_c, kept, scale, h_run, h_to, c_to, parts, weight, n_bias, t, rows, live, at, unit0, B,
+    y, first_c, c_run, last_c, mask, h_run, h_to, c_to, parts, norms, t, rows, live, at, unit0, B,
     H: tl.constexpr, HN: tl.constexpr, NORM: tl.constexpr, UNITS: tl.constexpr,
 ):  # fmt: skip
     """Write c_t of a tile from y; and h_t, or with NORM the output gate into y and the moments of c to parts."""
@@ -176,12 +188,13 @@ def cells(
     at_y = starts(y, rows, 4 * H)[:, None] + units[None, :]
     i, f, g, o = load4(at_y, inside, H)
     if NORM:
-        i = norm_part(i, parts, rows, live, B, weight, n_bias, units, known, HN, UNITS, 10)
-        f = norm_part(f, parts + 2, rows, live, B, weight + H, n_bias + H, units, known, HN, UNITS, 10)
-        g = norm_part(g, parts + 4, rows, live, B, weight + 2 * H, n_bias + 2 * H, units, known, HN, UNITS, 10)
-        o = norm_part(o, parts + 6, rows, live, B, weight + 3 * H, n_bias + 3 * H, units, known, HN, UNITS, 10)
+        weight, bias = norms.weight, norms.bias
+        i = norm_part(i, parts, rows, live, B, weight, bias, units, known, HN, UNITS, MOMENTS)
+        f = norm_part(f, parts + 2, rows, live, B, weight + H, bias + H, units, known, HN, UNITS, MOMENTS)
+        g = norm_part(g, parts + 4, rows, live, B, weight + 2 * H, bias + 2 * H, units, known, HN, UNITS, MOMENTS)
+        o = norm_part(o, parts + 6, rows, live, B, weight + 3 * H, bias + 3 * H, units, known, HN, UNITS, MOMENTS)
     c = carried(first_c, c_run, rows, t, units, inside, H)
-    m = factors(kept, scale, at, units, inside, H) if kept is not None else None
+    m = factors(mask.kept, mask.scale, at, units, inside, H) if mask.kept is not None else None
     c = cell(i, f, g, c, m)
     barrier()
     tl.store(starts(c_run, rows, H)[:, None] + units[None, :], c, mask=inside)
@@ -191,7 +204,7 @@ def cells(
     if NORM:
         tl.store(at_y + 3 * H, o, mask=inside)
         real = live[:, None] & (units < HN)[None, :]
-        to = parts + ((unit0 // UNITS) * B + rows) * 10 + 8
+        to = parts + ((unit0 // UNITS) * B + rows) * MOMENTS + CELL
         write_moments(to, c, real, live, tl.minimum(HN - unit0, UNITS))
     else:
         write_h(h_run, h_to, tl.sigmoid(o) * tanh(c), rows, at, units, inside, H)
@@ -199,7 +212,7 @@ def cells(
 
 @triton.jit
 def outputs(
-    y, c_run, h_run, h_to, parts, weight, bias, rows, live, at, unit0, B,
+    y, c_run, h_run, h_to, parts, norms, rows, live, at, unit0, B,
     H: tl.constexpr, HN: tl.constexpr, UNITS: tl.constexpr,
 ):  # fmt: skip
     """Write h_t of a tile from its output gate, the cell, and the moments of the cell."""
@@ -208,7 +221,7 @@ def outputs(
     inside = live[:, None] & known[None, :]
     c = tl.load(starts(c_run, rows, H)[:, None] + units[None, :], mask=inside, other=0.0)
     o = tl.load(starts(y, rows, 4 * H)[:, None] + 3 * H + units[None, :], mask=inside, other=0.0)
-    c = norm_part(c, parts + 8, rows, live, B, weight, bias, units, known, HN, UNITS, 10)
+    c = norm_part(c, parts + CELL, rows, live, B, norms.c_weight, norms.c_bias, units, known, HN, UNITS, MOMENTS)
     write_h(h_run, h_to, tl.sigmoid(o) * tanh(c), rows, at, units, inside, H)
 
 
@@ -236,26 +249,29 @@ def forward_steps(
     The first step reads the states [B, *] before it; the last ones are written at every step, and in the end are each
     row's own. kept [N, H] and scale are of g's mask. Of packed sequences, firsts has the first token of each
     step and the number of all, [T + 1], then the steps of each row, [B]. None without. uh: [u, a] of every token if
-    KEPT, else of one step. Room: the counters, which are 0, then in float32 the cells c [B, H] and
-    c_hat [SHARES, B, S], y [B, 4H], own_h_hat [16, S] and own_z [16, 12Z] of each program, parts [tiles, B, 10]. HN,
-    SN: H and S without what pads them.
+    KEPT, else of one step. Room: the counters, which are 0, then the arrays of `scratch.forward_room`: the cells
+    c [B, H] and c_hat [SHARES, B, S], y [B, 4H], own_h_hat [16, S] and own_z [16, 12Z] of each program, and parts
+    [tiles, B, MOMENTS]. HN, SN: H and S without what pads them.
     """
     program = tl.program_id(0)
     group, member = program // members, program % members
     start = group * ROWS
     D: tl.constexpr = 4 * H + 4 * S
-    OWN: tl.constexpr = TILE * (S + 12 * Z)
+    ROOM: tl.constexpr = forward_room(H, S, Z, NORM, UNITS, SHARES)
+    OWN: tl.constexpr = numbers(ROOM, "own")
     groups = (B + ROWS - 1) // ROWS
     c = room.to(tl.pointer_type(tl.float32)) + groups * COUNTER
-    c_hat = c + wide(B) * H
-    y = c_hat + wide(B) * SHARES * S
-    own = y + wide(B) * 4 * H
-    parts = own + wide(groups * members) * OWN
-    own_h_hat = (own + wide(program) * OWN).to(tl.pointer_type(vx.dtype.element_ty))
+    c_hat = c + int64(B) * numbers(ROOM, "c")
+    y = c_hat + int64(B) * numbers(ROOM, "c_hat")
+    own = y + int64(B) * numbers(ROOM, "y")
+    parts = own + int64(groups * members) * OWN
+    own_h_hat = (own + int64(program) * OWN).to(tl.pointer_type(vx.dtype.element_ty))
     own_z = own_h_hat + TILE * S
+    mask, norms = Mask(kept, scale), CellNorms(norm_weight, norm_bias, norm_c_weight, norm_c_bias)
+    hyper_norms = CellNorms(hyper_norm_weight, hyper_norm_bias, hyper_norm_c_weight, hyper_norm_c_bias)
     counter = room + group * COUNTER
-    WIDE: tl.constexpr = COLUMNS + EXTRA
-    TILES: tl.constexpr = (D + WIDE - 1) // WIDE
+    WIDTH: tl.constexpr = COLUMNS + EXTRA
+    TILES: tl.constexpr = (D + WIDTH - 1) // WIDTH
     ACROSS: tl.constexpr = (H + UNITS - 1) // UNITS  # tiles of units, of which a share has so many
     SHARE: tl.constexpr = (ACROSS + SHARES - 1) // SHARES
     local = tl.arange(0, TILE)
@@ -270,20 +286,19 @@ def forward_steps(
         for tile in range(member, TILES, members):
             sums(
                 h_before, h_hat_before, weight_h, hyper_weight_h, hyper_weight_s, uh, rows, live, u_first + rows,
-                tile * WIDE, H, S, ROWS, COLUMNS, EXTRA, DEPTH, PRECISION,
+                tile * WIDTH, H, S, ROWS, COLUMNS, EXTRA, DEPTH, PRECISION,
             )  # fmt: skip
         turn = sync(counter, members, turn, ALONE)
         for job in range(member, (ROWS // TILE) * SHARES, members):
             barrier()  # the last job's z is read
             share, first = job % SHARES, start + (job // SHARES) * TILE
             hyper_cells(
-                uh, vx, hyper_bias, first_c_hat, c_hat + wide(share) * B * S, last_c_hat, own_h_hat,
-                h_hat, h_hat_to, c_hat_to,
-                hyper_norm_weight, hyper_norm_bias, hyper_norm_c_weight, hyper_norm_c_bias,
-                t, first, u_first, token, alive, share == 0, H, S, SN, NORM, SOME, WHOLE,
+                uh, vx, hyper_bias, first_c_hat, c_hat + int64(share) * B * S, last_c_hat, own_h_hat,
+                h_hat, h_hat_to, c_hat_to, hyper_norms, t, first, u_first, token, alive, share == 0,
+                H, S, SN, NORM, SOME, WHOLE,
             )  # fmt: skip
             barrier()
-            some = wide(first) + local
+            some = int64(first) + local
             going = some < alive
             own_rows = starts(own_z, local, 12 * Z)
             embed(starts(own_h_hat, local, S), going, z_weight, z_bias, own_rows, S, Z, SPAN, DEPTH, PRECISION)
@@ -298,22 +313,22 @@ def forward_steps(
                 barrier()
                 for tile in range(tile0, tiles):
                     cells(
-                        y, first_c, c, last_c, kept, scale, h, h_to, c_to, None, None, None, t, some, going,
+                        y, first_c, c, last_c, mask, h, h_to, c_to, None, norms, t, some, going,
                         token + some, tile * UNITS, B, H, HN, NORM, UNITS,
                     )  # fmt: skip
         if NORM:
             turn = sync(counter, members, turn, ALONE)
             for job in range(member, (ROWS // TILE) * ACROSS, members):
-                some = wide(start + (job // ACROSS) * TILE) + local
+                some = int64(start + (job // ACROSS) * TILE) + local
                 cells(
-                    y, first_c, c, last_c, kept, scale, h, h_to, c_to, parts, norm_weight, norm_bias, t, some,
+                    y, first_c, c, last_c, mask, h, h_to, c_to, parts, norms, t, some,
                     some < alive, token + some, (job % ACROSS) * UNITS, B, H, HN, NORM, UNITS,
                 )  # fmt: skip
             turn = sync(counter, members, turn, ALONE)
             for job in range(member, (ROWS // TILE) * ACROSS, members):
-                some = wide(start + (job // ACROSS) * TILE) + local
+                some = int64(start + (job // ACROSS) * TILE) + local
                 outputs(
-                    y, c, h, h_to, parts, norm_c_weight, norm_c_bias, some, some < alive, token + some,
+                    y, c, h, h_to, parts, norms, some, some < alive, token + some,
                     (job % ACROSS) * UNITS, B, H, HN, UNITS,
                 )  # fmt: skip
         turn = sync(counter, members, turn, ALONE)

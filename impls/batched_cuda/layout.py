@@ -56,8 +56,10 @@ class Dims(NamedTuple):
     def constants(self, sizes: Sizes, cut: Split) -> dict[str, Any]:
         """The compile-time constants of all kernels."""
         # The interpreter has no products of bfloat16.
-        wide = INTERPRETED and sizes.arithmetic == "bfloat16"
-        precision = "wide" if wide else "tf32" if sizes.arithmetic == "tf32" else "ieee"
+        if INTERPRETED and sizes.arithmetic == "bfloat16":
+            precision = "float32"
+        else:
+            precision = "tf32" if sizes.arithmetic == "tf32" else "ieee"
         return self._asdict() | split.constants(sizes, cut) | {"PRECISION": precision}
 
 
@@ -65,7 +67,7 @@ def layer(p: LayerParams) -> tuple[Dims, LayerParams]:
     """A layer's sizes and parameters; copies only of those that are padded, not dense or `rounded`."""
     d = Dims.of(p)
     padded_shapes = shapes(p.weight_x.shape[2], d.H, d.S, d.Z, layer_norm=d.NORM)
-    own = LayerParams(**{name: dense(wide(getattr(p, name), shape)) for name, shape in padded_shapes.items()})
+    own = LayerParams(**{name: dense(pad(getattr(p, name), shape)) for name, shape in padded_shapes.items()})
     return d, rounded(own) if arithmetic(p.bias.dtype) == "tf32" else own
 
 
@@ -84,10 +86,10 @@ def rounded(p: LayerParams) -> LayerParams:
 
 def states(s: LayerState, d: Dims) -> LayerState:
     """States [.., F] as the kernels have them, padded and dense."""
-    return LayerState(*(dense(wide(q, (*q.shape[:-1], width))) for q, width in zip(s, d.widths, strict=True)))
+    return LayerState(*(dense(pad(q, (*q.shape[:-1], width))) for q, width in zip(s, d.widths, strict=True)))
 
 
-def wide(q: Tensor, shape: Sequence[int]) -> Tensor:
+def pad(q: Tensor, shape: Sequence[int]) -> Tensor:
     """A tensor padded with zeros to a shape; itself where it has that shape."""
     if q.shape == tuple(shape):
         return q
@@ -96,7 +98,7 @@ def wide(q: Tensor, shape: Sequence[int]) -> Tensor:
 
 
 def narrow(q: Tensor, shape: Sequence[int]) -> Tensor:
-    """The first numbers of each axis, dense: the inverse of `wide`."""
+    """The first numbers of each axis, dense: the inverse of `pad`."""
     q = q if q.shape == tuple(shape) else q[tuple(slice(n) for n in shape)]
     return q if q.is_contiguous() else q.contiguous()
 
@@ -114,7 +116,7 @@ def masks(mask: Mask | None, H: int) -> dict[str, Any]:
     """The kernels' arguments of g's mask: kept [N, H], 1 where a number is, and their scale; None without a mask."""
     if mask is None:
         return {"kept": None, "scale": None}
-    return {"kept": dense(wide(mask.kept, (*mask.kept.shape[:-1], H))), "scale": mask.scale}
+    return {"kept": dense(pad(mask.kept, (*mask.kept.shape[:-1], H))), "scale": mask.scale}
 
 
 def steps(batch_sizes: Sequence[int], B: int, device: torch.device) -> Tensor | None:

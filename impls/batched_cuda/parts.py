@@ -23,6 +23,8 @@ def kernel(function):
     """The Triton kernel, compiled once for given types and constants, whatever its other arguments are.
 
     Triton would compile again for each pointer that is or is not a multiple of 16; `starts` says what always holds.
+    Kernels have a parameter for each tensor and constant, of which they make tuples: for tensors in a tuple, Triton 3.6
+    to 3.9 does so in any case, and what 3.6 takes out of a tuple of constants is no constexpr.
     """
     parameters = inspect.signature(function).parameters.values()
     return triton.jit(do_not_specialize=[q.name for q in parameters if q.annotation is q.empty])(function)
@@ -55,7 +57,7 @@ def sync(counter, members, turn, ALONE: tl.constexpr):
 def step_rows(firsts, t, B):
     """The first token of step t, 64 bit, and how many rows are going; firsts is None if all rows always are."""
     if firsts is None:
-        return wide(t) * B, B
+        return int64(t) * B, B
     else:  # noqa: RET505 - Triton compiles what follows a return, whichever way the constant decides
         first = tl.load(firsts + t)
         return first, (tl.load(firsts + t + 1) - first).to(tl.int32)
@@ -79,8 +81,8 @@ def starts(p, rows, F: tl.constexpr):
 
 
 @triton.jit
-def wide(n):
-    """A number in 64 bit."""
+def int64(n):
+    """A number in 64 bits."""
     return n + tl.zeros((), dtype=tl.int64)
 
 
@@ -92,8 +94,8 @@ def only(condition, limit):
 
 @triton.jit
 def dot(a, b, acc, PRECISION: tl.constexpr):
-    """Return acc + a b, accumulated in float32; "wide" multiplies in float32 too. For TF32 see `layout.rounded`."""
-    if PRECISION == "wide":
+    """Return acc + a b, accumulated in float32; "float32" multiplies in float32 too. For TF32 see `layout.rounded`."""
+    if PRECISION == "float32":
         return tl.dot(a.to(tl.float32), b.to(tl.float32), acc, input_precision="ieee")
     elif PRECISION == "tf32":  # noqa: RET505 - see step_rows
         return tl.dot(tf32(a), b, acc, input_precision="tf32")

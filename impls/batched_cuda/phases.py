@@ -6,11 +6,20 @@ the program, which its caller makes.
 
 import triton
 import triton.language as tl
+from triton import constexpr_function
 
+from . import scratch, split
 from .parts import dot, merged, product, standardised, starts, vector, vector4
 
-#: Rows of a tile of the phases between the products.
-TILE = tl.constexpr(16)
+TILE = tl.constexpr(split.TILE)
+#: The layout of scratch memory, for kernels.
+forward_room = constexpr_function(scratch.forward_room)
+backward_room = constexpr_function(scratch.backward_room)
+backward_state = constexpr_function(scratch.backward_state)
+numbers = constexpr_function(scratch.numbers)
+MOMENTS = tl.constexpr(scratch.MOMENTS)
+CELL = tl.constexpr(scratch.CELL)
+NORMS = tl.constexpr(scratch.NORMS)
 
 
 @triton.jit

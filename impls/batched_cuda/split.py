@@ -28,7 +28,7 @@ GROUPS = {
 }
 #: Bytes of L2 that a multiprocessor can ask for in a clock.
 _ASKED = 64
-#: Rows of a tile between the products, as in `phases.py`, which imports Triton.
+#: Rows of a tile between the products.
 TILE = 16
 #: Bytes of registers of a thread for a tile of the forward products, and half of it backward.
 _SUMS = 64
@@ -239,10 +239,10 @@ def forward_step(sizes: Sizes, card: Card, split: Split) -> Split:
     """A split with the model's figures of a step of `forward_steps`."""
     (B, H, S, Z, norm, _), item, clock = sizes, sizes.itemsize, _Clock(sizes, card, split)
     rows, tile = min(B, split.rows), min(B, TILE)  # those that are there
-    wide, parts = split.columns + split.extra, split.rows // TILE
-    jobs, turns = -(-(4 * H + 4 * S) // wide), -(-H // split.depth) + -(-S // split.depth)
+    columns, parts = split.columns + split.extra, split.rows // TILE
+    jobs, turns = -(-(4 * H + 4 * S) // columns), -(-H // split.depth) + -(-S // split.depth)
     k = H + S / 8
-    clock.phase(jobs, (rows + wide) * k * item, split.rows * wide * k, turns * TURN, LOADS)
+    clock.phase(jobs, (rows + columns) * k * item, split.rows * columns * k, turns * TURN, LOADS)
     clock.sync()
     across, (gates, of_z) = -(-H // split.units), _of_z(sizes)
     tiles = -(-across // split.shares)

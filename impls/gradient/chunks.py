@@ -1,20 +1,20 @@
 """Cuts sequences into chunks of steps, so that temporary arrays fit into a limit that depends on the device."""
 
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from contextvars import ContextVar
 from itertools import accumulate, pairwise
 from typing import Any, NamedTuple
 
 import torch
 
 from ..definition import SUMMED, Inputs, LayerParams, LayerState, Mask
+from ..tracing import constant
 
 
-@dataclass(frozen=True)
-class Limits:
-    """Limits on temporary memory of a pass; a chunk has at least one step, even if that exceeds them."""
+class Limits(NamedTuple):
+    """Limits on temporary memory of a call; a chunk has at least one step, even if that exceeds them."""
 
     #: Bytes of a chunk's arrays in the forward pass, which should stay in the cache.
     forward: int
@@ -31,32 +31,40 @@ class Limits:
 
 #: Array elements of a chunk per element of out, if each phase of a step has its own array.
 NUMBERS = 40
-_LIMITS = dict.fromkeys(("cpu", "meta"), Limits(forward=16 << 20, backward=32 << 20, rows=SUMMED["cpu"]))
+_DEFAULTS = dict.fromkeys(("cpu", "meta"), Limits(forward=16 << 20, backward=32 << 20, rows=SUMMED["cpu"]))
+#: The limits by device type that hold in this thread or task; those of a GPU only while they are changed.
+_LIMITS: ContextVar[Mapping[str, Limits]] = ContextVar("limits", default=_DEFAULTS)
 #: The part of a GPU's memory that a chunk's arrays may take.
 _SHARE = 1 / 128
 
 
+@constant  # since Dynamo of torch 2.13 and older reads no ContextVar
 def limits(device: torch.device) -> Limits:
-    """Limits of a device; for a GPU they are a share of its memory."""
-    if device.type in _LIMITS:
-        return _LIMITS[device.type]
+    """Limits of a device; for a GPU they are a share of its memory.
+
+    A forward pass reads them; its backward pass may run in another thread, so it reads `Saved.limits`.
+    """
+    by_type = _LIMITS.get()
+    if device.type in by_type:
+        return by_type[device.type]
     most = int(_SHARE * torch.cuda.get_device_properties(device).total_memory)
     return Limits(forward=most, backward=most, rows=SUMMED["cuda"])
 
 
 @contextmanager
 def limited(device_type: str, **changed: Any) -> Iterator[None]:
-    """Change some `Limits` of a device type, by name and in all threads, while the context is open.
+    """Change some `Limits` of a device type, by name, for calls of this thread or task while the context is open.
 
-    `limited("cpu", residuals=False)` around the forward pass trains in less memory.
+    `limited("cpu", residuals=False)` around the forward pass trains in less memory. The backward pass keeps what held
+    for its forward pass. A compiled model keeps what held when it was compiled. Checkpointing runs the forward pass
+    again, on a GPU in another thread: give `torch.utils.checkpoint` this context in its `context_fn`.
     """
-    before = _LIMITS.copy()
-    _LIMITS[device_type] = replace(limits(torch.device(device_type)), **changed)
+    now = limits(torch.device(device_type))._replace(**changed)
+    token = _LIMITS.set({**_LIMITS.get(), device_type: now})
     try:
         yield
     finally:
-        _LIMITS.clear()
-        _LIMITS.update(before)
+        _LIMITS.reset(token)
 
 
 def bounds(most: int, numbers: int, p: LayerParams, inputs: Inputs, rows: int = 1 << 62) -> list[int]:
@@ -78,24 +86,24 @@ def bounds(most: int, numbers: int, p: LayerParams, inputs: Inputs, rows: int = 
     return [T * i // n for i in range(n + 1)]
 
 
-class Stretch(NamedTuple):
-    """Consecutive steps."""
+class Chunk(NamedTuple):
+    """Consecutive steps of a sequence."""
 
     steps: slice
     at: slice  # into arrays over all steps, or with packed sequences over all tokens
     batch_sizes: Sequence[int] = ()
 
 
-def stretches(bounds: Sequence[int], batch_sizes: Sequence[int]) -> list[Stretch]:
-    """The steps of each chunk."""
+def in_chunks(bounds: Sequence[int], batch_sizes: Sequence[int]) -> list[Chunk]:
+    """The chunks of a sequence between these boundaries."""
     steps = [slice(*ends) for ends in pairwise(bounds)]
     if not batch_sizes:
-        return [Stretch(part, part) for part in steps]
+        return [Chunk(part, part) for part in steps]
     begins = list(accumulate(batch_sizes, initial=0))
-    return [Stretch(part, slice(begins[part.start], begins[part.stop]), batch_sizes[part]) for part in steps]
+    return [Chunk(part, slice(begins[part.start], begins[part.stop]), batch_sizes[part]) for part in steps]
 
 
-def part(inputs: Inputs, chunk: Stretch, start: LayerState) -> Inputs:
-    """Inputs of some steps, with their initial state."""
+def part(inputs: Inputs, chunk: Chunk, start: LayerState) -> Inputs:
+    """Inputs of a chunk, with their initial state."""
     mask = inputs.mask and Mask(inputs.mask.kept[chunk.at], inputs.mask.scale)
     return inputs._replace(x=inputs.x[chunk.at], start=start, mask=mask, batch_sizes=chunk.batch_sizes)

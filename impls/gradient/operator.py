@@ -7,7 +7,6 @@ than a small layer.
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import nullcontext
-from enum import IntEnum
 from typing import Any, NamedTuple, NoReturn
 
 import torch
@@ -18,7 +17,7 @@ from torch.nn import Parameter
 from ..definition import Inputs, LayerParams, LayerState, Mask, Run, cell_dtype
 from ..registry import differentiated_by_autograd
 from . import flops
-from .chunks import limits
+from .chunks import Limits, limits
 
 #: Namespace of the operators; the name of the package on PyPI.
 NAMESPACE = "hyperlstm"
@@ -29,14 +28,7 @@ class Saved(NamedTuple):
 
     states: LayerState  # [T, B, *] each: the states after each step; h is the output
     residuals: Tensor | None  # [T, B, *]: further values; None if the backward pass should recompute them
-
-
-class Save(IntEnum):
-    """What a forward pass saves for the backward pass; an integer, since operator schemas have no enumerations."""
-
-    NONE = 0
-    STATES = 1
-    STATES_AND_RESIDUALS = 2
+    limits: Limits  # those of the forward pass
 
 
 #: (parameters, inputs, out, states, residuals) -> final state in new memory; the cells may be in a wider dtype than x.
@@ -74,8 +66,36 @@ def in_dtype(value: Tensor, dtype: torch.dtype) -> Tensor:
     return value if value.dtype == dtype else value.to(dtype)
 
 
-#: out, final state, the other states after each step, residuals; the last two are empty unless `Save` asks for them.
+#: out, final state, the other states after each step, residuals; the last two are empty unless they are saved.
 Results = tuple[Tensor, list[Tensor], list[Tensor], list[Tensor]]
+
+
+class Kept(NamedTuple):
+    """A call as its backward pass reads it. Autograd keeps the tensors in one sequence, in the order of `pack`."""
+
+    p: LayerParams
+    inputs: Inputs
+    saved: Saved
+
+    @staticmethod
+    def pack(
+        layer: Sequence[Tensor], keep: Tensor | None, out: Tensor, states: Sequence[Tensor], residuals: Sequence[Tensor]
+    ) -> tuple[Tensor | None, ...]:
+        """The tensors; layer: x, the initial state and the parameters. The others: see `Results`."""
+        return (*layer, keep, out, *states, *(residuals or (None,)))
+
+    @classmethod
+    def unpack(cls, tensors: Sequence[Any], scale: float, batch_sizes: Sequence[int], limits: Sequence[Any]) -> "Kept":
+        """Undo `pack`; scale, batch_sizes: of `Inputs`."""
+        x, h, c, h_hat, c_hat, *params, keep, out, c_after, h_hat_after, c_hat_after, residuals = tensors
+        p, inputs = _layer(x, (h, c, h_hat, c_hat), params, keep, scale, batch_sizes)
+        return cls(p, inputs, Saved(LayerState(out, c_after, h_hat_after, c_hat_after), residuals, Limits(*limits)))
+
+    def arguments(self) -> tuple[Any, ...]:
+        """The arguments of the gradient's operator before the gradients."""
+        states, residuals, limits = self.saved
+        return *_flat(self.p, self.inputs), list(states), residuals, [*map(int, limits)]
+
 
 #: A layer's parameters and inputs as operators take them: flat, tensors first.
 _LAYER = "Tensor x, Tensor[] start, Tensor[] params, Tensor? keep, float scale, SymInt[] batch_sizes"
@@ -99,44 +119,37 @@ def _layer(
     return LayerParams(*params), Inputs(x, LayerState(*start), mask, batch_sizes)
 
 
-def _forward(of: HandWritten, p: LayerParams, inputs: Inputs, save: int) -> Results:
-    out, states, residuals = _allocate(of, p, inputs.x, save)
+def _forward(of: HandWritten, p: LayerParams, inputs: Inputs, most: Limits | None) -> Results:
+    """Run the layer; most: the limits, or None without a gradient, for which nothing is saved then."""
+    out, states, residuals = _allocate(of, p, inputs.x, most)
     last = of.forward(p, inputs, out, states, residuals[0] if residuals else None)
     return out, [in_dtype(part, inputs.x.dtype) for part in last], states, residuals
 
 
-def _allocate(of: HandWritten, p: LayerParams, x: Tensor, save: int) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+def _allocate(
+    of: HandWritten, p: LayerParams, x: Tensor, most: Limits | None
+) -> tuple[Tensor, list[Tensor], list[Tensor]]:
     """Allocate out, the other states and the residuals; the cells in float32 or wider."""
     (*over, I), H, S = x.shape, p.bias.shape[1], p.hyper_bias.shape[1]
-    residuals = [x.new_empty(*over, of.residuals(I, H, S))] if save == Save.STATES_AND_RESIDUALS else []
-    return x.new_empty(*over, H), allocate_states(p, x, over) if save else [], residuals
+    residuals = [x.new_empty(*over, of.residuals(I, H, S))] if most and most.residuals else []
+    return x.new_empty(*over, H), allocate_states(p, x, over) if most else [], residuals
 
 
 def _backward(
-    of: HandWritten,
-    p: LayerParams,
-    inputs: Inputs,
-    saved: Sequence[Tensor],
-    d_out: Tensor | None,
-    d_last: Sequence[Tensor | None],
-    needs: Sequence[bool],
+    of: HandWritten, kept: Kept, d_out: Tensor | None, d_last: Sequence[Tensor | None], needs: Sequence[bool]
 ) -> list[Tensor]:
-    """Gradients of x, the initial state and the parameters, in this order, where `needs` is true.
-
-    saved: the states after each step, out first, and the residuals if they were saved.
-    """
-    states = LayerState(*saved[:4])
-    d_out = torch.zeros_like(states.h) if d_out is None else d_out
+    """Gradients of x, the initial state and the parameters, in this order, where `needs` is true."""
+    x, out = kept.inputs.x, kept.saved.states.h
+    d_out = torch.zeros_like(out) if d_out is None else d_out
     needed = [name for name, need in zip(NAMES, needs, strict=False) if need]
-    past = Saved(states, saved[4] if len(saved) > 4 else None)
-    device = inputs.x.device.type
+    device = x.device.type
     on = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
     # The module casts, so autocast was off in the forward pass too.
     with torch.autocast(device, enabled=False) if on else nullcontext():
-        gradients = of.backward(p, inputs, past, d_out, d_last, needed)
+        gradients = of.backward(*kept, d_out, d_last, needed)
     if missing := [name for name in needed if gradients.get(name) is None]:
         raise ValueError(f"backward: expected gradients of {', '.join(needed)}; missing: {', '.join(missing)}")
-    return [in_dtype(gradients[name], inputs.x.dtype) for name in needed]
+    return [in_dtype(gradients[name], x.dtype) for name in needed]
 
 
 def _no_second_derivative(name: str) -> NoReturn:
@@ -191,24 +204,22 @@ class _Eager(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, calls: "_Calls", p: LayerParams, inputs: Inputs, save: int, *tensors: Tensor
+        ctx: Any, calls: "_Calls", p: LayerParams, inputs: Inputs, most: Limits, *tensors: Tensor
     ) -> tuple[Tensor, ...]:
         """Run the layer; tensors: x, the initial state and the parameters, which autograd records."""
-        out, last, states, residuals = _forward(calls.of, p, inputs, save)
-        *_, keep, scale, batch_sizes = _flat(p, inputs)
-        ctx.calls, ctx.n, ctx.rest = calls, len(tensors), (scale, batch_sizes)
+        out, last, states, residuals = _forward(calls.of, p, inputs, most)
+        keep, scale = inputs.mask or (None, 1.0)
+        ctx.calls, ctx.rest = calls, (scale, inputs.batch_sizes, most)
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(*tensors, keep, out, *states, *residuals)
+        ctx.save_for_backward(*Kept.pack(tensors, keep, out, states, residuals))
         return out, *last
 
     @staticmethod
     def backward(ctx: Any, d_out: Tensor | None, *d_last: Tensor | None) -> tuple[Tensor | None, ...]:
         # Read only once, since checkpointing unpacks each tensor once.
-        everything = _saved(ctx, ctx.calls.name, (d_out, *d_last))
-        tensors, (keep, *saved) = everything[: ctx.n], everything[ctx.n :]
-        p, inputs = _layer(tensors[0], tensors[1:5], tensors[5:], keep, *ctx.rest)
+        kept = Kept.unpack(_saved(ctx, ctx.calls.name, (d_out, *d_last)), *ctx.rest)
         needs = ctx.needs_input_grad[4:]
-        grads = iter(ctx.calls.gradient(p, inputs, saved, d_out, d_last, needs))
+        grads = iter(ctx.calls.gradient(kept, d_out, d_last, needs))
         return None, None, None, None, *(next(grads) if need else None for need in needs)
 
 
@@ -222,24 +233,16 @@ class _Calls(NamedTuple):
     gradient_operator: Any
 
     def gradient(
-        self,
-        p: LayerParams,
-        inputs: Inputs,
-        saved: Sequence[Tensor],
-        d_out: Tensor | None,
-        d_last: Sequence[Tensor | None],
-        needs: Sequence[bool],
+        self, kept: Kept, d_out: Tensor | None, d_last: Sequence[Tensor | None], needs: Sequence[bool]
     ) -> list[Tensor]:
         """Result of `_backward`, called as an operator if something observes operators; it has no derivative."""
-        tensors = inputs.x, *inputs.start, *p.present()
+        tensors = kept.inputs.x, *kept.inputs.start, *kept.p.present()
         if _observed(tensors):
             flops.count(self.gradient_operator, flops.backward)
-            grads: list[Tensor] = self.gradient_operator(
-                *_flat(p, inputs), list(saved), d_out, list(d_last), list(needs)
-            )
+            grads: list[Tensor] = self.gradient_operator(*kept.arguments(), d_out, list(d_last), list(needs))
         else:
             with torch.no_grad():
-                grads = _backward(self.of, p, inputs, saved, d_out, d_last, needs)
+                grads = _backward(self.of, kept, d_out, d_last, needs)
         if torch.is_grad_enabled():  # the caller may ask for a second derivative
             depend_on = (q for q in (*tensors, d_out, *d_last) if q is not None)
             grads = list(_Gradients.apply(self.name, len(grads), *grads, *depend_on))
@@ -248,16 +251,15 @@ class _Calls(NamedTuple):
     def run(self, p: LayerParams, inputs: Inputs) -> tuple[Tensor, LayerState]:
         """Run one layer over all steps: see `Run`."""
         tensors = inputs.x, *inputs.start, *p.present()
-        save = Save.NONE
-        if torch.is_grad_enabled() and any(q.requires_grad for q in tensors):
-            save = Save.STATES_AND_RESIDUALS if limits(inputs.x.device).residuals else Save.STATES
+        differentiated = torch.is_grad_enabled() and any(q.requires_grad for q in tensors)
+        most = limits(inputs.x.device) if differentiated else None
         if torch.compiler.is_compiling() or _observed(tensors):
             flops.count(self.operator, flops.forward)
-            out, last, *_ = self.operator(*_flat(p, inputs), save.value)
-        elif save:
-            out, *last = self.function.apply(self, p, inputs, save, *tensors)
+            out, last, *_ = self.operator(*_flat(p, inputs), [int(n) for n in most or ()])
+        elif most:
+            out, *last = self.function.apply(self, p, inputs, most, *tensors)
         else:
-            out, last, *_ = _forward(self.of, p, inputs, save)
+            out, last, *_ = _forward(self.of, p, inputs, None)
         return out, LayerState(*last)
 
 
@@ -293,41 +295,48 @@ def _namespace(package: str, name: str) -> str:
 
 def _operator(qualified: str, name: str, of: HandWritten, gradient: Callable[..., list[Tensor]]) -> Any:
     def layer(*arguments: Any) -> Results:
-        return _forward(of, *_layer(*arguments[:-1]), arguments[-1])
+        *layer_arguments, most = arguments
+        return _forward(of, *_layer(*layer_arguments), _limits(most))
 
     def fake(x: Tensor, start: Sequence[Tensor], params: Sequence[Tensor], *rest: Any) -> Results:
-        out, states, residuals = _allocate(of, LayerParams(*params), x, rest[-1])
+        out, states, residuals = _allocate(of, LayerParams(*params), x, _limits(rest[-1]))
         return out, [x.new_empty(part.shape) for part in start], states, residuals
 
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Results) -> None:
-        x, start, params, keep, *ctx.rest, _ = inputs
+        x, start, params, keep, *ctx.rest = inputs  # the scale, the batch sizes and the limits
         out, _, states, residuals = output
-        ctx.n = len(params)
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(x, *start, *params, keep, out, *states, *residuals)
+        ctx.save_for_backward(*Kept.pack((x, *start, *params), keep, out, states, residuals))
 
     def derivative(ctx: Any, d_out: Tensor | None, d_last: Sequence[Tensor | None], *_: Any) -> tuple[Any, ...]:
-        x, *others = _saved(ctx, name, (d_out, *d_last))
-        start, params, (keep, *saved) = others[:4], others[4 : 4 + ctx.n], others[4 + ctx.n :]
+        kept = Kept.unpack(_saved(ctx, name, (d_out, *d_last)), *ctx.rest)
         needs = [ctx.needs_input_grad[0], *ctx.needs_input_grad[1], *ctx.needs_input_grad[2]]
 
         flops.count(gradient, flops.backward)
-        grads = iter(gradient(x, start, params, keep, *ctx.rest, saved, d_out, list(d_last), needs))
-        d_x, *d_others = (next(grads) if need else None for need in needs)
+        grads = iter(gradient(*kept.arguments(), d_out, list(d_last), needs))
+        d_x, d_h, d_c, d_h_hat, d_c_hat, *d_params = (next(grads) if need else None for need in needs)
         # An empty list of ints is taken for a list of tensors.
-        return d_x, d_others[:4], d_others[4:], None, None, None if ctx.rest[-1] else [], None
+        d_batch_sizes: list[int] | None = None if kept.inputs.batch_sizes else []
+        return d_x, [d_h, d_c, d_h_hat, d_c_hat], d_params, None, None, d_batch_sizes, None
 
-    schema = f"({_LAYER}, SymInt save) -> (Tensor, Tensor[], Tensor[], Tensor[])"
+    schema = f"({_LAYER}, SymInt[] limits) -> (Tensor, Tensor[], Tensor[], Tensor[])"
     operator = torch.library.custom_op(qualified, layer, mutates_args=(), schema=schema)
     operator.register_fake(fake)
     operator.register_autograd(derivative, setup_context=setup_context)
     return operator
 
 
+def _limits(numbers: Sequence[int]) -> Limits | None:
+    """The limits that an operator is given; None if there are none, since nothing is to be saved."""
+    return Limits._make(numbers) if numbers else None
+
+
 def _gradient_operator(qualified: str, name: str, of: HandWritten) -> Any:
     def gradient(*arguments: Any) -> list[Tensor]:
+        *layer_arguments, states, residuals, most, d_out, d_last, needs = arguments
+        saved = Saved(LayerState(*states), residuals, Limits(*most))
         results, seen = list[Tensor](), set[int]()
-        for q in _backward(of, *_layer(*arguments[:6]), *arguments[6:]):
+        for q in _backward(of, Kept(*_layer(*layer_arguments), saved), d_out, d_last, needs):
             memory = q.untyped_storage()._cdata
             # Results of an operator must not share memory, as views of one product do, and begin where the fake does.
             results.append(q.clone() if memory in seen or q.storage_offset() else q)
@@ -337,7 +346,8 @@ def _gradient_operator(qualified: str, name: str, of: HandWritten) -> Any:
     def fake(x: Tensor, start: Sequence[Tensor], params: Sequence[Tensor], *rest: Any) -> list[Tensor]:
         return [x.new_empty(q.shape) for q, need in zip((x, *start, *params), rest[-1], strict=True) if need]
 
-    schema = f"({_LAYER}, Tensor[] saved, Tensor? d_out, Tensor?[] d_last, bool[] needs) -> Tensor[]"
+    gradients = "Tensor? d_out, Tensor?[] d_last, bool[] needs"
+    schema = f"({_LAYER}, Tensor[] states, Tensor? residuals, SymInt[] limits, {gradients}) -> Tensor[]"
     operator = torch.library.custom_op(qualified, gradient, mutates_args=(), schema=schema)
     operator.register_fake(fake)
     operator.register_autograd(lambda *_: _no_second_derivative(name))

@@ -16,9 +16,9 @@ import pytest
 import torch
 
 from impls import why_unavailable
-from impls.batched_cuda import split
+from impls.batched_cuda import split, why_no_driver
 from impls.gradient.chunks import limited, limits
-from impls.registry import find, resolve, triton_unavailable
+from impls.registry import find, resolve
 from suite import conftest
 from suite.checks.kernels import native
 from suite.checks.kernels.ahead import FULL, STEPS
@@ -110,11 +110,11 @@ def test_says_why_a_card_does_not_run_it(reason: str | None, monkeypatch: pytest
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 0))
     monkeypatch.setattr("triton.runtime.driver", SimpleNamespace(active=SimpleNamespace(utils=None)))
     REASONS[reason](monkeypatch)
-    triton_unavailable.cache_clear()
+    why_no_driver.cache_clear()
     try:
         assert why_unavailable(NAME, "cuda") == reason
     finally:
-        triton_unavailable.cache_clear()
+        why_no_driver.cache_clear()
 
 
 #: What nvidia-smi does where torch sees no GPU, and the variable that hides GPUs; the status of `nox -s cuda`, and what

@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from impls import HyperLSTM, proof, registry
+from impls import HyperLSTM, batched_cuda, proof, registry
 from impls.batched_cuda.split import H100
 from suite.checks.kernels import ahead, native
 from suite.checks.kernels.ahead import PRECISIONS
@@ -31,7 +31,7 @@ def card(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     tell(monkeypatch, tmp_path)
     yield
     registry.why_unproven.cache_clear()
-    registry.triton_unavailable.cache_clear()
+    batched_cuda.why_no_driver.cache_clear()
 
 
 UNVERIFIED = f"batched_cuda has not been verified on this {NAME} with this driver, torch, Triton and these sources: run"

@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 import pytest
 import torch
 
-from impls import proof, registry
+from impls import batched_cuda, proof, registry
 
 #: Environment variable with the folder, for a run of pytest whose plugin this is.
 VARIABLE = "HYPERLSTM_TOLD_CARD"
@@ -64,7 +64,7 @@ def tell(patch: pytest.MonkeyPatch, folder: Path) -> None:
     patch.setattr(proof, "DRIVER", folder / "version")
     proof.DRIVER.write_text("NVRM version: NVIDIA UNIX x86_64 Kernel Module  580.65.06\n", encoding="utf-8")
     patch.setenv("XDG_CACHE_HOME", str(folder))
-    for cached in (registry.why_unproven, registry.triton_unavailable, registry._warn_of_fallback):
+    for cached in (registry.why_unproven, batched_cuda.why_no_driver, registry._warn_of_fallback):
         cached.cache_clear()
 
 

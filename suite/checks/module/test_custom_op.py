@@ -1,8 +1,11 @@
 """Implementations with a hand-written gradient behave as torch operators."""
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
+from threading import Event
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
@@ -11,11 +14,10 @@ from torch._ops import OpOverload
 from torch.autograd import forward_ad
 from torch.nn.utils.rnn import pack_padded_sequence
 
-from impls import HyperLSTM
+from impls import HyperLSTM, deferred
 from impls.definition import Inputs, LayerParams, LayerState
 from impls.gradient import operator
-from impls.gradient.chunks import bounds, limited
-from impls.gradient.operator import Save
+from impls.gradient.chunks import Limits, bounds, limited, limits
 from impls.registry import IMPLS, find
 from suite.checks.module.models import CASE, model_and_input
 from suite.conftest import skip_unless_checked
@@ -131,24 +133,26 @@ def test_auto_is_batched_inside_a_transform(
 
 
 @pytest.mark.parametrize("mask", [False, True], ids=["plain", "dropout"])
-@pytest.mark.parametrize("save", Save, ids=lambda save: save.name.lower())
+@pytest.mark.parametrize("save", ["none", "states", "states_and_residuals"])
 def test_operator_is_registered_as_torch_wants_it(
-    name: str, operators: list[OpOverload], device: torch.device, save: Save, mask: bool
+    name: str, operators: list[OpOverload], device: torch.device, save: str, mask: bool
 ) -> None:
     model, x, state = model_and_input(name, device)
-    requires_grad = save != Save.NONE
+    requires_grad = save != "none"
+    most = limits(device)._replace(residuals=save == "states_and_residuals")
+    numbers = [int(n) for n in most] if requires_grad else []
     params = [p.detach().clone().requires_grad_(requires_grad) for p in model.layers[0].parameters()]
     start = [part[0].clone().requires_grad_(requires_grad) for part in state]
     keep = torch.rand(*x.shape[:2], CASE.H, device=device) > 0.5 if mask else None
     x = x.mT.contiguous().mT.requires_grad_(requires_grad)
     layer: tuple[Any, ...] = (x, start, params, keep, 2.0, [])
     operator, gradient = operators
-    torch.library.opcheck(operator, (*layer, save.value))
+    torch.library.opcheck(operator, (*layer, numbers))
     if requires_grad:
-        out, last, states, residuals = operator(*layer, save.value)
+        out, last, states, residuals = operator(*layer, numbers)
         needs = [True] * (1 + len(start) + len(params))
         with torch.no_grad():
-            arguments = (*layer, [out, *states, *residuals], out, last, needs)
+            arguments = (*layer, [out, *states], residuals[0] if residuals else None, numbers, out, last, needs)
             torch.library.opcheck(gradient, arguments, test_utils="test_faketensor")
 
 
@@ -158,6 +162,55 @@ def test_residuals_are_saved_by_default(name: str, device: torch.device) -> None
     saved = saved_bytes(lambda: model(x, state), device)
     with limited(device.type, residuals=False):
         assert saved_bytes(lambda: model(x, state), device) < saved
+
+
+def test_limits_of_two_threads_that_overlap() -> None:
+    """The first thread opens its context before the second, and closes it before the second reads its own."""
+    second_opened, first_closed, read = Event(), Event(), dict[str, Limits]()
+    cpu = torch.device("cpu")
+    default = limits(cpu)
+
+    def first() -> None:
+        with limited("cpu", rows=1):
+            second_opened.wait(10)
+            read["first, inside"] = limits(cpu)
+        read["first, after"] = limits(cpu)
+        first_closed.set()
+
+    def second() -> None:
+        with limited("cpu", rows=2):
+            second_opened.set()
+            first_closed.wait(10)
+            read["second, inside"] = limits(cpu)
+        read["second, after"] = limits(cpu)
+
+    with ThreadPoolExecutor(2) as pool:
+        for thread in [pool.submit(first), pool.submit(second)]:
+            thread.result()
+    assert read == {
+        "first, inside": default._replace(rows=1),
+        "first, after": default,
+        "second, inside": default._replace(rows=2),
+        "second, after": default,
+    }
+    assert limits(cpu) == default
+
+
+@pytest.mark.parametrize("mode", [nullcontext, Called], ids=["eager", "operator"])
+def test_a_backward_pass_in_another_thread_has_the_limits_of_its_forward_pass(
+    mode: Callable[[], AbstractContextManager[object]], device: torch.device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a GPU, autograd runs every backward pass in a thread of its own."""
+    skip_unless_checked("deferred", device)
+    model, x, state = model_and_input("deferred", device)
+    cut = mock.Mock(wraps=bounds)
+    monkeypatch.setattr(deferred, "bounds", cut)
+    with limited(device.type, backward=8, rows=4), mode():
+        out, _ = model(x, state)
+    cut.reset_mock()
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(out.sum().backward).result()
+    assert [(call.args[0], call.args[-1]) for call in cut.mock_calls] == [(8, 4)] * CASE.L
 
 
 @ours
