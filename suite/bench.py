@@ -162,7 +162,7 @@ def compile_kernels(jobs: Sequence[Job], device: torch.device) -> None:
     """Compile kernels ahead of time, on all cores."""
     cases = [(case, job.dtype) for job in jobs if job.candidate == "batched_cuda" for case in job.cases]
     precompile(
-        [Way(replace(case, training=training), dtype) for case, dtype in cases for training in (True, False)], device
+        [Way(replace(case, training=name == "train"), dtype) for case, dtype in cases for name in case.passes], device
     )
 
 

@@ -94,7 +94,8 @@ def jobs(options: argparse.Namespace) -> list[Job]:
         cases = [case.shortened for case in cases]
     named, todo = options.implementation or [candidate.name for candidate in candidates()], list[Job]()
     for dtype, case, candidate in product(dtypes, cases, map(find, named)):
-        norms = tuple(norm for norm in candidate.layer_norms if _timed(options, candidate, case, dtype, norm))
+        forms = [norm for norm in candidate.layer_norms if norm in case.layer_norms or not candidate.compared]
+        norms = tuple(norm for norm in forms if _timed(options, candidate, case, dtype, norm))
         if norms:
             todo.append(Job("bench", candidate.name, case, dtype, device, norms))
     return todo
@@ -105,10 +106,12 @@ def _timed(options: argparse.Namespace, candidate: Candidate, case: Case, dtype:
     device = options.device.type
     if options.dtype is None and dtype != "float32":  # bfloat16, which the processor multiplies
         return case.time_bfloat16 and candidate.name in (BASELINE, fastest(options.device, dtype))
-    if not _takes(candidate, case):
+    if not candidate.takes(case):
         return False
     if options.implementation:
         return True
+    if case.time_fastest_alone and not options.workload:
+        return candidate.name in (BASELINE, fastest(options.device, dtype))
     if candidate.of_others and device == "cpu":
         return (case.time_others or bool(options.workload)) and (candidate.of_torch or dtype == "float32")
     if candidate.compiles_each_size:
@@ -119,11 +122,6 @@ def _timed(options: argparse.Namespace, candidate: Candidate, case: Case, dtype:
     return device == "cpu" or candidate.hand_written or dtype == (options.dtype or ["float32"])[0]
 
 
-def _takes(candidate: Candidate, case: Case) -> bool:
-    """True if a candidate takes a workload's sequences, and is timed on such ones at all."""
-    return candidate.takes_packed if case.lengths else not candidate.pads
-
-
 def left_out(options: argparse.Namespace, todo: Sequence[Job]) -> str:
     """Sentence that names what a run leaves out of its workloads in its first dtype; "" if it was told what to time."""
     if options.implementation:
@@ -131,8 +129,8 @@ def left_out(options: argparse.Namespace, todo: Sequence[Job]) -> str:
     cases = {job.case for job in todo}
     timed = {(job.candidate, job.case.name) for job in todo}
     missing = defaultdict[str, list[str]](list)
-    for candidate in candidates():
-        names = [case.name for case in cases if _takes(candidate, case) and (candidate.name, case.name) not in timed]
+    for candidate in (each for each in candidates() if options.device.type in each.devices):
+        names = [case.name for case in cases if candidate.takes(case) and (candidate.name, case.name) not in timed]
         if names:
             missing[", ".join(sorted(names, key=list(WORKLOADS).index))].append(candidate.name)
     parts = [f"{' and '.join(names)} on {where}" for where, names in missing.items()]

@@ -76,8 +76,28 @@ def test_candidates_that_take_long_are_timed_in_few_places() -> None:
     assert places("labml", "--workload", "stream") == [(dtype, "stream", norms) for dtype, norms in of_labml]
     assert places("compiled") == [("float32", "medium", (False,))]
     assert not places("compiled", "--workload", "stream")
+    batches.remove("two-layers")  # with dropout
     everywhere = [(dtype, name, (False, True)) for dtype in ("float32", "bfloat16") for name in batches]
     assert places("compiled", "--implementation", "compiled") == everywhere
+
+
+def test_two_layers_are_timed_of_the_fastest_with_layer_norm_alone() -> None:
+    def forms(*arguments: str) -> dict[str, tuple[bool, ...]]:
+        jobs = chosen("--device", "cpu", "--dtype", "float32", *arguments)
+        return {job.candidate: job.layer_norms for job in jobs if job.case.name == "two-layers"}
+
+    assert forms() == {fastest(CPU, "float32"): (True,), BASELINE: (False,)}
+    every = dict.fromkeys(names(), (True,)) | {BASELINE: (False,)}
+    assert forms("--workload", "two-layers") == every
+    assert forms("--workload", "two-layers", "--implementation", "batched", "jax", "labml") == {"batched": (True,)}
+
+
+def test_a_step_is_timed_forward_alone() -> None:
+    jobs = [job for job in chosen("--device", "cpu") if job.case.name == "step"]
+    assert {"batched_cpu", "batched", "deferred", BASELINE} <= {job.candidate for job in jobs}
+    rows = [row for job in jobs for row in job.rows("")]
+    assert {row["pass"] for row in rows} == {"forward"}
+    assert len(rows) == sum(len(job.layer_norms) for job in jobs)
 
 
 def test_what_is_left_out_is_named() -> None:
@@ -86,8 +106,9 @@ def test_what_is_left_out_is_named() -> None:
         return choice.left_out(options, choice.jobs(options))
 
     assert said() == (
-        "Left out unless asked for: naive and row_scaled on small, char-ptb, stream, medium-ragged; "
-        "compiled and labml and jax on small, char-ptb, stream."
+        "Left out unless asked for: naive and row_scaled on small, char-ptb, stream, step, medium-ragged, two-layers; "
+        "batched and deferred on two-layers; compiled and labml on small, char-ptb, stream, step; "
+        "jax on small, char-ptb, stream."
     )
     assert said("--workload", "small-ragged") == ""
     assert said("--implementation", "batched") == ""

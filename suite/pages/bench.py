@@ -54,7 +54,7 @@ can take less time than `{BASELINE}` on packed ones; where it does, */ padded* i
 with products in TF32; float32 itself is IEEE for all, cuDNN included. On a GPU, a time is that of calls in a row, none
 of which waits for the one before, as in training.
 
-- *train, MB*: {MEANING["peak_bytes"]}
+- *train, MB*, *forward, MB*: {MEANING["peak_bytes"]}
 - *of roofline*: {MEANING["share"]}
 - *refused*: the verification on this machine failed or is stale, or the check in the first visit failed.
 

@@ -14,7 +14,10 @@ TABLES = [
 ]
 EVERY = [*(case for table in TABLES for case in getattr(cases, table)), cases.SPLIT, cases.ROWS, *WORKLOADS.values()]
 #: Fields of a workload that are no size.
-OF_WORKLOADS = ("name", "by_default", "time_reference_forms", "time_bfloat16", "time_compiled", "time_others", "short")
+OF_WORKLOADS = (
+    *("name", "by_default", "time_reference_forms", "time_bfloat16", "time_compiled", "time_others"),
+    *("time_fastest_alone", "short"),
+)
 
 
 def sizes_of(case: Case) -> Case:
