@@ -24,7 +24,7 @@ WRONG = ("crashed", "failed", "refused", "time-out")
 class Job:
     """A candidate on a workload of the benchmark.
 
-    table: name of the table of its rows, `bench` or `hardware`; `server.MEASURES` has what measures it.
+    table: name of the table of its rows, `bench`, `sizes` or `hardware`; `server.MEASURES` has what measures it.
     layer_norms: in the benchmark: layer norm off, on, or both in turns.
     skip_status: status of its rows if it does not run.
     memory_limit: bytes that its process may take on a CPU; 0 for MEMORY_SHARE of the machine's.

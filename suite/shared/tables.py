@@ -5,7 +5,7 @@ import io
 import platform
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -48,6 +48,8 @@ class Table:
     name: str
     key: Sequence[str]
     columns: Sequence[str]
+    #: Columns of the key with any values, not those of VALUES alone.
+    free: Sequence[str] = ()
 
     def path(self, folder: Path) -> Path:
         return folder / f"{self.name}.csv"
@@ -94,7 +96,7 @@ class Table:
             raise ValueError(f"{self.name}: expected one row of each key, got two of {twice[key].iloc[0].to_dict()}")
         outweighed = self._outweighed(new, old)
         new = new[~outweighed]
-        for column in set(VALUES) & set(self.key) if len(old) else ():
+        for column in set(VALUES) & set(self.key) - set(self.free) if len(old) else ():
             known = [*VALUES[column], *submission.files()]
             old = old[old[column].isin(known) | old[column].isna()]  # rows of what did not run may lack it
         filled = [each.dropna(axis=1, how="all") for each in (old, new)]
@@ -165,7 +167,7 @@ def _ranks(column: pd.Series) -> pd.Series:
 
 def about_pass(case: Case, implementation: str, dtype: str, name: str) -> dict[str, Any]:
     """Columns that describe a row of the benchmark; name: the pass."""
-    paper = WORKLOADS[case.name]
+    paper = WORKLOADS.get(case.name, case)  # nothing cuts a size that is named
     cut = [f"{n} {getattr(case, n)} of {getattr(paper, n)}" for n in "TB" if getattr(case, n) != getattr(paper, n)]
     return {
         "workload": case.name,
@@ -204,3 +206,5 @@ def folder_of(results: Path, device: torch.device) -> Path:
 
 
 TABLES = {name: Table(name, **declared) for name, declared in _DECLARED["tables"].items()}
+#: Of the benchmark at sizes that are named, whose workloads are the names of `sizes.short`.
+TABLES["sizes"] = replace(TABLES["bench"], name="sizes", free=["workload"])
