@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from . import calls
 from .calls import Sequences, by_segments, draw, layout, stacked, starts
 from .definition import Inputs, LayerParams, LayerState, Mask, masked, shapes
-from .registry import IMPLS, OPTIONS, find, resolve, why_unproven
+from .registry import IMPLS, OPTIONS, compiled_at_first_call, find, resolve, why_unproven
 from .tracing import constant
 
 
@@ -162,6 +162,8 @@ class HyperLSTM(nn.Module):
             return " (experimental)" if find(self.impl).experimental else ""
         weight = next(self.layers.parameters())
         device, dtype = weight.device, weight.dtype
+        if name := compiled_at_first_call(device, dtype, self._options()):
+            return f" ({name}, compiled at the first call)"
         try:
             chosen = resolve("auto", device, dtype, self._options())
         except RuntimeError:

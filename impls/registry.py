@@ -71,7 +71,8 @@ class Impl:
         autograd differentiates any number of times.
     literal: it is written like the equation and is slow.
     probe: its module has a function `why_unavailable(device, dtype)`, called if devices, dtypes and capability allow a
-        run: what an installation would mend. "auto" warns where it takes another for such a reason.
+        run: what an installation would mend. "auto" warns where it takes another for such a reason. A second function,
+        `compiles_first(device, dtype)`, is true if that one would compile for seconds.
     interpreted_on: further devices on which it runs if TRITON_INTERPRET=1 is set, through Triton's interpreter, so that
         its kernels can be checked without a GPU. Such a run is never chosen by "auto" and never timed.
     experimental: "auto" takes it only on a GPU that has verified it, see `proof.py`; one that needs a GPU is, until the
@@ -113,6 +114,13 @@ class Impl:
         if self.probe and device.type != "meta":
             return _probed(self.name, device, dtype)
         return None
+
+    def compiles_first(self, device: torch.device, dtype: torch.dtype) -> bool:
+        """True if the first call on device in dtype would compile it, and so would asking `why_unavailable`."""
+        if not self.probe or device.type == "meta":
+            return False
+        first: bool = sys.modules[_imported(self.name)].compiles_first(device, dtype)
+        return first
 
     def why_unsuited(self, device: torch.device, dtype: torch.dtype, options: Iterable[str] = ()) -> str | None:
         """The same, but for what an installation would mend."""
@@ -294,6 +302,15 @@ def _proven_or_unavailable(impl: Impl, device: torch.device, dtype: torch.dtype)
 def _warn_of_fallback(reason: str, chosen: str) -> None:
     """Warn, once a process, that "auto" takes another than the fastest, which could not be built or loaded."""
     warnings.warn(f"{reason} Until then impl='auto' runs {chosen!r}, which is slower.", RuntimeWarning, stacklevel=2)
+
+
+def compiled_at_first_call(device: torch.device, dtype: torch.dtype, options: Iterable[str] = ()) -> str | None:
+    """Name of the implementation that "auto" prefers if the first call would compile it, else None."""
+    for candidate in _by_preference(device, dtype):
+        impl = find(candidate)
+        if impl.why_unsuited(device, dtype, options) is None:
+            return impl.name if impl.compiles_first(device, dtype) else None
+    return None
 
 
 _RECORDED = "is an operator that torch.onnx.export and torch.jit.trace cannot record; these can be recorded"

@@ -10,7 +10,7 @@ from torch import Tensor
 from ..definition import Inputs, LayerParams, LayerState, cell_dtype
 from ..gradient.chunks import bounds
 from ..gradient.operator import HandWritten, Saved, as_operator, in_dtype
-from .loading import ALLOCATE, library, why_unavailable
+from .loading import ALLOCATE, compiles_first, library, why_unavailable
 
 #: Overrides the number of groups of batch rows, and of threads per group, for tests.
 SPLIT: tuple[int, int] | None = None
@@ -21,7 +21,7 @@ KEEPS_V_FROM = 96
 #: with them.
 _RECOMPUTING, _WITH_RESIDUALS = 20, 10
 
-__all__ = ["run", "why_unavailable"]
+__all__ = ["compiles_first", "run", "why_unavailable"]
 
 
 def forward(

@@ -1,7 +1,6 @@
 """Loads the compiled library: the wheel's, or one built on this machine at first use."""
 
 import ctypes
-import functools
 import shutil
 import subprocess
 import threading
@@ -107,17 +106,30 @@ def why_unavailable(device: torch.device, dtype: torch.dtype) -> str | None:
     return result.reason if isinstance(result, Failure) else None
 
 
+def compiles_first(device: torch.device, dtype: torch.dtype) -> bool:
+    """True if the first call in a dtype would compile the library, which takes seconds."""
+    if dtype in _results or (build.FOLDER / build.LIBRARY).exists():
+        return False
+    try:
+        folder = build.folder_of(sets.parts(dtype), build.extra_flags())
+        return not build.intact(folder / build.LIBRARY) and shutil.which(build.compiler()[0]) is not None
+    except (sets.WayError, ValueError, OSError, RuntimeError):  # `why_unavailable` says it in a sentence
+        return False
+
+
 _lock = threading.Lock()
+#: What each dtype's first call found or built; a failed build is not repeated in the same process.
+_results: dict[torch.dtype, Library | Failure] = {}
 
 
 def _result(dtype: torch.dtype) -> Library | Failure:
     with _lock:
-        return _find_or_build(dtype)
+        if dtype not in _results:
+            _results[dtype] = _find_or_build(dtype)
+        return _results[dtype]
 
 
-@functools.cache
 def _find_or_build(dtype: torch.dtype) -> Library | Failure:
-    """Library or failure; a failed build is not repeated in the same process."""
     shipped = build.FOLDER / build.LIBRARY
     try:
         return _of_wheel(shipped, dtype) if shipped.exists() else _of_builds(dtype)

@@ -73,3 +73,8 @@ def why_no_driver() -> str | None:
     except Exception as error:  # a missing compiler, header, linker or loader each raises another type
         return f"Triton cannot build its driver, which takes a C compiler and Python.h: {' '.join(str(error).split())}"
     return None
+
+
+def compiles_first(device: torch.device, dtype: torch.dtype) -> bool:
+    """False: only kernels are compiled, at the first call of each size, and Triton's driver, once for all programs."""
+    return False
