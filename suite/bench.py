@@ -5,6 +5,8 @@
     nox -s bench -- --workload medium --implementation batched compiled --dtype float32 bfloat16
     nox -s bench -- --full --minutes 60        the paper's T and B, which a run without a GPU shortens
     nox -s bench -- --impl mine.py             an implementation in a file, for 2 minutes; its results are beside it
+    nox -s bench -- --size H512-L2-norm --minutes 1     your sizes; what is left out is as in the workload medium
+    nox -s bench -- --sweep H=128,256,512,1024          how cost grows along one size, of medium or of a --size
 
 A run ends with tables and a summary; suite/measure/README.md says how it measures.
 """
@@ -24,6 +26,7 @@ import torch
 from impls import names
 from suite import report
 from suite.bench_compare import same_twice
+from suite.checks.equality.sizes import why_no_memory
 from suite.checks.kernels.compiled import Way, precompile
 from suite.measure import choice, hardware
 from suite.measure.choice import MINUTES, amount, by_default, minutes, parent, with_submitted
@@ -31,14 +34,16 @@ from suite.measure.job import WRONG, Job
 from suite.measure.others import BUSY, Others, busy_sentence
 from suite.measure.runner import NAME, REPEATED, Side, rests_on, run
 from suite.measure.server import Server, new_log
-from suite.pages.bench_tables import PLACE, QUOTED, bench_view, not_run, summary
-from suite.shared import machine, provenance, submission
+from suite.measure.work import ROUNDS_AS_NAIVE
+from suite.pages import sizes as pages_of_sizes
+from suite.pages.bench_tables import NOT_RUN, PLACE, QUOTED, bench_view, not_run, summary
+from suite.shared import arithmetic, machine, provenance, sizes, submission
 from suite.shared.cases import BASELINE, WORKLOADS
 from suite.shared.files import ResultsError, path_of
 from suite.shared.format import ratio_text
 from suite.shared.process import Row
 from suite.shared.statistics import FEWEST
-from suite.shared.tables import TABLES, folder_of
+from suite.shared.tables import TABLES, Table, folder_of
 
 #: Columns of the rows that have one baseline.
 BESIDE = ("dtype", "workload", "T", "B", "pass")
@@ -54,6 +59,8 @@ def parser() -> argparse.ArgumentParser:
     add("--workload", nargs="+", choices=WORKLOADS, help=f"default: {', '.join(by_default('cpu'))}")
     default = "default: {cpu:g} for each dtype, on a GPU {cuda:g}".format_map(MINUTES)
     add("--minutes", type=amount, help=f"how long the run may take, once every job was visited; {default}")
+    add("--size", type=sizes.parse, nargs="+", action="extend", default=[], help=f"time these sizes: {sizes.SPELLING}")
+    add("--sweep", type=sizes.axis, metavar="H=128,256,512", help="time several values of one size, and plot over them")
     add("--full", action="store_true", help="the paper's T and B, which a run without a GPU shortens")
     add("--list", action="store_true", help="show what would run, and end")
     add("--impl", type=path_of, nargs="+", action="extend", default=[], help="time implementations in files")
@@ -63,9 +70,9 @@ def parser() -> argparse.ArgumentParser:
 def benchmark(options: argparse.Namespace) -> int:
     """Run the benchmark, and put its rows into the results; return the exit status."""
     device, until = options.device, time.time() + 60 * minutes(options)
-    folder = folder_of(options.results, device)
+    folder, table = folder_of(options.results, device), TABLES[choice.table_of(options)]
     verify = TABLES["verify"].read(folder)
-    planned = [job.planned(verify) for job in choice.jobs(options)]
+    planned = [fitting(job.planned(verify)) for job in choice.jobs(options)]
     if options.list:
         show_plan(planned)
         return 0
@@ -75,9 +82,28 @@ def benchmark(options: argparse.Namespace) -> int:
         print(f"{sentence}\n")
     skipped, jobs = [job for job in planned if job.skip_status], [job for job in planned if not job.skip_status]
     before = same_code(TABLES["bench"].read(folder))
-    TABLES["bench"].put(folder, [row for job in skipped for row in job.rows(job.skip_status)], device)
-    same_twice(folder, before, measure(jobs, folder, until) if jobs else [], device)
-    return int(conclude(folder, planned))
+    table.put(folder, [row for job in skipped for row in job.rows(job.skip_status)], device)
+    rows = measure(jobs, folder, until, table) if jobs else []
+    if table.name == "bench":
+        same_twice(folder, before, rows, device)
+    return int(conclude(folder, planned, table, options.sweep))
+
+
+def why_too_large(options: argparse.Namespace) -> str:
+    """Sentence about a size that would not fit into memory, before anything of it is there; "" if all fit."""
+    for case in choice.cases(options) if choice.table_of(options) == "sizes" else ():
+        for dtype in map(arithmetic.dtype_of, options.dtype or ["float32"]):
+            if why := why_no_memory(ROUNDS_AS_NAIVE, case, dtype, options.device):
+                return f"--size: {case.name}: {why}"
+    return ""
+
+
+def fitting(job: Job) -> Job:
+    """A job at a size that is named, which does not run if the candidate needs more memory than the comparison."""
+    if job.table != "sizes" or job.skip_status or job.candidate not in names():
+        return job
+    why = why_no_memory(job.candidate, job.case, job.torch_dtype, job.device)
+    return replace(job, skip_status=f"{NOT_RUN}{why}") if why else job
 
 
 def same_code(rows: pd.DataFrame) -> pd.DataFrame:
@@ -88,7 +114,7 @@ def same_code(rows: pd.DataFrame) -> pd.DataFrame:
     return same
 
 
-def measure(jobs: Sequence[Job], folder: Path, until: float) -> list[Row]:
+def measure(jobs: Sequence[Job], folder: Path, until: float, table: Table) -> list[Row]:
     """Visit jobs until the time is up, and put their rows into the results, after an interruption too; return them."""
     device, log = jobs[0].device, new_log(folder, "log.txt")
     compile_kernels(jobs, device)
@@ -99,18 +125,19 @@ def measure(jobs: Sequence[Job], folder: Path, until: float) -> list[Row]:
         try:
             every = hardware.jobs(device, {job.dtype for job in jobs})
             rates += filter(None, map(partial(rates_of, server), every))
-            TABLES["hardware"].put(folder, rates, device)
+            if table.name == "bench":
+                TABLES["hardware"].put(folder, rates, device)
             run([side], jobs, until, rests_on(is_ours, QUOTED))
         finally:
             rows = believed(side.summary(), {row["dtype"]: row for row in rates})
-            put(folder, rows, device)
+            put(folder, rows, device, table)
     return rows
 
 
-def put(folder: Path, rows: Sequence[Row], device: torch.device) -> None:
+def put(folder: Path, rows: Sequence[Row], device: torch.device, table: Table) -> None:
     """Put the rows of a run into the results; if they cannot be written, show them before that ends the run."""
     try:
-        stayed = TABLES["bench"].put(folder, rows, device)
+        stayed = table.put(folder, rows, device)
     except ResultsError:
         show(pd.DataFrame([row | {"device": device.type} for row in rows]))
         raise
@@ -162,29 +189,32 @@ def compile_kernels(jobs: Sequence[Job], device: torch.device) -> None:
     """Compile kernels ahead of time, on all cores."""
     cases = [(case, job.dtype) for job in jobs if job.candidate == "batched_cuda" for case in job.cases]
     precompile(
-        [Way(replace(case, training=training), dtype) for case, dtype in cases for training in (True, False)], device
+        [Way(replace(case, training=name == "train"), dtype) for case, dtype in cases for name in case.passes], device
     )
 
 
-def conclude(folder: Path, jobs: Sequence[Job]) -> bool:
+def conclude(folder: Path, jobs: Sequence[Job], table: Table, sweep: sizes.Axis | None) -> bool:
     """Write the pages and show the tables of these jobs; return True if anything went wrong."""
-    rows = TABLES["bench"].read(folder)
+    rows = table.read(folder)
     if len(rows):
-        key = list(TABLES["bench"].key)
-        rows = rows.merge(pd.DataFrame([row for job in jobs for row in job.rows("")], columns=key))
+        rows = rows.merge(pd.DataFrame([row for job in jobs for row in job.rows("")], columns=list(table.key)))
     try:
-        report.write_machine(folder)
+        # Of sizes that are named, nothing of the project changes.
+        report.write_machine(folder, (pages_of_sizes.PAGE,) if table.name == "sizes" else report.PAGES)
     except ResultsError:
         show(rows)
         raise
-    show(rows, folder / "bench.md")
+    show(rows, folder / f"{table.name}.md", sweep)
     return len(rows) > 0 and bool(rows["status"].str.startswith(WRONG).any())
 
 
-def show(rows: pd.DataFrame, page: Path | None = None) -> None:
-    """Print the tables of rows of a run, the page that has them, and the summary."""
+def show(rows: pd.DataFrame, page: Path | None = None, sweep: sizes.Axis | None = None) -> None:
+    """Print the tables of rows of a run, or of a sweep one for all its sizes; the page that has them; the summary."""
     print("".join(f"\n{sentence}\n" for sentence in not_run(rows)), end="")
-    for title, view in bench_view(rows).items() if len(rows) else ():
+    for of in pages_of_sizes.sweeps(rows, [sweep.size]) if sweep else ():
+        of.view().show(of.title)
+        print("\n".join(["", *of.growth()]).replace("`", ""))
+    for title, view in bench_view(rows).items() if len(rows) and not sweep else ():
         view.show(title)
     print(f"\nTables: {page}" if page else "")
     print(conclusion(rows))
@@ -196,7 +226,7 @@ def conclusion(rows: pd.DataFrame) -> str:
         return "No rows."
     lines = []
     if wrong := rows["status"].str.startswith(WRONG).sum():
-        lines.append(f"{wrong} of {len(rows)} rows went wrong; bench.md says how.")
+        lines.append(f"{wrong} of {len(rows)} rows went wrong; the page says how.")
     sentences = (sentence.replace("`", "") for sentence in summary(rows))
     return "\n".join([*lines, *sentences, *about_files(rows)])
 
@@ -234,6 +264,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = commands.parse_args(arguments)
     if reason := machine.why_missing(options.device):
         commands.error(reason)
+    if choice.table_of(options) == "sizes" and (options.workload or options.full):
+        commands.error("--size and --sweep: expected no --workload and no --full beside them, as they name the sizes")
+    try:
+        too_large = why_too_large(options)
+    except sizes.SizeError as error:
+        commands.error(f"--sweep: {error}")
+    if too_large:
+        commands.error(too_large)
     try:
         return benchmark(with_submitted(options) if options.impl else options)
     except KeyboardInterrupt:

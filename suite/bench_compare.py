@@ -272,6 +272,7 @@ def parser() -> argparse.ArgumentParser:
     result = argparse.ArgumentParser(
         "nox -s compare --", description=__doc__, formatter_class=raw, parents=[choice.parent()]
     )
+    result.set_defaults(size=[], sweep=None)
     add = result.add_argument
     add("old", type=path_of, nargs="?", help="bench.csv, or a folder with one")
     add("new", type=path_of, nargs="?", help="bench.csv, or a folder with one")

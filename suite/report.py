@@ -8,10 +8,10 @@ from typing import Any
 
 import pandas as pd
 
-from suite.pages import bench, readme, verify
+from suite.pages import bench, readme, sizes, verify
 from suite.pages.bench import WORKLOAD
 from suite.pages.bench_tables import TITLE, fastest
-from suite.pages.page import Part, Plot, Sheet, markdown
+from suite.pages.page import Page, Part, Plot, Sheet, markdown
 from suite.pages.plots import svg
 from suite.pages.webpage import report_html
 from suite.shared.cases import BASELINE
@@ -21,7 +21,7 @@ from suite.shared.provenance import stale
 from suite.shared.statistics import Interval, interval
 from suite.shared.tables import TABLES
 
-PAGES = (bench.PAGE, verify.PAGE)
+PAGES = (bench.PAGE, verify.PAGE, sizes.PAGE)
 LEAD = (
     f"Training time / {BASELINE} of the fastest implementation, without layer norm; below 1 is faster. In parentheses "
     f"are 95 % confidence intervals, which take three visits. */ padded*: to {BASELINE} on the padded batch, where "
@@ -60,8 +60,10 @@ def index(folders: Sequence[Path], pages: Collection[Path]) -> list[Part]:
             columns.append(label)
             if stale("bench", rows).any():
                 label += ", **stale**"
-        files = sorted(page for page in pages if page.parent == folder) or sorted(folder.glob("*.csv"))
-        links.append(f"- {label}: {', '.join(f'[{file.stem}]({folder.name}/{file.name})' for file in files)}")
+        files = sorted(page for page in pages if page.parent == folder)
+        files = files or sorted(filter(_is_handed_in, folder.glob("*.csv")))
+        if files:
+            links.append(f"- {label}: {', '.join(f'[{file.stem}]({folder.name}/{file.name})' for file in files)}")
     table = Sheet(list(lines.values()), dict.fromkeys(columns, lambda value: f"{with_interval(value[0])} {value[1]}"))
     summary: list[Part] = [LEAD, table] if lines else []
     return ["# Results", *summary, "\n".join(links), FOOT]
@@ -79,26 +81,26 @@ def _figures(rows: pd.DataFrame) -> dict[str, tuple[Interval, str]]:
     return figures
 
 
-def pages_of(folder: Path) -> dict[Path, list[Part]]:
-    """Parts of the pages of one machine, by the file of each."""
-    return {folder / f"{page.name}.md": parts for page in PAGES if (parts := page.read(folder))}
+def pages_of(folder: Path, pages: Sequence[Page] = PAGES) -> dict[Path, list[Part]]:
+    """Parts of pages of one machine, by the file of each."""
+    return {folder / f"{page.name}.md": parts for page in pages if (parts := page.read(folder))}
 
 
 def files_of(pages: Mapping[Path, Sequence[Part]]) -> dict[Path, str]:
     """Texts of pages and of the plots that are files beside them."""
     files = {file: markdown(parts) for file, parts in pages.items()}
     for file, parts in pages.items():
-        plots = (part for part in parts if isinstance(part, Plot) and part.committed)
+        plots = (part for part in parts if isinstance(part, Plot) and part.has_file)
         files |= {file.with_name(f"{plot.name}.svg"): svg(plot.draw()) for plot in plots}
     return files
 
 
-def write_machine(folder: Path) -> list[Path]:
-    """Write the pages and plots of one machine from its CSV files, and nothing else; return the pages."""
-    pages = pages_of(folder)
-    for file, text in files_of(pages).items():
+def write_machine(folder: Path, pages: Sequence[Page] = PAGES) -> list[Path]:
+    """Write pages of one machine and their plots from its CSV files, and nothing else; return the pages."""
+    made = pages_of(folder, pages)
+    for file, text in files_of(made).items():
         write_whole(file, text)
-    return list(pages)
+    return list(made)
 
 
 def write_all(results: Path) -> list[Path]:
@@ -110,15 +112,23 @@ def write_all(results: Path) -> list[Path]:
     folders, sections = machines(results), dict[Path, list[Part]]()
     of_readme = readme.chosen(results).values()
     for folder in folders:
-        if any(folder.glob("*.md")) or _current(folder) or folder in of_readme:
+        if any(map(_is_handed_in, folder.glob("*.md"))) or _current(folder) or folder in of_readme:
             sections |= pages_of(folder)
-    parts = index(folders, sections)
-    ours = {results / "README.md": markdown(parts), results / "report.html": report_html(parts, sections)}
+        else:
+            sections |= pages_of(folder, (sizes.PAGE,))
+    of_project = index(folders, [*filter(_is_handed_in, sections)])
+    every = report_html(index(folders, sections), sections)
+    ours = {results / "README.md": markdown(of_project), results / "report.html": every}
     if results == RESULTS:
         ours[readme.README] = readme.updated(results)
     for file, text in (files_of(sections) | ours).items():
         write_whole(file, text)
     return [*sections, *ours]
+
+
+def _is_handed_in(file: Path) -> bool:
+    """False for the results at sizes that a person named, which git ignores."""
+    return file.stem != sizes.PAGE.name
 
 
 def _current(folder: Path) -> bool:

@@ -7,6 +7,7 @@ The first visit of a job also measures memory, and compares a timed call with a 
 import gc
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 
 from suite.measure import work
 from suite.measure.job import Job
@@ -33,12 +34,14 @@ def rows(job: Job, first: bool) -> Iterator[Row | Turned]:
     models = {case: candidate.build(case, job.torch_dtype, job.device) for case in job.cases}
     lstm = LSTM.build(job.case, job.torch_dtype, job.device)
 
-    def new(draw: int) -> Input:
-        return work.example(drawn(job.case, draw), job.torch_dtype, job.device)
+    def new(draw: int, *, of_lstm: bool = not candidate.compared) -> Input:
+        case = drawn(job.case, draw) if job.table == "bench" else job.case  # which names its lengths
+        return work.example(case, job.torch_dtype, job.device, of_lstm=of_lstm)
 
-    for name, of in work.STEPS.items():
+    for name in job.case.passes:
+        of = work.STEPS[name]
         steps: dict[Case, Step] = {case: of(model) for case, model in models.items()}
-        baseline = Repeats(watch, of(lstm), new)
+        baseline = Repeats(watch, of(lstm), partial(new, of_lstm=True))
         turns = Turns({BASELINE: baseline, **{case: Repeats(watch, step, new) for case, step in steps.items()}})
         yield Turned()
         turns.take(BUDGET[job.device.type])
@@ -58,8 +61,9 @@ def call_once(job: Job, first: bool) -> Iterator[Row]:
     candidate = find(job.candidate)
     for case in job.cases:
         model = candidate.build(case, job.torch_dtype, job.device)
-        for of in work.STEPS.values():
-            of(model)(work.example(case, job.torch_dtype, job.device))
+        for name in case.passes:
+            given = work.example(case, job.torch_dtype, job.device, of_lstm=not candidate.compared)
+            work.STEPS[name](model)(given)
     yield from ()
 
 
@@ -68,21 +72,22 @@ def drawn(case: Case, draw: int) -> Case:
     return replace(case, lengths=lengths(case.T, case.B, draw)) if draw and case.lengths else case
 
 
-def once_measured(candidate: Candidate, step: Step, case: Case, name: str, x: Input) -> Row:
+def once_measured(candidate: Candidate, step: Step, case: Case, name: str, given: Input) -> Row:
     """Columns that do not vary between visits: memory, and costs by formula, for packed sequences at draw 0."""
     training, parameters = name == "train", sum(p.numel() for p in step.model.parameters())
     computed = replace(case, lengths=()) if candidate.pads else case
     return {
-        "peak_bytes": work.peak(step, x) if candidate.of_torch else None,
+        "peak_bytes": work.peak(step, given) if candidate.of_torch else None,
         "multiply_adds": candidate.multiply_adds(computed) * (3 if training else 1),
         "work": candidate.multiply_adds(computed) / LSTM.multiply_adds(case),
-        "least_bytes": computed.least_numbers(parameters, candidate.saved(case), training) * x.data.element_size(),
-        "fused_by": fused_by(step, x) if not candidate.compared else None,
+        "least_bytes": computed.least_numbers(parameters, candidate.saved(case), training)
+        * given.x.data.element_size(),
+        "fused_by": fused_by(step, given) if not candidate.compared else None,
     }
 
 
-def fused_by(step: Step, x: Input) -> str:
+def fused_by(step: Step, given: Input) -> str:
     """What computes the LSTM in one operator; "no library" if there is none."""
     with usage.Called() as called:
-        step(x)
+        step(given)
     return next((library for name, library in FUSED.items() if name in called.names), "no library")

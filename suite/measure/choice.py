@@ -4,6 +4,7 @@ import argparse
 import math
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import product
 
 import torch
@@ -17,6 +18,7 @@ from suite.shared.candidates import Candidate, candidates, find
 from suite.shared.cases import BASELINE, WORKLOADS, Case
 from suite.shared.files import RESULTS, path_of
 from suite.shared.process import RefusedError
+from suite.shared.sizes import MEDIUM, short
 
 #: By kind of device, the default minutes of a run for each dtype asked for.
 MINUTES = {"cpu": 5.0, "cuda": 16.0}
@@ -84,19 +86,38 @@ def by_default(device: str) -> list[str]:
     return [name for name, case in WORKLOADS.items() if device in case.by_default]
 
 
+def table_of(options: argparse.Namespace) -> str:
+    """Name of the table of a run's rows."""
+    return "sizes" if options.size or options.sweep else "bench"
+
+
+def cases(options: argparse.Namespace) -> list[Case]:
+    """The sizes that a run is told, by their names; or workloads, which without a GPU are shortened unless it is told.
+
+    SizeError if a sweep is over what lengths have.
+    """
+    if table_of(options) == "sizes":
+        named = options.size or [MEDIUM]
+        if options.sweep:
+            named = [each for case in named for each in options.sweep.along(case)]
+        return [replace(case, name=short(case)) for case in dict.fromkeys(named)]
+    workloads = [WORKLOADS[name] for name in options.workload or by_default(options.device.type)]
+    cut = options.device.type == "cpu" and not options.full
+    return [case.shortened for case in workloads] if cut else workloads
+
+
 def jobs(options: argparse.Namespace) -> list[Job]:
     """Jobs of a run of the benchmark: what its options name, and the defaults where they name nothing."""
-    device, dtypes = options.device, options.dtype or ["float32"]
+    device, dtypes, table = options.device, options.dtype or ["float32"], table_of(options)
     if options.dtype is None and device.type == "cpu" and multiplies_bfloat16():
         dtypes = [*dtypes, "bfloat16"]
-    cases = [WORKLOADS[name] for name in options.workload or by_default(device.type)]
-    if device.type == "cpu" and not options.full:
-        cases = [case.shortened for case in cases]
     named, todo = options.implementation or [candidate.name for candidate in candidates()], list[Job]()
-    for dtype, case, candidate in product(dtypes, cases, map(find, named)):
-        norms = tuple(norm for norm in candidate.layer_norms if _timed(options, candidate, case, dtype, norm))
+    for dtype, case, candidate in product(dtypes, cases(options), map(find, named)):
+        wanted = case.layer_norms if table == "bench" else (case.layer_norm,)
+        forms = [norm for norm in candidate.layer_norms if norm in wanted or not candidate.compared]
+        norms = tuple(norm for norm in forms if _timed(options, candidate, case, dtype, norm))
         if norms:
-            todo.append(Job("bench", candidate.name, case, dtype, device, norms))
+            todo.append(Job(table, candidate.name, case, dtype, device, norms))
     return todo
 
 
@@ -105,10 +126,12 @@ def _timed(options: argparse.Namespace, candidate: Candidate, case: Case, dtype:
     device = options.device.type
     if options.dtype is None and dtype != "float32":  # bfloat16, which the processor multiplies
         return case.time_bfloat16 and candidate.name in (BASELINE, fastest(options.device, dtype))
-    if not _takes(candidate, case):
+    if not candidate.takes(case):
         return False
     if options.implementation:
         return True
+    if case.time_fastest_alone and not options.workload:
+        return candidate.name in (BASELINE, fastest(options.device, dtype))
     if candidate.of_others and device == "cpu":
         return (case.time_others or bool(options.workload)) and (candidate.of_torch or dtype == "float32")
     if candidate.compiles_each_size:
@@ -119,22 +142,22 @@ def _timed(options: argparse.Namespace, candidate: Candidate, case: Case, dtype:
     return device == "cpu" or candidate.hand_written or dtype == (options.dtype or ["float32"])[0]
 
 
-def _takes(candidate: Candidate, case: Case) -> bool:
-    """True if a candidate takes a workload's sequences, and is timed on such ones at all."""
-    return candidate.takes_packed if case.lengths else not candidate.pads
-
-
 def left_out(options: argparse.Namespace, todo: Sequence[Job]) -> str:
-    """Sentence that names what a run leaves out of its workloads in its first dtype; "" if it was told what to time."""
+    """Sentence that names what a run leaves out of its cases in its first dtype; "" if that is nothing."""
+    every = cases(options)
     if options.implementation:
-        return ""
-    cases = {job.case for job in todo}
+        lacking = [
+            f"{name} on {case.name}"
+            for name, case in product(options.implementation, every)
+            if not find(name).takes(case)
+        ]
+        return f"Not timed, for what the case has: {', '.join(lacking)}." if lacking else ""
     timed = {(job.candidate, job.case.name) for job in todo}
     missing = defaultdict[str, list[str]](list)
-    for candidate in candidates():
-        names = [case.name for case in cases if _takes(candidate, case) and (candidate.name, case.name) not in timed]
+    for candidate in (each for each in candidates() if options.device.type in each.devices):
+        names = [case.name for case in every if candidate.takes(case) and (candidate.name, case.name) not in timed]
         if names:
-            missing[", ".join(sorted(names, key=list(WORKLOADS).index))].append(candidate.name)
+            missing[", ".join(names)].append(candidate.name)
     parts = [f"{' and '.join(names)} on {where}" for where, names in missing.items()]
     return f"Left out unless asked for: {'; '.join(parts)}." if parts else ""
 

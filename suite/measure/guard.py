@@ -26,6 +26,7 @@ WATCHED = (
 TORCH = (
     *("randn", "randn_like", "Generator", "no_grad", "enable_grad", "is_grad_enabled", "set_grad_enabled"),
     *("_foreach_add_", "zeros_like", "float64", "float32", "bfloat16", "device", "get_num_threads", "ops", "_C"),
+    "default_generator",
 )
 CLASSES = (torch.Tensor, torch.nn.Module, torch.nn.RNNBase, torch.nn.LSTM, torch.Generator, Stats)
 #: Stands for the value of what a class inherits.

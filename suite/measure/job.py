@@ -12,7 +12,7 @@ from suite.shared import arithmetic, provenance, submission
 from suite.shared.candidates import find
 from suite.shared.cases import Case
 from suite.shared.process import Row
-from suite.shared.tables import PASSES, about_pass
+from suite.shared.tables import about_pass
 
 #: Share of the machine's memory that one process may take, so that too little memory ends only that process.
 MEMORY_SHARE = 0.6
@@ -24,7 +24,7 @@ WRONG = ("crashed", "failed", "refused", "time-out")
 class Job:
     """A candidate on a workload of the benchmark.
 
-    table: name of the table of its rows, `bench` or `hardware`; `server.MEASURES` has what measures it.
+    table: name of the table of its rows, `bench`, `sizes` or `hardware`; `server.MEASURES` has what measures it.
     layer_norms: in the benchmark: layer norm off, on, or both in turns.
     skip_status: status of its rows if it does not run.
     memory_limit: bytes that its process may take on a CPU; 0 for MEMORY_SHARE of the machine's.
@@ -66,7 +66,8 @@ class Job:
 
     def rows(self, status: str) -> list[Row]:
         """Rows of the benchmark without figures, in the order that a visit yields them."""
-        about_rows = (about_pass(case, self.candidate, self.dtype, name) for name in PASSES for case in self.cases)
+        passes = self.case.passes
+        about_rows = (about_pass(case, self.candidate, self.dtype, name) for name in passes for case in self.cases)
         return [row | {"status": status} for row in about_rows]
 
     def missing(self, rows: Sequence[Row], ended: str) -> list[Row]:

@@ -34,6 +34,7 @@ from suite.shared.process import RefusedError, Row, Turned, killed_with
 #: What measures a job, by the table of its rows: (job, first) -> rows. first: also what does not vary between visits.
 MEASURES: Mapping[str, Callable[[Job, bool], Iterator[Row | Turned]]] = {
     "bench": bench.rows,
+    "sizes": bench.rows,
     "hardware": hardware.rows,
     "compile": bench.call_once,
 }

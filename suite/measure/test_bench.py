@@ -131,8 +131,41 @@ def test_a_folder_that_cannot_be_written_ends_a_run_before_it_starts(tmp_path: P
 def test_a_run_says_which_rows_stay(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = [row | stamp(CPU, "bench", row) for row in runs("batched", 0.1, visits=12)]
     TABLES["bench"].replace(tmp_path / slug(CPU), rows)
-    bench.put(tmp_path / slug(CPU), runs("batched", 0.2, visits=2) + runs("deferred", 0.2), CPU)
+    new = runs("batched", 0.2, visits=2) + runs("deferred", 0.2)
+    bench.put(tmp_path / slug(CPU), new, CPU, TABLES["bench"])
     assert "2 of 4 rows stay those of an earlier run with over twice the visits." in capsys.readouterr().out
+
+
+def test_sizes_have_a_table_and_a_page_of_their_own(
+    tmp_path: Path, serve: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def grows(one: Job, rows: list[dict[str, Any]], first: bool) -> str:
+        if one.table == "sizes":
+            seconds = 0.1 if one.candidate == "batched" else 0.05
+            figures = runs(one.candidate, seconds * one.case.H / 64, baseline_s=one.case.H / 1280, visits=None)
+            figures = [row | {"ratio": seconds / 0.05, "multiply_adds": one.case.H**2} for row in figures]
+            rows += [
+                {c: v for c, v in (a | {k: b[k] for k in b.keys() - a.keys()}).items() if c not in STAMP}
+                for a, b in zip(one.rows("ok"), figures, strict=True)
+            ]
+        return "ok"
+
+    serve(grows)
+    folder = tmp_path / slug(CPU)
+    TABLES["bench"].replace(folder, runs("batched", 0.1))
+    where = ["--device", "cpu", "--results", str(tmp_path), "--minutes", "0", "--implementation", "batched", BASELINE]
+    assert bench.main([*where, "--size", "B8-L2-norm"]) == 0
+    assert "B8-H256-L2-norm, T 50, B 8, float32, layer norm on" in capsys.readouterr().out
+    assert bench.main([*where, "--sweep", "H=64,128"]) == 0
+    printed = capsys.readouterr().out
+    assert "H 64 to 128 (T 50, B 32, I 50, S 64, Z 4, L 1, float32)" in printed
+    assert "batched, H 64 to 128: 2.00 times, multiply-adds 4.00 times." in printed
+    assert max(map(len, printed.replace(str(tmp_path), "").splitlines())) <= 140
+    assert {path.name for path in folder.iterdir()} == {
+        *("bench.csv", "raw", "sizes.csv", "sizes.md", "sweep-H-float32.svg"),
+    }
+    assert {*TABLES["sizes"].read(folder)["workload"]} == {"B8-H256-L2-norm", "H64", "H128"}
+    assert len(TABLES["bench"].read(folder)) == 2
 
 
 def test_what_is_red_or_stale_is_never_timed(tmp_path: Path, serve: Any) -> None:
@@ -297,7 +330,7 @@ def test_a_run_shows_a_line_a_job(capsys: pytest.CaptureFixture[str], monkeypatc
     assert max(map(len, lines)) <= 80
 
 
-WRONG = "{} rows went wrong; bench.md"
+WRONG = "{} rows went wrong; the page"
 FASTEST = "small (T 3, B 2, float32): a training step of {} takes"
 
 

@@ -1,6 +1,7 @@
 """By default, the benchmark times the right candidates on the right workloads."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -76,8 +77,80 @@ def test_candidates_that_take_long_are_timed_in_few_places() -> None:
     assert places("labml", "--workload", "stream") == [(dtype, "stream", norms) for dtype, norms in of_labml]
     assert places("compiled") == [("float32", "medium", (False,))]
     assert not places("compiled", "--workload", "stream")
+    batches.remove("two-layers")  # with dropout
     everywhere = [(dtype, name, (False, True)) for dtype in ("float32", "bfloat16") for name in batches]
     assert places("compiled", "--implementation", "compiled") == everywhere
+
+
+def test_two_layers_are_timed_of_the_fastest_with_layer_norm_alone() -> None:
+    def forms(*arguments: str) -> dict[str, tuple[bool, ...]]:
+        jobs = chosen("--device", "cpu", "--dtype", "float32", *arguments)
+        return {job.candidate: job.layer_norms for job in jobs if job.case.name == "two-layers"}
+
+    assert forms() == {fastest(CPU, "float32"): (True,), BASELINE: (False,)}
+    every = dict.fromkeys(names(), (True,)) | {BASELINE: (False,)}
+    assert forms("--workload", "two-layers") == every
+    assert forms("--workload", "two-layers", "--implementation", "batched", "jax", "labml") == {"batched": (True,)}
+
+
+def test_a_step_is_timed_forward_alone() -> None:
+    jobs = [job for job in chosen("--device", "cpu") if job.case.name == "step"]
+    assert {"batched_cpu", "batched", "deferred", BASELINE} <= {job.candidate for job in jobs}
+    rows = [row for job in jobs for row in job.rows("")]
+    assert {row["pass"] for row in rows} == {"forward"}
+    assert len(rows) == sum(len(job.layer_norms) for job in jobs)
+
+
+def test_sizes_are_timed_in_their_form_of_what_is_fast() -> None:
+    jobs = chosen("--device", "cpu", "--size", "H512-norm", "L2", "--size", "T1-B1-eval-stacked")
+    forms = {(job.candidate, job.case.name): job.layer_norms for job in jobs}
+    ours = {name for name, _ in forms} - {BASELINE}
+    assert ours == {"batched", "deferred", "batched_cpu", "batched_cuda"}
+    assert {forms[name, "H512-norm"] for name in ours} == {(True,)}
+    assert {forms[name, "H256-L2"] for name in ours} == {(False,)} == {forms[BASELINE, "H512-norm"]}
+    assert {job.table for job in jobs} == {"sizes"}
+    assert {job.dtype for job in jobs} == {"float32"}
+    step = next(job for job in jobs if job.case.T == 1)
+    assert {row["pass"] for row in step.rows("")} == {"forward"}
+    asked = chosen("--device", "cpu", "--size", "L2", "--implementation", "jax", "naive", "labml")
+    assert [job.candidate for job in asked] == ["naive"]
+
+
+def test_a_sweep_is_over_one_size_of_each_size_that_is_named() -> None:
+    def names(*arguments: str) -> set[str]:
+        return {job.case.name for job in chosen("--device", "cpu", "--sweep", "H=64,256", *arguments)}
+
+    assert names() == {"H64", "H256"}
+    assert names("--size", "L2", "B8-norm") == {"H64-L2", "H256-L2", "B8-H64-norm", "B8-H256-norm"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--size", "H512-Q3"], "argument --size: 'Q3': expected one of T, B, I, H, S, Z, L, lengths"),
+        (["--sweep", "H=8"], "argument --sweep: 'H=8': expected two values or more"),
+        (["--size", "lengths3.2", "--sweep", "B=1,2"], "--sweep: 'B=1': expected another size beside lengths"),
+        (["--size", "H8", "--workload", "small"], "--size and --sweep: expected no --workload and no --full"),
+        (["--sweep", "H=8,9", "--full"], "--size and --sweep: expected no --workload and no --full"),
+        (["--size", "H8", "B9999999"], "--size: B9999999-H256: batched needs about 31,248,007 MB at this size, and"),
+        (["--sweep", "H=8,9999999"], "--size: H9999999: batched needs about "),
+    ],
+)
+def test_what_cannot_be_a_size_ends_with_a_sentence(
+    arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as error:
+        bench.main(["--device", "cpu", "--results", str(tmp_path), *arguments])
+    assert error.value.code != 0
+    assert f"error: {message}" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_candidate_that_needs_more_memory_than_the_others_is_not_run() -> None:
+    (naive,) = chosen("--device", "cpu", "--size", "T500-B64-H2000", "--implementation", "naive")
+    assert bench.fitting(naive).skip_status.startswith("not run: naive needs about ")
+    assert bench.fitting(replace(naive, candidate="batched")).skip_status == ""
+    assert bench.fitting(replace(naive, table="bench")).skip_status == ""
 
 
 def test_what_is_left_out_is_named() -> None:
@@ -86,11 +159,19 @@ def test_what_is_left_out_is_named() -> None:
         return choice.left_out(options, choice.jobs(options))
 
     assert said() == (
-        "Left out unless asked for: naive and row_scaled on small, char-ptb, stream, medium-ragged; "
-        "compiled and labml and jax on small, char-ptb, stream."
+        "Left out unless asked for: naive and row_scaled on small, char-ptb, stream, step, medium-ragged, two-layers; "
+        "batched and deferred on two-layers; compiled and labml on small, char-ptb, stream, step; "
+        "jax on small, char-ptb, stream."
     )
     assert said("--workload", "small-ragged") == ""
     assert said("--implementation", "batched") == ""
+    lacking = "jax on two-layers, torch.nn.LSTM padded on two-layers"
+    named = ("--implementation", "batched", "jax", PADDED)
+    assert said("--workload", "two-layers", *named) == f"Not timed, for what the case has: {lacking}."
+    assert (
+        said("--sweep", "H=8,9")
+        == "Left out unless asked for: naive and row_scaled and compiled and labml and jax on H8, H9."
+    )
 
 
 @pytest.mark.parametrize("multiplies", [False, True])

@@ -73,7 +73,8 @@ def test_what_later_imports_and_calls_do_is_no_cheat(tmp_path: Path) -> None:
         "for one in candidates():\n"
         "    if one.name in ('batched_cpu', 'deferred', 'torch.nn.LSTM'):\n"
         "        case = replace(WORKLOADS['small'], T=2)\n"
-        "        server.work.Training(one.build(case, torch.float32, torch.device('cpu')))(torch.ones(2, 8, 32))\n"
+        "        given = server.work.example(case, torch.float32, torch.device('cpu'))\n"
+        "        server.work.Training(one.build(case, torch.float32, torch.device('cpu')))(given)\n"
         "check()\n"
     )
     process.run("of_imports", PYTHONPATH=os.pathsep.join((str(tmp_path), os.environ.get("PYTHONPATH", ""))))

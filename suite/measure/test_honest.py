@@ -47,7 +47,7 @@ class Model(nn.Module):
         self.name, self.recorded = name, recorded
         self.weight = nn.Parameter(torch.randn(3, dtype=torch.float64))
 
-    def forward(self, x: Any) -> tuple[Tensor, tuple[Tensor, ...]]:
+    def forward(self, x: Any, state: Any = None) -> tuple[Tensor, tuple[Tensor, ...]]:
         step = "train" if torch.is_grad_enabled() else "forward"
         first = not self.recorded.of(self.name, step)
         about = {"name": self.name, "step": step, "training": self.training, "clean": self.weight.grad is None}
@@ -98,7 +98,7 @@ def test_forward_has_no_graph_and_training_new_gradients(recorded: Recorded) -> 
     assert {(call.step, call.training) for call in recorded.calls[half + 5 :]} == {("train", True)}
     assert all(call.clean for call in recorded.calls)
     model = Model("ours", recorded)
-    assert work.Training(model)(torch.ones(2, 3, 4))[1].equal(model.weight.grad)  # type: ignore[arg-type]
+    assert work.Training(model)(timing.Input(torch.ones(2, 3, 4)))[1].equal(model.weight.grad)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("case", [TINY, PACKED], ids=["batch", "packed"])
@@ -121,7 +121,7 @@ def test_parameters_stay_near_where_they_started(recorded: Recorded) -> None:
     step = work.Training(model := Model("ours", recorded))
     (start,), (direction,) = step.noted.values(), step.directions
     for _ in range(200):
-        step(torch.ones(2, 3, 4))
+        step(timing.Input(torch.ones(2, 3, 4)))
         assert ((model.weight - start).abs() <= 1.001 * direction.abs()).all()
 
 
@@ -170,7 +170,8 @@ class Calls:
     def __init__(self, recorded: Recorded, seconds: float) -> None:
         self.recorded, self.seconds = recorded, seconds
 
-    def __call__(self, x: Any) -> timing.Results:
+    def __call__(self, given: timing.Input) -> timing.Results:
+        x: Any = given.x
         self.recorded.clock += self.seconds if x.any() else 5.0
         results = timing.Results([x.clone()])
         x.zero_()  # what was given is known all the same
@@ -188,10 +189,10 @@ def test_only_rounds_count(seconds: float, calls: int, warms: int, recorded: Rec
     """Before them is an untimed call, on an input of the turn before, unless a call is long."""
     step, made = Calls(recorded, seconds), list[int]()
 
-    def new(turn: int) -> Tensor:
+    def new(turn: int) -> timing.Input:
         made.append(turn)
         recorded.clock += 3.0  # outside the clock
-        return torch.zeros(1) if turn == 1 else torch.full((1,), float(len(made)))
+        return timing.Input(torch.zeros(1) if turn == 1 else torch.full((1,), float(len(made))))
 
     side = timing.Repeats(timing.Stopwatch(CPU), step, new)
     recorded.clock, made = 0.0, []
@@ -200,19 +201,19 @@ def test_only_rounds_count(seconds: float, calls: int, warms: int, recorded: Rec
     assert recorded.clock == pytest.approx(calls * seconds + warms * 5.0 + 3.0 * len(made))
     assert made == [2] * calls + [1] * warms
     assert call is not None
-    assert call.x.data.equal(torch.full((1,), float(calls)))
-    assert call.results[0].equal(call.x.data)
+    assert call.given.x.data.equal(torch.full((1,), float(calls)))
+    assert call.results[0].equal(call.given.x.data)
     assert call.parameters["call"] == calls - 1
 
 
 def test_results_that_change_later_are_found(recorded: Recorded, monkeypatch: pytest.MonkeyPatch) -> None:
     class Late(Calls):
-        def __call__(self, x: Any) -> timing.Results:
-            self.results = super().__call__(x)
+        def __call__(self, given: timing.Input) -> timing.Results:
+            self.results = super().__call__(given)
             return self.results
 
     step = Late(recorded, 0.05)
-    side = timing.Repeats(timing.Stopwatch(CPU), step, lambda turn: torch.ones(1))
+    side = timing.Repeats(timing.Stopwatch(CPU), step, lambda turn: timing.Input(torch.ones(1)))
     turns = timing.Turns({BASELINE: side})
     turns.take(0.2)  # nothing changes
     step.results[0].add_(1)

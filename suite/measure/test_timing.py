@@ -12,7 +12,7 @@ from torch import nn
 from suite.measure import timing
 from suite.measure.bench import FUSED, fused_by
 from suite.measure.examples import FakeStopwatch
-from suite.measure.timing import Repeats, Stopwatch, Turns, warm_up
+from suite.measure.timing import Input, Repeats, Stopwatch, Turns, warm_up
 from suite.measure.work import Forward
 from suite.shared import candidates
 from suite.shared.cases import BASELINE, PADDED
@@ -33,7 +33,7 @@ def test_a_visit_has_two_turns_unless_slow(
     monkeypatch.setattr(timing, "sleep", lambda seconds: None)
     monkeypatch.setattr(Repeats, "round", round_of)
     step: Any = None
-    turns = Turns({name: Repeats(FakeStopwatch(), step, lambda _: torch.zeros(1)) for name in range(sides)})
+    turns = Turns({name: Repeats(FakeStopwatch(), step, lambda _: Input(torch.zeros(1))) for name in range(sides)})
     turns.take(0.3)
     assert [len(stats.data) for stats in turns.rounds.values()] == [rounds] * sides
     later = {f"turn {turn}" for turn in range(2, rounds + 1)} or {"turn 1"}
@@ -55,13 +55,13 @@ def test_any_call_of_a_later_turn_may_be_drawn(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(Repeats, "round", round_of)
     step: Any = None
     for _ in range(200):
-        Turns({"ours": Repeats(FakeStopwatch(), step, lambda _: torch.zeros(1))}).take(0.1)
+        Turns({"ours": Repeats(FakeStopwatch(), step, lambda _: Input(torch.zeros(1)))}).take(0.1)
     assert drawn == {(turn, call) for turn in (2, 3) for call in (0, 1, 2)}
 
 
 def test_calls_settle() -> None:
     calls = iter([3.0, 0.02, 0.05, 0.04, 0.04])
-    inputs = repeat(torch.zeros(1))
+    inputs = repeat(Input(torch.zeros(1)))
     assert warm_up(FakeStopwatch(), lambda x: next(calls), inputs) == [3.0, 0.02, 0.05, 0.04]
     assert warm_up(FakeStopwatch(), lambda x: 3.0, inputs) == [3.0, 3.0]
     growing = (float(3**n) for n in range(99))
@@ -85,7 +85,7 @@ def test_a_gpu_is_timed_until_all_its_streams_are_done(monkeypatch: pytest.Monke
 def test_a_row_says_what_computes_the_baseline(oneDNN: bool) -> None:
     step = Forward(candidates.LSTM.build(TINY, torch.float32, CPU))
     with torch.backends.mkldnn.flags(enabled=oneDNN):
-        assert fused_by(step, torch.ones(3, 2, TINY.I)) == ("oneDNN" if oneDNN else "no library")
+        assert fused_by(step, Input(torch.ones(3, 2, TINY.I))) == ("oneDNN" if oneDNN else "no library")
     assert {*FUSED} <= {schema.name for schema in torch._C._jit_get_all_schemas()}
 
 

@@ -11,7 +11,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from impls import registry
 from suite.measure import work
-from suite.measure.timing import Call, Results
+from suite.measure.timing import Call, Input, Results
 from suite.shared.candidates import candidates, find
 from suite.shared.cases import PADDED, Case
 from suite.shared.examples import CPU, TINY
@@ -21,11 +21,12 @@ CASE = Case(T=4, B=3, I=9, H=14, S=9, Z=3)
 
 def test_a_ragged_workload_ends_rows_early() -> None:
     ragged = replace(TINY, lengths=(3, 1))
-    packed = work.example(ragged, torch.float32, CPU)
+    given = work.example(ragged, torch.float32, CPU)
+    packed = given.x
     assert isinstance(packed, PackedSequence)
     assert packed.batch_sizes.tolist() == [2, 1, 1]
     assert packed.data.shape == (4, TINY.I)
-    work.Training(find("torch.nn.LSTM").build(TINY, torch.float32, CPU))(packed)
+    work.Training(find("torch.nn.LSTM").build(TINY, torch.float32, CPU))(given)
 
 
 def test_inputs_are_new_whatever_the_seed() -> None:
@@ -33,13 +34,13 @@ def test_inputs_are_new_whatever_the_seed() -> None:
     for _ in range(3):
         torch.manual_seed(7)
         random.seed(7)
-        inputs.append(work.example(TINY, torch.float32, CPU).data)
+        inputs.append(work.example(TINY, torch.float32, CPU).x.data)
     assert all((a != b).any() for a, b in combinations(inputs, 2))
 
 
 def test_the_padded_baseline_runs_all_steps_of_all_rows() -> None:
     case = replace(TINY, B=3, lengths=(3, 2, 1))
-    x, padded, packed = work.example(case, torch.float32, CPU), find(PADDED), find("torch.nn.LSTM")
+    x, padded, packed = work.example(case, torch.float32, CPU).x, find(PADDED), find("torch.nn.LSTM")
     model, lstm = padded.build(case, torch.float32, CPU), packed.build(case, torch.float32, CPU)
     lstm.load_state_dict(model.state_dict())
     out, _ = model(x)
@@ -47,6 +48,13 @@ def test_the_padded_baseline_runs_all_steps_of_all_rows() -> None:
     torch.testing.assert_close(out[0], lstm(x)[0].data[:3])
 
 
+#: What cases have beside their sizes.
+MORE: list[dict[str, Any]] = [
+    {},
+    {"lengths": (4, 3, 3)},
+    {"state": "stacked", "strided": True},
+    {"L": 2, "state": "plain", "lengths": (2, 4, 3), "dropout": 0.4, "recurrent_dropout": 0.3},
+]
 #: Every candidate that is compared, but for a GPU.
 COMPARED = [one.name for one in candidates() if one.compared and one.name != "batched_cuda"]
 
@@ -61,19 +69,28 @@ def test_a_timed_call_of_each_candidate_is_right(name: str, step: str, monkeypat
         from suite.shared import compiled_lstm  # takes seconds to import
 
         monkeypatch.setattr(compiled_lstm, "_run", registry.find("batched").run)
-    for layer_norm in one.layer_norms:
-        case = replace(CASE, layer_norm=layer_norm, lengths=(4, 3, 3) if one.takes_packed else ())
+    for case in filter(
+        one.takes, (replace(CASE, layer_norm=norm, **more) for norm in one.layer_norms for more in MORE)
+    ):
         run = work.STEPS[step](one.build(case, torch.float32, CPU))
         run.before()
-        xs = [work.example(case, torch.float32, CPU) for _ in range(3)]
-        results = [run(x) for x in xs]
-        assert work.wrong(one, case, step, Call(xs[1], run.parameters_at(1), results[1])) == ""
-        assert "of a timed call is off by " in work.wrong(
-            one, case, step, Call(xs[1], run.parameters_at(1), results[2])
-        )
-        if step == "train":  # as with weights of another call
-            wrong = work.wrong(one, case, step, Call(xs[1], run.parameters_at(2), results[1]))
-            assert "of a timed call is off by " in wrong
+        given, results, random_at = [], [], []
+        for _ in range(3):
+            given.append(work.example(case, torch.float32, CPU))
+            random_at.append(torch.get_rng_state())
+            results.append(run(given[-1]))
+        right = Call(given[1], run.parameters_at(1), results[1], random_at[1])
+        assert work.wrong(one, case, step, right) == ""
+        slips: dict[str, Any] = {"results": results[2]}
+        if case.state != "none":
+            slips["given"] = given[1]._replace(state=given[2].state)
+        if step == "train":
+            slips["parameters"] = run.parameters_at(2)
+        if step == "train" and case.recurrent_dropout:
+            slips["random"] = random_at[2]
+        for name_of, value in slips.items():
+            wrong = work.wrong(one, case, step, replace(right, **{name_of: value}))
+            assert "of a timed call is off by " in wrong, name_of
 
 
 def test_no_candidate_is_its_own_oracle(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -88,7 +105,7 @@ def test_no_candidate_is_its_own_oracle(monkeypatch: pytest.MonkeyPatch) -> None
     for name in COMPARED:
         pairs[name] = []
         one = replace(find(name), as_ours=dict)
-        work.verdicts(one, CASE, "forward", Call(torch.ones(1), {}, Results([torch.ones(2)])))
+        work.verdicts(one, CASE, "forward", Call(Input(torch.ones(1)), {}, Results([torch.ones(2)]), torch.ones(1)))
     oracles = {name: oracle for name, ((oracle, dtype), _) in pairs.items() if dtype == torch.float64}
     assert oracles == dict.fromkeys(COMPARED, "deferred") | {"deferred": "batched"}
     rounded = {name: own for name, (_, (own, dtype)) in pairs.items() if dtype == torch.float32}

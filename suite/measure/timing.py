@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import repeat
 from time import perf_counter, sleep
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -24,8 +24,6 @@ from suite.shared.compare import bits
 from suite.shared.process import RefusedError, Row
 
 Work = Callable[[], object]
-#: [T, B, I], or packed sequences.
-Input = Tensor | PackedSequence
 
 #: Two calls agree if neither takes more than AGREE times as long as the other; at most MOST calls are tried.
 AGREE, MOST = 2.0, 12
@@ -40,12 +38,19 @@ STILL = 0.05
 CHANCE = random.SystemRandom()
 
 
+class Input(NamedTuple):
+    """Arguments of a call: x [T, B, I] or packed, and the state that it starts from, of zeros if None."""
+
+    x: Tensor | PackedSequence
+    state: tuple[Tensor, ...] | None = None
+
+
 class Step(Protocol):
     """A pass of one model, see `work.STEPS`."""
 
     model: nn.Module
 
-    def __call__(self, x: Input) -> "Results":
+    def __call__(self, given: Input) -> "Results":
         """Run it, and return what it gave."""
 
     def before(self) -> None:
@@ -65,6 +70,7 @@ class Stopwatch:
     """Times calls by the wall; the calls on a GPU are waited for together, on all its streams."""
 
     def __init__(self, device: torch.device) -> None:
+        self.device = device
         self.wait: Callable[[], None] = partial(torch.cuda.synchronize, device) if device.type == "cuda" else _no_wait
 
     def seconds(self, work: Work) -> float:
@@ -74,6 +80,11 @@ class Stopwatch:
         work()
         self.wait()
         return perf_counter() - start
+
+
+def generator_of(device: torch.device) -> torch.Generator:
+    """The generator of a device that dropout draws from."""
+    return torch.cuda.default_generators[device.index] if device.type == "cuda" else torch.default_generator
 
 
 def _no_wait() -> None:
@@ -90,18 +101,23 @@ def warm_up(watch: Stopwatch, work: Callable[[Input], object], inputs: Iterator[
 
 @dataclass(frozen=True)
 class Call:
-    """What a timed call got, and what it gave."""
+    """What a timed call got, and what it gave; random: the state of the generator at its start."""
 
-    x: Input
+    given: Input
     parameters: dict[str, Tensor]
     results: Results
+    random: Tensor
 
 
 @dataclass
 class Kept:
-    """Results of calls of a round, by the number of the call, and copies made as soon as the clock had stopped."""
+    """Results of calls of a round, by the number of the call, and copies made as soon as the clock had stopped.
+
+    random: states of the generator before these calls.
+    """
 
     results: dict[int, Results] = field(default_factory=dict)
+    random: dict[int, Tensor] = field(default_factory=dict)
     copies: dict[int, Results] = field(default_factory=dict)
 
     def copy(self) -> None:
@@ -148,23 +164,27 @@ class Repeats:
             self.step(self.inputs(turn - 1))
         self.step.before()
         kept = self.kept = Kept()
-        seconds = self.watch.seconds(partial(self._calls, inputs, (drawn, len(inputs) - 1), kept.results))
+        seconds = self.watch.seconds(partial(self._calls, inputs, (drawn, len(inputs) - 1), kept))
         kept.copy()
-        call = None if x is None else Call(x, self.step.parameters_at(drawn), kept.copies[drawn])
+        call = None
+        if x is not None:
+            call = Call(x, self.step.parameters_at(drawn), kept.copies[drawn], kept.random[drawn])
         return seconds / len(inputs), call
 
-    def _calls(self, inputs: Sequence[Input], keep: Sequence[int], results: dict[int, Results]) -> None:
+    def _calls(self, inputs: Sequence[Input], keep: Sequence[int], kept: Kept) -> None:
         """Call the step with each input; keep the results of some, as those of all would take new memory each."""
         for number, x in enumerate(inputs):
             if number in keep:
-                results[number] = self.step(x)
+                kept.random[number] = generator_of(self.watch.device).get_state()
+                kept.results[number] = self.step(x)
             else:
                 self.step(x)
 
 
-def _copy(x: Input) -> Input:
-    """The input in new memory."""
-    return x.clone() if isinstance(x, Tensor) else x._replace(data=x.data.clone())
+def _copy(of: Input) -> Input:
+    """The arguments in new memory."""
+    x = of.x.clone() if isinstance(of.x, Tensor) else of.x._replace(data=of.x.data.clone())
+    return Input(x, None if of.state is None else tuple(part.clone() for part in of.state))
 
 
 class Turns:

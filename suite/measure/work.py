@@ -6,10 +6,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pack_padded_sequence
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
 from impls.registry import ORACLE
-from suite.measure.timing import CHANCE, Call, Input, Results, Step, Stopwatch, warm_up
+from suite.measure.timing import CHANCE, Call, Input, Results, Step, Stopwatch, generator_of, warm_up
 from suite.shared import usage
 from suite.shared.candidates import Candidate
 from suite.shared.cases import Case
@@ -25,11 +25,26 @@ REFERENCES = ("deferred", "batched")
 ROUNDS_AS_NAIVE = "batched"
 
 
-def example(case: Case, dtype: torch.dtype, device: torch.device) -> Input:
-    """Input of numbers that no call has seen; packed if the case has lengths."""
+def example(case: Case, dtype: torch.dtype, device: torch.device, *, of_lstm: bool = False) -> Input:
+    """Input of numbers that no call has seen; packed if the case has lengths.
+
+    of_lstm: for torch.nn.LSTM, whose state is h and c of every layer.
+    """
     generator = torch.Generator(device).manual_seed(CHANCE.getrandbits(63))
-    x = torch.randn(case.T, case.B, case.I, generator=generator, device=device).to(dtype)
-    return pack_padded_sequence(x, list(case.lengths)) if case.lengths else x
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=generator, device=device).to(dtype)
+
+    T, B, I, H, S, L = case.T, case.B, case.I, case.H, case.S, case.L
+    batch = normal(B, T, I).transpose(0, 1) if case.strided else normal(T, B, I)
+    x: Tensor | PackedSequence = batch
+    if case.lengths:
+        in_order = sorted(case.lengths, reverse=True) == list(case.lengths)
+        x = pack_padded_sequence(batch, list(case.lengths), enforce_sorted=in_order)
+    if case.state == "none":
+        return Input(x)
+    layers = () if case.state == "plain" and not of_lstm else (L,)
+    return Input(x, tuple(normal(*layers, B, F) for F in ((H, H) if of_lstm else (H, H, S, S))))
 
 
 class Forward:
@@ -39,9 +54,9 @@ class Forward:
         self.model = model.eval()
         self.parameters = _values(model)
 
-    def __call__(self, x: Input) -> Results:
+    def __call__(self, given: Input) -> Results:
         with torch.no_grad():
-            return Results(_flat(*self.model(x)))
+            return Results(_flat(*self.model(*given)))
 
     def before(self) -> None:
         """Do nothing, as no call changes the parameters."""
@@ -65,10 +80,10 @@ class Training:
         self.at, self.amounts = 0.0, list[float]()
         self.noted = _values(model)
 
-    def __call__(self, x: Input) -> Results:
+    def __call__(self, given: Input) -> Results:
         for q in self.tensors:
             q.grad = None
-        results = _flat(*self.model(x))
+        results = _flat(*self.model(*given))
         results[0].square().mean().backward()
         gradients: list[Any] = [q.grad for q in self.tensors]
         new = CHANCE.uniform(-1, 1)
@@ -121,9 +136,9 @@ def verdicts(candidate: Candidate, case: Case, name: str, call: Call) -> list[Ve
     """
     own = ORACLE if candidate.name == ORACLE else ROUNDS_AS_NAIVE
     oracle = next(other for other in REFERENCES if other not in (candidate.name, candidate.built_on))
-    dtype, parameters = call.x.data.dtype, candidate.as_ours(call.parameters)
-    exact = expected(oracle, case, torch.float64, name, call.x, parameters)
-    rounded = expected(own, case, dtype, name, call.x, parameters)
+    dtype, parameters = call.given.x.data.dtype, candidate.as_ours(call.parameters)
+    exact = expected(oracle, case, torch.float64, name, call, parameters)
+    rounded = expected(own, case, dtype, name, call, parameters)
     outputs = dict(zip(OUTPUTS, call.results, strict=False))
     gradients = dict(zip(call.parameters, call.results[len(OUTPUTS) :], strict=False))
     results = outputs | _named_gradients(candidate.as_ours(gradients) if gradients else {})
@@ -131,12 +146,15 @@ def verdicts(candidate: Candidate, case: Case, name: str, call: Call) -> list[Ve
 
 
 def expected(
-    impl: str, case: Case, dtype: torch.dtype, name: str, x: Input, parameters: Mapping[str, Tensor]
+    impl: str, case: Case, dtype: torch.dtype, name: str, call: Call, parameters: Mapping[str, Tensor]
 ) -> dict[str, Tensor]:
-    """Results of an implementation in a dtype, by name."""
+    """Results of an implementation in a dtype, by name, with the input, state and dropout masks of a call."""
     model = implementation(impl)(case, dtype, torch.device("meta"))
     model.load_state_dict({name: value.to(dtype, copy=True) for name, value in parameters.items()}, assign=True)
-    results = STEPS[name](model)(x.to(dtype))
+    step, (x, state) = STEPS[name](model), call.given
+    given = Input(x.to(dtype), None if state is None else tuple(part.to(dtype) for part in state))
+    generator_of(x.data.device).set_state(call.random)
+    results = step(given)
     names = [n for n, _ in model.named_parameters()]
     gradients = dict(zip(names, results[len(OUTPUTS) :], strict=False))
     return dict(zip(OUTPUTS, results, strict=False)) | _named_gradients(gradients)
@@ -146,12 +164,12 @@ def _named_gradients(gradients: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {f"grad {name}": value.detach() for name, value in gradients.items()}
 
 
-def peak(step: Step, x: Input) -> int:
+def peak(step: Step, given: Input) -> int:
     """Peak memory of a pass, on a GPU of one that is not the first, in bytes, above parameters and input."""
-    device = x.data.device
+    device = given.x.data.device
     if device.type == "cuda":
-        warm_up(Stopwatch(device), step, repeat(x))
+        warm_up(Stopwatch(device), step, repeat(given))
     for q in step.model.parameters():
         q.grad = None
     torch.cuda.empty_cache()  # does nothing if CUDA was not used
-    return usage.peak_bytes(lambda: step(x), device)
+    return usage.peak_bytes(lambda: step(given), device)

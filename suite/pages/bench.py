@@ -54,7 +54,7 @@ can take less time than `{BASELINE}` on packed ones; where it does, */ padded* i
 with products in TF32; float32 itself is IEEE for all, cuDNN included. On a GPU, a time is that of calls in a row, none
 of which waits for the one before, as in training.
 
-- *train, MB*: {MEANING["peak_bytes"]}
+- *train, MB*, *forward, MB*: {MEANING["peak_bytes"]}
 - *of roofline*: {MEANING["share"]}
 - *refused*: the verification on this machine failed or is stale, or the check in the first visit failed.
 
@@ -142,11 +142,22 @@ def _parts(rows: pd.DataFrame, others: Others) -> list[Part]:
     timed = readme_rows(rows).dropna(subset="ratio")
     if len(timed):
         caption = f"{training_caption(timed.iloc[0])}; ratio times the median of {BASELINE}: {SHOWN}"
-        parts.append(Plot(f"training-{WORKLOAD}", caption, partial(training, timed), committed=True))
+        parts.append(Plot(f"training-{WORKLOAD}", caption, partial(training, timed), has_file=True))
     if bars := speed_bars(compared(rows)):
         caption = f"Time as a multiple of that of {BASELINE}: {SHOWN}"
         parts.append(Plot("speed", caption, partial(bar_plot, bars, "", f"time / {BASELINE}", columns=2)))
-    parts += not_run(rows)
+    parts += [*places(rows), READ]
+    if "twice" in others:
+        twice = others["twice"]
+        parts += [TWICE.format(differ=twice["differ"].sum(), rows=twice["rows"].sum()), twice_table(twice)]
+    if "hardware" in others:
+        parts += [HARDWARE, hardware_table(others["hardware"])]
+    return parts
+
+
+def places(rows: pd.DataFrame) -> list[Part]:
+    """What was timed, a table for each place, and what was not."""
+    parts = list[Part](not_run(rows))
     for _, place in compared(rows).groupby(PLACE, sort=False):
         parts += [_heading(place), time_table(place)]
     failed = rows[(rows["status"] != "ok") & ~rows["status"].str.startswith(NOT_RUN)]
@@ -154,12 +165,6 @@ def _parts(rows: pd.DataFrame, others: Others) -> list[Part]:
     if len(without):
         lines = [f"- `{name}` on {', '.join(where)}: {status}" for (name, status), where in without.items()]
         parts.append("\n".join(["## What has no figures\n", *lines]))
-    parts.append(READ)
-    if "twice" in others:
-        twice = others["twice"]
-        parts += [TWICE.format(differ=twice["differ"].sum(), rows=twice["rows"].sum()), twice_table(twice)]
-    if "hardware" in others:
-        parts += [HARDWARE, hardware_table(others["hardware"])]
     return parts
 
 

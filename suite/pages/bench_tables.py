@@ -32,7 +32,7 @@ _FIGURES = ["ratio", "ratio_low", "ratio_high", "median_s", "peak_bytes", "share
 def compared(rows: pd.DataFrame) -> pd.DataFrame:
     """Rows of what can run here, without figures where the status is not ok, and with columns that compare them.
 
-    torch.nn.LSTM, padded or not, has no layer norm and is at both places of a workload.
+    torch.nn.LSTM, padded or not, has no layer norm and is at both places of a workload, or at the only one.
 
     floor: the noise floor, how far the interval of torch.nn.LSTM against itself reaches from 1; NaN without one.
     verdict: whether it is faster or slower than torch.nn.LSTM. "/ NAME": ratios of times to the alternatives.
@@ -41,9 +41,12 @@ def compared(rows: pd.DataFrame) -> pd.DataFrame:
     """
     rows = rows.reindex(columns=[*TABLES["bench"].columns, *STAMP])
     rows = rows[~rows["status"].astype(str).str.startswith(NOT_RUN)]
-    has_norm = (rows["layer_norm"] == "on").groupby([rows[column] for column in PLACE[:-1]]).transform("any")
-    baselines = rows[rows["implementation"].isin((BASELINE, PADDED)) & has_norm].assign(layer_norm="on")
-    rows = pd.concat([rows, baselines], ignore_index=True)
+    norm, baseline = rows["layer_norm"] == "on", rows["implementation"].isin((BASELINE, PADDED))
+    has_norm, has_others = (
+        each.groupby([rows[column] for column in PLACE[:-1]]).transform("any") for each in (norm, ~norm & ~baseline)
+    )
+    alone = rows[~(baseline & has_norm & ~has_others)]
+    rows = pd.concat([alone, rows[baseline & has_norm].assign(layer_norm="on")], ignore_index=True)
     rows = rows.astype(dict.fromkeys([*_FIGURES, "busy"], float))
     rows.loc[rows["status"] != "ok", _FIGURES] = np.nan
     low, high = (_beside(rows, BASELINE, f"ratio_{end}") for end in ("low", "high"))
@@ -107,7 +110,8 @@ def time_table(place: pd.DataFrame) -> Sheet:
             line[f"{step} / LSTM"] = interval(row)
             if step == lead:  # beside the figure that it judges
                 line |= {"verdict": row["verdict"], f"{step} / padded": row["/ padded"]}
-        line |= {"train, MB": rows["train"]["peak_bytes"] / MB, "MB / LSTM": rows["train"]["MB / LSTM"]}
+        most = "train" if "train" in rows else "forward"
+        line |= {f"{most}, MB": rows[most]["peak_bytes"] / MB, "MB / LSTM": rows[most]["MB / LSTM"]}
         line["of roofline"] = rows[lead]["share"], rows[lead]["bound"]
         line["busy"] = rows[lead]["busy"]
         lines.append(line)
@@ -115,15 +119,15 @@ def time_table(place: pd.DataFrame) -> Sheet:
 
 
 def leading(place: pd.DataFrame) -> str:
-    """The pass that counts at a place: of one sequence alone the forward pass, as a model serves it."""
-    return "forward" if place["B"].iloc[0] == 1 else "train"
+    """The pass that counts at a place: forward of one sequence alone, as a model serves it, or without training."""
+    return "forward" if place["B"].iloc[0] == 1 or "train" not in set(place["pass"]) else "train"
 
 
 _FORMATS: dict[str, Format] = {
     **{f"{step}, ms": significant3 for step in PASSES},
     **{f"{step} / LSTM": with_interval for step in PASSES},
     **{f"{step} / padded": ratio_text for step in PASSES},
-    "train, MB": significant3,
+    **{f"{step}, MB": significant3 for step in PASSES},
     "MB / LSTM": ratio_text,
     "of roofline": lambda value: f"{percent(value[0])} {value[1]}",
     "busy": percent,

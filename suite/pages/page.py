@@ -79,13 +79,13 @@ class Sheet:
 class Plot:
     """A plot: the name of its file without `.svg`, its caption, and the function that draws it.
 
-    committed: it is a file beside the Markdown, which shows it. Others are in the report alone.
+    has_file: it is a file beside the Markdown, which shows it. Others are in the report alone.
     """
 
     name: str
     caption: str
     draw: Callable[[], Figure]
-    committed: bool = False
+    has_file: bool = False
 
     def markdown(self) -> str:
         return f"![{self.caption}]({self.name}.svg)"
@@ -96,7 +96,7 @@ Part = str | Sheet | Plot
 
 
 def markdown(parts: Sequence[Part], *, every_plot: bool = False) -> str:
-    shown = [part for part in parts if part and (every_plot or not isinstance(part, Plot) or part.committed)]
+    shown = [part for part in parts if part and (every_plot or not isinstance(part, Plot) or part.has_file)]
     return "\n\n".join(part.strip() if isinstance(part, str) else part.markdown() for part in shown) + "\n"
 
 

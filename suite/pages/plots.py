@@ -1,7 +1,7 @@
 """The style of all plots: SVG without a background, in colours that are legible on light and on dark pages."""
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import matplotlib as mpl
@@ -9,9 +9,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
+from matplotlib.ticker import LogLocator, NullLocator
 
-from suite.shared.cases import ORDER
-from suite.shared.format import significant3
+from suite.shared.cases import BASELINE, ORDER
+from suite.shared.format import count, significant3
 
 #: Colour of text, axes and ticks: a grey that is legible on white and on near-black.
 INK = "#7d8590"
@@ -27,6 +28,9 @@ LOOKS = dict(zip(ORDER, COLOURS, strict=False))
 COLOUR_OF_A_FILE = COLOURS[-1]
 #: Labels of bars whose name alone is not clear.
 SHOWN = {"compiled": "compiled (torch.compile)"}
+#: Of lines, by place in ORDER.
+MARKERS = "osD^vPX<>hpd*"
+DASHES = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)), (0, (6, 1.5, 1.5, 1.5)))
 _STYLE: Any = {
     "svg.hashsalt": "hyperlstm",  # the same figure gives the same file
     "svg.fonttype": "none",
@@ -114,6 +118,72 @@ def _draw(axes: Axes, panel: Panel, unit: str) -> None:
     axes.set_yticks(range(len(bars)), [SHOWN.get(name, name) for name in bars])
     axes.invert_yaxis()
     axes.grid(visible=False, axis="y")
+
+
+class Line(NamedTuple):
+    """Figures over sizes, and the ends of their confidence intervals, NaN without one."""
+
+    sizes: Sequence[int]
+    figures: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+
+
+class Lines(NamedTuple):
+    """Lines by name, whose figures are multiplied by `scale` where they are drawn."""
+
+    lines: Mapping[str, Line]
+    scale: float = 1.0
+
+
+def line_plot(panels: Mapping[str, Lines], axis: str) -> Figure:
+    """Draw lines over sizes, a panel for each title, with bands for their confidence intervals.
+
+    Both axes are logarithmic where the sizes grow rather by factors than by steps. Markers and dashes tell lines apart
+    without colours. axis: label below the panels.
+    """
+    figure = Figure(figsize=(2.0 + 3.7 * len(panels), 4.2), layout="constrained")
+    drawn = dict[str, Any]()
+    for axes, (title, panel) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
+        for name, line in panel.lines.items():
+            drawn[SHOWN.get(name, name)] = _draw_line(axes, name, line, panel.scale)
+        axes.set_title(title, fontsize=11)
+        sizes = sorted({size for line in panel.lines.values() for size in line.sizes})
+        if by_factors(sizes):
+            axes.set_xscale("log")
+            axes.set_yscale("log")
+            low, high = axes.get_ylim()
+            steps = (1, 2, 5) if high > 10 * low else (1, 1.5, 2, 3, 4, 5, 7)
+            axes.yaxis.set_major_locator(LogLocator(subs=steps))
+            axes.yaxis.set_major_formatter(lambda value, at: f"{value:,g}")
+            axes.yaxis.set_minor_locator(NullLocator())
+            axes.xaxis.set_minor_locator(NullLocator())
+        axes.set_xticks(sizes, [count(size) for size in sizes])
+    figure.supxlabel(axis, fontsize=11)
+    legend = figure.legend(drawn.values(), drawn, loc="outside upper center", ncols=4, frameon=False, handlelength=4)
+    for text in legend.get_texts():
+        text.set_color(INK)
+    return figure
+
+
+def _draw_line(axes: Axes, name: str, line: Line, scale: float) -> Any:
+    """Draw a line with its band; return its handle for the legend."""
+    at = ORDER.index(name) if name in ORDER else len(ORDER)
+    colour = INK if name == BASELINE else LOOKS.get(name, COLOUR_OF_A_FILE)
+    axes.fill_between(line.sizes, scale * line.low, scale * line.high, color=colour, alpha=0.25, linewidth=0)
+    look: dict[str, Any] = {
+        "marker": MARKERS[at % len(MARKERS)],
+        "linestyle": "-" if name == BASELINE else DASHES[at % len(DASHES)],
+        "markersize": 6,
+    }
+    (handle,) = axes.plot(line.sizes, scale * line.figures, color=colour, linewidth=1.8, **look)
+    return handle
+
+
+def by_factors(sizes: Sequence[int]) -> bool:
+    """True if the factors between neighbouring sizes, in order, are as even as the steps between them, or more."""
+    factors, steps = np.divide(sizes[1:], sizes[:-1]), np.diff(sizes)
+    return bool(factors.max() / factors.min() <= steps.max() / steps.min())
 
 
 def svg(figure: Figure) -> str:

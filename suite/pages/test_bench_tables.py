@@ -202,6 +202,20 @@ def test_one_sequence_is_judged_by_its_forward_pass(B: int, lead: str) -> None:
     assert columns[columns.index("verdict") - 1] == f"{lead} / LSTM"
 
 
+def test_where_all_have_layer_norm_the_baseline_is_beside_them_alone() -> None:
+    rows = [*runs("batched_cpu", 0.1, layer_norm=True), *LSTM]
+    assert {*compared(pd.DataFrame(rows))["layer_norm"]} == {"on"}
+    assert {*compared(pd.DataFrame([*rows, *OURS]))["layer_norm"]} == {"on", "off"}
+    assert {*compared(pd.DataFrame(LSTM))["layer_norm"]} == {"off"}
+    assert "layer norm off" not in page(rows)
+
+
+def test_a_workload_without_training_is_judged_by_its_forward_pass() -> None:
+    text = page([row for row in OURS + LSTM if row["pass"] == "forward"])
+    assert "| forward / LSTM | verdict | forward, MB | MB / LSTM |" in text
+    assert "| 2.00 (1.98-2.02) | slower | 1.00 | 1.00 |" in text
+
+
 def test_packed_rows_are_compared_with_the_padded_baseline_where_that_is_faster() -> None:
     norm = runs("batched_cpu", 0.03, layer_norm=True)
     text = page(at("medium-ragged", [*runs("batched_cpu", 0.02), *runs(PADDED, 0.025), *LSTM, *norm]))

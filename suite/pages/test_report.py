@@ -147,6 +147,21 @@ def test_all_machines_are_in_one_table(tmp_path: Path) -> None:
     assert (tmp_path / "README.md").read_text() == before
 
 
+def test_sizes_that_were_named_are_in_the_report_alone(tmp_path: Path) -> None:
+    write_results(tmp_path)
+    for folder in ("some-machine", "another"):
+        rows = [row | {"workload": "H64"} for name in ("batched", "torch.nn.LSTM") for row in runs(name, 0.1)]
+        TABLES["sizes"].replace(tmp_path / folder, rows)
+    report.write_all(tmp_path)
+    text, page = ((tmp_path / name).read_text() for name in ("README.md", "report.html"))
+    assert "sizes" not in text
+    assert "another" not in text
+    for folder in ("some-machine", "another"):
+        assert (tmp_path / folder / "sizes.md").exists()
+        assert f'<a href="#{folder}-sizes">' in page
+        assert f'<section id="{folder}-sizes">' in page
+
+
 def test_a_damaged_file_ends_a_report_before_it_writes(tmp_path: Path) -> None:
     write_results(tmp_path)
     shutil.copytree(tmp_path / "some-machine", tmp_path / "another")

@@ -33,8 +33,8 @@ class Candidate:
     build: Callable[[Case, torch.dtype, torch.device], nn.Module]
     layer_norms: tuple[bool, ...]
     why_unavailable: Callable[[torch.device, torch.dtype], str | None]
-    #: Whether it takes packed sequences.
-    takes_packed: bool = True
+    #: What it lacks of `Candidate.takes`.
+    lacks: tuple[str, ...] = ()
     #: Whether it pads packed sequences, and is timed on these alone.
     pads: bool = False
     #: Whether every new combination of sizes is compiled first, which takes many seconds.
@@ -59,6 +59,17 @@ class Candidate:
     multiply_adds: Callable[[Case], int] = Case.multiply_adds
     #: Numbers per token and layer that a backward pass needs beside x and h: c, and h and c of the hyper LSTM.
     saved: Callable[[Case], int] = lambda case: case.H + 2 * case.S
+
+    def takes(self, case: Case) -> bool:
+        """True if it can compute a case, and is timed on such ones at all."""
+        needs = {
+            "lengths": bool(case.lengths),
+            "layers": case.L > 1,
+            "state": case.state != "none",
+            "dropout": case.dropout > 0,
+            "recurrent_dropout": case.recurrent_dropout > 0,
+        }
+        return not any(needs[each] for each in self.lacks) and (not self.pads or bool(case.lengths))
 
 
 def _drawn(build: Build, case: Case, dtype: torch.dtype, device: torch.device) -> nn.Module:
@@ -94,6 +105,7 @@ def _implementation(name: str) -> Candidate:
         name,
         partial(_drawn, build),
         layer_norms=(False, True) if "layer_norm" in impl.options else (False,),
+        lacks=() if "recurrent_dropout" in impl.options else ("recurrent_dropout",),
         why_unavailable=why_not,
         literal=impl.literal,
         hand_written=impl.hand_written,
@@ -168,9 +180,9 @@ def _why_no_jax(device: torch.device, dtype: torch.dtype) -> str | None:
 class PaddedLSTM(nn.LSTM):
     """An LSTM that pads packed sequences, which can be faster than steps of ever fewer rows."""
 
-    def forward(self, x: PackedSequence) -> Any:  # type: ignore[override]
+    def forward(self, x: PackedSequence, state: tuple[Tensor, Tensor] | None = None) -> Any:  # type: ignore[override]
         """Run all steps of all rows, see `torch.nn.LSTM.forward`."""
-        return super().forward(pad_packed_sequence(x)[0])
+        return super().forward(pad_packed_sequence(x)[0], state)
 
 
 def _lstm(cls: type[nn.LSTM], case: Case, dtype: torch.dtype, device: torch.device) -> nn.LSTM:
@@ -178,7 +190,8 @@ def _lstm(cls: type[nn.LSTM], case: Case, dtype: torch.dtype, device: torch.devi
 
     torch makes that buffer itself for float32 and float16; for bfloat16 every call would copy all weights into one.
     """
-    lstm = cls(case.I, case.H, case.L, dtype=dtype, device=device)
+    # torch warns of dropout after the only layer, where it has no effect.
+    lstm = cls(case.I, case.H, case.L, dropout=case.dropout if case.L > 1 else 0.0, dtype=dtype, device=device)
     if device.type == "cuda" and dtype == torch.bfloat16 and torch.backends.cudnn.is_available():
         mode = torch.backends.cudnn.rnn.get_cudnn_mode(lstm.mode)
         with torch.no_grad(), torch.cuda.device(device):
@@ -200,10 +213,13 @@ LSTM = Candidate(
 PADDED_LSTM = replace(LSTM, name=PADDED, build=partial(_lstm, PaddedLSTM), pads=True)
 
 
-def _alternative(name: str, ours: Build, **options: Any) -> Candidate:
-    """An alternative to ours, for batches of one length; ours: builds it with the interface of `HyperLSTM`."""
+def _alternative(name: str, ours: Build, lacks: tuple[str, ...] = (), **options: Any) -> Candidate:
+    """An alternative to ours, for batches of one length without dropout.
+
+    ours: builds it with the interface of `HyperLSTM`. lacks: what it lacks beside these.
+    """
     usual = {"build": partial(_drawn, ours), "layer_norms": (False, True)}
-    return Candidate(name, **{**usual, **options}, takes_packed=False)
+    return Candidate(name, **{**usual, **options}, lacks=("lengths", "dropout", "recurrent_dropout", *lacks))
 
 
 COMPILED = _alternative(
@@ -229,6 +245,7 @@ LABML = _alternative(
 JAX = _alternative(
     "jax",
     jax_as_ours,
+    ("layers", "state"),
     why_unavailable=_why_no_jax,
     compiles_each_size=True,
     of_torch=False,

@@ -38,7 +38,7 @@ class Case:
     lengths: tuple[int, ...] = ()  # of B sequences that end at different steps, the longest at T; () if all do at T
     dropout: float = 0.0
     recurrent_dropout: float = 0.0
-    training: bool = True  # as opposed to evaluation mode, in which nothing is dropped
+    training: bool = True  # as opposed to evaluation mode, in which nothing is dropped or timed but forward
     # Of a workload of the benchmark alone:
     name: str = ""
     by_default: tuple[str, ...] = ()  # kinds of device on which it is timed by default
@@ -46,6 +46,7 @@ class Case:
     time_bfloat16: bool = False  # by default also in bfloat16, if the processor multiplies it
     time_compiled: bool = False  # by default also what compiles for tens of seconds, without layer norm
     time_others: bool = False  # by default also, without a GPU, the HyperLSTMs of others: JAX and labml
+    time_fastest_alone: bool = False  # by default only what `auto` takes, and torch.nn.LSTM
     short: tuple[int, ...] = ()  # T and B without a GPU, if they are smaller
 
     @property
@@ -77,6 +78,16 @@ class Case:
     def inputs(self) -> list[int]:
         """The features that each layer reads."""
         return [self.I] + [self.H] * (self.L - 1)
+
+    @property
+    def layer_norms(self) -> tuple[bool, ...]:
+        """Layer norm off and on, as a workload is timed, or on alone."""
+        return (True,) if self.layer_norm else (False, True)
+
+    @property
+    def passes(self) -> tuple[str, ...]:
+        """What a benchmark times."""
+        return ("forward", "train") if self.training else ("forward",)
 
     @property
     def tokens(self) -> int:
@@ -192,8 +203,9 @@ _SMALL = Case(100, 8, 32, 64, 16, 4)
 _MEDIUM = Case(50, 32, 50, 256, 64, 4)
 _CHAR_PTB = Case(100, 128, 50, 1000, 128, 4, short=(20, 64))
 
-#: The paper's own models, two that fit anywhere, and one sequence alone, as a model serves it: there forward counts.
-#: Those with lengths are packed.
+#: The paper's own models, two that fit anywhere, one sequence alone and one step alone from a given state, as a model
+#: serves and generates: there forward counts. Two layers with all options are as in decoders. Those with lengths are
+#: packed.
 _WORKLOADS = (
     replace(_SMALL, name="small", by_default=BOTH),
     replace(
@@ -208,10 +220,20 @@ _WORKLOADS = (
     replace(_CHAR_PTB, name="char-ptb", by_default=BOTH),
     Case(250, 128, 205, 1800, 256, 64, name="enwik8", by_default=("cuda",), short=(5, 16)),
     Case(100, 1, 50, 1000, 128, 4, name="stream", by_default=BOTH, short=(20, 1)),
+    replace(_MEDIUM, T=1, B=1, state="stacked", training=False, name="step", by_default=BOTH),
     Case(300, 32, 3, 900, 128, 4, name="handwriting", short=(20, 32)),
     replace(_SMALL, name="small-ragged", lengths=lengths(100, 8)),
     replace(_MEDIUM, name="medium-ragged", lengths=lengths(50, 32), by_default=("cpu",)),
     replace(_CHAR_PTB, name="char-ptb-ragged", lengths=lengths(100, 128), by_default=("cuda",)),
+    replace(
+        _MEDIUM,
+        L=2,
+        layer_norm=True,
+        recurrent_dropout=0.1,
+        name="two-layers",
+        by_default=BOTH,
+        time_fastest_alone=True,
+    ),
 )
 WORKLOADS = {case.name: case for case in _WORKLOADS}
 
@@ -256,6 +278,6 @@ ROWS = Case(T=2, B=37, I=6, H=40, S=20, Z=5, L=2, layer_norm=True, state="stacke
 TIMED = tuple(
     replace(short, T=T, layer_norm=layer_norm, lengths=lengths(T, short.B) if short.lengths else ())
     for short in (workload.shortened for workload in WORKLOADS.values())
-    for T in (4 if short.lengths else 3,)
-    for layer_norm in (False, True)
+    for T in (4 if short.lengths else min(3, short.T),)
+    for layer_norm in short.layer_norms
 )

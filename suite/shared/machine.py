@@ -86,7 +86,7 @@ def used(device: torch.device, table: str, implementation: str) -> dict[str, str
         found["triton"] = _installed("triton")
     if cuda:
         found["driver"] = driver()
-    if cuda and table == "bench":
+    if cuda and table in ("bench", "sizes"):
         found["cudnn"] = str(torch.backends.cudnn.version() or "")
     return {name: version for name, version in found.items() if version}
 

@@ -13,9 +13,10 @@ import torch
 from impls import names
 from impls.registry import find
 from suite.shared import submission
-from suite.shared.cases import BASELINE, PADDED, WORKLOADS, lengths
+from suite.shared.cases import BASELINE, PADDED, WORKLOADS, Case, lengths
 from suite.shared.code import digest, meaning, reached
 from suite.shared.files import ROOT
+from suite.shared.sizes import SizeError, parse
 
 #: Definitions by file; "" is all of a file. What these use in the same file and in PACKAGES is part of it.
 Definitions = dict[str, Collection[str]]
@@ -40,12 +41,15 @@ RULE: Definitions = {
 #: By table, what its rows depend on beside their implementation.
 TABLES: dict[str, Definitions] = {
     "bench": TIMING,
+    "sizes": TIMING,
     "twice": TIMING,
     "hardware": {"suite/measure/hardware.py": ["rows"]},
     "verify": RULE,
     "faults": RULE | {"suite/checks/faults/planting.py": ["Edited"]},
     "capabilities": RULE | {"suite/checks/module/capabilities.py": [""]},
 }
+#: Tables of times of candidates.
+TIMES = ("bench", "sizes")
 CANDIDATES = "suite/shared/candidates.py"
 #: By candidate, its definition in CANDIDATES. Of ours it is `_implementation`.
 DEFINED = {BASELINE: "LSTM", PADDED: "PADDED_LSTM", "compiled": "COMPILED", "labml": "LABML", "jax": "JAX"}
@@ -66,9 +70,11 @@ def sources(table: str, row: Mapping[str, Any]) -> str:
 
     That is the implementation with the module around it; what `TABLES` lists; of a benchmark its candidate and the
     fields of its workload; of a verification the definition of its uses. The case of a verification is in the row
-    itself. KeyError or FileNotFoundError if the workload or the definition is no more.
+    itself. KeyError, FileNotFoundError or SizeError if the workload or the definition is no more.
     """
-    workload = fields(row["workload"], row["T"], row["B"]) if table == "bench" else ""
+    workload = ""
+    if table in TIMES:
+        workload = fields(parse(row["workload"]) if table == "sizes" else shortened(row))
     return _sources(ROOT, table, _text(row.get("implementation")), _text(row.get("defined")), workload)
 
 
@@ -77,10 +83,14 @@ def _text(cell: object) -> str:
     return cell if isinstance(cell, str) else ""
 
 
-def fields(workload: str, T: float, B: float) -> str:
-    """What the passes of a workload at T and B are, and the work that is counted for them."""
-    case = replace(WORKLOADS[workload], T=int(T), B=int(B))
-    case = replace(case, lengths=lengths(case.T, case.B)) if case.lengths else case
+def shortened(row: Mapping[str, Any]) -> Case:
+    """The workload of a row, with the T and B of the row."""
+    case = replace(WORKLOADS[row["workload"]], T=int(row["T"]), B=int(row["B"]))
+    return replace(case, lengths=lengths(case.T, case.B)) if case.lengths else case
+
+
+def fields(case: Case) -> str:
+    """What the passes of a case are, and the work that is counted for them."""
     sizes = {size: getattr(case, size) for size in "TBIHSZL"}
     counted = case.tokens, case.multiply_adds(), *(case.least_numbers(1, 1, train) for train in (False, True))
     return repr((sizes, case.lengths, case.arguments, case.state, case.strided, case.training, counted))
@@ -89,7 +99,7 @@ def fields(workload: str, T: float, B: float) -> str:
 @cache
 def _sources(root: Path, table: str, implementation: str, defined: str, workload: str) -> str:
     parts = dict(TABLES[table])
-    if table == "bench":
+    if table in TIMES:
         parts[CANDIDATES] = {"LSTM", DEFINED.get(implementation, "_implementation")}
     if defined:
         module, _, definition = defined.partition(".")
@@ -133,7 +143,7 @@ def _now(table: str, row: Mapping[str, Any]) -> str | None:
     """Hash of what a row depends on today, None if that is no more."""
     try:
         return sources(table, row)
-    except (KeyError, FileNotFoundError):
+    except (KeyError, FileNotFoundError, SizeError):
         return None
 
 

@@ -1,13 +1,14 @@
 """Sizes that a person names: `parse` reads what `Case.id` prints, such as `T50-B24-I88-H512-S64-Z8-L2-norm`.
 
-Parts stand in any order, with "-" between them. Sizes that are left out are those of the workload *medium*.
+Parts stand in any order, with "-" between them. Sizes that are left out are those of the workload *medium*. An `Axis`
+is one size with several values, such as `H=128,256,512`.
 """
 
 import argparse
 import re
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from suite.shared.cases import Case
 
@@ -36,6 +37,37 @@ def parse(text: str) -> Case:
             if fields.setdefault(name, implied) != implied:
                 raise SizeError(f"{name}{fields[name]}", f"{name}{implied}, which the lengths have")
     return replace(MEDIUM, **fields)
+
+
+def short(case: Case) -> str:
+    """The shortest name of a case: H, and the parts of its id in which it is not medium."""
+    left_out = {*MEDIUM.id.split("-")} - {f"H{case.H}"}
+    return "-".join(part for part in case.id.split("-") if part not in left_out)
+
+
+class Axis(NamedTuple):
+    """One size and its values, in order."""
+
+    size: str
+    values: tuple[int, ...]
+
+    def along(self, case: Case) -> list[Case]:
+        """A case with each of the values; SizeError if its lengths have the size."""
+        if case.lengths and self.size in "TB":
+            raise SizeError(f"{self.size}={self.values[0]}", "another size beside lengths, which have T and B")
+        sizes: list[dict[str, Any]] = [{self.size: value} for value in self.values]
+        return [replace(case, **changed) for changed in sizes]
+
+
+def axis(text: str) -> Axis:
+    """The axis of that spelling; SizeError names the part that is wrong."""
+    size, _, values = text.partition("=")
+    if size not in (*"TBIHSZL",):
+        raise SizeError(text, "one size and its values, such as H=128,256,512")
+    numbers = [_size(f"{size}={digits}", digits) for digits in values.split(",")]
+    if len({*numbers}) < max(2, len(numbers)):
+        raise SizeError(text, "two values or more, each once")
+    return Axis(size, tuple(sorted(numbers)))
 
 
 def _field(part: str) -> tuple[str, Any]:

@@ -5,7 +5,7 @@ import io
 import platform
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -50,6 +50,8 @@ class Table:
     name: str
     key: Sequence[str]
     columns: Sequence[str]
+    #: Columns of the key with any values, not those of VALUES alone.
+    free: Sequence[str] = ()
 
     def path(self, folder: Path) -> Path:
         return folder / f"{self.name}.csv"
@@ -100,7 +102,7 @@ class Table:
         outweighed = self._outweighed(new, old)
         new = new[~outweighed]
         if len(old):
-            for column in set(values) & set(self.key):
+            for column in (set(values) & set(self.key)) - set(self.free):
                 known = [*values[column], *submission.files()]
                 old = old[old[column].isin(known) | old[column].isna()]  # rows of what did not run may lack it
         filled = [each.dropna(axis=1, how="all") for each in (old, new)]
@@ -171,7 +173,7 @@ def _ranks(column: pd.Series, values: Values) -> pd.Series:
 
 def about_pass(case: Case, implementation: str, dtype: str, name: str) -> dict[str, Any]:
     """Columns that describe a row of the benchmark; name: the pass."""
-    paper = WORKLOADS[case.name]
+    paper = WORKLOADS.get(case.name, case)  # nothing cuts a size that is named
     cut = [f"{n} {getattr(case, n)} of {getattr(paper, n)}" for n in "TB" if getattr(case, n) != getattr(paper, n)]
     return {
         "workload": case.name,
@@ -210,3 +212,5 @@ def folder_of(results: Path, device: torch.device) -> Path:
 
 
 TABLES = {name: Table(name, **declared) for name, declared in _DECLARED["tables"].items()}
+#: Of the benchmark at sizes that are named, whose workloads are the names of `sizes.short`.
+TABLES["sizes"] = replace(TABLES["bench"], name="sizes", free=["workload"])

@@ -68,12 +68,13 @@ ROWS: dict[str, tuple[str, dict[str, Any]]] = {
         for name in ("batched", "deferred", "batched_cpu")
         for defined in ("", "uses.FROZEN", "uses.SATURATED", "layouts.LAID_OUT", "pairs.PAIRS")
     },
+    "sizes deferred H512": ("sizes", {"implementation": "deferred", "workload": "H512"}),
     **{name: (name, {"implementation": "deferred"}) for name in ("faults", "capabilities")},
     **{name: (name, {"implementation": float("nan")}) for name in ("hardware", "twice")},
 }
 HAND_WRITTEN = [impl.name for impl in IMPLS if impl.hand_written]
 CHECKED = ["verify *", "faults", "capabilities"]
-TIMED = ["bench *", "twice"]
+TIMED = ["bench *", "sizes *", "twice"]
 SHARED, MEASURE, EQUALITY = "suite/shared", "suite/measure", provenance.EQUALITY
 OF_PAIRS = "verify * pairs.PAIRS"
 
@@ -85,7 +86,7 @@ def hashes() -> dict[str, str]:
 
 def of(*names: str) -> list[str]:
     """Labels of the rows of implementations; faults and capabilities are `deferred`'s."""
-    labels = [f"{table} {name} *" for name in names for table in ("bench", "verify")]
+    labels = [f"{table} {name} *" for name in names for table in ("bench", "sizes", "verify")]
     return [*labels, "faults", "capabilities"] if "deferred" in names else labels
 
 
@@ -117,7 +118,7 @@ def of(*names: str) -> list[str]:
         (f"{SHARED}/cases.py", "_SMALL = Case(100, 8, 32, 64", "_SMALL = Case(100, 8, 32, 65", ["bench * small"]),
         (f"{SHARED}/cases.py", "randint(T // 4", "randint(T // 3", ["bench * medium-ragged"]),
         (f"{SHARED}/candidates.py", "case.Z, case.L).to(dtype)", "case.Z, 1).to(dtype)", ["bench labml *"]),
-        (f"{SHARED}/candidates.py", "    return lstm\n", "    return lstm.eval()\n", ["bench *"]),
+        (f"{SHARED}/candidates.py", "    return lstm\n", "    return lstm.eval()\n", ["bench *", "sizes *"]),
         (f"{SHARED}/jax_lstm.py", "x @ w_x)", "x @ w_x, unroll=2)", ["bench jax *"]),
         # What decides a comparison.
         (f"{SHARED}/compare.py", "TIMES = 2.0", "TIMES = 2.1", CHECKED),
@@ -162,6 +163,10 @@ def test_rows_of_what_is_gone_are_stale() -> None:
     row = runs("batched", 0.1)[0]
     row |= stamp(CPU, "bench", row)
     assert list(provenance.stale("bench", pd.DataFrame([row, row | {"workload": "no more"}]))) == [False, True]
+    row |= {"workload": "H8-L2"}
+    row |= stamp(CPU, "sizes", row)
+    assert list(provenance.stale("sizes", pd.DataFrame([row, row | {"workload": "H8-Q3"}]))) == [False, True]
+    assert provenance.sources("sizes", row) != provenance.sources("sizes", row | {"workload": "H8"})
 
 
 def test_a_commit_is_dirty_if_code_was_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,14 +7,17 @@ import pytest
 
 from suite.shared import cases
 from suite.shared.cases import WORKLOADS, Case
-from suite.shared.sizes import MEDIUM, SPELLING, SizeError, parse
+from suite.shared.sizes import MEDIUM, SPELLING, Axis, SizeError, axis, parse, short
 
 TABLES = [
     *("VERIFY", "RAGGED", "DROPOUT", "VERIFY_FIRST", "VERIFY_TINY", "VERIFY_TILES", "WIDE", "TIMED"),
 ]
 EVERY = [*(case for table in TABLES for case in getattr(cases, table)), cases.SPLIT, cases.ROWS, *WORKLOADS.values()]
 #: Fields of a workload that are no size.
-OF_WORKLOADS = ("name", "by_default", "time_reference_forms", "time_bfloat16", "time_compiled", "time_others", "short")
+OF_WORKLOADS = (
+    *("name", "by_default", "time_reference_forms", "time_bfloat16", "time_compiled", "time_others"),
+    *("time_fastest_alone", "short"),
+)
 
 
 def sizes_of(case: Case) -> Case:
@@ -26,7 +29,12 @@ def sizes_of(case: Case) -> Case:
 def test_every_case_is_what_its_id_says() -> None:
     assert len(EVERY) > 90
     for case in EVERY:
-        assert parse(case.id) == sizes_of(case)
+        assert parse(case.id) == parse(short(case)) == sizes_of(case)
+
+
+def test_the_short_name_has_what_is_not_medium() -> None:
+    assert short(MEDIUM) == "H256"
+    assert short(replace(MEDIUM, H=512, B=1, L=2, layer_norm=True)) == "B1-H512-L2-norm"
 
 
 def test_parts_stand_in_any_order_and_may_be_left_out() -> None:
@@ -66,3 +74,32 @@ def test_the_spelling_is_one() -> None:
     case = parse(SPELLING.replace("T50-B32", "T50-B3"))
     assert case.lengths == (50, 40, 7)
     assert case.id.count("-") == SPELLING.count("-")
+
+
+def test_an_axis_has_values_of_one_size_in_order() -> None:
+    assert axis("H=512,128,256") == Axis("H", (128, 256, 512))
+    assert [case.L for case in axis("L=1,3").along(parse("H64-norm"))] == [1, 3]
+    assert {replace(case, L=1) for case in axis("L=1,3").along(parse("H64-norm"))} == {parse("H64-norm")}
+    with pytest.raises(SizeError, match="'T=2': expected another size beside lengths"):
+        axis("T=2,3").along(parse("lengths3.2"))
+    assert len(axis("H=2,3").along(parse("lengths3.2"))) == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "part", "expected"),
+    [
+        ("H", "'H='", "a whole number"),
+        ("Q=1,2", "'Q=1,2'", "one size and its values, such as H=128,256,512"),
+        ("TB=1,2", "'TB=1,2'", "one size"),
+        ("=1,2", "'=1,2'", "one size"),
+        ("H=8,0", "'H=0'", "a whole number of 1 or more"),
+        ("H=8,x", "'H=x'", "a whole number"),
+        ("H=8", "'H=8'", "two values or more"),
+        ("H=8,8,9", "'H=8,8,9'", "two values or more, each once"),
+    ],
+)
+def test_a_wrong_axis_is_named_beside_the_spelling(text: str, part: str, expected: str) -> None:
+    with pytest.raises(SizeError) as error:
+        axis(text)
+    assert str(error.value).startswith(f"{part}: expected {expected}")
+    assert SPELLING in str(error.value)

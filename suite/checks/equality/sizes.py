@@ -53,6 +53,12 @@ def memory_of(device: torch.device) -> int:
     return int(psutil.virtual_memory().total)
 
 
+def why_no_memory(name: str, case: Case, dtype: torch.dtype, device: torch.device) -> str:
+    """Sentence that says how much memory an implementation needs for a case, if it may not take that; else ""."""
+    needed, most = bytes_needed(name, case, dtype, training=case.training), int(SHARE * memory_of(device))
+    return "" if needed <= most else f"{name} needs {_of(needed, most)}"
+
+
 def at_sizes(cases: Sequence[Case], dtypes: Sequence[torch.dtype], memory: int) -> list[Sized]:
     """Comparisons of every implementation in its dtypes, or in those named, at some sizes.
 

@@ -1,0 +1,151 @@
+"""The page of sizes that people named, with plots of how cost grows where several differ in one size alone."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from suite.pages.bench import places
+from suite.pages.bench_tables import compared, summary
+from suite.pages.page import Format, Others, Page, Part, Plot, Sheet
+from suite.pages.plots import Line, Lines, line_plot
+from suite.shared.cases import BASELINE
+from suite.shared.format import MB, count, percent, reason, significant3, sizes, with_interval
+from suite.shared.sizes import parse
+from suite.shared.statistics import Interval, interval
+
+READ = """## How to read this
+
+These sizes were named on the command line. They are timed as the workloads of the page *bench* are, whose columns these
+tables have, and are no part of the project's results. Where sizes differ in one letter alone, a plot is drawn over it:
+a band is a 95 % confidence interval, the grey one the noise floor. A time there is the ratio times the median time of
+`torch.nn.LSTM` at that size over all rows, so times compare as ratios do.
+"""
+#: The pass of a plot in words.
+STEP = {"train": "training step", "forward": "forward pass"}
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Rows of one pass, as `compared` gives them, that differ in a size alone; they have `seconds` and its interval."""
+
+    size: str
+    rows: pd.DataFrame
+
+    @property
+    def step(self) -> str:
+        return str(self.rows["pass"].iloc[0])
+
+    @property
+    def values(self) -> list[int]:
+        return sorted({*self.rows[self.size].astype(int)})
+
+    @property
+    def rest(self) -> str:
+        """The other sizes and options."""
+        row = self.rows.iloc[0]
+        options = parse(row["workload"]).id.split("-")[len("TBIHSZL") :]
+        return ", ".join([sizes(row, "TBIHSZL".replace(self.size, "")), row["dtype"], *options])
+
+    @property
+    def title(self) -> str:
+        return f"{self.size} {count(self.values[0])} to {count(self.values[-1])} ({self.rest})"
+
+    @property
+    def name(self) -> str:
+        """Name of the file of its plot."""
+        row = self.rows.iloc[0]
+        parts = (part for part in row["workload"].split("-") if not part.startswith(self.size))
+        return "-".join(["sweep", self.size, *parts, row["dtype"]])
+
+    def of_candidates(self) -> Mapping[str, pd.DataFrame]:
+        """Rows of each candidate in the order of the size."""
+        rows, names = self.rows.sort_values(self.size, kind="stable"), self.rows["implementation"].unique()
+        return {name: rows.loc[rows["implementation"] == name] for name in names}
+
+    def view(self) -> Sheet:
+        """Table of the ratios and times that the plot shows."""
+        lines, time, ratio = list[dict[str, Any]](), f"{self.step}, ms", f"{self.step} / LSTM"
+        for name, rows in self.of_candidates().items():
+            for _, row in rows.iterrows():
+                line: dict[str, Any] = {"implementation": name, self.size: row[self.size]}
+                line[time] = 1e3 * row["seconds"] if row["status"] == "ok" else reason(row)
+                line |= {ratio: interval(row), "verdict": row["verdict"], f"{self.step}, MB": row["peak_bytes"] / MB}
+                lines.append(line | {"busy": row["busy"]})
+        formats: dict[str, Format] = {self.size: count, time: significant3, ratio: with_interval, "busy": percent}
+        return Sheet(lines, formats | {f"{self.step}, MB": significant3})
+
+    def growth(self) -> list[str]:
+        """Growth of time and of multiply-adds over the last doubling, or else the last two sizes, by candidate."""
+        doubled = [value for value in self.values if 2 * value in self.values]
+        first, last = (doubled[-1], 2 * doubled[-1]) if doubled else self.values[-2:]
+        sentences = []
+        for name, rows in self.of_candidates().items():
+            at = rows.set_index(self.size)[["seconds", "multiply_adds"]].reindex([first, last])
+            grown = at.loc[last] / at.loc[first]
+            if grown.notna().all():
+                times, work = (significant3(grown[each]) for each in at)
+                place = f"{self.size} {count(first)} to {count(last)}"
+                sentences.append(f"`{name}`, {place}: {times} times, multiply-adds {work} times.")
+        return sentences
+
+    def draw(self) -> Figure:
+        """Ratio and time over the size, a line for each candidate that has figures at two sizes or more."""
+        ratios, times, x = dict[str, Line](), dict[str, Line](), self.values
+        for name, rows in self.of_candidates().items():
+            at = rows.set_index(self.size).reindex(x)
+            if at["seconds"].notna().sum() > 1:
+                of_ratio, of_time = at[[*Interval._fields]], at[["seconds", "seconds_low", "seconds_high"]]
+                ratios[name], times[name] = (Line(x, *each.to_numpy().T) for each in (of_ratio, of_time))
+        floor = self.rows.groupby(self.size)["floor"].first().reindex(x).to_numpy()
+        ratios[BASELINE] = Line(x, np.ones(len(x)), 1 / (1 + floor), 1 + floor)
+        panels = {f"time / {BASELINE}": Lines(ratios), f"ms per {STEP[self.step]}": Lines(times, 1e3)}
+        return line_plot(panels, self.size)
+
+
+def sweeps(rows: pd.DataFrame, over: Sequence[str] = "TBIHSZL") -> list[Sweep]:
+    """Sizes that differ in one letter alone, of those in `over`, in the same dtype."""
+    if rows.empty:
+        return []
+    every, found = compared(rows), list[Sweep]()
+    for size in over:
+        rest = every["workload"].map(lambda name, size=size: _without(name, size))
+        for _, group in every.groupby([every["dtype"], rest], sort=False):
+            if group[size].nunique() > 1:
+                found.append(Sweep(size, _timed(group, size)))
+    return found
+
+
+def _without(name: str, size: str) -> str:
+    """The id of a size that was named, without one letter; with lengths T and B stay, which these have."""
+    case = parse(name)
+    if case.lengths and size in "TB":
+        return case.id
+    return "-".join(part for part in case.id.split("-") if not part.startswith(size))
+
+
+def _timed(group: pd.DataFrame, size: str) -> pd.DataFrame:
+    """Rows of the pass that counts, with `seconds`: the ratio times the median time of the baseline at the size."""
+    trained, alone = (group["pass"] == "train").any(), (group["B"] == 1).all()
+    rows = group[group["pass"] == ("train" if trained and not alone else "forward")]
+    lstm = (rows["median_s"] / rows["ratio"]).groupby(rows[size]).transform("median")
+    seconds = {f"seconds{end}": lstm * rows[f"ratio{end}"] for end in ("", "_low", "_high")}
+    timed: pd.DataFrame = rows.assign(**seconds)
+    of_lstm = rows["implementation"] == BASELINE
+    timed.loc[of_lstm & timed["seconds"].notna(), "seconds"] = lstm
+    return timed
+
+
+def _parts(rows: pd.DataFrame, others: Others) -> list[Part]:
+    parts = list[Part](["\n\n".join(f"**{sentence}**" for sentence in summary(rows))])
+    for sweep in sweeps(rows):
+        caption = f"{STEP[sweep.step].capitalize()} over {sweep.title}"
+        plot = Plot(sweep.name, caption, sweep.draw, has_file=True)
+        parts += [f"## {sweep.title}", plot, sweep.view(), "\n".join(f"- {sentence}" for sentence in sweep.growth())]
+    return [*parts, *places(rows), READ]
+
+
+PAGE = Page("sizes", "Sizes that were named", _parts, others=())
