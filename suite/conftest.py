@@ -215,18 +215,10 @@ def skipping_undeclared() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        for cause in causes(error):
+        for cause in (error, error.__cause__, error.__context__):
             if isinstance(cause, UnsupportedOptionError) and cause.impl in submission.files():
                 pytest.skip(f"{cause.impl} does not support {cause.option}.")
         raise
-
-
-def causes(error: BaseException) -> Iterator[BaseException]:
-    """The error and those that it was raised from, as torch.compile raises an error of its own from any."""
-    cause: BaseException | None = error
-    while cause is not None:
-        yield cause
-        cause = cause.__cause__ or cause.__context__
 
 
 @pytest.hookimpl(wrapper=True)

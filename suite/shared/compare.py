@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_map_only
 
 from impls import HyperLSTM
-from impls.registry import ORACLE
+from impls.registry import ORACLE, UnsupportedOptionError, find
 from suite.shared.arithmetic import eps
 from suite.shared.cases import Case
 from suite.shared.oracle import OUTPUTS as OUTPUTS
@@ -34,9 +34,15 @@ Build = Callable[[Case, torch.dtype, torch.device], HyperLSTM]
 
 @cache
 def implementation(name: str, cls: type[HyperLSTM] = HyperLSTM) -> Build:
-    """A builder of a case's HyperLSTM, of that class and with that implementation."""
+    """A builder of a case's HyperLSTM, of that class and with that implementation.
+
+    It raises UnsupportedOptionError before a call would, whose error torch.compile replaces by an error of its own.
+    """
 
     def build(case: Case, dtype: torch.dtype, device: torch.device) -> HyperLSTM:
+        for option in case.options if name != "auto" else ():
+            if option not in find(name).options:
+                raise UnsupportedOptionError(f"{name} does not support {option}.", name, option)
         model = cls(case.I, case.H, case.S, case.Z, case.L, **case.arguments, impl=name, dtype=dtype, device=device)
         return model.train(case.training)
 

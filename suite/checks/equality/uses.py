@@ -109,19 +109,24 @@ def _scaled(factor: float) -> Use:
     """Each gradient of the outputs is multiplied by a factor."""
 
     def run(model: HyperLSTM, case: Case, sample: Draw) -> Outcome:
-        return run_plain(model, case, changed(sample, lambda name, d: factor * d if name.startswith("grad ") else d))
+        scaled = tuple(factor * cotangent for cotangent in sample.cotangents)
+        return run_plain(model, case, sample._replace(cotangents=scaled))
 
     return Use(f"gradients times {factor:g}", run, partial(_times, factor))
 
 
 def _times(factor: float, results: Results) -> Results:
-    return {name: value * factor if name.startswith("grad ") else value for name, value in results.items()}
+    """Results of which the gradients, which are all but the outputs, are multiplied by a factor."""
+    return {name: value if name in OUTPUTS else value * factor for name, value in results.items()}
 
 
 def without_others(sample: Draw, arriving: Collection[str]) -> Draw:
     """Leave some of the outputs' gradients, and make the others zero."""
-    absent = {f"grad {name}" for name in OUTPUTS} - {f"grad {name}" for name in arriving}
-    return changed(sample, lambda name, value: torch.zeros_like(value) if name in absent else value)
+    cotangents = [
+        cotangent if name in arriving else torch.zeros_like(cotangent)
+        for name, cotangent in zip(OUTPUTS, sample.cotangents, strict=True)
+    ]
+    return sample._replace(cotangents=tuple(cotangents))
 
 
 def _backward_twice(model: HyperLSTM, case: Case, sample: Draw) -> Outcome:

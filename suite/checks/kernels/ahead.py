@@ -7,7 +7,7 @@ from itertools import chain, product
 from impls.definition import dtype_name
 from impls.registry import find
 from suite.checks.equality import activations, values
-from suite.checks.equality.comparisons import paired, small, used, wide
+from suite.checks.equality.comparisons import DROPPED, paired, small, used, wide
 from suite.checks.kernels.compiled import Way as Way
 from suite.checks.kernels.interpreted import CASES, NAME
 from suite.checks.module import capabilities, models, runs
@@ -40,6 +40,7 @@ CALLED = [
     (runs.CASE, ("float32",)),
     (models.CASE, ("float32", "bfloat16", "float16")),
     (models.DROPPED, ("float32",)),
+    (DROPPED, ("float32",)),
     (capabilities.WIDE, ("float32",)),
 ]
 #: Sizes at which sums in half precision are checked.
