@@ -38,12 +38,13 @@ from suite.measure.work import ROUNDS_AS_NAIVE
 from suite.pages import sizes as pages_of_sizes
 from suite.pages.bench_tables import NOT_RUN, PLACE, QUOTED, bench_view, not_run, summary
 from suite.shared import arithmetic, machine, provenance, sizes, submission
-from suite.shared.cases import BASELINE, WORKLOADS
+from suite.shared.cases import BASELINE
 from suite.shared.files import ResultsError, path_of
 from suite.shared.format import ratio_text
 from suite.shared.process import Row
 from suite.shared.statistics import FEWEST
 from suite.shared.tables import TABLES, Table, folder_of
+from suite.shared.workloads import WORKLOADS
 
 #: Columns of the rows that have one baseline.
 BESIDE = ("dtype", "workload", "T", "B", "pass")
@@ -91,10 +92,10 @@ def benchmark(options: argparse.Namespace) -> int:
 
 def why_too_large(options: argparse.Namespace) -> str:
     """Sentence about a size that would not fit into memory, before anything of it is there; "" if all fit."""
-    for case in choice.cases(options) if choice.table_of(options) == "sizes" else ():
+    for workload in choice.workloads(options) if choice.table_of(options) == "sizes" else ():
         for dtype in map(arithmetic.dtype_of, options.dtype or ["float32"]):
-            if why := why_no_memory(ROUNDS_AS_NAIVE, case, dtype, options.device):
-                return f"--size: {case.name}: {why}"
+            if why := why_no_memory(ROUNDS_AS_NAIVE, workload.case, dtype, options.device):
+                return f"--size: {workload.name}: {why}"
     return ""
 
 
@@ -187,10 +188,14 @@ def baseline_slowed(row: Row, alone: Row) -> str:
 
 def compile_kernels(jobs: Sequence[Job], device: torch.device) -> None:
     """Compile kernels ahead of time, on all cores."""
-    cases = [(case, job.dtype) for job in jobs if job.candidate == "batched_cuda" for case in job.cases]
-    precompile(
-        [Way(replace(case, training=name == "train"), dtype) for case, dtype in cases for name in case.passes], device
-    )
+    ways = [
+        Way(replace(case, training=name == "train"), job.dtype)
+        for job in jobs
+        if job.candidate == "batched_cuda"
+        for case in job.cases
+        for name in job.workload.passes
+    ]
+    precompile(ways, device)
 
 
 def conclude(folder: Path, jobs: Sequence[Job], table: Table, sweep: sizes.Axis | None) -> bool:

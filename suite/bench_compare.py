@@ -36,12 +36,13 @@ from suite.measure.server import Server, new_log
 from suite.pages.bench_tables import HEADING, PLACE
 from suite.pages.page import Sheet
 from suite.shared import machine
-from suite.shared.cases import BASELINE, WORKLOADS
+from suite.shared.cases import BASELINE
 from suite.shared.files import ROOT, ResultsError, path_of
 from suite.shared.format import ENVIRONMENT, SOFTWARE, ratio_text
 from suite.shared.process import Row
 from suite.shared.statistics import COVERAGE, FEWEST, Interval, between, numbers, pooled_variance
 from suite.shared.tables import STAMP, TABLES, folder_of
+from suite.shared.workloads import WORKLOADS
 
 #: Verdicts on a time that differs.
 DIFFERENT = ("regression", "slower", "faster")

@@ -38,7 +38,7 @@ def rows(job: Job, first: bool) -> Iterator[Row | Turned]:
         case = drawn(job.case, draw) if job.table == "bench" else job.case  # which names its lengths
         return work.example(case, job.torch_dtype, job.device, of_lstm=of_lstm)
 
-    for name in job.case.passes:
+    for name in job.workload.passes:
         of = work.STEPS[name]
         steps: dict[Case, Step] = {case: of(model) for case, model in models.items()}
         baseline = Repeats(watch, of(lstm), partial(new, of_lstm=True))
@@ -51,7 +51,7 @@ def rows(job: Job, first: bool) -> Iterator[Row | Turned]:
                 raise RefusedError(reason)
         gc.collect()
         for case, step in steps.items():
-            row = about_pass(case, candidate.name, job.dtype, name) | {"status": "ok"}
+            row = about_pass(job.workload.name, case, candidate.name, job.dtype, name) | {"status": "ok"}
             row |= {"first_s": turns.sides[case].first_s, **turns.columns(case)}
             yield row | (once_measured(candidate, step, case, name, new(0)) if first else {})
 
@@ -61,7 +61,7 @@ def call_once(job: Job, first: bool) -> Iterator[Row]:
     candidate = find(job.candidate)
     for case in job.cases:
         model = candidate.build(case, job.torch_dtype, job.device)
-        for name in case.passes:
+        for name in job.workload.passes:
             given = work.example(case, job.torch_dtype, job.device, of_lstm=not candidate.compared)
             work.STEPS[name](model)(given)
     yield from ()

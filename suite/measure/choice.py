@@ -4,7 +4,6 @@ import argparse
 import math
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import replace
 from itertools import product
 
 import torch
@@ -15,10 +14,11 @@ from suite.measure.job import Job
 from suite.shared import machine, submission
 from suite.shared.arithmetic import ARITHMETICS, dtype_of
 from suite.shared.candidates import Candidate, candidates, find
-from suite.shared.cases import BASELINE, WORKLOADS, Case
+from suite.shared.cases import BASELINE
 from suite.shared.files import RESULTS, path_of
 from suite.shared.process import RefusedError
 from suite.shared.sizes import MEDIUM, short
+from suite.shared.workloads import WORKLOADS, Workload
 
 #: By kind of device, the default minutes of a run for each dtype asked for.
 MINUTES = {"cpu": 5.0, "cuda": 16.0}
@@ -83,7 +83,7 @@ def multiplies_bfloat16() -> bool:
 
 def by_default(device: str) -> list[str]:
     """Workloads that are timed by default on a kind of device."""
-    return [name for name, case in WORKLOADS.items() if device in case.by_default]
+    return [name for name, workload in WORKLOADS.items() if device in workload.by_default]
 
 
 def table_of(options: argparse.Namespace) -> str:
@@ -91,7 +91,7 @@ def table_of(options: argparse.Namespace) -> str:
     return "sizes" if options.size or options.sweep else "bench"
 
 
-def cases(options: argparse.Namespace) -> list[Case]:
+def workloads(options: argparse.Namespace) -> list[Workload]:
     """The sizes that a run is told, by their names; or workloads, which without a GPU are shortened unless it is told.
 
     SizeError if a sweep is over what lengths have.
@@ -100,10 +100,10 @@ def cases(options: argparse.Namespace) -> list[Case]:
         named = options.size or [MEDIUM]
         if options.sweep:
             named = [each for case in named for each in options.sweep.along(case)]
-        return [replace(case, name=short(case)) for case in dict.fromkeys(named)]
-    workloads = [WORKLOADS[name] for name in options.workload or by_default(options.device.type)]
+        return [Workload(short(case), case) for case in dict.fromkeys(named)]
+    chosen = [WORKLOADS[name] for name in options.workload or by_default(options.device.type)]
     cut = options.device.type == "cpu" and not options.full
-    return [case.shortened for case in workloads] if cut else workloads
+    return [workload.shortened for workload in chosen] if cut else chosen
 
 
 def jobs(options: argparse.Namespace) -> list[Job]:
@@ -112,31 +112,31 @@ def jobs(options: argparse.Namespace) -> list[Job]:
     if options.dtype is None and device.type == "cpu" and multiplies_bfloat16():
         dtypes = [*dtypes, "bfloat16"]
     named, todo = options.implementation or [candidate.name for candidate in candidates()], list[Job]()
-    for dtype, case, candidate in product(dtypes, cases(options), map(find, named)):
-        wanted = case.layer_norms if table == "bench" else (case.layer_norm,)
+    for dtype, workload, candidate in product(dtypes, workloads(options), map(find, named)):
+        wanted = workload.layer_norms if table == "bench" else (workload.case.layer_norm,)
         forms = [norm for norm in candidate.layer_norms if norm in wanted or not candidate.compared]
-        norms = tuple(norm for norm in forms if _timed(options, candidate, case, dtype, norm))
+        norms = tuple(norm for norm in forms if _timed(options, candidate, workload, dtype, norm))
         if norms:
-            todo.append(Job(table, candidate.name, case, dtype, device, norms))
+            todo.append(Job(table, candidate.name, workload, dtype, device, norms))
     return todo
 
 
-def _timed(options: argparse.Namespace, candidate: Candidate, case: Case, dtype: str, layer_norm: bool) -> bool:
-    """True if a candidate is timed on a case."""
+def _timed(options: argparse.Namespace, candidate: Candidate, workload: Workload, dtype: str, layer_norm: bool) -> bool:
+    """True if a candidate is timed on a workload."""
     device = options.device.type
     if options.dtype is None and dtype != "float32":  # bfloat16, which the processor multiplies
-        return case.time_bfloat16 and candidate.name in (BASELINE, fastest(options.device, dtype))
-    if not candidate.takes(case):
+        return workload.time_bfloat16 and candidate.name in (BASELINE, fastest(options.device, dtype))
+    if not candidate.takes(workload.case):
         return False
     if options.implementation:
         return True
-    if case.time_fastest_alone and not options.workload:
+    if workload.time_fastest_alone and not options.workload:
         return candidate.name in (BASELINE, fastest(options.device, dtype))
     if candidate.of_others and device == "cpu":
-        return (case.time_others or bool(options.workload)) and (candidate.of_torch or dtype == "float32")
+        return (workload.time_others or bool(options.workload)) and (candidate.of_torch or dtype == "float32")
     if candidate.compiles_each_size:
-        return dtype == "float32" and case.time_compiled and not layer_norm
-    if candidate.literal and not options.workload and (device, layer_norm) not in case.time_reference_forms:
+        return dtype == "float32" and workload.time_compiled and not layer_norm
+    if candidate.literal and not options.workload and (device, layer_norm) not in workload.time_reference_forms:
         return False
     # A GPU times the forms that autograd differentiates in the first dtype alone.
     return device == "cpu" or candidate.hand_written or dtype == (options.dtype or ["float32"])[0]
@@ -144,18 +144,22 @@ def _timed(options: argparse.Namespace, candidate: Candidate, case: Case, dtype:
 
 def left_out(options: argparse.Namespace, todo: Sequence[Job]) -> str:
     """Sentence that names what a run leaves out of its cases in its first dtype; "" if that is nothing."""
-    every = cases(options)
+    every = workloads(options)
     if options.implementation:
         lacking = [
-            f"{name} on {case.name}"
-            for name, case in product(options.implementation, every)
-            if not find(name).takes(case)
+            f"{name} on {workload.name}"
+            for name, workload in product(options.implementation, every)
+            if not find(name).takes(workload.case)
         ]
         return f"Not timed, for what the case has: {', '.join(lacking)}." if lacking else ""
-    timed = {(job.candidate, job.case.name) for job in todo}
+    timed = {(job.candidate, job.workload.name) for job in todo}
     missing = defaultdict[str, list[str]](list)
     for candidate in (each for each in candidates() if options.device.type in each.devices):
-        names = [case.name for case in every if candidate.takes(case) and (candidate.name, case.name) not in timed]
+        names = [
+            workload.name
+            for workload in every
+            if candidate.takes(workload.case) and (candidate.name, workload.name) not in timed
+        ]
         if names:
             missing[", ".join(names)].append(candidate.name)
     parts = [f"{' and '.join(names)} on {where}" for where, names in missing.items()]

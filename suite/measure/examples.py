@@ -10,13 +10,15 @@ from suite.measure import bench as visit
 from suite.measure.job import Job
 from suite.measure.server import Ended, Server
 from suite.measure.timing import Stopwatch, Work
+from suite.shared.cases import Case
 from suite.shared.examples import CPU, TINY
 from suite.shared.process import Row, Turned
+from suite.shared.workloads import Workload
 
 
-def job(candidate: str = "batched", **changes: Any) -> Job:
-    """Job of the benchmark on a tiny case, with layer norm off."""
-    return replace(Job("bench", candidate, TINY, "float32", CPU, (False,)), **changes)
+def job(candidate: str = "batched", case: Case = TINY, name: str = "small", **changes: Any) -> Job:
+    """Job of the benchmark on a tiny case, with layer norm off; name: of the workload."""
+    return replace(Job("bench", candidate, Workload(name, case), "float32", CPU, (False,)), **changes)
 
 
 def rows(one: Job, first: bool) -> list[Row]:

@@ -10,9 +10,10 @@ from torch import Tensor
 from suite.measure.job import Job
 from suite.measure.timing import Stopwatch, Work
 from suite.shared.arithmetic import dtype_of
-from suite.shared.cases import BASELINE, WORKLOADS
+from suite.shared.cases import BASELINE
 from suite.shared.process import Row
 from suite.shared.statistics import FIGURES, Interval
+from suite.shared.workloads import WORKLOADS
 
 #: The side of the square matrices doubles from SMALLEST until their product takes LONG seconds, or up to LARGEST.
 SMALLEST, LARGEST, LONG = 512, 8192, 0.05

@@ -13,6 +13,7 @@ from suite.shared.candidates import find
 from suite.shared.cases import Case
 from suite.shared.process import Row
 from suite.shared.tables import about_pass
+from suite.shared.workloads import Workload
 
 #: Share of the machine's memory that one process may take, so that too little memory ends only that process.
 MEMORY_SHARE = 0.6
@@ -32,7 +33,7 @@ class Job:
 
     table: str
     candidate: str
-    case: Case
+    workload: Workload
     dtype: str
     device: torch.device
     layer_norms: tuple[bool, ...] = ()
@@ -44,14 +45,19 @@ class Job:
         return arithmetic.dtype_of(self.dtype)
 
     @property
+    def case(self) -> Case:
+        """That of the workload."""
+        return self.workload.case
+
+    @property
     def cases(self) -> list[Case]:
-        """The workload once for each of `layer_norms`."""
+        """The case once for each of `layer_norms`."""
         return [replace(self.case, layer_norm=layer_norm) for layer_norm in self.layer_norms]
 
     @property
     def label(self) -> str:
-        full = " full" if self.case.short else ""
-        return f"{self.case.name}{full} {self.dtype} {self.candidate}"
+        full = " full" if self.workload.short else ""
+        return f"{self.workload.name}{full} {self.dtype} {self.candidate}"
 
     def planned(self, verify: pd.DataFrame) -> "Job":
         """Job of the benchmark with the reason if it does not run; verify: rows of verify.csv of this machine."""
@@ -66,9 +72,11 @@ class Job:
 
     def rows(self, status: str) -> list[Row]:
         """Rows of the benchmark without figures, in the order that a visit yields them."""
-        passes = self.case.passes
-        about_rows = (about_pass(case, self.candidate, self.dtype, name) for name in passes for case in self.cases)
-        return [row | {"status": status} for row in about_rows]
+        return [
+            about_pass(self.workload.name, case, self.candidate, self.dtype, name) | {"status": status}
+            for name in self.workload.passes
+            for case in self.cases
+        ]
 
     def missing(self, rows: Sequence[Row], ended: str) -> list[Row]:
         """Rows that a visit did not reach; ended: the status with which it ended."""

@@ -95,7 +95,7 @@ def _place(row: Row) -> tuple[Any, ...]:
 
 
 def _place_of(job: Job) -> tuple[Any, ...]:
-    return job.dtype, job.case.name, job.case.T, job.case.B, job.candidate
+    return job.dtype, job.workload.name, job.case.T, job.case.B, job.candidate
 
 
 def _state(visits: Sequence[Visit]) -> Row:
@@ -148,7 +148,7 @@ def rests_on(ours: Callable[[Job], bool], quoted: Sequence[str]) -> Score:
     """
 
     def score(job: Job, summaries: Mapping[Job, list[Row]], visits: int) -> float:
-        rests = ours(job) or (job.case.name in quoted and job == _fastest_other(job, summaries, ours))
+        rests = ours(job) or (job.workload.name in quoted and job == _fastest_other(job, summaries, ours))
         return need(summaries.get(job, []), visits, rests=rests)
 
     return score
@@ -159,7 +159,7 @@ def _fastest_other(job: Job, summaries: Mapping[Job, list[Row]], ours: Callable[
     ratios = {
         other: row["ratio"]
         for other, rows in summaries.items()
-        if (other.case, other.dtype) == (job.case, job.dtype) and not ours(other)
+        if (other.workload, other.dtype) == (job.workload, job.dtype) and not ours(other)
         for row in rows
         if (row["status"], row["pass"], row["layer_norm"]) == ("ok", "train", "off")
     }

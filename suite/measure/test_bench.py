@@ -23,13 +23,14 @@ from suite.measure.job import Job
 from suite.measure.runner import Side, Visit
 from suite.shared import candidates
 from suite.shared.candidates import find
-from suite.shared.cases import BASELINE, PADDED, WORKLOADS, Case
+from suite.shared.cases import BASELINE, PADDED, Case
 from suite.shared.compare import implementation
 from suite.shared.examples import CPU, TINY, runs, verified
 from suite.shared.files import ResultsError
 from suite.shared.machine import slug
 from suite.shared.process import RefusedError
 from suite.shared.tables import STAMP, TABLES, stamp
+from suite.shared.workloads import WORKLOADS, Workload
 
 RAGGED = replace(TINY, lengths=(3, 1))
 Measure = Callable[[Job, list[dict[str, Any]], bool], str]
@@ -76,7 +77,7 @@ def test_an_interrupted_run_keeps_its_rows(
         return "ok"
 
     serve(measure)
-    monkeypatch.setitem(WORKLOADS, "small", TINY)
+    monkeypatch.setitem(WORKLOADS, "small", Workload("small", TINY))
     assert benchmark(tmp_path, ["batched", "deferred", BASELINE]) == 130
     assert list(TABLES["bench"].read(tmp_path / slug(CPU))["status"]) == ["ok"] * 2
     assert capsys.readouterr().out.splitlines()[-1].startswith("Interrupted: ")
@@ -94,7 +95,7 @@ def test_a_full_disk_ends_a_run_after_its_summary(
     file: str, tmp_path: Path, serve: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     serve(timed)
-    monkeypatch.setitem(WORKLOADS, "small", TINY)
+    monkeypatch.setitem(WORKLOADS, "small", Workload("small", TINY))
     folder, replace_file = tmp_path / slug(CPU), Path.replace
     TABLES["bench"].replace(folder, runs("naive", 0.1))
     before = TABLES["bench"].path(folder).read_text()
@@ -196,7 +197,7 @@ def test_a_file_is_timed_unless_red(status: str, timed: bool, monkeypatch: pytes
 @pytest.mark.parametrize("name", ["stream", "char-ptb-ragged"])
 def test_no_visit_to_a_card_compiles_a_kernel(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nor does the next draw of its lengths."""
-    ways, case = list[Way](), WORKLOADS[name]
+    ways, case = list[Way](), WORKLOADS[name].case
     monkeypatch.setattr(bench, "precompile", lambda pairs, device: ways.extend(pairs))
     bench.compile_kernels([job("batched", case=case), job("batched_cuda", case=case)], CPU)
     compiled = {kernel for way in ways for kernel in way.kernels(90, CARDS[90])}
@@ -274,7 +275,7 @@ def test_a_wrong_candidate_is_refused(name: str, step: str, tensor: str, monkeyp
 
     monkeypatch.setattr(visit, "find", lambda name: replace(find(name), build=build))
     one = job(name, case=replace(TINY, B=5))
-    with pytest.raises(RefusedError, match=rf"^{tensor} of a timed call is off by \S+e-\d\d, allowed \S+e-0[67]$"):
+    with pytest.raises(RefusedError, match=rf"^{tensor} of a timed call is off by \S+e[+-]\d\d, allowed \S+e-0[67]$"):
         rows_of(one, True)
     assert len(rows_of(one, False)) == 2  # a visit after the first compares nothing
     monkeypatch.setattr("suite.shared.submission.files", lambda: {name: Path("mine.py")})

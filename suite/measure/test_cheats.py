@@ -22,7 +22,7 @@ from suite.shared.process import Row
 FOLDER = Path(__file__).with_name("cheats")
 #: A cheat that is not refused takes as long as the honest file, but for noise, in one of so many visits.
 NOISE, VISITS = 1.5, 3
-CASE = Case(T=20, B=4, I=16, H=24, S=8, Z=2, name="small")
+CASE = Case(T=20, B=4, I=16, H=24, S=8, Z=2)
 WRONG = r"\S.* of a timed call is off by \S+, allowed \S+"
 #: Why each is refused; None for those that are timed, since no input comes twice.
 REFUSED = {

@@ -12,8 +12,9 @@ from suite import bench
 from suite.measure import choice
 from suite.measure.choice import fastest
 from suite.measure.job import Job
-from suite.shared.cases import BASELINE, PADDED, WORKLOADS
+from suite.shared.cases import BASELINE, PADDED
 from suite.shared.examples import CPU
+from suite.shared.workloads import WORKLOADS
 
 
 def chosen(*arguments: str) -> list[Job]:
@@ -22,18 +23,17 @@ def chosen(*arguments: str) -> list[Job]:
 
 def test_a_gpu_runs_whole_workloads() -> None:
     jobs = chosen("--device", "cuda:1")
-    assert {job.case for job in jobs} == {case for case in WORKLOADS.values() if "cuda" in case.by_default}
+    assert {job.workload for job in jobs} == {each for each in WORKLOADS.values() if "cuda" in each.by_default}
     assert len(jobs) == len({job.label for job in jobs})
     several = chosen("--device", "cuda:1", "--dtype", "float32", "tf32")
     assert {job.dtype for job in several if job.candidate in ("batched", "row_scaled")} == {"float32"}
 
 
 def test_without_a_gpu_workloads_are_shortened_unless_asked() -> None:
-    short = [job.case for job in chosen("--device", "cpu") if job.case.name == "char-ptb"]
-    assert {(case.T, case.B, case.short) for case in short} == {(20, 64, ())}
-    assert {job.case for job in chosen("--device", "cpu", "--full", "--workload", "char-ptb")} == {
-        WORKLOADS["char-ptb"]
-    }
+    short = [job for job in chosen("--device", "cpu") if job.workload.name == "char-ptb"]
+    assert {(job.case.T, job.case.B, job.workload.short) for job in short} == {(20, 64, None)}
+    full = chosen("--device", "cpu", "--full", "--workload", "char-ptb")
+    assert {job.workload for job in full} == {WORKLOADS["char-ptb"]}
 
 
 def test_files_are_timed_beside_the_fastest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -61,15 +61,15 @@ def test_packed_sequences_are_timed_of_what_takes_them(asked: bool) -> None:
     ("options", "names"), [([], {"medium"}), (["--workload", "stream"], {"stream"})], ids=["default", "asked"]
 )
 def test_slow_forms_are_timed_on_small_workloads(options: list[str], names: set[str]) -> None:
-    assert {job.case.name for job in chosen("--device", "cpu", *options) if job.candidate == "row_scaled"} == names
+    assert {job.workload.name for job in chosen("--device", "cpu", *options) if job.candidate == "row_scaled"} == names
 
 
 def test_candidates_that_take_long_are_timed_in_few_places() -> None:
     def places(name: str, *arguments: str) -> list[tuple[str, str, tuple[bool, ...]]]:
         jobs = chosen("--device", "cpu", "--dtype", "float32", "bfloat16", *arguments)
-        return [(job.dtype, job.case.name, job.layer_norms) for job in jobs if job.candidate == name]
+        return [(job.dtype, job.workload.name, job.layer_norms) for job in jobs if job.candidate == name]
 
-    batches = [name for name in choice.by_default("cpu") if not WORKLOADS[name].lengths]
+    batches = [name for name in choice.by_default("cpu") if not WORKLOADS[name].case.lengths]
     assert places("jax") == [("float32", "medium", (False, True))]
     assert places("jax", "--workload", "stream") == [("float32", "stream", (False, True))]
     of_labml = [(dtype, (True,)) for dtype in ("float32", "bfloat16")]
@@ -85,7 +85,7 @@ def test_candidates_that_take_long_are_timed_in_few_places() -> None:
 def test_two_layers_are_timed_of_the_fastest_with_layer_norm_alone() -> None:
     def forms(*arguments: str) -> dict[str, tuple[bool, ...]]:
         jobs = chosen("--device", "cpu", "--dtype", "float32", *arguments)
-        return {job.candidate: job.layer_norms for job in jobs if job.case.name == "two-layers"}
+        return {job.candidate: job.layer_norms for job in jobs if job.workload.name == "two-layers"}
 
     assert forms() == {fastest(CPU, "float32"): (True,), BASELINE: (False,)}
     every = dict.fromkeys(names(), (True,)) | {BASELINE: (False,)}
@@ -94,7 +94,7 @@ def test_two_layers_are_timed_of_the_fastest_with_layer_norm_alone() -> None:
 
 
 def test_a_step_is_timed_forward_alone() -> None:
-    jobs = [job for job in chosen("--device", "cpu") if job.case.name == "step"]
+    jobs = [job for job in chosen("--device", "cpu") if job.workload.name == "step"]
     assert {"batched_cpu", "batched", "deferred", BASELINE} <= {job.candidate for job in jobs}
     rows = [row for job in jobs for row in job.rows("")]
     assert {row["pass"] for row in rows} == {"forward"}
@@ -103,7 +103,7 @@ def test_a_step_is_timed_forward_alone() -> None:
 
 def test_sizes_are_timed_in_their_form_of_what_is_fast() -> None:
     jobs = chosen("--device", "cpu", "--size", "H512-norm", "L2", "--size", "T1-B1-eval-stacked")
-    forms = {(job.candidate, job.case.name): job.layer_norms for job in jobs}
+    forms = {(job.candidate, job.workload.name): job.layer_norms for job in jobs}
     ours = {name for name, _ in forms} - {BASELINE}
     assert ours == {"batched", "deferred", "batched_cpu", "batched_cuda"}
     assert {forms[name, "H512-norm"] for name in ours} == {(True,)}
@@ -118,7 +118,7 @@ def test_sizes_are_timed_in_their_form_of_what_is_fast() -> None:
 
 def test_a_sweep_is_over_one_size_of_each_size_that_is_named() -> None:
     def names(*arguments: str) -> set[str]:
-        return {job.case.name for job in chosen("--device", "cpu", "--sweep", "H=64,256", *arguments)}
+        return {job.workload.name for job in chosen("--device", "cpu", "--sweep", "H=64,256", *arguments)}
 
     assert names() == {"H64", "H256"}
     assert names("--size", "L2", "B8-norm") == {"H64-L2", "H256-L2", "B8-H64-norm", "B8-H256-norm"}
@@ -177,7 +177,7 @@ def test_what_is_left_out_is_named() -> None:
 @pytest.mark.parametrize("multiplies", [False, True])
 def test_bfloat16_is_timed_where_the_processor_multiplies_it(multiplies: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(choice, "multiplies_bfloat16", lambda: multiplies)
-    places = [(job.case.name, job.candidate) for job in chosen("--device", "cpu") if job.dtype == "bfloat16"]
+    places = [(job.workload.name, job.candidate) for job in chosen("--device", "cpu") if job.dtype == "bfloat16"]
     both = [fastest(CPU, "bfloat16"), BASELINE]
     assert places == ([("medium", candidate) for candidate in both] if multiplies else [])
     assert {job.dtype for job in chosen("--device", "cpu", "--dtype", "float32")} == {"float32"}
@@ -185,8 +185,8 @@ def test_bfloat16_is_timed_where_the_processor_multiplies_it(multiplies: bool, m
 
 @pytest.mark.parametrize("options", ["cpu", "cuda --dtype float32 bfloat16"])
 def test_the_baseline_is_timed_against_itself_on_every_workload(options: str) -> None:
-    jobs = {(job.candidate, job.case, job.dtype) for job in chosen("--device", *options.split())}
-    assert {(BASELINE, case, dtype) for _, case, dtype in jobs} <= jobs
+    jobs = {(job.candidate, job.workload, job.dtype) for job in chosen("--device", *options.split())}
+    assert {(BASELINE, workload, dtype) for _, workload, dtype in jobs} <= jobs
 
 
 def test_the_list_says_what_would_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

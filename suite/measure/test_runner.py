@@ -14,9 +14,9 @@ from suite.measure.examples import FakeServer, job, others
 from suite.measure.job import Job
 from suite.measure.runner import Score, Side, Visit, fewest_first, half, need, rests_on, visits
 from suite.measure.server import Ended
-from suite.shared.cases import BASELINE, WORKLOADS
-from suite.shared.examples import TINY
+from suite.shared.cases import BASELINE
 from suite.shared.process import Row
+from suite.shared.workloads import WORKLOADS
 
 #: Seconds, ratio and spread between visits (a standard deviation of logarithms) of a fake job.
 Fake = tuple[float, float, float]
@@ -143,12 +143,13 @@ def test_a_result_rests_on_ours_and_on_the_fastest_other_of_a_headline() -> None
     def summary(one: Job, ratio: float, **changes: Any) -> list[Row]:
         return [row | OK | {"ratio": ratio} | changes for row in one.rows("ok")]
 
-    ours, fast, slow, elsewhere = job("batched_cpu"), job("jax"), job("batched"), job("jax", case=WORKLOADS["medium"])
+    ours, fast, slow = job("batched_cpu"), job("jax"), job("batched")
+    elsewhere = job("jax", WORKLOADS["medium"].case, "medium")
     summaries = {ours: summary(ours, 0.5), fast: summary(fast, 1.1), slow: summary(slow, 1.2)}
     summaries[elsewhere] = summary(elsewhere, 0.9)
     for row in summaries[fast]:
         row["ratio"] = 1.1 if row["pass"] == "train" else 1.9  # training decides
-    score = rests_on(lambda one: one.candidate == "batched_cpu", [TINY.name])
+    score = rests_on(lambda one: one.candidate == "batched_cpu", [ours.workload.name])
     assert {one.label for one in summaries if score(one, summaries, 2) == 3.0} == {ours.label, fast.label}
     summaries[fast] = summary(fast, 1.1, status="crashed: signal 11")
     assert score(slow, summaries, 2) == 3.0

@@ -18,10 +18,10 @@ from suite.measure import server as server_module
 from suite.measure.examples import job
 from suite.measure.job import Job
 from suite.measure.server import Ended, Server
-from suite.shared.cases import WORKLOADS
 from suite.shared.examples import CPU
 from suite.shared.files import ROOT
 from suite.shared.process import Row
+from suite.shared.workloads import WORKLOADS
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +65,7 @@ def test_a_visit_yields_every_row_of_its_job(server: Server) -> None:
 
 
 def test_running_out_of_memory_is_reported(server: Server) -> None:
-    medium = job("naive", case=WORKLOADS["medium"], memory_limit=1 << 30)
+    medium = job("naive", case=WORKLOADS["medium"].case, memory_limit=1 << 30)
     assert statuses(server, medium, first=False) == ["ok", "out of memory"]
     assert statuses(server, job()) == ["ok"] * 2
 

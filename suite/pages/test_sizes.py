@@ -14,6 +14,7 @@ from suite.shared.cases import BASELINE
 from suite.shared.examples import HERE, runs
 from suite.shared.sizes import parse, short
 from suite.shared.tables import about_pass
+from suite.shared.workloads import Workload
 
 Rows = list[dict[str, Any]]
 
@@ -21,7 +22,7 @@ Rows = list[dict[str, Any]]
 def at(size: str, seconds: float, lstm: float = 0.05, name: str = "batched", **changes: Any) -> Rows:
     """Rows of a candidate at a size, with those of the baseline."""
     case = parse(size)
-    case = replace(case, name=short(case))
+    workload = Workload(short(case), case)
     rows = []
     for each, took in ((name, seconds), (BASELINE, lstm)):
         norm = case.layer_norm and each != BASELINE
@@ -29,8 +30,8 @@ def at(size: str, seconds: float, lstm: float = 0.05, name: str = "batched", **c
             each, took, baseline_s=lstm, ratio=took / lstm, ratio_low=0.9 * took / lstm, ratio_high=1.1 * took / lstm
         )
         for row in figures:
-            if row["pass"] in case.passes:
-                about = about_pass(replace(case, layer_norm=norm), each, "float32", row["pass"])
+            if row["pass"] in workload.passes:
+                about = about_pass(workload.name, replace(case, layer_norm=norm), each, "float32", row["pass"])
                 rows.append(row | about | {"multiply_adds": case.multiply_adds()} | HERE | changes)
     return rows
 

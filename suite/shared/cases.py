@@ -1,4 +1,4 @@
-"""The cases of verification and the workloads of the benchmark, as data."""
+"""The cases of verification: sizes of models, and how their input is given."""
 
 import random
 from dataclasses import dataclass, fields, replace
@@ -38,16 +38,7 @@ class Case:
     lengths: tuple[int, ...] = ()  # of B sequences that end at different steps, the longest at T; () if all do at T
     dropout: float = 0.0
     recurrent_dropout: float = 0.0
-    training: bool = True  # as opposed to evaluation mode, in which nothing is dropped or timed but forward
-    # Of a workload of the benchmark alone:
-    name: str = ""
-    by_default: tuple[str, ...] = ()  # kinds of device on which it is timed by default
-    time_reference_forms: tuple[tuple[str, bool], ...] = ()  # devices for naive and row_scaled, and with layer norm?
-    time_bfloat16: bool = False  # by default also in bfloat16, if the processor multiplies it
-    time_compiled: bool = False  # by default also what compiles for tens of seconds, without layer norm
-    time_others: bool = False  # by default also, without a GPU, the HyperLSTMs of others: JAX and labml
-    time_fastest_alone: bool = False  # by default only what `auto` takes, and torch.nn.LSTM
-    short: tuple[int, ...] = ()  # T and B without a GPU, if they are smaller
+    training: bool = True  # as opposed to evaluation mode, in which nothing is dropped
 
     @property
     def id(self) -> str:
@@ -80,25 +71,9 @@ class Case:
         return [self.I] + [self.H] * (self.L - 1)
 
     @property
-    def layer_norms(self) -> tuple[bool, ...]:
-        """Layer norm off and on, as a workload is timed, or on alone."""
-        return (True,) if self.layer_norm else (False, True)
-
-    @property
-    def passes(self) -> tuple[str, ...]:
-        """What a benchmark times."""
-        return ("forward", "train") if self.training else ("forward",)
-
-    @property
     def tokens(self) -> int:
         """Number of steps of all sequences."""
         return sum(self.lengths) if self.lengths else self.T * self.B
-
-    @property
-    def shortened(self) -> "Case":
-        """The workload with the T and B for a machine without a GPU."""
-        T, B = self.short or (self.T, self.B)
-        return replace(self, T=T, B=B, lengths=lengths(T, B) if self.lengths else (), short=())
 
     def multiply_adds(self) -> int:
         """Multiply-adds of a forward pass over the whole input (impls/README.md, Costs)."""
@@ -197,46 +172,6 @@ def lengths(T: int, B: int, draw: int = 0) -> tuple[int, ...]:
     return T, *sorted((drawn.randint(T // 4, T) for _ in range(B - 1)), reverse=True)
 
 
-#: Without a GPU, and on one.
-BOTH = ("cpu", "cuda")
-_SMALL = Case(100, 8, 32, 64, 16, 4)
-_MEDIUM = Case(50, 32, 50, 256, 64, 4)
-_CHAR_PTB = Case(100, 128, 50, 1000, 128, 4, short=(20, 64))
-
-#: The paper's own models, two that fit anywhere, one sequence alone and one step alone from a given state, as a model
-#: serves and generates: there forward counts. Two layers with all options are as in decoders. Those with lengths are
-#: packed.
-_WORKLOADS = (
-    replace(_SMALL, name="small", by_default=BOTH),
-    replace(
-        _MEDIUM,
-        name="medium",
-        by_default=BOTH,
-        time_reference_forms=(("cpu", False), ("cuda", False), ("cuda", True)),
-        time_bfloat16=True,
-        time_compiled=True,
-        time_others=True,
-    ),
-    replace(_CHAR_PTB, name="char-ptb", by_default=BOTH),
-    Case(250, 128, 205, 1800, 256, 64, name="enwik8", by_default=("cuda",), short=(5, 16)),
-    Case(100, 1, 50, 1000, 128, 4, name="stream", by_default=BOTH, short=(20, 1)),
-    replace(_MEDIUM, T=1, B=1, state="stacked", training=False, name="step", by_default=BOTH),
-    Case(300, 32, 3, 900, 128, 4, name="handwriting", short=(20, 32)),
-    replace(_SMALL, name="small-ragged", lengths=lengths(100, 8)),
-    replace(_MEDIUM, name="medium-ragged", lengths=lengths(50, 32), by_default=("cpu",)),
-    replace(_CHAR_PTB, name="char-ptb-ragged", lengths=lengths(100, 128), by_default=("cuda",)),
-    replace(
-        _MEDIUM,
-        L=2,
-        layer_norm=True,
-        recurrent_dropout=0.1,
-        name="two-layers",
-        by_default=BOTH,
-        time_fastest_alone=True,
-    ),
-)
-WORKLOADS = {case.name: case for case in _WORKLOADS}
-
 #: The sizes that people run, on both sides of those at which a code path changes: vectors, panels and tiles of units
 #: (4 to 128), rows of a tile or block (6, 36), batches of few rows (4), the depth of a block (128 and 256), rows of a
 #: partial sum (128 and 256) and of a chunk, inputs whose products are saved (96), the weights from which a batch is
@@ -273,11 +208,3 @@ WIDE = (
 #: Checks of bits run on these two, which are compared by value, too.
 SPLIT = Case(T=6, B=3, I=5, H=260, S=30, Z=2, layer_norm=True)
 ROWS = Case(T=2, B=37, I=6, H=40, S=20, Z=5, L=2, layer_norm=True, state="stacked")
-
-#: Every workload as a CPU times it, over a few steps, without layer norm and with it.
-TIMED = tuple(
-    replace(short, T=T, layer_norm=layer_norm, lengths=lengths(T, short.B) if short.lengths else ())
-    for short in (workload.shortened for workload in WORKLOADS.values())
-    for T in (4 if short.lengths else min(3, short.T),)
-    for layer_norm in short.layer_norms
-)

@@ -5,10 +5,12 @@ from typing import Any
 
 import torch
 
-from suite.shared.cases import MULTIPLIED, WORKLOADS
+from suite.shared.cases import MULTIPLIED
 from suite.shared.tables import PASSES, about_pass, stamp
+from suite.shared.workloads import WORKLOADS
 
-TINY = replace(WORKLOADS["small"], T=3, B=2)
+#: Few steps and rows of the workload *small*.
+TINY = replace(WORKLOADS["small"].case, T=3, B=2)
 CPU = torch.device("cpu")
 HERE = stamp(CPU, "hardware", {})
 
@@ -43,7 +45,7 @@ def runs(
     }  # fmt: skip
     labelled: dict[str, Any] = {"status": "time-out: 9 s"}
     return [
-        about_pass(replace(TINY, layer_norm=layer_norm), candidate, "float32", name)
+        about_pass("small", replace(TINY, layer_norm=layer_norm), candidate, "float32", name)
         | (figures if seconds else labelled)
         | stamp
         | changes

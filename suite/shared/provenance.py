@@ -2,7 +2,6 @@
 
 import subprocess
 from collections.abc import Collection, Mapping
-from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -13,10 +12,11 @@ import torch
 from impls import names
 from impls.registry import find
 from suite.shared import submission
-from suite.shared.cases import BASELINE, PADDED, WORKLOADS, Case, lengths
+from suite.shared.cases import BASELINE, PADDED, Case
 from suite.shared.code import digest, meaning, reached
 from suite.shared.files import ROOT
 from suite.shared.sizes import SizeError, parse
+from suite.shared.workloads import WORKLOADS, resized
 
 #: Definitions by file; "" is all of a file. What these use in the same file and in PACKAGES is part of it.
 Definitions = dict[str, Collection[str]]
@@ -85,8 +85,7 @@ def _text(cell: object) -> str:
 
 def shortened(row: Mapping[str, Any]) -> Case:
     """The workload of a row, with the T and B of the row."""
-    case = replace(WORKLOADS[row["workload"]], T=int(row["T"]), B=int(row["B"]))
-    return replace(case, lengths=lengths(case.T, case.B)) if case.lengths else case
+    return resized(WORKLOADS[row["workload"]].case, int(row["T"]), int(row["B"]))
 
 
 def fields(case: Case) -> str:

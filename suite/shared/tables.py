@@ -15,8 +15,9 @@ import pandas as pd
 import torch
 
 from suite.shared import machine, provenance, submission
-from suite.shared.cases import ORDER, WORKLOADS, Case
+from suite.shared.cases import ORDER, Case
 from suite.shared.files import ResultsError, write_whole
+from suite.shared.workloads import WORKLOADS
 
 #: Names of what is timed.
 PASSES = ("forward", "train")
@@ -171,12 +172,12 @@ def _ranks(column: pd.Series, values: Values) -> pd.Series:
     return column.map({value: rank for rank, value in enumerate(order)})
 
 
-def about_pass(case: Case, implementation: str, dtype: str, name: str) -> dict[str, Any]:
-    """Columns that describe a row of the benchmark; name: the pass."""
-    paper = WORKLOADS.get(case.name, case)  # nothing cuts a size that is named
+def about_pass(workload: str, case: Case, implementation: str, dtype: str, name: str) -> dict[str, Any]:
+    """Columns that describe a row of the benchmark; workload: its name. name: the pass."""
+    paper = WORKLOADS[workload].case if workload in WORKLOADS else case  # nothing cuts a size that is named
     cut = [f"{n} {getattr(case, n)} of {getattr(paper, n)}" for n in "TB" if getattr(case, n) != getattr(paper, n)]
     return {
-        "workload": case.name,
+        "workload": workload,
         **{n: getattr(case, n) for n in "TBIHSZL"},
         "layer_norm": "on" if case.layer_norm else "off",
         "implementation": implementation,

@@ -7,8 +7,9 @@ import torch
 
 from suite.shared import arithmetic
 from suite.shared.candidates import LSTM, find
-from suite.shared.cases import DROPOUT, TWO_LAYERS, WORKLOADS, Case, lengths
+from suite.shared.cases import DROPOUT, TWO_LAYERS, Case, lengths
 from suite.shared.examples import CPU
+from suite.shared.workloads import WORKLOADS
 
 F32 = torch.float32
 
@@ -32,11 +33,15 @@ def test_ids_name_what_a_case_needs() -> None:
     assert DROPOUT[4].id == "T3-B2-I3-H6-S5-Z3-L2-dropout0.5-recurrent_dropout0.5-eval"
     assert replace(TWO_LAYERS, layer_norm=True).id == "T7-B3-I5-H16-S8-Z4-L2-strided-plain-norm"
     assert set(DROPOUT[0].options) == {"layer_norm", "recurrent_dropout"}
-    workload = WORKLOADS["char-ptb-ragged"]
-    assert (workload.shortened.T, workload.shortened.B) == (20, 64)
-    assert workload.shortened.lengths == lengths(20, 64)
-    assert all(case.lengths == lengths(case.T, case.B) for case in WORKLOADS.values() if case.lengths)
+
+
+def test_a_workload_is_shortened_with_its_lengths() -> None:
+    short = WORKLOADS["char-ptb-ragged"].shortened.case
+    assert (short.T, short.B, short.lengths) == (20, 64, lengths(20, 64))
     assert WORKLOADS["medium"].shortened == WORKLOADS["medium"]
+    packed = [workload.case for workload in WORKLOADS.values() if workload.case.lengths]
+    assert len(packed) == 3
+    assert all(case.lengths == lengths(case.T, case.B) for case in packed)
 
 
 @pytest.mark.parametrize(("T", "B"), [(20, 64), (9, 1), (4, 3)])

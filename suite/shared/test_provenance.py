@@ -4,9 +4,11 @@ import re
 import runpy
 import shutil
 import subprocess
+import sys
 from collections.abc import Collection, Iterator
 from fnmatch import fnmatch
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
@@ -77,6 +79,8 @@ CHECKED = ["verify *", "faults", "capabilities"]
 TIMED = ["bench *", "sizes *", "twice"]
 SHARED, MEASURE, EQUALITY = "suite/shared", "suite/measure", provenance.EQUALITY
 OF_PAIRS = "verify * pairs.PAIRS"
+#: What workloads are made of.
+OF_WORKLOADS = (f"{SHARED}/cases.py", f"{SHARED}/workloads.py")
 
 
 def hashes() -> dict[str, str]:
@@ -105,8 +109,8 @@ def of(*names: str) -> list[str]:
         ("impls/registry.py", "preference", "order", []),
         (f"{SHARED}/cases.py", "Case(T=1, B=1, I=5, H=7, S=5, Z=2)", "Case(T=1, B=1, I=5, H=8, S=5, Z=2)", []),
         (f"{SHARED}/cases.py", "I=31, H=31", "I=30, H=31", []),
-        (f"{SHARED}/cases.py", "_MEDIUM = Case(50, 32,", "_MEDIUM = Case( 50, 32,", []),
-        (f"{SHARED}/cases.py", "        time_compiled=True,\n", "", []),
+        (f"{SHARED}/workloads.py", "_MEDIUM = Case(T=50, B=32,", "_MEDIUM = Case( T=50, B=32,", []),
+        (f"{SHARED}/workloads.py", "        time_compiled=True,\n", "", []),
         (f"{EQUALITY}/comparisons.py", "LITERAL = Case(T=2", "LITERAL = Case(T=3", []),
         # What decides a time.
         (f"{MEASURE}/timing.py", "BURST, WARM = 0.02", "BURST, WARM = 0.03", TIMED),
@@ -115,7 +119,7 @@ def of(*names: str) -> list[str]:
         (f"{MEASURE}/hardware.py", "LONG = 512, 8192, 0.05", "LONG = 512, 8192, 0.06", ["hardware"]),
         (f"{SHARED}/statistics.py", "COVERAGE, FEWEST = 0.95", "COVERAGE, FEWEST = 0.9", TIMED),
         (f"{SHARED}/cases.py", "12 * Z * S", "11 * Z * S", ["bench *"]),
-        (f"{SHARED}/cases.py", "_SMALL = Case(100, 8, 32, 64", "_SMALL = Case(100, 8, 32, 65", ["bench * small"]),
+        (f"{SHARED}/workloads.py", "B=8, I=32, H=64", "B=8, I=32, H=65", ["bench * small"]),
         (f"{SHARED}/cases.py", "randint(T // 4", "randint(T // 3", ["bench * medium-ragged"]),
         (f"{SHARED}/candidates.py", "case.Z, case.L).to(dtype)", "case.Z, 1).to(dtype)", ["bench labml *"]),
         (f"{SHARED}/candidates.py", "    return lstm\n", "    return lstm.eval()\n", ["bench *", "sizes *"]),
@@ -146,10 +150,12 @@ def test_an_edit_makes_stale_what_depends_on_it(
     (copy / path).write_text(text.replace(old, new))
     provenance._sources.cache_clear()
     provenance._files.cache_clear()
-    if path.endswith("cases.py"):
-        edited = runpy.run_path(str(copy / path))
+    if path in OF_WORKLOADS:
+        cases, workloads = (str(copy / file) for file in OF_WORKLOADS)
+        monkeypatch.setitem(sys.modules, "suite.shared.cases", SimpleNamespace(**runpy.run_path(cases)))
+        edited = runpy.run_path(workloads)
         monkeypatch.setattr(provenance, "WORKLOADS", edited["WORKLOADS"])
-        monkeypatch.setattr(provenance, "lengths", edited["lengths"])
+        monkeypatch.setattr(provenance, "resized", edited["resized"])
     after = hashes()
     (copy / path).write_text(text)
     changed = {label for label in ROWS if before[label] != after[label]}

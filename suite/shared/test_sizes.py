@@ -1,35 +1,35 @@
 """A size that a person names is that of a case, or an error names the part."""
 
-from dataclasses import fields, replace
-from typing import Any
+from dataclasses import replace
 
 import pytest
 
 from suite.shared import cases
-from suite.shared.cases import WORKLOADS, Case
 from suite.shared.sizes import MEDIUM, SPELLING, Axis, SizeError, axis, parse, short
+from suite.shared.workloads import TIMED, WORKLOADS
 
-TABLES = [
-    *("VERIFY", "RAGGED", "DROPOUT", "VERIFY_FIRST", "VERIFY_TINY", "VERIFY_TILES", "WIDE", "TIMED"),
-]
-EVERY = [*(case for table in TABLES for case in getattr(cases, table)), cases.SPLIT, cases.ROWS, *WORKLOADS.values()]
-#: Fields of a workload that are no size.
-OF_WORKLOADS = (
-    *("name", "by_default", "time_reference_forms", "time_bfloat16", "time_compiled", "time_others"),
-    *("time_fastest_alone", "short"),
+TABLES = (
+    cases.VERIFY,
+    cases.RAGGED,
+    cases.DROPOUT,
+    cases.VERIFY_FIRST,
+    cases.VERIFY_TINY,
+    cases.VERIFY_TILES,
+    cases.WIDE,
 )
-
-
-def sizes_of(case: Case) -> Case:
-    """The case without what is a workload's alone."""
-    reset: dict[str, Any] = {field.name: field.default for field in fields(Case) if field.name in OF_WORKLOADS}
-    return replace(case, **reset)
+EVERY = [
+    *(case for table in TABLES for case in table),
+    cases.SPLIT,
+    cases.ROWS,
+    *TIMED,
+    *(workload.case for workload in WORKLOADS.values()),
+]
 
 
 def test_every_case_is_what_its_id_says() -> None:
     assert len(EVERY) > 90
     for case in EVERY:
-        assert parse(case.id) == parse(short(case)) == sizes_of(case)
+        assert parse(case.id) == parse(short(case)) == case
 
 
 def test_the_short_name_has_what_is_not_medium() -> None:
@@ -38,7 +38,7 @@ def test_the_short_name_has_what_is_not_medium() -> None:
 
 
 def test_parts_stand_in_any_order_and_may_be_left_out() -> None:
-    assert sizes_of(WORKLOADS["medium"]) == MEDIUM
+    assert WORKLOADS["medium"].case == MEDIUM
     assert parse("H512") == replace(MEDIUM, H=512)
     assert parse("norm-L2-B1-recurrent_dropout0.1") == replace(MEDIUM, B=1, L=2, layer_norm=True, recurrent_dropout=0.1)
     assert parse("lengths3.9.4") == replace(MEDIUM, T=9, B=3, lengths=(3, 9, 4))

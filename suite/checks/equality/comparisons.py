@@ -15,21 +15,10 @@ from impls.registry import ORACLE, Impl, find
 from suite.checks.equality.leftovers import watched
 from suite.checks.equality.pairs import PAIRS, Pair
 from suite.checks.equality.uses import Arithmetic, Use
-from suite.shared.cases import (
-    DROPOUT,
-    RAGGED,
-    ROWS,
-    SPLIT,
-    TIMED,
-    VERIFY,
-    VERIFY_FIRST,
-    VERIFY_TINY,
-    WIDE,
-    Case,
-    lengths,
-)
+from suite.shared.cases import DROPOUT, RAGGED, ROWS, SPLIT, VERIFY, VERIFY_FIRST, VERIFY_TINY, WIDE, Case, lengths
 from suite.shared.compare import DRAWS, FLOOR, Build, Oracle, Verdict, compare, naive_oracle
 from suite.shared.oracle import run_plain
+from suite.shared.workloads import TIMED
 
 F64, F32, BF16, F16 = torch.float64, torch.float32, torch.bfloat16, torch.float16
 #: Cases at which a model is used in many ways.
@@ -187,7 +176,7 @@ def in_default_run(impl: Impl, case: Case, dtype: torch.dtype) -> bool:
     bfloat16.
     """
     if case in TIMED:
-        if "cpu" not in case.by_default:
+        if "cpu" not in TIMED[case].by_default:
             return dtype == F32 and case.layer_norm
         return dtype in (F64, F32) or (dtype == BF16 and case.layer_norm)
     if case in (*WIDE, SPLIT, ROWS):

@@ -7,7 +7,7 @@ from impls import names
 from impls.registry import ORACLE
 from suite.checks.equality.comparisons import BF16, F32, F64, PLAIN, ROUNDED, small, used, wide
 from suite.checks.faults.reach import unmet
-from suite.shared.cases import TIMED
+from suite.shared.workloads import TIMED
 
 #: `naive` would build its weight tensors at large sizes.
 NAMES = [name for name in names() if name != ORACLE]
@@ -24,7 +24,7 @@ def test_a_comparison_meets_each_condition(name: str) -> None:
 def test_a_default_run_compares_what_is_timed() -> None:
     comparisons = [each for each in wide("batched") if each.default and each.group == PLAIN]
     compared = {(comparison.case, comparison.dtype) for comparison in comparisons}
-    for case in TIMED:
+    for case, workload in TIMED.items():
         norm = {BF16} if case.layer_norm else set()
-        dtypes = {F32, F64, *norm} if "cpu" in case.by_default else {F32} if norm else set()
+        dtypes = {F32, F64, *norm} if "cpu" in workload.by_default else {F32} if norm else set()
         assert {dtype for dtype in ROUNDED if (case, dtype) in compared} == dtypes

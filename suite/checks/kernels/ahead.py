@@ -11,14 +11,15 @@ from suite.checks.equality.comparisons import DROPPED, paired, small, used, wide
 from suite.checks.kernels.compiled import Way as Way
 from suite.checks.kernels.interpreted import CASES, NAME
 from suite.checks.module import capabilities, models, runs
-from suite.shared.cases import DROPOUT, RAGGED, WORKLOADS, Case
+from suite.shared.cases import DROPOUT, RAGGED, Case
+from suite.shared.workloads import WORKLOADS
 
 PRECISIONS = ("float32", "tf32", "bfloat16", "float16")
 #: As large as users run it, where a product is another instruction, tiles have extra columns, and members share rows.
 FULL = [Case(T=3, B=128, I=50, H=1000, S=128, Z=4, layer_norm=layer_norm) for layer_norm in (False, True)]
 #: The same, the sizes with the largest Z, and those at which TF32 gains most.
-FULL_PAIRS = [(case, name) for case in (*FULL, replace(WORKLOADS["enwik8"], T=2)) for name in PRECISIONS]
-FULL_PAIRS += [(replace(WORKLOADS["medium"], T=3), "tf32")]
+FULL_PAIRS = [(case, name) for case in (*FULL, replace(WORKLOADS["enwik8"].case, T=2)) for name in PRECISIONS]
+FULL_PAIRS += [(replace(WORKLOADS["medium"].case, T=3), "tf32")]
 #: The same sizes, packed, and with a mask of g.
 FULL_PACKED = replace(FULL[1], lengths=(3, *[2] * 63, *[1] * 64), recurrent_dropout=0.1)
 #: Steps of two concurrent calls, and the batch size of the second.

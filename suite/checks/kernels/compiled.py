@@ -28,18 +28,19 @@ from impls.batched_cuda.split import A10, A100, B200, H100, L4, RTX_5090, Card
 from impls.definition import dtype_name
 from suite.checks.kernels import instructions
 from suite.checks.kernels.launched import Launch, recorded
-from suite.shared.cases import WORKLOADS, Case
+from suite.shared.cases import Case
 from suite.shared.process import killed_with
+from suite.shared.workloads import WORKLOADS
 
-_BASE = WORKLOADS["char-ptb"]
+_BASE = WORKLOADS["char-ptb"].case
 #: The sizes at which kernels are compiled: the workloads, large batches, rows that no vector divides, the ends of Z.
 SIZES: dict[str, Case] = {
-    **{name: WORKLOADS[name] for name in ("char-ptb", "enwik8", "handwriting", "medium", "small", "stream")},
+    **{name: WORKLOADS[name].case for name in ("char-ptb", "enwik8", "handwriting", "medium", "small", "stream")},
     **{f"B {B}": replace(_BASE, B=B) for B in (1024, 4096)},
     "H 513": replace(_BASE, H=513),
     **{f"Z {Z}": replace(_BASE, Z=Z) for Z in (1, 64)},
     **{f"H {H}, S {S}, Z {Z}": replace(_BASE, H=H, S=S, Z=Z) for H, S, Z in ((192, 64, 4), (129, 127, 33))},
-    **{f"{name}, dropout": replace(WORKLOADS[name], recurrent_dropout=0.1) for name in ("char-ptb", "small")},
+    **{f"{name}, dropout": replace(WORKLOADS[name].case, recurrent_dropout=0.1) for name in ("char-ptb", "small")},
 }
 #: By compute capability, ten to the whole number.
 CARDS = {80: A100, 86: A10, 89: L4, 90: H100, 100: B200, 120: RTX_5090}
@@ -52,9 +53,9 @@ ALL = (
     *product(SIZES, ("bfloat16",), (False, True), CARDS),
     *product(SIZES, ("tf32",), (False,), CARDS),
     *product(("char-ptb, dropout",), ("float16",), (False,), CARDS),
-    *product((_BASE.name, "H 192, S 64, Z 4"), ("float16",), (False,), (90,)),
-    *product((_BASE.name, "H 192, S 64, Z 4"), ("tf32",), (True,), (80,)),
-    *product((_BASE.name, "H 192, S 64, Z 4"), ("float32",), (False, True), (80,)),
+    *product(("char-ptb", "H 192, S 64, Z 4"), ("float16",), (False,), (90,)),
+    *product(("char-ptb", "H 192, S 64, Z 4"), ("tf32",), (True,), (80,)),
+    *product(("char-ptb", "H 192, S 64, Z 4"), ("float32",), (False, True), (80,)),
 )
 #: (size, arithmetic, layer norm) of those that a thorough verification compiles.
 SOME = (

@@ -13,8 +13,9 @@ from suite.checks.equality.comparisons import BF16, PLAIN, Comparison, against_n
 from suite.checks.equality.conftest import numbers
 from suite.checks.equality.values import everything
 from suite.conftest import Record
-from suite.shared.cases import MULTIPLIED, ROWS, TIMED, VERIFY_FIRST, WIDE
+from suite.shared.cases import MULTIPLIED, ROWS, VERIFY_FIRST, WIDE
 from suite.shared.compare import OUTPUTS, assert_bitwise_equal, implementation
+from suite.shared.workloads import TIMED
 
 CPU, NAME = torch.device("cpu"), "batched_cpu"
 pytestmark = pytest.mark.skipif(why_unavailable(NAME, CPU) is not None, reason=f"{why_unavailable(NAME, CPU)}")

@@ -30,9 +30,10 @@ from suite.checks.kernels.instructions import Instruction
 from suite.checks.kernels.interpreted import NAME
 from suite.checks.kernels.launched import recorded
 from suite.conftest import Record
-from suite.shared.cases import INTERPRETED, WORKLOADS
+from suite.shared.cases import INTERPRETED
 from suite.shared.process import killed_with, run
 from suite.shared.usage import held
+from suite.shared.workloads import WORKLOADS
 
 pytestmark = pytest.mark.skipif(find_spec("triton") is None, reason="Triton is not installed.")
 more = pytest.mark.thorough("other cases of batched_cuda, interpreted")
@@ -193,7 +194,7 @@ def test_what_a_step_starts(name: str, layer_norm: bool) -> None:
     No operator copies to the host or waits, as a capture demands; packed sequences copy a small array from the host
     forward, and two backward.
     """
-    case = replace(WORKLOADS[name], layer_norm=layer_norm)
+    case = replace(WORKLOADS[name].case, layer_norm=layer_norm)
     lengths = [(3, *[1] * (case.B - 1)), (5, *[4] * (case.B - 1))]
     cases = [replace(case, T=2), replace(case, T=5), *(replace(case, T=one[0], lengths=one) for one in lengths)]
     cases += [replace(one, recurrent_dropout=0.1) for one in cases[1:3]]

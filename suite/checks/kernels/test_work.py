@@ -12,8 +12,9 @@ from impls import batched_cpu, why_unavailable
 from impls.batched_cpu import KEEPS_V_FROM
 from impls.gradient.chunks import limited
 from suite.checks.kernels.instrumented import Counted, Instrumented, instrumented
-from suite.shared.cases import WORKLOADS, Case, lengths
+from suite.shared.cases import Case, lengths
 from suite.shared.compare import implementation
+from suite.shared.workloads import WORKLOADS, resized
 
 CPU, F32 = torch.device("cpu"), torch.float32
 #: Of the baseline instruction set, which every build has: lanes of a vector, columns of a panel.
@@ -129,16 +130,17 @@ def expected_split(case: Case, threads: int) -> tuple[int, int]:
 
 @pytest.mark.parametrize("threads", [1, 2, 3, 4, 8])
 @pytest.mark.parametrize(
-    "workload",
+    "sizes",
     [
-        *(WORKLOADS[name].shortened for name in ("small", "medium", "medium-ragged", "char-ptb", "stream")),
-        replace(WORKLOADS["char-ptb"], B=2 * ROWS_LARGE, name="char-ptb with few rows"),
+        *(
+            pytest.param(WORKLOADS[name].shortened.case, id=name)
+            for name in ("small", "medium", "medium-ragged", "char-ptb", "stream")
+        ),
+        pytest.param(replace(WORKLOADS["char-ptb"].case, B=2 * ROWS_LARGE), id="char-ptb with few rows"),
     ],
-    ids=lambda workload: workload.name,
 )
-def test_each_thread_gets_its_part(workload: Case, threads: int, library: Instrumented) -> None:
-    T = 8 if workload.lengths else 2
-    case = replace(workload, T=T, lengths=lengths(T, workload.B) if workload.lengths else ())
+def test_each_thread_gets_its_part(sizes: Case, threads: int, library: Instrumented) -> None:
+    case = resized(sizes, T=8 if sizes.lengths else 2, B=sizes.B)
     both = passes(library, case, threads)
     groups, members = expected_split(case, threads)
     assert [each.split for each in both] == [(groups, members)] * 2
@@ -148,7 +150,7 @@ def test_each_thread_gets_its_part(workload: Case, threads: int, library: Instru
         return -(-items // members) / items
 
     rows = -(-case.B // groups)
-    tokens = case.tokens / groups + T if case.lengths else rows * T
+    tokens = case.tokens / groups + case.T if case.lengths else rows * case.T
     H, S, I = case.H, case.S, case.I
     main, hyper, z, d = formulas(case)
     forward = (main + d) * part(-(-H // LANES)) + hyper * part(-(-S // LANES)) + z
