@@ -219,6 +219,7 @@ def show(rows: pd.DataFrame, page: Path | None = None, sweep: sizes.Axis | None 
     for of in pages_of_sizes.sweeps(rows, [sweep.size]) if sweep else ():
         of.view().show(of.title)
         print("\n".join(["", *of.growth()]).replace("`", ""))
+        print(f"\nPlot: {page.with_name(of.name)}.svg" if page else "")
     for title, view in bench_view(rows).items() if len(rows) and not sweep else ():
         view.show(title)
     print(f"\nTables: {page}" if page else "")

@@ -1,13 +1,19 @@
-"""`nox -s report`: write pages, plots and the report under results/, and the tables of README.md, from CSV files."""
+"""`nox -s report`: write pages, plots and the report under results/, and the tables of README.md, from CSV files.
+
+nox -s report
+nox -s report -- --check results/<machine>     whether a folder can be handed in; writes nothing
+"""
 
 import argparse
 import os
+import sys
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from suite import handed_in
 from suite.pages import bench, readme, sizes, verify
 from suite.pages.bench import WORKLOAD
 from suite.pages.bench_tables import TITLE, fastest
@@ -34,6 +40,18 @@ FOOT = (
     "for each kind of device, a machine that is not stale; of several the one with the most training rows of "
     f"{WORKLOAD} that have an interval; then the newest; then the one with the most visits."
 )
+HAND_IN = """## Results of your machine
+
+Run this in a checkout without changes, and open a pull request with the folder of your machine, whose path the second
+command prints. The third says what is wrong with the folder, if anything is: each row needs three visits, so give the
+second more minutes where it does.
+
+```sh
+nox -s verify
+nox -s bench
+nox -s report -- --check results/<machine>
+```
+"""
 
 
 def machines(results: Path) -> list[Path]:
@@ -66,7 +84,7 @@ def index(folders: Sequence[Path], pages: Collection[Path]) -> list[Part]:
             links.append(f"- {label}: {', '.join(f'[{file.stem}]({folder.name}/{file.name})' for file in files)}")
     table = Sheet(list(lines.values()), dict.fromkeys(columns, lambda value: f"{with_interval(value[0])} {value[1]}"))
     summary: list[Part] = [LEAD, table] if lines else []
-    return ["# Results", *summary, "\n".join(links), FOOT]
+    return ["# Results", *summary, "\n".join(links), FOOT, HAND_IN]
 
 
 def _figures(rows: pd.DataFrame) -> dict[str, tuple[Interval, str]]:
@@ -137,18 +155,24 @@ def _current(folder: Path) -> bool:
 
 
 def parser() -> argparse.ArgumentParser:
-    result = argparse.ArgumentParser("nox -s report --", description=__doc__)
+    raw = argparse.RawDescriptionHelpFormatter
+    result = argparse.ArgumentParser("nox -s report --", description=__doc__, formatter_class=raw)
     result.add_argument("--results", type=path_of, default=RESULTS, help="folder with a folder for each machine")
+    result.add_argument(
+        "--check", type=path_of, metavar="FOLDER", help="say whether a machine's folder can be handed in"
+    )
     return result
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Run `python -m suite.report`."""
-    parser = argparse.ArgumentParser(prog="nox -s report --", description=__doc__)
-    parser.add_argument("--results", type=Path, default=RESULTS, help="folder with a folder for each machine")
-    for file in write_all(parser.parse_args(arguments).results):
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Write all pages, or check a folder; return the exit status."""
+    options = parser().parse_args(arguments)
+    if options.check is not None:
+        return handed_in.report(options.check)
+    for file in write_all(options.results):
         print(f"Wrote {os.path.relpath(file)}")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

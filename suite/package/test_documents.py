@@ -13,7 +13,7 @@ import torch
 from torch.nn.utils.rnn import pack_sequence, unpack_sequence
 
 import impls
-from suite import bench, bench_compare
+from suite import bench, bench_compare, report
 from suite.package.documents import (
     PAGES,
     WRITTEN,
@@ -33,6 +33,7 @@ PYTEST = {"verify", "selftest", "cuda", "lowest", "export", "kernels"}
 PARSERS: dict[str, Callable[[], argparse.ArgumentParser]] = {
     "bench": bench.parser,
     "compare": bench_compare.parser,
+    "report": report.parser,
 }
 
 
@@ -112,7 +113,7 @@ def test_commands_are_accepted(page: Path, pytestconfig: pytest.Config) -> None:
         accept(command, pytestconfig)
 
 
-@pytest.mark.parametrize("module", [bench, bench_compare], ids=lambda module: str(module.__name__))
+@pytest.mark.parametrize("module", [bench, bench_compare, report], ids=lambda module: str(module.__name__))
 def test_commands_of_manuals_are_accepted(module: Any, pytestconfig: pytest.Config) -> None:
     for command in commands_of_lines(module.__doc__):
         accept(command, pytestconfig)
@@ -131,7 +132,7 @@ def test_links_lead_somewhere(page: Path) -> None:
 FILES = [
     str(path.relative_to(ROOT)) for folder in ("impls", "suite", "results") for path in ROOT.glob(f"{folder}/**/*.*")
 ]
-MADE = ("path/to/mine.py", "mine.toml", "results/report.html", "impls/<name>.py")
+MADE = ("path/to/mine.py", "mine.toml", "results/report.html", "impls/<name>.py", "sizes.csv", "sizes.md")
 SUFFIXES = (".py", ".h", ".cpp", ".md", ".toml", ".csv", ".html")
 
 
