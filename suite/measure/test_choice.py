@@ -31,7 +31,7 @@ def test_a_gpu_runs_whole_workloads() -> None:
 
 def test_without_a_gpu_workloads_are_shortened_unless_asked() -> None:
     short = [job for job in chosen("--device", "cpu") if job.workload.name == "char-ptb"]
-    assert {(job.case.T, job.case.B, job.workload.short) for job in short} == {(20, 64, None)}
+    assert {(job.case.T, job.case.B, job.workload.short) for job in short} == {(10, 64, None)}
     full = chosen("--device", "cpu", "--full", "--workload", "char-ptb")
     assert {job.workload for job in full} == {WORKLOADS["char-ptb"]}
 

@@ -74,7 +74,7 @@ _WORKLOADS = (
         time_compiled=True,
         time_others=True,
     ),
-    Workload("char-ptb", _CHAR_PTB, BOTH, short=(20, 64)),
+    Workload("char-ptb", _CHAR_PTB, BOTH, short=(10, 64)),
     Workload("enwik8", _ENWIK8, ("cuda",), short=(5, 16)),
     Workload("stream", replace(_CHAR_PTB, B=1), BOTH, short=(20, 1)),
     Workload("step", replace(_MEDIUM, T=1, B=1, state="stacked", training=False), BOTH),

@@ -1,11 +1,13 @@
 """Variables that are empty, missing or wrong, a process without a home, and versions of two digits."""
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 
+from impls import HyperLSTM, why_unavailable
 from impls.batched_cpu import build, loading, sets
 
 F32 = torch.float32
@@ -97,3 +99,22 @@ def test_output_of_a_compiler_is_read_whatever_it_is(tmp_path: Path, monkeypatch
     failure = loading._of_builds(F32)
     assert isinstance(failure, loading.Failure)
     assert "error: " in failure.reason
+
+
+@pytest.mark.skipif((build.FOLDER / build.LIBRARY).exists(), reason="a wheel's library is not compiled here")
+def test_printing_a_model_compiles_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(build.BUILDS_VARIABLE, str(tmp_path / "builds"))
+    monkeypatch.setattr(loading, "_results", {})
+    monkeypatch.setenv("CXX", sys.executable)  # stands for a compiler, which nothing calls
+    model = HyperLSTM(5, 7, 4, 2, 1)
+    assert "impl=auto (batched_cpu, compiled at the first call)" in repr(model)
+    assert not (tmp_path / "builds").exists()
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    assert "impl=auto (deferred)" in repr(model)
+
+
+@pytest.mark.skipif(
+    why_unavailable("batched_cpu", "cpu") is not None, reason=f"{why_unavailable('batched_cpu', 'cpu')}"
+)
+def test_a_model_whose_library_is_there_is_printed_without_a_word_of_compiling() -> None:
+    assert "impl=auto (batched_cpu)" in repr(HyperLSTM(5, 7, 4, 2, 1))

@@ -16,7 +16,7 @@ from impls import HyperLSTM, names, why_unavailable
 from impls.registry import find, resolve
 from suite.shared import submission
 from suite.shared.cases import DROPOUT, RAGGED, Case
-from suite.shared.compare import compare, implementation
+from suite.shared.compare import compare, implementation, naive_oracle
 
 OPTION = "forget_bias"
 CPU, F64 = torch.device("cpu"), torch.float64
@@ -26,7 +26,7 @@ CASES = (replace(DROPOUT[0], dropout=0.0), RAGGED[0])
 
 def right(name: str, case: Case) -> None:
     """Raise AssertionError unless an implementation equals the oracle, which is given the option too."""
-    worst = compare(implementation(name), case, F64, CPU, draws=1)[0]
+    worst = compare(implementation(name), case, F64, CPU, naive_oracle(F64, draws=1))[0]
     assert worst.ratio <= 1, f"{name}, {case.id}: {worst}"
 
 
@@ -35,7 +35,8 @@ def refused(name: str, case: Case) -> None:
     expected = f"{name} does not support {OPTION}."
     reason = why_unavailable(name, CPU, F64, case.options)
     assert reason == expected, f"{name}: expected {expected!r}, got {reason!r}"
-    model = implementation(name)(case, F64, CPU)
+    model = HyperLSTM(case.I, case.H, case.S, case.Z, case.L, layer_norm=case.layer_norm, dtype=F64, impl=name)
+    setattr(model, OPTION, getattr(case, OPTION))
     with pytest.raises(RuntimeError, match=re.escape(expected)):
         model(torch.zeros(1, 1, case.I, dtype=F64))
 

@@ -1,15 +1,12 @@
 """`impl="auto"` takes the preferred implementation that can run, and the registry says why others cannot."""
 
-import shutil
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
 from impls import HyperLSTM, registry, why_unavailable
-from impls.batched_cpu import build, loading
 from suite.checks.module.models import B, H, I, L, S, T, Z
 from suite.checks.module.runs import F32
 
@@ -71,22 +68,3 @@ def test_auto_warns_of_no_dtype_that_a_build_would_not_bring() -> None:
     registry._warn_of_fallback.cache_clear()
     model = HyperLSTM(I, H, S, Z, L, dtype=torch.float16)
     assert model(torch.zeros(T, B, I, dtype=torch.float16))[0].dtype == torch.float16
-
-
-@pytest.mark.skipif((build.FOLDER / build.LIBRARY).exists(), reason="the library of a wheel is not compiled at all")
-def test_printing_a_model_compiles_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(build.BUILDS_VARIABLE, str(tmp_path / "builds"))
-    monkeypatch.setattr(loading, "_results", {})
-    model = HyperLSTM(I, H, S, Z, L)
-    assert "impl=auto (batched_cpu, compiled at the first call)" in repr(model)
-    assert not (tmp_path / "builds").exists()
-    monkeypatch.setenv("CXX", "no-such-compiler")
-    with pytest.warns(RuntimeWarning, match="no-such-compiler"):
-        assert "impl=auto (deferred)" in repr(model)
-
-
-@pytest.mark.skipif(shutil.which("c++") is None, reason="there is no C++ compiler")
-def test_a_model_that_ran_is_printed_without_a_word_of_compiling() -> None:
-    model = HyperLSTM(I, H, S, Z, L)
-    model(torch.zeros(T, B, I))
-    assert "impl=auto (batched_cpu)" in repr(model)

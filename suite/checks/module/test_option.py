@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 from impls.registry import IMPLS
+from suite.checks.module.files import BY_HAND, EXAMPLE
 from suite.checks.module.option import OPTION
-from suite.checks.module.test_submission import BY_HAND, EXAMPLE
 from suite.shared import submission
 from suite.shared.files import ROOT
 
