@@ -258,9 +258,10 @@ def about_files(rows: pd.DataFrame) -> list[str]:
 
 def show_plan(planned: Sequence[Job]) -> None:
     """Print the jobs, and why some would not run."""
+    width = max([NAME, *(len(job.label) for job in planned)])
     for job in planned:
         norms = " and ".join("on" if norm else "off" for norm in job.layer_norms)
-        print(f"{job.label:{NAME}} layer norm {norms:10} {job.skip_status}".rstrip())
+        print(f"{job.label:{width}} layer norm {norms:10} {job.skip_status}".rstrip())
     print(f"\n{sum(not job.skip_status for job in planned)} of {len(planned)} jobs would run.")
 
 

@@ -51,7 +51,7 @@ class Model(nn.Module):
         step = "train" if torch.is_grad_enabled() else "forward"
         first = not self.recorded.of(self.name, step)
         about = {"name": self.name, "step": step, "training": self.training, "clean": self.weight.grad is None}
-        called = SimpleNamespace(**about, x=x, numbers=x.data.clone(), weight=self.weight.detach().clone())
+        called = SimpleNamespace(**about, x=x, state=state, numbers=x.data.clone(), weight=self.weight.detach().clone())
         self.recorded.calls.append(called)
         self.recorded.clock += FIRST if first else SECONDS[self.name]
         return (x.data.sum() * self.weight)[None], ()
@@ -107,6 +107,20 @@ def test_no_call_of_a_model_has_numbers_of_another(case: Case, recorded: Recorde
     for name in SECONDS:
         calls = [call for call in recorded.calls if call.name == name]
         assert len({float(call.numbers.sum()) for call in calls}) == len(calls) >= 10
+
+
+def test_each_call_of_a_side_has_a_state_of_its_own(recorded: Recorded) -> None:
+    """One that starts both layers, which `torch.nn.LSTM` gets for each; without training, forward alone is timed."""
+    rows = rows_of(replace(TINY, L=2, state="plain", training=False))
+    assert [row["pass"] for row in rows] == ["forward"] * 2
+    assert {call.step for call in recorded.calls} == {"forward"}
+    B, H, S = TINY.B, TINY.H, TINY.S
+    for name in SECONDS:
+        states = [call.state for call in recorded.of(name, "forward")]
+        shapes = {tuple(part.shape) for state in states for part in state}
+        assert shapes == ({(2, B, H)} if name == BASELINE else {(B, H), (B, S)})
+        assert {len(state) for state in states} == ({2} if name == BASELINE else {4})
+        assert len({float(state[0].sum()) for state in states}) == len(states) >= 5
 
 
 def test_parameters_change_between_calls_of_training_alone(recorded: Recorded) -> None:
