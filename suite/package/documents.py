@@ -37,6 +37,13 @@ def blocks(page: Path, language: str) -> list[Token]:
     return [token for token in tokens(page) if token.type == "fence" and token.info == language]
 
 
+def assigned(page: Path, name: str) -> list[ast.expr]:
+    """What a page's blocks of Python assign to a name."""
+    statements = [node for block in blocks(page, "python") for node in ast.parse(block.content).body]
+    assignments = [node for node in statements if isinstance(node, ast.Assign)]
+    return [node.value for node in assignments if ast.unparse(node.targets[0]) == name]
+
+
 def inline_code(page: Path) -> list[str]:
     """Code within sentences and cells."""
     return [token.content for token in tokens(page) if token.type == "code_inline"]

@@ -1,6 +1,9 @@
 """What the project's pages show works: blocks of Python run, commands are accepted, links lead somewhere."""
 
 import argparse
+import ast
+import inspect
+import pkgutil
 import re
 import sys
 from collections.abc import Callable
@@ -13,11 +16,13 @@ import torch
 from torch.nn.utils.rnn import pack_sequence, unpack_sequence
 
 import impls
+from impls import HyperLSTM
 from suite import bench, bench_compare, report
 from suite.package.documents import (
     PAGES,
     WRITTEN,
     Command,
+    assigned,
     blocks,
     commands,
     commands_of_lines,
@@ -64,6 +69,32 @@ def run_blocks(page: Path) -> dict[str, Any]:
 @pytest.mark.parametrize("page", [page for page in WRITTEN if blocks(page, "python")], ids=name_of)
 def test_python_runs(page: Path) -> None:
     run_blocks(page)
+
+
+@pytest.mark.usefixtures("_installed")
+def test_the_training_loop_steps_with_every_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
+    with_gradient = set[int]()
+
+    def step(optimizer: torch.optim.Adam) -> None:
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        with_gradient.update(id(p) for p in parameters if p.grad is not None)
+
+    monkeypatch.setattr(torch.optim.Adam, "step", step)
+    model = run_blocks.__wrapped__(ROOT / "README.md")["model"]
+    assert [name for name, p in model.named_parameters() if id(p) not in with_gradient] == []
+
+
+@pytest.mark.usefixtures("_installed")
+def test_the_groups_of_weight_decay_have_each_parameter_once() -> None:
+    defined = run_blocks(ROOT / "impls" / "USAGE.md")
+    model = HyperLSTM(50, 64, 16, 4, 1, layer_norm=True)
+    groups = [
+        eval(compile(ast.Expression(value), "<USAGE.md>", "eval"), defined | {"model": model})
+        for name in ("decayed", "not_decayed")
+        for value in assigned(ROOT / "impls" / "USAGE.md", name)
+    ]
+    assert len(groups) == 2
+    assert sorted(id(p) for group in groups for p in group) == sorted(map(id, model.parameters()))
 
 
 @pytest.mark.usefixtures("_installed")
@@ -142,6 +173,38 @@ def test_files_in_code_exist(page: Path) -> None:
     names = {word for code in inline_code(page) for word in code.split() if word.endswith(SUFFIXES)}
     exist = {name for name in names if any(f"/{file}".endswith(f"/{name}") for file in FILES)}
     assert {name for name in names - exist if not (ROOT / name).exists()} <= {*MADE}
+
+
+@pytest.mark.parametrize("page", WRITTEN, ids=name_of)
+def test_dotted_names_exist(page: Path) -> None:
+    for code in inline_code(page):
+        if re.fullmatch(r"(impls|hyperlstm|suite)(\.[a-zA-Z_]\w*)+", code) and not code.endswith(SUFFIXES):
+            pkgutil.resolve_name(re.sub(r"^hyperlstm", "impls", code))
+
+
+@pytest.mark.parametrize("page", WRITTEN, ids=name_of)
+def test_calls_of_public_functions_have_their_parameters(page: Path) -> None:
+    for code in inline_code(page):
+        name = code.partition("(")[0]
+        if name in impls.__all__ and re.fullmatch(r"\w+\([\w, ]+\)", code):
+            named = re.findall(r"\w+", code.lower())[1:]
+            assert named == list(inspect.signature(getattr(impls, name)).parameters)[: len(named)], code
+
+
+#: Environment variables that other programs read.
+OTHERS = {"UV_TORCH_BACKEND"}
+SOURCES = "".join(
+    path.read_text(encoding="utf-8")
+    for path in [ROOT / "noxfile.py", *ROOT.glob("impls/**/*.*"), *ROOT.glob("suite/**/*.py")]
+    if path.suffix in (".py", ".h", ".cpp")
+)
+
+
+@pytest.mark.parametrize("page", WRITTEN, ids=name_of)
+def test_environment_variables_are_read(page: Path) -> None:
+    """Or at least named by some code, as constants of the code are too."""
+    words = {word for code in inline_code(page) for word in re.findall(r"\b[A-Z][A-Z0-9]*_[A-Z0-9_]+\b", code)}
+    assert {word for word in words if not re.search(rf"\b{word}\b", SOURCES)} <= OTHERS
 
 
 def test_the_readme_names_sessions_in_the_order_of_the_list() -> None:
