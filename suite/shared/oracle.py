@@ -69,31 +69,48 @@ def packed(
     return pad_packed_sequence(out, total_length=case.T)[0], last
 
 
+class Part(NamedTuple):
+    """The sequences of a batch that have one length.
+
+    tokens: where their numbers are in an array over all tokens, None if that is [T, B].
+    """
+
+    rows: Tensor
+    steps: int
+    tokens: Tensor | None = None
+
+    def of(self, mask: Mask | None) -> Mask | None:
+        """The part of a mask over all tokens, [steps, rows, *]."""
+        if mask is None or self.tokens is None:
+            return mask
+        return Mask(mask.kept[self.tokens], mask.scale)
+
+
 def without_module(model: nn.Module, case: Case, x: Tensor, state: State | None) -> Output:
     """Call the layer function of the model's implementation, on a batch of the sequences of each length."""
-    # The rows of a call, its steps, and where its numbers are in an array over all tokens.
-    parts = _by_length(case) if case.lengths else [(torch.arange(case.B), case.T, None)]
+    parts = _by_length(case) if case.lengths else [Part(torch.arange(case.B), case.T)]
     over = (case.tokens,) if case.lengths else (case.T, case.B)
-    starts, lasts = _starts(case, x, state), []
-    between, inside = (p if model.training else 0.0 for p in (case.dropout, case.recurrent_dropout))
-    parameters = dict(model.named_parameters())
-    for l, F in enumerate(case.inputs):
-        p = LayerParams(
-            **{q.split(".", 2)[2]: value for q, value in parameters.items() if q.startswith(f"layers.{l}.")}
-        )
-        dropped = draw_mask(between if l else 0.0, (*over, F), x.device)
+    between = case.dropout if model.training else 0.0
+    inside = case.recurrent_dropout if model.training else 0.0
+    order = torch.cat([part.rows for part in parts]).argsort()
+    layers: Any = model.layers
+    lasts = []
+    for l, starts in enumerate(_starts(case, x, state)):
+        p = LayerParams._make(getattr(layers[l], name) for name in LayerParams._fields)
+        dropped = draw_mask(between if l else 0.0, (*over, case.inputs[l]), x.device)
         g_dropped = draw_mask(inside, (*over, case.H), x.device)
-        out, ends = x.new_zeros(case.T, case.B, case.H), []
-        for rows, steps, tokens in parts:
-            y, mask = x[:steps, rows], _at(tokens, dropped)
+        out = x.new_zeros(case.T, case.B, case.H)
+        ends = []
+        for part in parts:
+            y = x[: part.steps, part.rows]
+            mask = part.of(dropped)
             if mask is not None:
                 y = torch.where(mask.kept, y / (1 - between), 0)
-            start = LayerState(*(part[rows] for part in starts[l]))
-            part, end = _run(str(model.impl), p, Inputs(y, start, _at(tokens, g_dropped)))
-            out = out.index_put((torch.arange(steps)[:, None], rows), part)
+            start = LayerState(*(value[part.rows] for value in starts))
+            h, end = _run(str(model.impl), p, Inputs(y, start, part.of(g_dropped)))
+            out = out.index_put((torch.arange(part.steps)[:, None], part.rows), h)
             ends.append(end)
         x = out
-        order = torch.cat([rows for rows, *_ in parts]).argsort()
         lasts.append([torch.cat(pieces)[order] for pieces in zip(*ends, strict=True)])
     return x, tuple(map(torch.stack, zip(*lasts, strict=True)))
 
@@ -104,14 +121,19 @@ def _run(name: str, p: LayerParams, inputs: Inputs) -> tuple[Tensor, LayerState]
     return find(name).run(p, inputs)
 
 
-def _by_length(case: Case) -> list[tuple[Tensor, int, Tensor]]:
-    """Of all sequences of one length: their rows, that length, and where their tokens are among the packed ones."""
+def _by_length(case: Case) -> list[Part]:
+    """The sequences of each length, whose tokens are among the packed ones."""
     lengths = torch.tensor(case.lengths)
     in_order = sorted(case.lengths, reverse=True) == list(case.lengths)
-    place = (torch.arange(case.B) if in_order else lengths.sort(descending=True).indices).argsort()
-    begins = torch.tensor(list(accumulate((int((lengths > t).sum()) for t in range(case.T)), initial=0)))
-    every = [((lengths == n).nonzero()[:, 0], n) for n in sorted(set(case.lengths))]
-    return [(rows, n, begins[:n, None] + place[rows]) for rows, n in every]
+    order = torch.arange(case.B) if in_order else lengths.sort(descending=True).indices
+    place = order.argsort()
+    rows_of_steps = [int((lengths > t).sum()) for t in range(case.T)]
+    begins = torch.tensor(list(accumulate(rows_of_steps, initial=0)))
+    parts = []
+    for steps in sorted(set(case.lengths)):
+        rows = (lengths == steps).nonzero()[:, 0]
+        parts.append(Part(rows, steps, begins[:steps, None] + place[rows]))
+    return parts
 
 
 def _starts(case: Case, x: Tensor, state: State | None) -> list[Sequence[Tensor]]:
@@ -119,11 +141,6 @@ def _starts(case: Case, x: Tensor, state: State | None) -> list[Sequence[Tensor]
     if state is None:
         return [[x.new_zeros(case.B, F) for F in (case.H, case.H, case.S, case.S)]] * case.L
     return [[part[l] if part.dim() == 3 else part for part in state] for l in range(case.L)]
-
-
-def _at(tokens: Tensor | None, mask: Mask | None) -> Mask | None:
-    """The part of a mask over all tokens that is a call's, [steps, rows, *]."""
-    return mask if mask is None or tokens is None else Mask(mask[0][tokens], mask.scale)
 
 
 def plain(

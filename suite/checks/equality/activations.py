@@ -4,6 +4,7 @@ from functools import lru_cache
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from impls import HyperLSTM
 from suite.shared.cases import Case
@@ -20,34 +21,54 @@ GATES = {"sigmoid of i": 0, "sigmoid of f": 1, "tanh of g": 2, "sigmoid of o": 3
 OF_F = GATES["sigmoid of f"]
 
 
-@lru_cache(3)  # of the oracle, in two dtypes, and of one implementation after another
-def activations(name: str, gate: int, dtype: torch.dtype, device: torch.device, rounded: torch.dtype) -> Results:
-    """C and h after a step in which one gate is x, and their derivatives by it; rounded: dtype of its arguments."""
-    model = HyperLSTM(UNITS, UNITS, 1, 1, 1, impl=name, dtype=dtype, device=torch.device("meta")).to_empty(
-        device=device
-    )
+def _model(name: str, gate: int, dtype: torch.dtype, device: torch.device) -> HyperLSTM:
+    """A model of which one gate is x, and the others are constant."""
+    meta = torch.device("meta")
+    model = HyperLSTM(UNITS, UNITS, 1, 1, 1, impl=name, dtype=dtype, device=meta).to_empty(device=device)
     p: Any = model.layers[0]
     with torch.no_grad():
-        for q in model.parameters():
-            q.zero_()
+        for parameter in model.parameters():
+            parameter.zero_()
         p.bias[torch.arange(4) != gate] = MOST
         if gate == OF_F:
             p.bias[2] = 0  # so that what is small is added to nothing
         p.weight_x[gate].fill_diagonal_(1)
-        for q in (p.z_bias, p.d_weight):  # the factor of W x
-            q[1, gate] = 1
-    arguments = ((MOST, PARTS - 1), (SMALL, 1))
-    x = torch.cat([torch.linspace(-most, most, n * UNITS, dtype=torch.float64) for most, n in arguments])
-    x = x.to(rounded).view(1, PARTS, UNITS).to(device, dtype).requires_grad_()
-    starts = 0.0, 0.5 if gate == OF_F else 0.0
-    state = [torch.full((PARTS, UNITS), start, dtype=dtype, device=device) for start in starts]
-    _, (h, c, *_) = model(x, (*state, *torch.zeros(2, PARTS, 1, dtype=dtype, device=device)))
+        # The factor of W x.
+        p.z_bias[1, gate] = 1
+        p.d_weight[1, gate] = 1
+    return model
+
+
+def _arguments() -> Tensor:
+    """What the gate is, [1, PARTS, UNITS]."""
+    most = torch.linspace(-MOST, MOST, (PARTS - 1) * UNITS, dtype=torch.float64)
+    small = torch.linspace(-SMALL, SMALL, UNITS, dtype=torch.float64)
+    return torch.cat([most, small]).view(1, PARTS, UNITS)
+
+
+@lru_cache(3)  # of the oracle, in two dtypes, and of one implementation after another
+def activations(name: str, gate: int, dtype: torch.dtype, device: torch.device, rounded: torch.dtype) -> Results:
+    """C and h after a step in which one gate is x, and their derivatives by it; rounded: dtype of its arguments."""
+    model = _model(name, gate, dtype, device)
+    x = _arguments().to(rounded).to(device, dtype).requires_grad_()
+    start = torch.zeros(PARTS, UNITS, dtype=dtype, device=device)
+    cell = torch.full_like(start, 0.5 if gate == OF_F else 0.0)
+    hyper = torch.zeros(PARTS, 1, dtype=dtype, device=device)
+    _, (h, c, *_) = model(x, (start, cell, hyper, hyper))
     # Of c alone, then of h alone: what the cell and what the output makes of the gate.
-    derivatives = [torch.autograd.grad(value.sum(), x, retain_graph=True)[0] for value in (c, h)]
+    (dc,) = torch.autograd.grad(c.sum(), x, retain_graph=True)
+    (dh,) = torch.autograd.grad(h.sum(), x)
+    eps = torch.finfo(rounded).eps
     # What an error is relative to is at least this much: a derivative's terms cancel where it is nearly 0.
-    least = {"c": torch.finfo(rounded).eps, "h": torch.finfo(rounded).eps, "dc": 1.0, "dh": 1.0}
     return {
-        f"{what}, part {n}": torch.cat([part, part.new_tensor([least[what]])])
-        for what, values in zip(least, (c, h, *derivatives), strict=True)
-        for n, part in enumerate(values.detach()[0])
+        **_by_part("c", c, eps),
+        **_by_part("h", h, eps),
+        **_by_part("dc", dc, 1.0),
+        **_by_part("dh", dh, 1.0),
     }
+
+
+def _by_part(name: str, values: Tensor, least: float) -> Results:
+    """Values of each part, and one of that size."""
+    parts = values.detach()[0]
+    return {f"{name}, part {n}": torch.cat([part, part.new_tensor([least])]) for n, part in enumerate(parts)}
