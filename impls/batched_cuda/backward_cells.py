@@ -74,7 +74,8 @@ def dh_of(parts, d_out, rows, at, units, inside, B, H: tl.constexpr, S: tl.const
 
 @triton.jit
 def cells_back(
-    parts, d_out, dd, stats, c, before, mask, dc, dys, row_sums, totals, norms, rows, at, live, unit0, B,
+    parts, d_out, dd, stats, c, before, kept, scale, dc, dys, row_sums, totals,
+    n_weight, n_bias, c_weight, c_bias, rows, at, live, unit0, B,
     H: tl.constexpr, HN: tl.constexpr, S: tl.constexpr, NORM: tl.constexpr, UNITS: tl.constexpr,
 ):  # fmt: skip
     """Write dc_{t-1} of a tile, and the gradients of its four gates to dys [B, 4H], before their norm if there is none.
@@ -91,19 +92,19 @@ def cells_back(
         t_i, t_f, t_g, t_o = load4(totals + units, known, H)  # all is read before a sum over rows, which waits
         b_i, b_f, b_g, b_o = load4(totals + 4 * H + units, known, H)
         t_c, b_c = tl.load(totals + 8 * H + units, mask=known), tl.load(totals + 9 * H + units, mask=known)
-        w_i, w_f, w_g, w_o = vector4(norms.weight, units, known, H)
-        w_c = vector(norms.c_weight, units, known)
+        w_i, w_f, w_g, w_o = vector4(n_weight, units, known, H)
+        w_c = vector(c_weight, units, known)
     dh = dh_of(parts, d_out, rows, at, units, inside, B, H, S)
-    i, x_i, _ = normed(y, 0, own, units, inside, norms.weight, norms.bias, live, H, NORM)
-    f, x_f, _ = normed(y, 1, own, units, inside, norms.weight, norms.bias, live, H, NORM)
-    g, x_g, _ = normed(y, 2, own, units, inside, norms.weight, norms.bias, live, H, NORM)
-    o, x_o, _ = normed(y, 3, own, units, inside, norms.weight, norms.bias, live, H, NORM)
+    i, x_i, _ = normed(y, 0, own, units, inside, n_weight, n_bias, live, H, NORM)
+    f, x_f, _ = normed(y, 1, own, units, inside, n_weight, n_bias, live, H, NORM)
+    g, x_g, _ = normed(y, 2, own, units, inside, n_weight, n_bias, live, H, NORM)
+    o, x_o, _ = normed(y, 3, own, units, inside, n_weight, n_bias, live, H, NORM)
     carried = starts(dc, rows, H)[:, None] + units[None, :]
     dc_t = tl.load(carried, mask=inside, other=0.0)
     c_prev = tl.load(starts(before, rows, H)[:, None] + units[None, :], mask=inside, other=0.0)
-    m = factors(mask.kept, mask.scale, at, units, inside, H) if mask.kept is not None else None
+    m = factors(kept, scale, at, units, inside, H) if kept is not None else None
     tanh_c, d_c, x_c, r_c = through_tanh(
-        starts(c, at, H), own, dh, o, norms.c_weight, norms.c_bias, units, live, inside, H, NORM
+        starts(c, at, H), own, dh, o, c_weight, c_bias, units, live, inside, H, NORM
     )  # fmt: skip
     if NORM:
         TILES: tl.constexpr = (HN + UNITS - 1) // UNITS
@@ -145,7 +146,7 @@ def add_rows(to, APART: tl.constexpr, t, b, d, x, units, known, inside):
 
 @triton.jit
 def cell_norm_sums(
-    parts, d_out, dd, stats, c, row_sums, norms, rows, at, live, unit0, B,
+    parts, d_out, dd, stats, c, row_sums, n_weight, n_bias, c_weight, c_bias, rows, at, live, unit0, B,
     H: tl.constexpr, HN: tl.constexpr, S: tl.constexpr, UNITS: tl.constexpr,
 ):  # fmt: skip
     """Write what the norm of the cell sums over rows of a tile, to the first two of row_sums [tiles, B, MOMENTS]."""
@@ -153,10 +154,9 @@ def cell_norm_sums(
     known = units < HN
     inside, own = live[:, None] & known[None, :], stats + at * MOMENTS
     dh = dh_of(parts, d_out, rows, at, units, inside, B, H, S)
-    y, weight, bias = starts(dd, at, 12 * H) + 8 * H, norms.c_weight, norms.c_bias
-    o, _, _ = normed(y, 3, own, units, inside, norms.weight, norms.bias, live, H, True)
-    _, d_c, x_c, _ = through_tanh(starts(c, at, H), own, dh, o, weight, bias, units, live, inside, H, True)
-    d = tl.where(inside, d_c * vector(weight, units, known), 0.0)
+    o, _, _ = normed(starts(dd, at, 12 * H) + 8 * H, 3, own, units, inside, n_weight, n_bias, live, H, True)
+    _, d_c, x_c, _ = through_tanh(starts(c, at, H), own, dh, o, c_weight, c_bias, units, live, inside, H, True)
+    d = tl.where(inside, d_c * vector(c_weight, units, known), 0.0)
     sums = row_sums + ((unit0 // UNITS) * B + rows) * MOMENTS
     tl.store(sums, tl.sum(d, axis=1), mask=live)
     tl.store(sums + 1, tl.sum(d * x_c, axis=1), mask=live)
@@ -189,7 +189,8 @@ def norms_back(
 
 @triton.jit
 def hyper_back(
-    parts, hat_parts, uh, vx, bias, c_hat, before, dc_hat, d_uh, d_vx, totals, norms, first, token, alive, B,
+    parts, hat_parts, uh, vx, bias, c_hat, before, dc_hat, d_uh, d_vx, totals,
+    n_weight, n_bias, c_weight, c_bias, first, token, alive, B,
     H: tl.constexpr, S: tl.constexpr, SN: tl.constexpr, NORM: tl.constexpr, SHARES: tl.constexpr,
     SOME: tl.constexpr, WHOLE: tl.constexpr,
 ):  # fmt: skip
@@ -212,9 +213,9 @@ def hyper_back(
         t_i, t_f, t_g, t_o = load4(totals + units, known, S)
         s_i, s_f, s_g, s_o = load4(totals + 4 * S + units, known, S)
         t_c, s_c = tl.load(totals + 8 * S + units, mask=known), tl.load(totals + 9 * S + units, mask=known)
-        w_i, w_f, w_g, w_o = vector4(norms.weight, units, known, S)
-        n_i, n_f, n_g, n_o = vector4(norms.bias, units, known, S)
-        w_c, n_c = vector(norms.c_weight, units, known), vector(norms.c_bias, units, known)
+        w_i, w_f, w_g, w_o = vector4(n_weight, units, known, S)
+        n_i, n_f, n_g, n_o = vector4(n_bias, units, known, S)
+        w_c, n_c = vector(c_weight, units, known), vector(c_bias, units, known)
     dh = tl.zeros((SOME, WHOLE), dtype=tl.float32)
     for gate in range(4):
         dh += tl.load(starts(parts, gate * B + rows, H + S)[:, None] + H + k, mask=inside, other=0.0)

@@ -13,7 +13,6 @@ moments of y and c. `backward_steps` then goes back over the steps in the groups
 import triton
 import triton.language as tl
 
-from ..definition import CellNorms, Mask
 from .backward_cells import cell_norm_sums, cells_back, hyper_back, norms_back, whole_row
 from .parts import COUNTER, barrier, dot, int64, kernel, only, product, starts, step_rows, steps_of_group, sync
 from .phases import CELL, MOMENTS, NORMS, TILE, backward_room, backward_state, embed, numbers, scaled_sum
@@ -198,8 +197,6 @@ def backward_steps(
     row_sums = own + int64(groups * members) * OWN
     own_z = (own + int64(program) * OWN).to(tl.pointer_type(vx.dtype.element_ty))
     own_rows = starts(own_z, local, 12 * Z)
-    mask, norms = Mask(kept, scale), CellNorms(norm_weight, norm_bias, norm_c_weight, norm_c_bias)
-    hyper_norms = CellNorms(hyper_norm_weight, hyper_norm_bias, hyper_norm_c_weight, hyper_norm_c_bias)
     counter = room + group * COUNTER
     steps, turn = steps_of_group(firsts, K, start), 0
     for back in tl.range(0, steps, num_stages=1, disable_licm=True):
@@ -212,17 +209,17 @@ def backward_steps(
             for job in range(member, (ROWS // TILE) * ACROSS, members):
                 some = int64(start + (job // ACROSS) * TILE) + local
                 cell_norm_sums(
-                    parts, d_out, dd, stats, c_t, row_sums, norms, some, token + some, some < alive,
-                    (job % ACROSS) * UNITS, B, H, HN, S, UNITS,
+                    parts, d_out, dd, stats, c_t, row_sums, norm_weight, norm_bias, norm_c_weight, norm_c_bias,
+                    some, token + some, some < alive, (job % ACROSS) * UNITS, B, H, HN, S, UNITS,
                 )  # fmt: skip
             turn = sync(counter, members, turn, ALONE)
             for job in range(member, (ROWS // TILE) * ACROSS, members):
                 tile = start // TILE + job // ACROSS
                 some = int64(tile * TILE) + local
                 cells_back(
-                    parts, d_out, dd, stats, c_t, c_before, mask, dc, dys, row_sums,
-                    totals + int64(tile) * TOTALS, norms, some, token + some, some < alive, (job % ACROSS) * UNITS, B,
-                    H, HN, S, NORM, UNITS,
+                    parts, d_out, dd, stats, c_t, c_before, kept, scale, dc, dys, row_sums,
+                    totals + int64(tile) * TOTALS, norm_weight, norm_bias, norm_c_weight, norm_c_bias,
+                    some, token + some, some < alive, (job % ACROSS) * UNITS, B, H, HN, S, NORM, UNITS,
                 )  # fmt: skip
             turn = sync(counter, members, turn, ALONE)
         for job in range(member, (ROWS // TILE) * SHARES, members):
@@ -235,8 +232,8 @@ def backward_steps(
             else:
                 for tile in range(tile0, tiles):
                     cells_back(
-                        parts, d_out, dd, None, c_t, c_before, mask, dc, dys, None, None, norms, some, at, live,
-                        tile * UNITS, B, H, HN, S, NORM, UNITS,
+                        parts, d_out, dd, None, c_t, c_before, kept, scale, dc, dys, None, None,
+                        None, None, None, None, some, at, live, tile * UNITS, B, H, HN, S, NORM, UNITS,
                     )  # fmt: skip
             barrier()
             scaled(
@@ -253,7 +250,8 @@ def backward_steps(
             hyper_back(
                 parts, hat_parts, uh, vx, hyper_bias, c_hat + int64(lead) * S, c_hat + before * S, dc_hat, d_uh, d_vx,
                 totals + int64(first // SOME) * TOTALS + NORMS * H if NORM else None,
-                hyper_norms, first, token, alive, B, H, S, SN, NORM, SHARES, SOME, WHOLE,
+                hyper_norm_weight, hyper_norm_bias, hyper_norm_c_weight, hyper_norm_c_bias,
+                first, token, alive, B, H, S, SN, NORM, SHARES, SOME, WHOLE,
             )  # fmt: skip
         turn = sync(counter, members, turn, ALONE)
         rows = int64(start) + tl.arange(0, ROWS)

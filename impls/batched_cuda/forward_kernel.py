@@ -14,7 +14,6 @@ Every member makes the hyper cell of its rows again: it is pointwise, and a barr
 import triton
 import triton.language as tl
 
-from ..definition import CellNorms, Mask
 from .parts import (
     COUNTER,
     barrier,
@@ -103,8 +102,8 @@ def hyper_weights(w_s, columns, k, H: tl.constexpr, S: tl.constexpr):
 
 @triton.jit
 def hyper_cells(
-    uh, vx, bias, first_c_hat, c_hat, last_c_hat, h_hat, h_hat_run, h_hat_to, c_hat_to, norms,
-    t, first, u_first, token, alive, owner,
+    uh, vx, bias, first_c_hat, c_hat, last_c_hat, h_hat, h_hat_run, h_hat_to, c_hat_to,
+    weight, n_bias, c_weight, c_bias, t, first, u_first, token, alive, owner,
     H: tl.constexpr, S: tl.constexpr, SN: tl.constexpr, NORM: tl.constexpr, SOME: tl.constexpr, WHOLE: tl.constexpr,
 ):  # fmt: skip
     """Write h_hat_t of 16 rows from `first` to this program's own h_hat [16, S], and their cells in place.
@@ -126,8 +125,8 @@ def hyper_cells(
         real = live[:, None] & (units < SN)[None, :]
         c = carried(first_c_hat, c_hat, rows, t, units, inside, S)
         if NORM:
-            w_c, b_c = vector(norms.c_weight, units, known), vector(norms.c_bias, units, known)
-            i, f, g, o = norm4(i, f, g, o, real, units, known, norms.weight, norms.bias, S, SN)
+            w_c, b_c = vector(c_weight, units, known), vector(c_bias, units, known)
+            i, f, g, o = norm4(i, f, g, o, real, units, known, weight, n_bias, S, SN)
         c = cell(i, f, g, c, None)
         barrier()  # no thread overwrites what another has still to read
         tl.store(starts(c_hat, rows, S)[:, None] + units[None, :], c, mask=inside)
@@ -178,7 +177,7 @@ def write_moments(to, y, real, live, n):
 
 @triton.jit
 def cells(
-    y, first_c, c_run, last_c, mask, h_run, h_to, c_to, parts, norms, t, rows, live, at, unit0, B,
+    y, first_c, c_run, last_c, kept, scale, h_run, h_to, c_to, parts, weight, n_bias, t, rows, live, at, unit0, B,
     H: tl.constexpr, HN: tl.constexpr, NORM: tl.constexpr, UNITS: tl.constexpr,
 ):  # fmt: skip
     """Write c_t of a tile from y; and h_t, or with NORM the output gate into y and the moments of c to parts."""
@@ -188,13 +187,12 @@ def cells(
     at_y = starts(y, rows, 4 * H)[:, None] + units[None, :]
     i, f, g, o = load4(at_y, inside, H)
     if NORM:
-        weight, bias = norms.weight, norms.bias
-        i = norm_part(i, parts, rows, live, B, weight, bias, units, known, HN, UNITS, MOMENTS)
-        f = norm_part(f, parts + 2, rows, live, B, weight + H, bias + H, units, known, HN, UNITS, MOMENTS)
-        g = norm_part(g, parts + 4, rows, live, B, weight + 2 * H, bias + 2 * H, units, known, HN, UNITS, MOMENTS)
-        o = norm_part(o, parts + 6, rows, live, B, weight + 3 * H, bias + 3 * H, units, known, HN, UNITS, MOMENTS)
+        i = norm_part(i, parts, rows, live, B, weight, n_bias, units, known, HN, UNITS, MOMENTS)
+        f = norm_part(f, parts + 2, rows, live, B, weight + H, n_bias + H, units, known, HN, UNITS, MOMENTS)
+        g = norm_part(g, parts + 4, rows, live, B, weight + 2 * H, n_bias + 2 * H, units, known, HN, UNITS, MOMENTS)
+        o = norm_part(o, parts + 6, rows, live, B, weight + 3 * H, n_bias + 3 * H, units, known, HN, UNITS, MOMENTS)
     c = carried(first_c, c_run, rows, t, units, inside, H)
-    m = factors(mask.kept, mask.scale, at, units, inside, H) if mask.kept is not None else None
+    m = factors(kept, scale, at, units, inside, H) if kept is not None else None
     c = cell(i, f, g, c, m)
     barrier()
     tl.store(starts(c_run, rows, H)[:, None] + units[None, :], c, mask=inside)
@@ -212,7 +210,7 @@ def cells(
 
 @triton.jit
 def outputs(
-    y, c_run, h_run, h_to, parts, norms, rows, live, at, unit0, B,
+    y, c_run, h_run, h_to, parts, weight, bias, rows, live, at, unit0, B,
     H: tl.constexpr, HN: tl.constexpr, UNITS: tl.constexpr,
 ):  # fmt: skip
     """Write h_t of a tile from its output gate, the cell, and the moments of the cell."""
@@ -221,7 +219,7 @@ def outputs(
     inside = live[:, None] & known[None, :]
     c = tl.load(starts(c_run, rows, H)[:, None] + units[None, :], mask=inside, other=0.0)
     o = tl.load(starts(y, rows, 4 * H)[:, None] + 3 * H + units[None, :], mask=inside, other=0.0)
-    c = norm_part(c, parts + CELL, rows, live, B, norms.c_weight, norms.c_bias, units, known, HN, UNITS, MOMENTS)
+    c = norm_part(c, parts + CELL, rows, live, B, weight, bias, units, known, HN, UNITS, MOMENTS)
     write_h(h_run, h_to, tl.sigmoid(o) * tanh(c), rows, at, units, inside, H)
 
 
@@ -267,8 +265,6 @@ def forward_steps(
     parts = own + int64(groups * members) * OWN
     own_h_hat = (own + int64(program) * OWN).to(tl.pointer_type(vx.dtype.element_ty))
     own_z = own_h_hat + TILE * S
-    mask, norms = Mask(kept, scale), CellNorms(norm_weight, norm_bias, norm_c_weight, norm_c_bias)
-    hyper_norms = CellNorms(hyper_norm_weight, hyper_norm_bias, hyper_norm_c_weight, hyper_norm_c_bias)
     counter = room + group * COUNTER
     WIDTH: tl.constexpr = COLUMNS + EXTRA
     TILES: tl.constexpr = (D + WIDTH - 1) // WIDTH
@@ -294,8 +290,9 @@ def forward_steps(
             share, first = job % SHARES, start + (job // SHARES) * TILE
             hyper_cells(
                 uh, vx, hyper_bias, first_c_hat, c_hat + int64(share) * B * S, last_c_hat, own_h_hat,
-                h_hat, h_hat_to, c_hat_to, hyper_norms, t, first, u_first, token, alive, share == 0,
-                H, S, SN, NORM, SOME, WHOLE,
+                h_hat, h_hat_to, c_hat_to,
+                hyper_norm_weight, hyper_norm_bias, hyper_norm_c_weight, hyper_norm_c_bias,
+                t, first, u_first, token, alive, share == 0, H, S, SN, NORM, SOME, WHOLE,
             )  # fmt: skip
             barrier()
             some = int64(first) + local
@@ -313,7 +310,7 @@ def forward_steps(
                 barrier()
                 for tile in range(tile0, tiles):
                     cells(
-                        y, first_c, c, last_c, mask, h, h_to, c_to, None, norms, t, some, going,
+                        y, first_c, c, last_c, kept, scale, h, h_to, c_to, None, None, None, t, some, going,
                         token + some, tile * UNITS, B, H, HN, NORM, UNITS,
                     )  # fmt: skip
         if NORM:
@@ -321,14 +318,14 @@ def forward_steps(
             for job in range(member, (ROWS // TILE) * ACROSS, members):
                 some = int64(start + (job // ACROSS) * TILE) + local
                 cells(
-                    y, first_c, c, last_c, mask, h, h_to, c_to, parts, norms, t, some,
+                    y, first_c, c, last_c, kept, scale, h, h_to, c_to, parts, norm_weight, norm_bias, t, some,
                     some < alive, token + some, (job % ACROSS) * UNITS, B, H, HN, NORM, UNITS,
                 )  # fmt: skip
             turn = sync(counter, members, turn, ALONE)
             for job in range(member, (ROWS // TILE) * ACROSS, members):
                 some = int64(start + (job // ACROSS) * TILE) + local
                 outputs(
-                    y, c, h, h_to, parts, norms, some, some < alive, token + some,
+                    y, c, h, h_to, parts, norm_c_weight, norm_c_bias, some, some < alive, token + some,
                     (job % ACROSS) * UNITS, B, H, HN, UNITS,
                 )  # fmt: skip
         turn = sync(counter, members, turn, ALONE)

@@ -23,8 +23,8 @@ def kernel(function):
     """The Triton kernel, compiled once for given types and constants, whatever its other arguments are.
 
     Triton would compile again for each pointer that is or is not a multiple of 16; `starts` says what always holds.
-    Kernels have a parameter for each tensor and constant, of which they make tuples: for tensors in a tuple, Triton 3.6
-    to 3.9 does so in any case, and what 3.6 takes out of a tuple of constants is no constexpr.
+    Kernels have long lists of parameters because Triton 3.6 to 3.9 does so for tensors in a tuple in any case, and what
+    3.6 takes out of a tuple of constants is no constexpr, as `static_range` needs.
     """
     parameters = inspect.signature(function).parameters.values()
     return triton.jit(do_not_specialize=[q.name for q in parameters if q.annotation is q.empty])(function)

@@ -56,9 +56,9 @@ def backward_state(H: int, S: int, NORM: bool) -> tuple[Array, ...]:
 
 def numbers(table: tuple[Array, ...], name: str) -> int:
     """How many numbers an array has per row, program or job."""
-    for array in table:
-        if array.name == name:
-            return array.numbers
+    for array, count, _ in table:  # Triton 3.6 hands its interpreter plain tuples
+        if array == name:
+            return count
     raise KeyError(name)
 
 
