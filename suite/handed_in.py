@@ -29,17 +29,8 @@ from suite.shared.tables import TABLES
 
 #: What shows where something was made: absolute paths, of Windows too, those in a home, and users of hosts.
 PRIVATE = re.compile(r"(?<![\w.)])(/[\w.+-]+){2,}|\b[A-Za-z]:\\\w|~/\w|[\w.-]+@[\w-]+")
-#: Prints the hashes of rows, null where a commit lacks what they depend on; reads rows by table.
-HASHES = """
-import json, sys
-from suite.shared.provenance import sources
-def of(table, row):
-    try:
-        return sources(table, row)
-    except (KeyError, OSError, ValueError):
-        return None
-print(json.dumps({table: [of(table, row) for row in rows] for table, rows in json.load(sys.stdin).items()}))
-"""
+#: Prints the hashes of rows; it runs in the copy of another commit, which need not have it.
+HASHES = Path(__file__).with_name("handed_in_hashes.py")
 #: By table of a verification, the column and its values of what failed.
 FAILED = {"verify": ("verdict", ["FAIL"]), "faults": ("verdict", ["SURVIVED"]), "capabilities": ("outcome", ["FAIL"])}
 #: Rows of a machine by the name of their table.
@@ -107,7 +98,7 @@ def sources_at(commit: str, tables: Tables) -> dict[str, pd.Series]:
         with tarfile.open(fileobj=io.BytesIO(subprocess.check_output(archive))) as code:
             code.extractall(folder, filter="data")
         ran = subprocess.run(
-            [sys.executable, "-P", "-c", HASHES],
+            [sys.executable, "-P", str(HASHES)],
             cwd=folder,
             env=os.environ | {"PYTHONPATH": folder},
             input=json.dumps(rows),
