@@ -13,6 +13,10 @@ from suite.shared.files import ROOT
 SINGLE = ("README.md", "noxfile.py", "pyproject.toml", ".gitignore", "PKG-INFO")
 
 
+#: Files without which a wheel is less than pyproject.toml says, whatever the checkout has: types for those who use it.
+REQUIRED = ("hyperlstm/py.typed", "hyperlstm/batched_cpu/library.cpp")
+
+
 def files(folder: str) -> list[Path]:
     """Files of a folder of the checkout that are under version control."""
     paths = (path.relative_to(ROOT) for path in sorted((ROOT / folder).rglob("*")) if path.is_file())
@@ -34,6 +38,8 @@ def check_wheel(archive: Path) -> None:
         package = [str(Path("hyperlstm", *path.parts[1:])) for path in files("impls")]
         about = [f"{described}/{name}" for name in ("METADATA", "WHEEL", "RECORD", "licenses/impls/LICENSE")]
         compare(archive, [*package, *about], wheel.namelist())
+        if lost := {*REQUIRED} - {*wheel.namelist()}:
+            raise SystemExit(f"{archive.name}: expected {', '.join(sorted(lost))}, got no such file")
         metadata = Parser().parsestr(wheel.read(f"{described}/METADATA").decode())
     if metadata["Name"] != "hyperlstm" or not metadata.get_payload():
         raise SystemExit(f"{archive.name}: expected the name hyperlstm and README.md, got {metadata['Name']}")

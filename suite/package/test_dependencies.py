@@ -10,6 +10,8 @@ from functools import cache
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
+from packaging.requirements import Requirement
+
 from suite.shared.files import ROOT
 
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
@@ -72,6 +74,21 @@ def packages(module: str) -> set[str]:
 def installers() -> Mapping[str, list[str]]:
     """Names of the packages that are installed here, by module."""
     return packages_distributions()
+
+
+def test_every_requirement_of_an_extra_holds_on_linux() -> None:
+    linux = {"sys_platform": "linux", "platform_system": "Linux", "os_name": "posix"}
+    extras = PYPROJECT["project"]["optional-dependencies"]
+    requirements = [Requirement(text) for texts in extras.values() for text in texts]
+    assert requirements
+    assert [str(one) for one in requirements if one.marker and not one.marker.evaluate(linux)] == []
+
+
+def test_the_lowest_python_is_the_same_wherever_it_is_named() -> None:
+    lowest = PYPROJECT["project"]["requires-python"].removeprefix(">=")
+    classifiers = re.findall(r"Python :: (3\.\d+)", " ".join(PYPROJECT["project"]["classifiers"]))
+    assert min(classifiers, key=lambda version: int(version.split(".")[1])) == lowest
+    assert f"Python {lowest} and torch" in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def test_the_package_imports_what_it_requires() -> None:
