@@ -79,9 +79,9 @@ def installers() -> Mapping[str, list[str]]:
 def test_every_requirement_of_an_extra_holds_on_linux() -> None:
     linux = {"sys_platform": "linux", "platform_system": "Linux", "os_name": "posix"}
     extras = PYPROJECT["project"]["optional-dependencies"]
-    requirements = [Requirement(text) for texts in extras.values() for text in texts]
-    assert requirements
-    assert [str(one) for one in requirements if one.marker and not one.marker.evaluate(linux)] == []
+    listed = [Requirement(text) for texts in extras.values() for text in texts]
+    assert listed
+    assert [str(one) for one in listed if one.marker and not one.marker.evaluate(linux)] == []
 
 
 def test_the_lowest_python_is_the_same_wherever_it_is_named() -> None:
