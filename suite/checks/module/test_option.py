@@ -39,8 +39,7 @@ STEPS: dict[str, dict[str, str]] = {
         "    recurrent_dropout: float = 0.0\n": "    recurrent_dropout: float = 0.0\n    forget_bias: float = 0.0\n",
     },
     "suite/shared/oracle.py": {
-        "Inputs(y, start, _at(tokens, g_dropped))": "Inputs(y, start, _at(tokens, g_dropped), "
-        "forget_bias=case.forget_bias)",
+        "Inputs(y, start, part.of(g_dropped))": "Inputs(y, start, part.of(g_dropped), forget_bias=case.forget_bias)",
     },
 }
 
