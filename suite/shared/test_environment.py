@@ -17,11 +17,14 @@ from suite.shared.tables import TABLES, stamp
 
 COMMANDS = """
 from impls import HyperLSTM
+import pathlib
 from suite import bench, bench_compare, report
+from suite.shared import files
 assert bench.main(["--device", "cpu", "--list", "--results", "out"]) == 0
 report.main(["--results", "."])
 assert bench_compare.main(["old", "new/bench.csv"]) == 0
 assert "impl=auto (" in repr(HyperLSTM(3, 4, 4, 2, 1))
+files.write_whole(pathlib.Path("letter.txt"), "\\u00fc")
 """
 #: Variables of a process: an encoding of ASCII, which Python would replace by itself, and no home.
 ODD = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "TZ": "Pacific/Kiritimati", "HOME": "/nowhere"}
@@ -40,6 +43,7 @@ def test_commands_run_in_an_odd_environment(tmp_path: Path) -> None:
     ended = subprocess.run(command, cwd=folder, env=environment, capture_output=True, timeout=120, check=False)
     assert ended.returncode == 0, ended.stderr.decode(errors="replace")
     assert (folder / "report.html").exists()
+    assert (folder / "letter.txt").read_bytes() == "ü".encode()
     assert b"2 same" in ended.stdout
 
 

@@ -117,6 +117,15 @@ def test_says_why_a_card_does_not_run_it(reason: str | None, monkeypatch: pytest
         why_no_driver.cache_clear()
 
 
+@pytest.mark.parametrize("capability", [(8, 0), (9, 0), (10, 0), (12, 1)])
+def test_the_capability_of_every_newer_card_suffices(
+    capability: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    assert find(NAME).why_unsuited(torch.device("cuda"), torch.float32) is None
+
+
 #: What nvidia-smi does where torch sees no GPU, and the variable that hides GPUs; the status of `nox -s cuda`, and what
 #: it says.
 UNSEEN = {

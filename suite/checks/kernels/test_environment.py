@@ -3,6 +3,7 @@
 import os
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,24 @@ def test_the_compiler_is_that_of_the_variable_or_the_usual_one(
 def test_no_flags_are_none(flags: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
     set_or_unset(monkeypatch, build.FLAGS_VARIABLE, flags)
     assert build.extra_flags() == []
+
+
+#: By what it is, what a build depends on beside the sources.
+DEPENDS: dict[str, Callable[[pytest.MonkeyPatch], object]] = {
+    "the compiler": lambda patch: patch.setenv("CXX", "another c++"),
+    "the C library": lambda patch: patch.setattr("platform.libc_ver", lambda: ("glibc", "2.1")),
+    "the machine": lambda patch: patch.setattr("platform.machine", lambda: "riscv64"),
+    "the sources": lambda patch: patch.setattr(build, "sources", lambda: "others"),
+}
+
+
+@pytest.mark.parametrize("what", DEPENDS)
+def test_a_build_for_something_else_is_not_taken(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    parts = sets.parts(F32)
+    folder = build.folder_of(parts, [])
+    assert build.folder_of(parts, ["-g"]) != folder
+    DEPENDS[what](monkeypatch)
+    assert build.folder_of(parts, []) != folder
 
 
 @pytest.mark.parametrize("empty", [None, ""], ids=["missing", "empty"])
