@@ -38,7 +38,6 @@ _LIMITS: ContextVar[Mapping[str, Limits]] = ContextVar("limits", default=_DEFAUL
 _SHARE = 1 / 128
 
 
-@constant  # since Dynamo of torch 2.13 and older reads no ContextVar
 def limits(device: torch.device) -> Limits:
     """Limits of a device; for a GPU they are a share of its memory.
 
@@ -49,6 +48,12 @@ def limits(device: torch.device) -> Limits:
         return by_type[device.type]
     most = int(_SHARE * torch.cuda.get_device_properties(device).total_memory)
     return Limits(forward=most, backward=most, rows=SUMMED["cuda"])
+
+
+@constant  # since Dynamo of torch 2.13 and older reads no ContextVar
+def limits_as_numbers(device: torch.device) -> list[int]:
+    """The same as an argument of an operator."""
+    return [int(number) for number in limits(device)]
 
 
 @contextmanager

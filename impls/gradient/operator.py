@@ -17,7 +17,7 @@ from torch.nn import Parameter
 from ..definition import Inputs, LayerParams, LayerState, Mask, Run, cell_dtype
 from ..registry import differentiated_by_autograd
 from . import flops
-from .chunks import Limits, limits
+from .chunks import Limits, limits, limits_as_numbers
 
 #: Namespace of the operators; the name of the package on PyPI.
 NAMESPACE = "hyperlstm"
@@ -252,12 +252,12 @@ class _Calls(NamedTuple):
         """Run one layer over all steps: see `Run`."""
         tensors = inputs.x, *inputs.start, *p.present()
         differentiated = torch.is_grad_enabled() and any(q.requires_grad for q in tensors)
-        most = limits(inputs.x.device) if differentiated else None
+        device = inputs.x.device
         if torch.compiler.is_compiling() or _observed(tensors):
             flops.count(self.operator, flops.forward)
-            out, last, *_ = self.operator(*_flat(p, inputs), [int(n) for n in most or ()])
-        elif most:
-            out, *last = self.function.apply(self, p, inputs, most, *tensors)
+            out, last, *_ = self.operator(*_flat(p, inputs), limits_as_numbers(device) if differentiated else [])
+        elif differentiated:
+            out, *last = self.function.apply(self, p, inputs, limits(device), *tensors)
         else:
             out, last, *_ = _forward(self.of, p, inputs, None)
         return out, LayerState(*last)
