@@ -21,6 +21,9 @@ from torch.nn.utils.rnn import PackedSequence
 from .definition import Inputs, LayerParams, LayerState, Mask, Run, dtype_name
 from .tracing import in_transform
 
+#: Names in errors of the parts of a state.
+_STATE = tuple(f"state ({part})" for part in LayerState._fields)
+
 Sequences = Tensor | PackedSequence
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -95,13 +98,11 @@ def state_parts(value: Any, L: int, rows: tuple[int, ...], sizes: Sequence[int])
     if len(value) != 4:
         raise ValueError(f"state: expected 4 tensors (h, c, h_hat, c_hat), got {len(value)}")
     parts = []
-    for name, part, size in zip(LayerState._fields, value, sizes, strict=True):
-        if not (isinstance(part, Tensor) and part.layout == torch.strided):
-            dense(f"state ({name})", part)  # which raises
-        shape = part.shape
+    for name, part, size in zip(_STATE, value, sizes, strict=True):
+        shape = dense(name, part).shape
         if shape != (L, *rows, size) and shape != (*rows, size):
             stacked, plain = [L, *rows, size], [*rows, size]
-            raise ValueError(f"state ({name}): expected shape {stacked} or {plain}, got {list(shape)}")
+            raise ValueError(f"{name}: expected shape {stacked} or {plain}, got {list(shape)}")
         parts.append(part)
     return parts
 
@@ -109,11 +110,10 @@ def state_parts(value: Any, L: int, rows: tuple[int, ...], sizes: Sequence[int])
 def like_parameters(weight: Tensor, x: Tensor, start: LayerState) -> None:
     """Raise ValueError if x or a state differs from the parameters in dtype or device."""
     dtype, device = weight.dtype, weight.device
-    for name, q in zip(("x", *LayerState._fields), (x, *start), strict=True):
+    for name, q in zip(("x", *_STATE), (x, *start), strict=True):
         if q.dtype != dtype or q.device != device:
-            argument = name if name == "x" else f"state ({name})"
             raise ValueError(
-                f"{argument}: expected {dtype_name(dtype)} on {device} as the parameters are, "
+                f"{name}: expected {dtype_name(dtype)} on {device} as the parameters are, "
                 f"got {dtype_name(q.dtype)} on {q.device}"
             )
 

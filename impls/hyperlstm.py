@@ -242,7 +242,7 @@ class Layer(nn.Module):
         options: names in `OPTIONS` that the implementation must support.
         """
         p = self._params()
-        if self._forward_pre_hooks or tuple(self._parameters) != LayerParams._fields:
+        if self._forward_pre_hooks or not self._has_all():
             # A hook or a parametrisation made some of them, which `check` could not see.
             self.check(None, p._asdict())
         device_type = p.weight_h.device.type
@@ -255,9 +255,13 @@ class Layer(nn.Module):
         return _run(p, Inputs(x, start, mask, batch_sizes), impl, options)
 
     def _params(self) -> LayerParams:
-        if tuple(self._parameters) == LayerParams._fields:
+        if self._has_all():
             return LayerParams._make(self._parameters.values())  # which is faster
         return LayerParams._make(getattr(self, name) for name in LayerParams._fields)
+
+    def _has_all(self) -> bool:
+        """True if the layer has every parameter under its own name, and no others."""
+        return tuple(self._parameters) == LayerParams._fields
 
     def extra_repr(self) -> str:
         """The sizes that this layer maps between."""

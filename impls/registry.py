@@ -57,6 +57,21 @@ def why_unproven(name: str, device: torch.device, dtype: torch.dtype) -> str | N
     return reason
 
 
+def _unsupported(impl: str, option: str) -> str:
+    return f"{impl} does not support {option}."
+
+
+class UnsupportedOptionError(RuntimeError):
+    """A named implementation lacks an option of the model: `impl` and `option` by name, and `reason` in a sentence.
+
+    message: more than the reason.
+    """
+
+    def __init__(self, impl: str, option: str, message: str = "") -> None:
+        self.impl, self.option, self.reason = impl, option, _unsupported(impl, option)
+        super().__init__(message or self.reason)
+
+
 @dataclass(frozen=True)
 class Impl:
     """One implementation and what it can do: a module or package of that name in `impls/`, or one that is registered.
@@ -122,11 +137,17 @@ class Impl:
         first: bool = sys.modules[_imported(self.name)].compiles_first(device, dtype)
         return first
 
-    def why_unsuited(self, device: torch.device, dtype: torch.dtype, options: Iterable[str] = ()) -> str | None:
-        """The same, but for what an installation would mend."""
+    def lacking(self, options: Iterable[str]) -> str | None:
+        """The first of these options that it does not support, None if it supports all."""
         for option in options:
             if option not in self.options:
-                return f"{self.name} does not support {option}."
+                return option
+        return None
+
+    def why_unsuited(self, device: torch.device, dtype: torch.dtype, options: Iterable[str] = ()) -> str | None:
+        """The same, but for what an installation would mend."""
+        if option := self.lacking(options):
+            return _unsupported(self.name, option)
         if not (self.runs_on(device) or self.interpreted(device)):
             return f"{self.name} runs on {' and '.join(self.devices)}, not on {device.type}."
         if dtype not in self.dtypes:
@@ -187,14 +208,6 @@ _RUNS: dict[str, Run] = {}
 ORACLE = "naive"
 #: Options of the model that an implementation may lack: attributes of `HyperLSTM`, on if they are true.
 OPTIONS = tuple(sorted(frozenset().union(*(impl.options for impl in IMPLS))))
-
-
-class UnsupportedOptionError(RuntimeError):
-    """A named implementation lacks an option of the model: `impl` and `option` by name."""
-
-    def __init__(self, message: str, impl: str, option: str) -> None:
-        super().__init__(message)
-        self.impl, self.option = impl, option
 
 
 def register(impl: Impl, run: Run) -> None:
@@ -357,8 +370,6 @@ def resolve(name: str, device: torch.device, dtype: torch.dtype, options: Iterab
         f"impl={name!r} is unavailable on {device} in {dtype_name(dtype)}: {' '.join(reasons)} "
         f"In {dtype_name(dtype)} on {device.type}: {', '.join(able) or 'none'}."
     )
-    if name != "auto":
-        for option in options:
-            if option not in find(name).options:
-                raise UnsupportedOptionError(message, name, option)
+    if name != "auto" and (option := find(name).lacking(options)):
+        raise UnsupportedOptionError(name, option, message)
     raise RuntimeError(message)

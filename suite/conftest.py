@@ -217,7 +217,7 @@ def skipping_undeclared() -> Iterator[None]:
     except Exception as error:
         for cause in (error, error.__cause__, error.__context__):
             if isinstance(cause, UnsupportedOptionError) and cause.impl in submission.files():
-                pytest.skip(f"{cause.impl} does not support {cause.option}.")
+                pytest.skip(cause.reason)
         raise
 
 

@@ -28,6 +28,10 @@ class Limits(NamedTuple):
     #: to a third more time.
     residuals: bool = True
 
+    def as_numbers(self) -> list[int]:
+        """The same as an argument of an operator."""
+        return [int(number) for number in self]
+
 
 #: Array elements of a chunk per element of out, if each phase of a step has its own array.
 NUMBERS = 40
@@ -52,8 +56,8 @@ def limits(device: torch.device) -> Limits:
 
 @constant  # since Dynamo of torch 2.13 and older reads no ContextVar
 def limits_as_numbers(device: torch.device) -> list[int]:
-    """The same as an argument of an operator."""
-    return [int(number) for number in limits(device)]
+    """Those of a device as an argument of an operator."""
+    return limits(device).as_numbers()
 
 
 @contextmanager

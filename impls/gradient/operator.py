@@ -94,7 +94,7 @@ class Kept(NamedTuple):
     def arguments(self) -> tuple[Any, ...]:
         """The arguments of the gradient's operator before the gradients."""
         states, residuals, limits = self.saved
-        return *_flat(self.p, self.inputs), list(states), residuals, [*map(int, limits)]
+        return *_flat(self.p, self.inputs), list(states), residuals, limits.as_numbers()
 
 
 #: A layer's parameters and inputs as operators take them: flat, tensors first.

@@ -36,13 +36,12 @@ Build = Callable[[Case, torch.dtype, torch.device], HyperLSTM]
 def implementation(name: str, cls: type[HyperLSTM] = HyperLSTM) -> Build:
     """A builder of a case's HyperLSTM, of that class and with that implementation.
 
-    It raises UnsupportedOptionError before a call would, whose error torch.compile replaces by an error of its own.
+    It raises UnsupportedOptionError before a call would, whose error torch.compile replaces by another.
     """
 
     def build(case: Case, dtype: torch.dtype, device: torch.device) -> HyperLSTM:
-        for option in case.options if name != "auto" else ():
-            if option not in find(name).options:
-                raise UnsupportedOptionError(f"{name} does not support {option}.", name, option)
+        if name != "auto" and (option := find(name).lacking(case.options)):
+            raise UnsupportedOptionError(name, option)
         model = cls(case.I, case.H, case.S, case.Z, case.L, **case.arguments, impl=name, dtype=dtype, device=device)
         return model.train(case.training)
 
