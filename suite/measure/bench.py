@@ -35,7 +35,7 @@ def rows(job: Job, first: bool) -> Iterator[Row | Turned]:
     lstm = LSTM.build(job.case, job.torch_dtype, job.device)
 
     def new(draw: int, *, of_lstm: bool = not candidate.compared) -> Input:
-        case = drawn(job.case, draw) if job.table == "bench" else job.case  # which names its lengths
+        case = job.case if job.workload.named else drawn(job.case, draw)
         return work.example(case, job.torch_dtype, job.device, of_lstm=of_lstm)
 
     for name in job.workload.passes:

@@ -100,7 +100,7 @@ def workloads(options: argparse.Namespace) -> list[Workload]:
         named = options.size or [MEDIUM]
         if options.sweep:
             named = [each for case in named for each in options.sweep.along(case)]
-        return [Workload(short(case), case) for case in dict.fromkeys(named)]
+        return [Workload(short(case), case, named=True) for case in dict.fromkeys(named)]
     chosen = [WORKLOADS[name] for name in options.workload or by_default(options.device.type)]
     cut = options.device.type == "cpu" and not options.full
     return [workload.shortened for workload in chosen] if cut else chosen
@@ -113,8 +113,7 @@ def jobs(options: argparse.Namespace) -> list[Job]:
         dtypes = [*dtypes, "bfloat16"]
     named, todo = options.implementation or [candidate.name for candidate in candidates()], list[Job]()
     for dtype, workload, candidate in product(dtypes, workloads(options), map(find, named)):
-        wanted = workload.layer_norms if table == "bench" else (workload.case.layer_norm,)
-        forms = [norm for norm in candidate.layer_norms if norm in wanted or not candidate.compared]
+        forms = [norm for norm in candidate.layer_norms if norm in workload.layer_norms or not candidate.compared]
         norms = tuple(norm for norm in forms if _timed(options, candidate, workload, dtype, norm))
         if norms:
             todo.append(Job(table, candidate.name, workload, dtype, device, norms))

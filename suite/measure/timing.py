@@ -44,6 +44,11 @@ class Input(NamedTuple):
     x: Tensor | PackedSequence
     state: tuple[Tensor, ...] | None = None
 
+    def changed(self, change: Callable[[Tensor], Tensor]) -> "Input":
+        """The arguments with a function of each tensor in its place."""
+        x = change(self.x) if isinstance(self.x, Tensor) else self.x._replace(data=change(self.x.data))
+        return Input(x, None if self.state is None else tuple(map(change, self.state)))
+
 
 class Step(Protocol):
     """A pass of one model, see `work.STEPS`."""
@@ -159,7 +164,7 @@ class Repeats:
         """
         self.kept.look()
         inputs = [self.inputs(turn) for _ in range(self.calls)]
-        x = _copy(inputs[drawn]) if drawn >= 0 else None
+        x = inputs[drawn].changed(Tensor.clone) if drawn >= 0 else None
         if self.warms:
             self.step(self.inputs(turn - 1))
         self.step.before()
@@ -179,12 +184,6 @@ class Repeats:
                 kept.results[number] = self.step(x)
             else:
                 self.step(x)
-
-
-def _copy(of: Input) -> Input:
-    """The arguments in new memory."""
-    x = of.x.clone() if isinstance(of.x, Tensor) else of.x._replace(data=of.x.data.clone())
-    return Input(x, None if of.state is None else tuple(part.clone() for part in of.state))
 
 
 class Turns:

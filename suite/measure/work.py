@@ -151,9 +151,8 @@ def expected(
     """Results of an implementation in a dtype, by name, with the input, state and dropout masks of a call."""
     model = implementation(impl)(case, dtype, torch.device("meta"))
     model.load_state_dict({name: value.to(dtype, copy=True) for name, value in parameters.items()}, assign=True)
-    step, (x, state) = STEPS[name](model), call.given
-    given = Input(x.to(dtype), None if state is None else tuple(part.to(dtype) for part in state))
-    generator_of(x.data.device).set_state(call.random)
+    step, given = STEPS[name](model), call.given.changed(lambda value: value.to(dtype))
+    generator_of(given.x.data.device).set_state(call.random)
     results = step(given)
     names = [n for n, _ in model.named_parameters()]
     gradients = dict(zip(names, results[len(OUTPUTS) :], strict=False))

@@ -13,7 +13,7 @@ from suite.shared.files import ROOT
 SINGLE = ("README.md", "noxfile.py", "pyproject.toml", ".gitignore", "PKG-INFO")
 
 
-#: Files without which a wheel is less than pyproject.toml says, whatever the checkout has: types for those who use it.
+#: Files that pyproject.toml promises, or that are built, also where the checkout has lost them.
 REQUIRED = ("hyperlstm/py.typed", "hyperlstm/batched_cpu/library.cpp")
 
 

@@ -20,7 +20,7 @@ from suite.pages.bench_tables import (
 )
 from suite.pages.page import Others, Page, Part, Plot, Sheet
 from suite.pages.plots import Bar, Panel, bar_plot
-from suite.shared.cases import BASELINE, PADDED
+from suite.shared.cases import BASELINE, PADDED, SIZES
 from suite.shared.format import count, percent, significant3, sizes
 from suite.shared.statistics import interval
 from suite.shared.tables import MEANING
@@ -102,7 +102,7 @@ def _bar(row: pd.Series, unit: float = 1.0) -> Bar:
 
 
 def training_caption(row: pd.Series) -> str:
-    return f"Milliseconds per training step: {WORKLOAD} ({sizes(row, 'TBIHSZL')}), {row['dtype']}, without layer norm"
+    return f"Milliseconds per training step: {WORKLOAD} ({sizes(row, SIZES)}), {row['dtype']}, without layer norm"
 
 
 def speed_bars(rows: pd.DataFrame) -> dict[str, Panel]:

@@ -12,7 +12,7 @@ from suite.pages.bench import places
 from suite.pages.bench_tables import compared, summary
 from suite.pages.page import Format, Others, Page, Part, Plot, Sheet
 from suite.pages.plots import Line, Lines, line_plot
-from suite.shared.cases import BASELINE
+from suite.shared.cases import BASELINE, SIZES
 from suite.shared.format import MB, count, percent, reason, significant3, sizes, with_interval
 from suite.shared.sizes import parse
 from suite.shared.statistics import Interval, interval
@@ -47,8 +47,8 @@ class Sweep:
     def rest(self) -> str:
         """The other sizes and options."""
         row = self.rows.iloc[0]
-        options = parse(row["workload"]).id.split("-")[len("TBIHSZL") :]
-        return ", ".join([sizes(row, "TBIHSZL".replace(self.size, "")), row["dtype"], *options])
+        options = parse(row["workload"]).id.split("-")[len(SIZES) :]
+        return ", ".join([sizes(row, SIZES.replace(self.size, "")), row["dtype"], *options])
 
     @property
     def title(self) -> str:
@@ -106,7 +106,7 @@ class Sweep:
         return line_plot(panels, self.size)
 
 
-def sweeps(rows: pd.DataFrame, over: Sequence[str] = "TBIHSZL") -> list[Sweep]:
+def sweeps(rows: pd.DataFrame, over: Sequence[str] = SIZES) -> list[Sweep]:
     """Sizes that differ in one letter alone, of those in `over`, in the same dtype."""
     if rows.empty:
         return []

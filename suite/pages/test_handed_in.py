@@ -1,4 +1,4 @@
-"""A folder of results is taken if nothing is wrong with it, and every damage is named in a sentence of its own."""
+"""A folder of results is taken if nothing is wrong with it, and every damage is named in a sentence."""
 
 import re
 import subprocess

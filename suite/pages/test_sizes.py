@@ -10,7 +10,7 @@ import pytest
 
 from suite.pages.plots import by_factors
 from suite.pages.sizes import PAGE, Sweep, sweeps
-from suite.shared.cases import BASELINE
+from suite.shared.cases import BASELINE, SIZES
 from suite.shared.examples import HERE, runs
 from suite.shared.sizes import parse, short
 from suite.shared.tables import about_pass
@@ -36,7 +36,7 @@ def at(size: str, seconds: float, lstm: float = 0.05, name: str = "batched", **c
     return rows
 
 
-def found(rows: Rows, over: Sequence[str] = "TBIHSZL") -> list[Sweep]:
+def found(rows: Rows, over: Sequence[str] = SIZES) -> list[Sweep]:
     return sweeps(pd.DataFrame(rows), over)
 
 

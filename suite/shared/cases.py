@@ -16,7 +16,8 @@ PADDED = f"{BASELINE} padded"
 ALTERNATIVES = ("compiled", "labml", "jax")
 #: Everything that is measured, in the order of tables and plots.
 ORDER = (*names(), BASELINE, PADDED, *ALTERNATIVES)
-
+#: Letters of the sizes of a case, its first fields.
+SIZES = "TBIHSZL"
 
 _ARGUMENTS = signature(HyperLSTM).parameters
 
@@ -43,7 +44,7 @@ class Case:
     @property
     def id(self) -> str:
         """Name of the case in test ids and tables, such as `T7-B3-I5-H16-S8-Z4-L2-strided-stacked-norm`."""
-        parts = [f"{size}{getattr(self, size)}" for size in "TBIHSZL"]
+        parts = [f"{size}{getattr(self, size)}" for size in SIZES]
         options = {name: value for name, value in self.arguments.items() if value and name != "layer_norm"}
         forms = {
             "lengths" + ".".join(map(str, self.lengths)): bool(self.lengths),

@@ -12,7 +12,7 @@ import torch
 from impls import names
 from impls.registry import find
 from suite.shared import submission
-from suite.shared.cases import BASELINE, PADDED, Case
+from suite.shared.cases import BASELINE, PADDED, SIZES, Case
 from suite.shared.code import digest, meaning, reached
 from suite.shared.files import ROOT
 from suite.shared.sizes import SizeError, parse
@@ -90,7 +90,7 @@ def shortened(row: Mapping[str, Any]) -> Case:
 
 def fields(case: Case) -> str:
     """What the passes of a case are, and the work that is counted for them."""
-    sizes = {size: getattr(case, size) for size in "TBIHSZL"}
+    sizes = {size: getattr(case, size) for size in SIZES}
     counted = case.tokens, case.multiply_adds(), *(case.least_numbers(1, 1, train) for train in (False, True))
     return repr((sizes, case.lengths, case.arguments, case.state, case.strided, case.training, counted))
 

@@ -10,10 +10,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from suite.shared.cases import Case
+from suite.shared.cases import SIZES, Case
+from suite.shared.workloads import WORKLOADS
 
-#: Sizes that are left out: those of the workload *medium*, which a test compares.
-MEDIUM = Case(T=50, B=32, I=50, H=256, S=64, Z=4)
+#: Sizes that are left out.
+MEDIUM = WORKLOADS["medium"].case
 SPELLING = "T50-B32-I50-H256-S64-Z4-L1-norm-dropout0.1-recurrent_dropout0.1-lengths50.40.7-strided-stacked-eval"
 
 
@@ -62,7 +63,7 @@ class Axis(NamedTuple):
 def axis(text: str) -> Axis:
     """The axis of that spelling; SizeError names the part that is wrong."""
     size, _, values = text.partition("=")
-    if size not in (*"TBIHSZL",):
+    if size not in (*SIZES,):
         raise SizeError(text, "one size and its values, such as H=128,256,512")
     numbers = [_size(f"{size}={digits}", digits) for digits in values.split(",")]
     if len({*numbers}) < max(2, len(numbers)):
@@ -102,7 +103,7 @@ def _lengths(part: str, digits: str) -> tuple[int, ...]:
 
 #: Parts with a number, by the name of their field.
 _NUMBERS: dict[str, Callable[[str, str], Any]] = {
-    **dict.fromkeys("TBIHSZL", _size),
+    **dict.fromkeys(SIZES, _size),
     "lengths": _lengths,
     "dropout": _probability,
     "recurrent_dropout": _probability,

@@ -15,7 +15,7 @@ import pandas as pd
 import torch
 
 from suite.shared import machine, provenance, submission
-from suite.shared.cases import ORDER, Case
+from suite.shared.cases import ORDER, SIZES, Case
 from suite.shared.files import ResultsError, write_whole
 from suite.shared.workloads import WORKLOADS
 
@@ -34,7 +34,7 @@ _DIGITS = ("commit", "sources", "torch", "python", *_DECLARED["used"])
 FEWER = 0.5
 #: Values of columns of a key, in order. Rows with other values are about what no longer exists, and are dropped.
 Values = Mapping[str, Sequence[str]]
-#: Those of every run; a verification has more, which only the checks know.
+#: The values of every run; a verification has more, which only the checks know.
 VALUES: Values = {
     "implementation": ORDER,
     "dtype": ("float64", "float32", "tf32", "bfloat16", "float16"),
@@ -178,7 +178,7 @@ def about_pass(workload: str, case: Case, implementation: str, dtype: str, name:
     cut = [f"{n} {getattr(case, n)} of {getattr(paper, n)}" for n in "TB" if getattr(case, n) != getattr(paper, n)]
     return {
         "workload": workload,
-        **{n: getattr(case, n) for n in "TBIHSZL"},
+        **{n: getattr(case, n) for n in SIZES},
         "layer_norm": "on" if case.layer_norm else "off",
         "implementation": implementation,
         "dtype": dtype,
@@ -214,5 +214,5 @@ def folder_of(results: Path, device: torch.device) -> Path:
 
 TABLES = {name: Table(name, **declared) for name, declared in _DECLARED["tables"].items()}
 #: Of the benchmark at sizes that are named, whose workloads are the names of `sizes.short`.
-_SIZES = ["dtype", *"TBIHSZL", "workload", "layer_norm", "implementation", "pass"]
+_SIZES = ["dtype", *SIZES, "workload", "layer_norm", "implementation", "pass"]
 TABLES["sizes"] = replace(TABLES["bench"], name="sizes", key=_SIZES, free=["workload"])

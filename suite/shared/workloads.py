@@ -17,6 +17,7 @@ class Workload:
     time_others: without a GPU, the HyperLSTMs of others: JAX and labml.
     time_fastest_alone: of all only what `auto` takes, and torch.nn.LSTM.
     short: T and B without a GPU, if they are smaller.
+    named: a person named the case, which is timed as it is: with layer norm or without it, and with these lengths.
     """
 
     name: str
@@ -28,11 +29,12 @@ class Workload:
     time_others: bool = False
     time_fastest_alone: bool = False
     short: tuple[int, int] | None = None
+    named: bool = False
 
     @property
     def layer_norms(self) -> tuple[bool, ...]:
         """Layer norm off and on, or on alone where the case has it."""
-        return (True,) if self.case.layer_norm else (False, True)
+        return (self.case.layer_norm,) if self.named or self.case.layer_norm else (False, True)
 
     @property
     def passes(self) -> tuple[str, ...]:

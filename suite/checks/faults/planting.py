@@ -3,7 +3,7 @@
 Each list of faults is a TOML file of tables by kind, in which a fault is
 `"name" = { tensor = "out", file = "row_scaled.py", edits = [["text", "replacement"]] }`:
 
-tensor: the tensor that it damages, a pattern in which * stands for a layer. finding: in its place, what else shows it.
+tensor: the tensor that it damages, a pattern in which * is any layer. finding: what else shows it, if no tensor does.
 file: the file of impls/ that is edited; without it, the Python file that the list is named after and beside.
 edits: texts that occur in the file once, each with its replacement.
 dtype: in which it is compared, float64 if left out.

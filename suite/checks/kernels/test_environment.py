@@ -126,7 +126,7 @@ def test_output_of_a_compiler_is_read_whatever_it_is(tmp_path: Path, monkeypatch
 def test_printing_a_model_compiles_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(build.BUILDS_VARIABLE, str(tmp_path / "builds"))
     monkeypatch.setattr(loading, "_results", {})
-    monkeypatch.setenv("CXX", sys.executable)  # stands for a compiler, which nothing calls
+    monkeypatch.setenv("CXX", sys.executable)  # a program that exists, and that nothing calls
     model = HyperLSTM(5, 7, 4, 2, 1)
     assert "impl=auto (batched_cpu, compiled at the first call)" in repr(model)
     assert not (tmp_path / "builds").exists()

@@ -200,7 +200,7 @@ def test_limits_of_two_threads_that_overlap() -> None:
 def test_a_backward_pass_in_another_thread_has_the_limits_of_its_forward_pass(
     mode: Callable[[], AbstractContextManager[object]], device: torch.device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """On a GPU, autograd runs every backward pass in a thread of its own."""
+    """On a GPU, autograd runs every backward pass in another thread."""
     skip_unless_checked("deferred", device)
     model, x, state = model_and_input("deferred", device)
     cut = mock.Mock(wraps=bounds)
