@@ -118,7 +118,7 @@ class Panels {
   Panels(const Layer<T>& layer, Direction direction, bool with_x)
       : size(layer.size), p_(layer.params), forward_(direction == Direction::kForward) {
     const auto [H, S, Z, I] = size;
-    stored_ = layer.B <= kFewRows && 4 * (H + S) * H >= kMinStoredWeights;
+    stored_ = layer.B <= kFewRows && (layer.N <= kFewRows || 4 * (H + S) * H >= kMinStoredWeights);
     pack_scales();
     bias = rows(kBias, 4, H);
     if (with_x) weight_x = gates(kWeightX, H, I);
