@@ -1,4 +1,4 @@
-// For tests: how much each thread multiplies, its place in a group, and an allocation that fails. Without
+// For tests: how much each thread multiplies, packs and reads, its place in a group, and an allocation that fails. Without
 // HYPERLSTM_INSTRUMENTED, which no library for use is built with, the macros add nothing.
 #pragma once
 
@@ -6,6 +6,10 @@
 
 #define COUNT(multiply_adds)
 #define PRODUCT(multiply_adds)
+#define READ(numbers)
+#define PACKED(numbers)
+#define PACKED_SINGLY(numbers)
+#define PIECE()
 #define IN_THREAD(thread)
 #define IN_STEPS_OF(member, groups)
 #define TRY(call) (call)
@@ -25,6 +29,9 @@ struct Counted {
   int64_t group, groups, rank, members;  // its place in the last sweep; groups is 0 if it had none
   int64_t rows_begin, rows_end;          // of its group
   int64_t tries;                         // allocations, and calls of torch that allocate
+  int64_t read;                          // numbers of weights as they are stored
+  int64_t packed, packed_singly;         // numbers of matrices, and those that were moved one at a time
+  int64_t pieces;                        // of jobs
 };
 
 // Each thread writes its own, which the caller reads after they have met.
@@ -39,13 +46,15 @@ inline bool counts_only = false;
 // Blocks of memory and tensors of the library that are not yet freed.
 inline std::atomic<int64_t> held{0};
 
+inline Counted& of_this_thread() { return counted[this_thread]; }
+
 inline void count(int64_t multiply_adds) {
-  Counted& of_thread = counted[this_thread];
+  Counted& of_thread = of_this_thread();
   (in_steps ? of_thread.in_steps : of_thread.in_jobs) += multiply_adds;
 }
 
 inline bool fails() {
-  const int64_t before = counted[this_thread].tries++;
+  const int64_t before = of_this_thread().tries++;
   return this_thread == failing_thread && before == failing_try;
 }
 
@@ -63,7 +72,7 @@ class Until {
 
 template <class Member>
 Until<bool> steps_of(const Member& member, int64_t groups) {
-  Counted& of_thread = counted[this_thread];
+  Counted& of_thread = of_this_thread();
   of_thread.group = member.group;
   of_thread.groups = groups;
   of_thread.rank = member.rank;
@@ -80,6 +89,12 @@ Until<bool> steps_of(const Member& member, int64_t groups) {
 #define PRODUCT(multiply_adds) \
   COUNT(multiply_adds);        \
   if (hyperlstm::counts_only) return
+#define READ(numbers) hyperlstm::of_this_thread().read += numbers
+#define PACKED(numbers) hyperlstm::of_this_thread().packed += numbers
+#define PACKED_SINGLY(numbers) \
+  PACKED(numbers);             \
+  hyperlstm::of_this_thread().packed_singly += numbers
+#define PIECE() ++hyperlstm::of_this_thread().pieces
 #define IN_THREAD(thread) const hyperlstm::Until<int64_t> in_thread(hyperlstm::this_thread, thread)
 #define IN_STEPS_OF(member, groups) const hyperlstm::Until<bool> in_steps_of = hyperlstm::steps_of(member, groups)
 #define TRY(call) (hyperlstm::fails() ? 1 : (call))

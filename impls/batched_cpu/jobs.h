@@ -61,6 +61,7 @@ class JobQueue {
   void run() {
     for (size_t i; (i = next_++) < pieces_.size();) {
       const auto& [job, items] = pieces_[i];
+      PIECE();
       job->run(items.begin, items.end);
     }
   }

@@ -38,6 +38,7 @@ void pack_columns(const T* from, int64_t K, int64_t n, Factor<T>* into) {
   constexpr int64_t V = kLanes<A>, P = kPanel<A>, D = Terms<Factor<T>>::kDepth;
   int64_t d = 0;
   for (; n == V && d + V * D <= K; d += V * D) {
+    PACKED(V * V * D);
     std::array<Vec<A>, V> square;
     UNROLL for (int64_t j = 0; j < V; ++j) {
       if constexpr (D == 1)
@@ -50,6 +51,7 @@ void pack_columns(const T* from, int64_t K, int64_t n, Factor<T>* into) {
   }
   for (; d < K; d += D) {
     Factor<T>* const term = into + d * P;
+    PACKED_SINGLY(n * std::min(D, K - d));
     std::fill_n(term, V * D, Factor<T>(0));
     for (int64_t j = 0; j < n; ++j) {
       for (int64_t i = 0; i < std::min(D, K - d); ++i) term[j * D + i] = static_cast<Factor<T>>(from[j * K + d + i]);
@@ -61,6 +63,7 @@ void pack_columns(const T* from, int64_t K, int64_t n, Factor<T>* into) {
 // terms, zero from column n on.
 template <class T>
 void pack_row(const T* from, const T* next, int64_t n, Factor<T>* into) {
+  PACKED(n * (next == nullptr ? 1 : 2));
   if constexpr (Terms<Factor<T>>::kDepth == 1) {
     load(from, n).store(into);
   } else {

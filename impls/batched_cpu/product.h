@@ -232,6 +232,7 @@ ALWAYS_INLINE void multiply_unit(const T* weight, int64_t gate, int64_t K, const
 template <int R, class T, class A = Acc<T>>
 void multiply_units(
     const T* weight, int64_t F, int64_t K, int64_t unit, int64_t n, const Factor<T>* lhs, Into<A> into) {
+  READ(K * n * kGates);
   PRODUCT(R * K * n * kGates);
   constexpr int N = R * kGates <= kTileSums ? kGates : kGates / 2;  // gates whose sums fit into registers
   for (int64_t j = 0; j < n; ++j) {
@@ -245,6 +246,7 @@ void multiply_units(
 // weight before the next, so that it is read in the order of memory.
 template <int R, class T, class A = Acc<T>>
 void multiply_stored_columns(Range columns, Lhs<Factor<T>> lhs, const T* weight, int64_t K, int64_t N, Into<A> into) {
+  READ(K * columns.size());
   PRODUCT(R * K * columns.size());
   constexpr int64_t V = kLanes<A>;
   // Rows of the weight at a time: as many as there are registers for the numbers of lhs.

@@ -34,6 +34,10 @@ class Counted(NamedTuple):
     rows_begin: int
     rows_end: int
     tries: int
+    read: int
+    packed: int
+    packed_singly: int
+    pieces: int
 
 
 class Instrumented(loading.Library):

@@ -54,12 +54,14 @@ struct Choice {
 
 class Model {
  public:
-  // Every order of body(thread) on some threads; prepare() begins each. kRepeats: loads of one store that a loop may
-  // make before it has to see another. Returns what goes wrong in one order, or "".
+  // Every order of body(thread) on some threads; prepare() begins each. repeats: loads of one store that a loop may
+  // make before it has to see another. may_sleep: whether a thread may sleep; no time passes. Returns what goes wrong in
+  // one order, or "".
   template <class Prepare, class Body>
-  std::string explore(int threads, int repeats, const Prepare& prepare, const Body& body) {
+  std::string explore(int threads, int repeats, bool may_sleep, const Prepare& prepare, const Body& body) {
     count_ = threads;
     repeats_ = repeats;
+    may_sleep_ = may_sleep;
     known_.clear();
     choices_.clear();
     do {
@@ -118,6 +120,7 @@ class Model {
     Thread& me = threads_[current_];
     begin();
     while (load_now(atomic, order, false) == old) {
+      if (!may_sleep_) fail("sleep");
       if (stores_[atomic].back().value == old) {
         me.state = Thread::kAsleep;
         yield();
@@ -286,6 +289,7 @@ class Model {
 
  private:
   int count_ = 0, repeats_ = 0, current_ = 0, atomics_ = 0;
+  bool may_sleep_ = true;
   std::array<Thread, kThreads> threads_;
   std::array<std::array<char, 1 << 16>, kThreads> stacks_;
   std::array<std::vector<Store>, kAtomics> stores_;
@@ -325,7 +329,7 @@ inline void yield() {}
 namespace chrono {
 using std::chrono::microseconds;
 
-// Always at the end of a wait that spins for no time.
+// Stands still: a wait that spins for no time is at its end, any other never.
 struct steady_clock {
   using time_point = std::chrono::steady_clock::time_point;
   static time_point now() { return {}; }

@@ -32,14 +32,17 @@ template <class Barrier>
 std::string orders() {
   std::optional<Barrier> barrier;
   size_t states = 0;
-  constexpr int kSpin = 0, kSleep = 200;  // repeated loads: fewer than in a spin, and more
-  for (const auto& [threads, rounds, repeats] :
-       {std::array{2, 3, kSpin}, {2, 3, kSleep}, {3, 2, kSpin}, {3, ROUNDS, kSleep}}) {
+  constexpr int kFew = 0, kMany = 200;  // repeated loads: fewer than in a spin, and more
+  constexpr std::chrono::microseconds kNoSpin{0}, kSpin{1};
+  for (const auto& [threads, rounds, repeats, spin] :
+       {std::tuple{2, 3, kFew, kNoSpin}, {2, 3, kMany, kNoSpin}, {3, 2, kFew, kNoSpin}, {3, ROUNDS, kMany, kNoSpin},
+        {2, 3, kMany, kSpin}}) {
     checked::Model& model = checked::Model::model();
-    const std::string wrong = model.explore(threads, repeats, [&] { barrier.emplace(); }, [&](int thread) {
+    const bool may_sleep = spin == kNoSpin;
+    const std::string wrong = model.explore(threads, repeats, may_sleep, [&] { barrier.emplace(); }, [&](int thread) {
       for (int round = 0; round < rounds; ++round) {
         model.access(round % 2 * threads + thread, true);
-        barrier->wait(barrier->arrive(threads), std::chrono::microseconds(0));
+        barrier->wait(barrier->arrive(threads), spin);
         for (int other = 0; other < threads; ++other) model.access(round % 2 * threads + other, false);
       }
     });
@@ -56,7 +59,7 @@ def orders(folder: Path, headers: Sequence[str], rounds: int) -> list[str]:
 
     rounds: of three threads that sleep, of which two take 20 times as long as one.
     """
-    lines = ['#include "orders.h"', "#include <cstdio>", "#include <optional>", "#define std checked"]
+    lines = ['#include "orders.h"', "#include <cstdio>", "#include <optional>", "#include <tuple>", "#define std checked"]
     for i, header in enumerate(headers):
         (folder / f"{i}.h").write_text(header)
         lines.append(f'namespace barrier{i} {{\n#include "{folder}/{i}.h"\n}}')

@@ -1,4 +1,4 @@
-"""The multiply-adds of each thread of batched_cpu: no product is made twice, and each thread gets its part."""
+"""What the threads of batched_cpu do: no product is made twice, weights are read once, each thread gets its part."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -55,6 +55,26 @@ class Pass(NamedTuple):
     def total(self) -> int:
         """All multiply-adds."""
         return sum(counted.in_steps + counted.in_jobs for counted in self.of_threads)
+
+    @property
+    def read(self) -> int:
+        """Numbers of weights that were read as they are stored."""
+        return sum(counted.read for counted in self.of_threads)
+
+    @property
+    def packed(self) -> int:
+        """Numbers of matrices that were packed."""
+        return sum(counted.packed for counted in self.of_threads)
+
+    @property
+    def packed_singly(self) -> int:
+        """Those of them that were moved one at a time, which takes several times as long."""
+        return sum(counted.packed_singly for counted in self.of_threads)
+
+    @property
+    def pieces(self) -> int:
+        """Pieces of jobs."""
+        return sum(counted.pieces for counted in self.of_threads)
 
     @property
     def most(self) -> int:
@@ -116,6 +136,57 @@ def test_no_product_is_made_twice(
     if not residuals:
         again += 4 * case.H * case.H + hyper
     assert backward.total == case.tokens * (2 * (main + hyper + z + d) + again)
+
+
+def of_h(case: Case) -> int:
+    """Numbers of the two weights that h is multiplied by."""
+    return 4 * case.H * (case.H + case.S)
+
+
+def others(case: Case) -> int:
+    """Numbers of the other matrices of a forward pass."""
+    H, S, Z, I = case.H, case.S, case.Z, case.I
+    return 4 * I * (H + S) + 4 * S * S + 12 * Z * S
+
+
+@pytest.mark.parametrize("split", [(1, 1), (1, 2)], ids=["one thread", "two members"])
+@pytest.mark.parametrize(
+    "case",
+    [
+        Case(T=10, B=1, I=32, H=512, S=16, Z=4),
+        Case(T=3, B=4, I=32, H=512, S=16, Z=4, layer_norm=True),
+        Case(T=1, B=4, I=32, H=64, S=16, Z=4),
+        Case(T=4, B=1, I=32, H=64, S=16, Z=4),
+    ],
+    ids=lambda case: case.id,
+)
+def test_few_rows_read_weights_once_a_step_and_pack_none_of_them(
+    case: Case, split: tuple[int, int], library: Instrumented, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of many weights, or where so few tokens are all."""
+    monkeypatch.setattr(batched_cpu, "SPLIT", split)
+    forward, backward = passes(library, case, threads=2)
+    assert (forward.read, backward.read) == (case.T * of_h(case), case.T * of_h(case))
+    assert (forward.packed, forward.packed_singly) == (others(case), 0)
+
+
+@pytest.mark.parametrize(
+    "case",
+    [Case(T=10, B=5, I=32, H=512, S=16, Z=4), Case(T=5, B=1, I=32, H=64, S=16, Z=4)],
+    ids=lambda case: case.id,
+)
+def test_other_calls_pack_each_weight_once_by_whole_vectors(case: Case, library: Instrumented) -> None:
+    forward, backward = passes(library, case, threads=2)
+    assert (forward.read, backward.read) == (0, 0)
+    assert (forward.packed, forward.packed_singly) == (of_h(case) + others(case), 0)
+
+
+@pytest.mark.parametrize("threads", [2, 4])
+def test_jobs_are_cut_into_pieces_for_a_thread_that_loses_its_core(threads: int, library: Instrumented) -> None:
+    case = Case(T=2, B=32, I=96, H=256, S=64, Z=4)
+    forward, backward = passes(library, case, threads)
+    assert forward.pieces >= 8 * threads
+    assert backward.pieces >= 2 * 8 * threads  # of packing, and of products
 
 
 def expected_split(case: Case, threads: int) -> tuple[int, int]:
