@@ -20,11 +20,12 @@ from impls.batched_cuda import split, why_no_driver
 from impls.gradient.chunks import limited, limits
 from impls.registry import find, resolve
 from suite import conftest
-from suite.checks.kernels import native
+from suite.checks.kernels import native, told_card
 from suite.checks.kernels.ahead import FULL, STEPS
 from suite.checks.kernels.interpreted import NAME
 from suite.checks.kernels.launched import recorded
 from suite.shared.files import ROOT
+from suite.shared.workloads import WORKLOADS
 
 needs_triton = pytest.mark.skipif(find_spec("triton") is None, reason="Triton is not installed.")
 CPU = torch.device("cpu")
@@ -37,6 +38,41 @@ def test_chunks_follow_the_memory_of_the_card(monkeypatch: pytest.MonkeyPatch) -
         with limited("cuda", backward=8):
             assert limits(torch.device("cuda")).backward == 8
         assert total / 200 < limits(torch.device("cuda")).backward < total / 100
+
+
+@pytest.mark.parametrize(
+    ("workload", "arithmetic", "forward", "backward"),
+    [
+        ("small", "float32", 6.3, 7.1),
+        ("small", "bfloat16", 3.8, 6.2),
+        ("medium", "float32", 8.2, 9.0),
+        ("medium", "tf32", 6.9, 7.7),
+        ("medium", "bfloat16", 5.3, 6.6),
+        ("char-ptb", "float32", 32.3, 35.1),
+        ("char-ptb", "bfloat16", 10.6, 18.0),
+    ],
+)
+def test_a_step_on_an_h100_takes_no_longer_by_the_model(
+    workload: str, arithmetic: str, forward: float, backward: float
+) -> None:
+    """Microseconds of the chosen split. They rise with a wrong constant or split; a better one lowers them here too."""
+    case = WORKLOADS[workload].case
+    sizes = split.Sizes(case.B, 8 * -(-case.H // 8), 8 * -(-case.S // 8), case.Z, False, arithmetic)
+    assert split.forward(sizes, split.H100).microseconds == pytest.approx(forward, rel=0.02)
+    assert split.backward(sizes, split.H100).microseconds == pytest.approx(backward, rel=0.02)
+
+
+@needs_triton
+def test_the_driver_is_asked_about_a_card_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """It takes up to a millisecond."""
+    told_card.tell(monkeypatch, tmp_path)
+    asked = mock.Mock(wraps=torch.cuda.get_device_properties)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", asked)
+    split._card.cache_clear()
+    cards = [split.Card.of(torch.device("cuda", 0)) for _ in range(3)]
+    split._card.cache_clear()
+    assert cards == [split.H100] * 3
+    asked.assert_called_once()
 
 
 def test_a_kernel_starts_on_its_device(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,12 +1,15 @@
 """batched_cpu for the instruction sets of other processors, which a build for this one lacks: each keeps the rule."""
 
 import platform
+import shutil
+import subprocess
+import sys
 
 import pytest
 import torch
 
 from impls import why_unavailable
-from impls.batched_cpu import sets
+from impls.batched_cpu import loading, sets
 from impls.definition import dtype_name
 from suite.checks.kernels.instrumented import instrumented
 from suite.shared.cases import VERIFY_FIRST, WIDE, Case
@@ -51,3 +54,15 @@ def test_the_capability_of_torch_chooses_the_instruction_set(
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
     assert [sets.instruction_set(dtype) for dtype in sets.DTYPES] == [chosen] * len(sets.DTYPES)
     assert [sets.parts(dtype) for dtype in sets.DTYPES] == [[(chosen, dtype)] for dtype in sets.DTYPES]
+
+
+@pytest.mark.skipif(sys.platform != "linux" or shutil.which("nm") is None, reason="It takes Linux and nm.")
+@pytest.mark.parametrize("dtype", (torch.float64, torch.float32), ids=dtype_name)
+def test_exponentials_are_made_by_vectors(dtype: torch.dtype) -> None:
+    """So the library calls none of the C library's, which takes a number at a time."""
+    command = ["nm", "--dynamic", "--undefined-only", str(loading.library(dtype).path)]
+    called = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    names = {line.split()[-1].partition("@")[0] for line in called.splitlines()}
+    assert "memcpy" in names
+    functions = ("exp", "expm1", "exp2", "log", "log1p", "tanh", "sqrt", "pow", "fma")
+    assert not names & {f"{function}{suffix}" for function in functions for suffix in ("", "f")}
