@@ -1,5 +1,6 @@
 """A run: a visit to every job, in random order, and then to the jobs whose figures are known worst."""
 
+import math
 import random
 import time
 from collections import ChainMap, defaultdict
@@ -11,6 +12,7 @@ from typing import Any
 from suite.measure.job import Job
 from suite.measure.others import BUSY, Others, gpu, gpu_columns
 from suite.measure.server import Ended, Server
+from suite.shared.candidates import alternatives
 from suite.shared.format import reason, significant3
 from suite.shared.process import Row
 from suite.shared.statistics import FEWEST, interval, summarised
@@ -115,19 +117,20 @@ def _state(visits: Sequence[Visit]) -> Row:
 Score = Callable[[Job, Mapping[Job, list[Row]], int], float]
 
 
-def need(rows: Sequence[Row], visits: int, *, rests: bool) -> float:
+def need(rows: Sequence[Row], visits: int, *, rests: bool, half_wanted: float = math.inf) -> float:
     """How much a job wants another visit, by its summarised rows and the number of its visits that count.
 
-    Every job wants FEWEST visits. rests: a result rests on it, so it comes before others, and its rows want an interval
-    of HALF to each side; a row slower than SLOW does not. Others of which every row is slow come last.
+    Every job wants FEWEST visits. rests: a result rests on it, so it comes before others. half_wanted: then its rows
+    want an interval of no more to each side; a row slower than SLOW does not. Jobs on which no result rests and of
+    which every row is slow come last.
     """
     known = [row for row in rows if row["status"] == "ok"]
     slow = bool(known) and all(row["ratio"] > SLOW for row in known)
     if visits < FEWEST:
         weight = 2.0 if rests else 0.1 if slow else 1.0
         return weight * FEWEST / (visits or 0.5)
-    halves = [half(row) for row in known if rests and row["ratio"] <= SLOW]
-    return max((each / HALF for each in halves if each > HALF), default=0.0)
+    halves = [half(row) / half_wanted for row in known if row["ratio"] <= SLOW] if half_wanted < math.inf else []
+    return max((each for each in halves if each > 1), default=0.0)
 
 
 def half(row: Row) -> float:
@@ -144,22 +147,27 @@ def fewest_first(job: Job, summaries: Mapping[Job, list[Row]], visits: int) -> f
 def rests_on(ours: Callable[[Job], bool], quoted: Sequence[str]) -> Score:
     """Score of a benchmark, see `need`.
 
-    A result rests on what is ours, and where headlines are quoted also on the fastest of the others in training.
+    A result rests on what is ours, which wants an interval of HALF, and where headlines are quoted also on the fastest
+    alternative in training, which takes three times as long as a rule and needs its visits alone.
     """
 
     def score(job: Job, summaries: Mapping[Job, list[Row]], visits: int) -> float:
-        rests = ours(job) or (job.workload.name in quoted and job == _fastest_other(job, summaries, ours))
-        return need(summaries.get(job, []), visits, rests=rests)
+        rows = summaries.get(job, [])
+        if ours(job):
+            return need(rows, visits, rests=True, half_wanted=HALF)
+        rests = job.workload.name in quoted and job == _fastest_alternative(job, summaries)
+        return need(rows, visits, rests=rests)
 
     return score
 
 
-def _fastest_other(job: Job, summaries: Mapping[Job, list[Row]], ours: Callable[[Job], bool]) -> Job | None:
-    """Of the jobs beside one that are not ours, the one that trains fastest without layer norm."""
+def _fastest_alternative(job: Job, summaries: Mapping[Job, list[Row]]) -> Job | None:
+    """Of the alternatives beside a job, the one that trains fastest without layer norm."""
+    named = alternatives()
     ratios = {
         other: row["ratio"]
         for other, rows in summaries.items()
-        if (other.workload, other.dtype) == (job.workload, job.dtype) and not ours(other)
+        if (other.workload, other.dtype) == (job.workload, job.dtype) and other.candidate in named
         for row in rows
         if (row["status"], row["pass"], row["layer_norm"]) == ("ok", "train", "off")
     }

@@ -136,10 +136,11 @@ SLOW = {"status": "ok", "ratio": 3.1, "ratio_low": 2.0, "ratio_high": 5.0}
     ],
 )  # fmt: skip
 def test_what_a_job_wants(visits: int, rests: bool, rows: list[Row], wants: float) -> None:
-    assert need(rows, visits, rests=rests) == pytest.approx(wants)
+    wanted = runner.HALF if rests else float("inf")
+    assert need(rows, visits, rests=rests, half_wanted=wanted) == pytest.approx(wants)
 
 
-def test_a_result_rests_on_ours_and_on_the_fastest_other_of_a_headline() -> None:
+def test_a_result_rests_on_ours_and_on_the_fastest_alternative_of_a_headline() -> None:
     def summary(one: Job, ratio: float, **changes: Any) -> list[Row]:
         return [row | OK | {"ratio": ratio} | changes for row in one.rows("ok")]
 
@@ -153,6 +154,13 @@ def test_a_result_rests_on_ours_and_on_the_fastest_other_of_a_headline() -> None
     assert {one.label for one in summaries if score(one, summaries, 2) == 3.0} == {ours.label, fast.label}
     summaries[fast] = summary(fast, 1.1, status="crashed: signal 11")
     assert score(slow, summaries, 2) == 3.0
+    wide = {"ratio_low": 1.0, "ratio_high": 2.0}
+    summaries |= {ours: summary(ours, 1.5, **wide), slow: summary(slow, 1.5, **wide)}
+    assert score(ours, summaries, 3) > 1
+    assert score(slow, summaries, 3) == 0  # its visits are for its own interval, which may be wide
+    deferred = job("deferred")
+    summaries[deferred] = summary(deferred, 1.1)
+    assert score(slow, summaries, 2) == 3.0  # what is ours is no alternative
     no_headline = rests_on(lambda one: one.candidate == "batched_cpu", [])
     assert no_headline(slow, summaries, 2) == 1.5
 

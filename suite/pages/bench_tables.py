@@ -7,9 +7,8 @@ import numpy as np
 import pandas as pd
 
 from impls import names
-from impls.registry import find
 from suite.pages.page import Format, Sheet
-from suite.shared import submission
+from suite.shared.candidates import alternatives
 from suite.shared.cases import ALTERNATIVES, BASELINE, PADDED
 from suite.shared.format import MB, NONE, percent, ratio_text, reason, significant3, with_interval
 from suite.shared.statistics import FEWEST, interval, quotient
@@ -208,9 +207,8 @@ def _slowdown(row: pd.Series, every: pd.DataFrame) -> str:
 
 
 def _speedup(row: pd.Series, every: pd.DataFrame) -> str:
-    """Speedup over the fastest of what a user could take instead: our forms under autograd, and what others wrote."""
-    forms = [name for name in names() if not (find(name).hand_written or name in submission.files())]
-    timed = _trained(row, every, [name for name in (*forms, *ALTERNATIVES) if name != row["implementation"]])
+    """Speedup over the fastest of the alternatives."""
+    timed = _trained(row, every, [name for name in alternatives() if name != row["implementation"]])
     if timed.empty:
         return "no alternative was timed"
     best = timed.loc[timed["ratio"].idxmin()]

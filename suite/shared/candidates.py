@@ -18,7 +18,8 @@ import impls
 from impls import HyperLSTM, names, registry
 from impls.convert import from_labml, to_labml
 from impls.definition import dtype_name
-from suite.shared.cases import BASELINE, PADDED, Case
+from suite.shared import submission
+from suite.shared.cases import ALTERNATIVES, BASELINE, PADDED, Case
 from suite.shared.compare import Build, draw, implementation
 
 #: Environment variable with a folder whose `impls` is timed instead of this checkout's.
@@ -257,6 +258,12 @@ JAX = _alternative(
 def candidates() -> list[Candidate]:
     """All candidates in the order of the tables."""
     return [*map(_implementation, names()), LSTM, PADDED_LSTM, COMPILED, LABML, JAX]
+
+
+def alternatives() -> list[str]:
+    """Names of what a user could take instead: our forms under autograd, and what others wrote."""
+    own = [name for name in names() if name not in submission.files()]
+    return [*(name for name in own if not registry.find(name).hand_written), *ALTERNATIVES]
 
 
 def find(name: str) -> Candidate:
