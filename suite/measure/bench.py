@@ -19,7 +19,7 @@ from suite.shared.process import RefusedError, Row, Turned
 from suite.shared.tables import about_pass
 
 #: By kind of device, seconds of the turns of a pass.
-BUDGET = {"cpu": 0.2, "cuda": 0.5}
+BUDGET = {"cpu": 0.5, "cuda": 0.5}
 #: What computes an LSTM in one call, by the operator that torch then calls.
 FUSED = {"aten::_cudnn_rnn": "cuDNN", "aten::mkldnn_rnn_layer": "oneDNN"}
 

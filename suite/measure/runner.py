@@ -12,6 +12,7 @@ from typing import Any
 from suite.measure.job import Job
 from suite.measure.others import BUSY, Others, gpu, gpu_columns
 from suite.measure.server import Ended, Server
+from suite.measure.timing import SLOW
 from suite.shared.candidates import alternatives
 from suite.shared.format import reason, significant3
 from suite.shared.process import Row
@@ -22,8 +23,6 @@ COLUMNS = {("off", "forward"): "forward", ("off", "train"): "train", ("on", "for
 NAME, FIGURE = 43, 9
 #: Half of the interval, as a share of the ratio, that rows want on which a result rests.
 HALF = 0.06
-#: A row whose ratio is above SLOW is known well enough with few visits, so its visits come last.
-SLOW = 3.0
 #: Jobs that want a visit less than that share as much as another one wait for a later server.
 BEFORE = 1 / 3
 #: So many visits beside a busy machine are repeated; further ones count.

@@ -1,5 +1,6 @@
 """Rounds are as many as they should be, and what is measured beside them is what it says."""
 
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
 from itertools import repeat
@@ -19,44 +20,58 @@ from suite.shared.cases import BASELINE, PADDED
 from suite.shared.examples import CPU, TINY
 
 
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Turns]:
+    """Turns of sides that take some seconds a call, by name; the call that is drawn is its turn and number."""
+
+    def turns(**seconds: float) -> Turns:
+        step: Any = None
+        sides = {}
+        for name, once in seconds.items():
+            monkeypatch.setattr(timing, "warm_up", lambda *_, once=once: [once])
+            sides[name] = Repeats(FakeStopwatch(), step, lambda _: Input(torch.zeros(1)))
+            sides[name].told_s = once  # type: ignore[attr-defined]
+        return Turns({{"baseline": BASELINE}.get(name, name): side for name, side in sides.items()})
+
+    def round_of(side: Any, turn: int, drawn: int) -> tuple[float, tuple[int, int] | None]:
+        return side.told_s, (turn, drawn) if drawn >= 0 else None
+
+    monkeypatch.setattr(timing, "sleep", lambda seconds: None)
+    monkeypatch.setattr(Repeats, "round", round_of)
+    return turns
+
+
 @pytest.mark.parametrize(
-    ("seconds", "sides", "rounds"),
-    [(0.001, 2, 7), (0.045, 1, 3), (0.07, 2, 2), (0.08, 2, 1), (0.4, 1, 1)],
+    ("baseline", "ours", "count"),
+    [(0.001, 0.001, 7), (0.001, 0.0029, 6), (0.001, 0.0031, 2), (0.02, 0.02, 3), (0.07, 0.07, 2), (0.08, 0.08, 1)],
 )
-def test_a_visit_has_two_turns_unless_slow(
-    seconds: float, sides: int, rounds: int, monkeypatch: pytest.MonkeyPatch
+def test_a_visit_has_as_many_turns_as_its_seconds_allow_unless_all_is_slow(
+    baseline: float, ours: float, count: int, told: Callable[..., Turns]
 ) -> None:
-    def round_of(side: Repeats, turn: int, drawn: int) -> tuple[float, str | None]:
-        return seconds, f"turn {turn}" if drawn >= 0 else None
-
-    monkeypatch.setattr(timing, "warm_up", lambda *_: [seconds])
-    monkeypatch.setattr(timing, "sleep", lambda seconds: None)
-    monkeypatch.setattr(Repeats, "round", round_of)
-    step: Any = None
-    turns = Turns({name: Repeats(FakeStopwatch(), step, lambda _: Input(torch.zeros(1))) for name in range(sides)})
+    turns = told(baseline=baseline, ours=ours)
     turns.take(0.3)
-    assert [len(stats.data) for stats in turns.rounds.values()] == [rounds] * sides
-    later = {f"turn {turn}" for turn in range(2, rounds + 1)} or {"turn 1"}
-    assert len(turns.drawn) == sides
-    assert {*map(str, turns.drawn.values())} <= later
-    side = turns.sides[0]
-    assert turns.timed_s == pytest.approx(seconds * sides * rounds * (side.calls + side.warms))
+    assert [len(stats.data) for stats in turns.rounds.values()] == [count, count]
+    drawn: Any = turns.drawn
+    assert {BASELINE, "ours"} == drawn.keys()
+    assert all(turn >= min(2, count) for turn, _ in drawn.values())
+    calls = {name: side.calls + side.warms for name, side in turns.sides.items()}
+    assert turns.timed_s == pytest.approx(count * (baseline * calls[BASELINE] + ours * calls["ours"]))
 
 
-def test_any_call_of_a_later_turn_may_be_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    drawn = set[tuple[int, int]]()
+def test_one_side_that_is_not_slow_is_enough(told: Callable[..., Turns]) -> None:
+    turns = told(baseline=0.001, ours=0.001, norm=0.0031)
+    turns.take(0.3)
+    assert len(turns.rounds["norm"].data) > 2
 
-    def round_of(side: Repeats, turn: int, drawn_call: int) -> tuple[float, None]:
-        drawn.update([(turn, drawn_call)] if drawn_call >= 0 else [])
-        return 0.007, None
 
-    monkeypatch.setattr(timing, "warm_up", lambda *_: [0.007])
-    monkeypatch.setattr(timing, "sleep", lambda seconds: None)
-    monkeypatch.setattr(Repeats, "round", round_of)
-    step: Any = None
+def test_any_call_of_a_later_turn_may_be_drawn(told: Callable[..., Turns]) -> None:
+    drawn = list[Any]()
     for _ in range(200):
-        Turns({"ours": Repeats(FakeStopwatch(), step, lambda _: Input(torch.zeros(1)))}).take(0.1)
-    assert drawn == {(turn, call) for turn in (2, 3) for call in (0, 1, 2)}
+        turns = told(baseline=0.007, ours=0.007)
+        turns.take(0.2)
+        drawn.append(turns.drawn["ours"])
+    assert {*drawn} == {(turn, call) for turn in (2, 3) for call in (0, 1, 2)}
+    assert 60 < sum(turn == 2 for turn, _ in drawn) < 140
 
 
 def test_calls_settle() -> None:

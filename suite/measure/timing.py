@@ -32,6 +32,8 @@ AGREE, MOST = 2.0, 12
 BURST, WARM = 0.02, 0.1
 #: Least number of turns in a visit, unless one turn takes more than LONG seconds: then it is the only one.
 LEAST, LONG = 2, 0.3
+#: What takes so many times as long as the baseline is known well enough with few turns and visits.
+SLOW = 3.0
 #: Seconds after the last round in which results must not change.
 STILL = 0.05
 #: What orders and calls are drawn with, which no seed foretells.
@@ -189,7 +191,7 @@ class Repeats:
 class Turns:
     """Rounds of several models in turns, so that a drift of the machine affects all of them.
 
-    sides: by name or case; `columns` needs one named BASELINE.
+    sides: by name or case; one is named BASELINE.
     drawn: of each side the timed call that was drawn, once turns were taken. timed_s: sum of all rounds.
     """
 
@@ -200,23 +202,33 @@ class Turns:
         self.timed_s = 0.0
 
     def take(self, budget: float) -> None:
-        """Take turns for a budget of seconds: at least LEAST, but one if it takes longer than LONG."""
+        """Take turns for a budget of seconds: at least LEAST, and no more if all are SLOW; but one if it takes LONG."""
         turn_s = sum(side.round_s for side in self.sides.values())
         turns = 1 if turn_s > LONG else max(LEAST, int(budget / turn_s))
-        # Of a later turn than the first, since what replays needs calls to replay.
-        at = {name: (CHANCE.randint(min(2, turns), turns), CHANCE.randrange(q.calls)) for name, q in self.sides.items()}
         for turn in range(1, turns + 1):
+            if turn > LEAST and self._slow():
+                break
             names = list(self.sides)
             for name in names if CHANCE.random() < 0.5 else names[::-1]:
-                side, (drawn_turn, number) = self.sides[name], at[name]
-                seconds, call = side.round(turn, number if turn == drawn_turn else -1)
-                self.rounds[name].update(seconds)
-                self.timed_s += seconds * (side.calls + side.warms)
-                if call is not None:
-                    self.drawn[name] = call
+                self._round(name, turn)
         sleep(STILL)
         for side in self.sides.values():
             side.kept.look()
+
+    def _round(self, name: Any, turn: int) -> None:
+        side = self.sides[name]
+        # Each turn but the first is as likely to be drawn at last: what replays needs a first one to replay.
+        draws = turn <= LEAST or CHANCE.random() < 1 / (turn - 1)
+        seconds, call = side.round(turn, CHANCE.randrange(side.calls) if draws else -1)
+        self.rounds[name].update(seconds)
+        self.timed_s += seconds * (side.calls + side.warms)
+        if call is not None:
+            self.drawn[name] = call
+
+    def _slow(self) -> bool:
+        """True if there is a baseline, beside which every other side is SLOW."""
+        beside = [ratio(rounds, self.rounds[BASELINE]) for name, rounds in self.rounds.items() if name != BASELINE]
+        return min(beside) > SLOW
 
     def columns(self, case: Case) -> Row:
         """Columns of times, for a form."""
