@@ -8,7 +8,6 @@ from matplotlib.figure import Figure
 from suite.pages.bench_tables import (
     DTYPES,
     HEADING,
-    NOT_RUN,
     PLACE,
     TITLE,
     bench_summary,
@@ -23,6 +22,7 @@ from suite.pages.plots import Bar, Panel, bar_plot
 from suite.shared.cases import BASELINE, PADDED, SIZES
 from suite.shared.format import count, percent, significant3, sizes
 from suite.shared.statistics import interval
+from suite.shared.status import Ended, Status
 from suite.shared.tables import MEANING
 
 #: The workload of the plot and of the README's table, without layer norm, in the first of DTYPES that was timed.
@@ -160,10 +160,11 @@ def places(rows: pd.DataFrame) -> list[Part]:
     parts = list[Part](not_run(rows))
     for _, place in compared(rows).groupby(PLACE, sort=False):
         parts += [_heading(place), time_table(place)]
-    failed = rows[(rows["status"] != "ok") & ~rows["status"].str.startswith(NOT_RUN)]
-    without = failed.groupby(["implementation", "status"], sort=False)["workload"].unique()
-    if len(without):
-        lines = [f"- `{name}` on {', '.join(where)}: {status}" for (name, status), where in without.items()]
+    workloads: dict[tuple[str, Ended], dict[str, None]] = {}
+    for row in rows[~rows["status"].isin([Status.OK, Status.NOT_RUN])].to_dict("records"):
+        workloads.setdefault((row["implementation"], Ended.of(row)), {})[row["workload"]] = None
+    if workloads:
+        lines = [f"- `{name}` on {', '.join(where)}: {why}" for (name, why), where in workloads.items()]
         parts.append("\n".join(["## What has no figures\n", *lines]))
     return parts
 

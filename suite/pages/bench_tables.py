@@ -11,16 +11,15 @@ from impls.registry import find
 from suite.pages.page import Format, Sheet
 from suite.shared import submission
 from suite.shared.cases import ALTERNATIVES, BASELINE, PADDED
-from suite.shared.format import MB, NONE, percent, ratio_text, reason, significant3, with_interval
+from suite.shared.format import MB, NONE, percent, ratio_text, significant3, with_interval
 from suite.shared.statistics import FEWEST, interval, quotient
+from suite.shared.status import Status
 from suite.shared.tables import PASSES, STAMP, TABLES
 
 #: Columns that make a place, at which candidates are compared; and its title, without layer norm and with it.
 PLACE = ["dtype", "workload", "T", "B", "layer_norm"]
 TITLE = "{workload}, T {T}, B {B}, {dtype}"
 HEADING = TITLE + ", layer norm {layer_norm}"
-#: How the status of what cannot run on a machine begins; tables leave it out.
-NOT_RUN = "not run: "
 #: Workloads that the headline quotes, without layer norm, and by kind of device its dtype, the first that was timed.
 QUOTED = ("medium", "char-ptb")
 DTYPES = {"cpu": ("float32",), "cuda": ("bfloat16", "float32")}
@@ -40,7 +39,7 @@ def compared(rows: pd.DataFrame) -> pd.DataFrame:
     "MB / LSTM": ratio of the peak memory to that of torch.nn.LSTM.
     """
     rows = rows.reindex(columns=[*TABLES["bench"].columns, *STAMP])
-    rows = rows[~rows["status"].astype(str).str.startswith(NOT_RUN)]
+    rows = rows[rows["status"] != Status.NOT_RUN]
     norm, baseline = rows["layer_norm"] == "on", rows["implementation"].isin((BASELINE, PADDED))
     has_norm, has_others = (
         each.groupby([rows[column] for column in PLACE[:-1]]).transform("any") for each in (norm, ~norm & ~baseline)
@@ -48,7 +47,7 @@ def compared(rows: pd.DataFrame) -> pd.DataFrame:
     alone = rows[~(baseline & has_norm & ~has_others)]
     rows = pd.concat([alone, rows[baseline & has_norm].assign(layer_norm="on")], ignore_index=True)
     rows = rows.astype(dict.fromkeys([*_FIGURES, "busy"], float))
-    rows.loc[rows["status"] != "ok", _FIGURES] = np.nan
+    rows.loc[rows["status"] != Status.OK, _FIGURES] = np.nan
     low, high = (_beside(rows, BASELINE, f"ratio_{end}") for end in ("low", "high"))
     rows["floor"] = np.maximum(high, 1 / low) - 1
     against_itself = _beside(rows, BASELINE, "ratio").notna()
@@ -95,8 +94,8 @@ def fastest(rows: pd.DataFrame) -> pd.DataFrame:
 
 def not_run(rows: pd.DataFrame) -> list[str]:
     """Why something cannot run here, a sentence for each reason."""
-    reasons = rows["status"][rows["status"].str.startswith(NOT_RUN)].unique() if len(rows) else ()
-    return [f"Not timed: {each.removeprefix(NOT_RUN)}" for each in reasons]
+    reasons = rows["detail"][rows["status"] == Status.NOT_RUN].unique() if len(rows) else ()
+    return [f"Not timed: {reason}" for reason in reasons]
 
 
 def time_table(place: pd.DataFrame) -> Sheet:
@@ -106,7 +105,7 @@ def time_table(place: pd.DataFrame) -> Sheet:
         line: dict[str, Any] = {"implementation": name}
         rows = {row["pass"]: row for _, row in own.iterrows()}
         for step, row in rows.items():
-            line[f"{step}, ms"] = 1e3 * row["median_s"] if row["status"] == "ok" else reason(row)
+            line[f"{step}, ms"] = 1e3 * row["median_s"] if row["status"] == Status.OK else row["status"]
             line[f"{step} / LSTM"] = interval(row)
             if step == lead:  # beside the figure that it judges
                 line |= {"verdict": row["verdict"], f"{step} / padded": row["/ padded"]}

@@ -17,9 +17,10 @@ from suite.pages.bench_tables import headline
 from suite.pages.page import Part, Sheet, markdown
 from suite.shared.cases import BASELINE
 from suite.shared.files import ROOT
-from suite.shared.format import dates, machine, ratio_text, reason, with_interval
+from suite.shared.format import dates, machine, ratio_text, with_interval
 from suite.shared.provenance import stale
 from suite.shared.statistics import interval
+from suite.shared.status import Status
 from suite.shared.tables import TABLES
 
 README = ROOT / "README.md"
@@ -44,7 +45,7 @@ def implementations(shown: Shown) -> Sheet:
             formats |= {time: with_interval, memory: ratio_text}
             every = readme_rows(rows).set_index("implementation")
             row = every.loc[impl.name] if impl.name in every.index else None
-            if row is not None and row["status"] == "ok":
+            if row is not None and row["status"] == Status.OK:
                 line |= {time: interval(row), memory: row["MB / LSTM"]}
             else:
                 line |= {time: why_not(impl, row, device), memory: None}
@@ -56,7 +57,7 @@ def why_not(impl: Impl, row: pd.Series | None, device: str) -> str:
     """Why an implementation has no training time on a device: it needs another one, or the status of its row."""
     if device not in impl.devices:
         return f"needs a {' or '.join(DEVICES[each] for each in impl.devices)}"
-    return "not run" if row is None else reason(row)
+    return Status.NOT_RUN if row is None else str(row["status"])
 
 
 def precedence(folder: Path) -> tuple[bool, bool, int, str]:
@@ -139,7 +140,7 @@ def on_gpus(results: Path, implementation: str) -> list[str]:
     """GPUs on which an implementation was verified or timed, with links to the rows."""
     found = []
     for folder in sorted(path for path in results.iterdir() if path.is_dir()):
-        for table, column, good in (("verify", "verdict", "pass"), ("bench", "status", "ok")):
+        for table, column, good in (("verify", "verdict", "pass"), ("bench", "status", Status.OK)):
             rows = TABLES[table].read(folder)
             if len(rows):
                 rows = rows[(rows["device"] == "cuda") & (rows["implementation"] == implementation)]

@@ -13,9 +13,10 @@ from suite.pages.bench_tables import compared, summary
 from suite.pages.page import Format, Others, Page, Part, Plot, Sheet
 from suite.pages.plots import Line, Lines, line_plot
 from suite.shared.cases import BASELINE, SIZES
-from suite.shared.format import MB, count, percent, reason, significant3, sizes, with_interval
+from suite.shared.format import MB, count, percent, significant3, sizes, with_interval
 from suite.shared.sizes import parse
 from suite.shared.statistics import Interval, interval
+from suite.shared.status import Status
 
 READ = """## How to read this
 
@@ -72,7 +73,7 @@ class Sweep:
         for name, rows in self.of_candidates().items():
             for _, row in rows.iterrows():
                 line: dict[str, Any] = {"implementation": name, self.size: row[self.size]}
-                line[time] = 1e3 * row["seconds"] if row["status"] == "ok" else reason(row)
+                line[time] = 1e3 * row["seconds"] if row["status"] == Status.OK else row["status"]
                 line |= {ratio: interval(row), "verdict": row["verdict"], f"{self.step}, MB": row["peak_bytes"] / MB}
                 lines.append(line | {"busy": row["busy"]})
         formats: dict[str, Format] = {self.size: count, time: significant3, ratio: with_interval, "busy": percent}

@@ -13,6 +13,7 @@ from suite.pages.bench_tables import bench_view, compared, headline, summary
 from suite.pages.page import markdown
 from suite.shared.cases import BASELINE, PADDED
 from suite.shared.examples import runs
+from suite.shared.status import Status
 from suite.shared.tables import STAMP
 
 Rows = list[dict[str, Any]]
@@ -232,10 +233,11 @@ def test_rows_from_a_busy_machine_are_marked() -> None:
     assert "busy |" not in page(runs("batched", 0.1) + LSTM)
 
 
-WITHOUT = [*runs("naive", 0.1, status="crashed"), *at("char-ptb", OURS), *at("stream", runs("batched_cpu", 0))]
-FAILED = "## What has no figures\n\n- `naive` on small: crashed\n- `batched_cpu` on stream: time-out"
+CRASHED: dict[str, Any] = {"status": Status.CRASHED, "detail": None}
+WITHOUT = [*runs("naive", 0.1, **CRASHED), *at("char-ptb", OURS), *at("stream", runs("batched_cpu", 0))]
+FAILED = "## What has no figures\n\n- `naive` on small: crashed\n- `batched_cpu` on stream: time-out: 9 s"
 PACKED = at("medium", runs("batched", 0.1), tokens=5, shortened=float("nan"))  # as an empty cell is read
-ABSENT = runs("batched", 0.1) + runs("jax", 0, status="not run: jax is not installed.")
+ABSENT = runs("batched", 0.1) + runs("jax", 0, status=Status.NOT_RUN, detail="jax is not installed.")
 
 
 @pytest.mark.parametrize(
@@ -272,7 +274,7 @@ def test_the_same_code_twice_and_the_hardware_are_shown() -> None:
 
 @pytest.mark.parametrize("width", [20, *range(70, 100), 120])
 def test_tables_in_a_terminal_cut_no_word(width: int) -> None:
-    rows = runs("naive", 0, status="out of memory") + runs("row_scaled", 0.51, 1 << 30) + runs("batched_cuda", 0.9)
+    rows = runs("naive", 0, status=Status.NO_MEMORY) + runs("row_scaled", 0.51, 1 << 30) + runs("batched_cuda", 0.9)
     console = Console(file=StringIO(), width=width)
     for title, view in bench_view(pd.DataFrame(rows + LSTM)).items():
         view.show(title, console)

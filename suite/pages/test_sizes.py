@@ -13,6 +13,7 @@ from suite.pages.sizes import PAGE, Sweep, sweeps
 from suite.shared.cases import BASELINE, SIZES
 from suite.shared.examples import HERE, runs
 from suite.shared.sizes import parse, short
+from suite.shared.status import Status
 from suite.shared.tables import about_pass
 from suite.shared.workloads import Workload
 
@@ -102,9 +103,9 @@ def test_growth_is_over_the_last_doubling_or_the_last_two_sizes(values: list[int
 
 
 def test_what_failed_has_no_growth_and_a_reason() -> None:
-    (sweep,) = found([*at("H64", 0.1), *at("H128", 0.3, status="out of memory")])
+    (sweep,) = found([*at("H64", 0.1), *at("H128", 0.3, status=Status.NO_MEMORY)])
     assert sweep.growth() == []
-    assert [line["train, ms"] for line in sweep.view().lines if line["H"] == 128] == ["out of memory"] * 2
+    assert [line["train, ms"] for line in sweep.view().lines if line["H"] == 128] == [Status.NO_MEMORY] * 2
 
 
 @pytest.mark.parametrize(
