@@ -36,7 +36,7 @@ from suite.measure.runner import NAME, REPEATED, Side, rests_on, run
 from suite.measure.server import Server, new_log
 from suite.measure.work import ROUNDS_AS_NAIVE
 from suite.pages import sizes as pages_of_sizes
-from suite.pages.bench_tables import PLACE, QUOTED, bench_view, not_run, summary
+from suite.pages.bench_tables import PLACE, QUOTED, Benchmark, bench_view, summary
 from suite.shared import arithmetic, machine, provenance, sizes, submission
 from suite.shared.cases import BASELINE
 from suite.shared.files import ResultsError, path_of
@@ -217,13 +217,15 @@ def conclude(folder: Path, jobs: Sequence[Job], table: Table, sweep: sizes.Axis 
 
 def show(rows: pd.DataFrame, page: Path | None = None, sweep: sizes.Axis | None = None) -> None:
     """Print the tables of rows of a run, or of a sweep one for all its sizes; the page that has them; the summary."""
-    print("".join(f"\n{sentence}\n" for sentence in not_run(rows)), end="")
-    for of in pages_of_sizes.sweeps(rows, [sweep.size]) if sweep else ():
+    benchmark = Benchmark.of(rows)
+    for reason in benchmark.unable:
+        print(f"\nNot timed: {reason}")
+    for of in pages_of_sizes.sweeps(benchmark, [sweep.size]) if sweep else ():
         of.view().show(of.title)
         print("\n".join(["", *of.growth()]).replace("`", ""))
         print(f"\nPlot: {page.with_name(of.name)}.svg" if page else "")
-    for title, view in bench_view(rows).items() if len(rows) and not sweep else ():
-        view.show(title)
+    for heading, view in bench_view(benchmark).items() if not sweep else ():
+        view.show(heading)
     print(f"\nTables: {page}" if page else "")
     print(conclusion(rows))
 
@@ -235,7 +237,7 @@ def conclusion(rows: pd.DataFrame) -> str:
     lines = []
     if wrong := rows["status"].isin(WRONG).sum():
         lines.append(f"{wrong} of {len(rows)} rows went wrong; the page says how.")
-    sentences = (sentence.replace("`", "") for sentence in summary(rows))
+    sentences = (sentence.replace("`", "") for sentence in summary(Benchmark.of(rows)))
     return "\n".join([*lines, *sentences, *about_files(rows)])
 
 

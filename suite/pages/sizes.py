@@ -8,12 +8,12 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from suite.pages.bench import places
-from suite.pages.bench_tables import compared, summary
-from suite.pages.page import Format, Others, Page, Part, Plot, Sheet
+from suite.pages.bench import places, without_figures
+from suite.pages.bench_tables import FORMATS, HEADINGS, Benchmark, summary
+from suite.pages.page import Others, Page, Part, Plot, Sheet
 from suite.pages.plots import Line, Lines, line_plot
 from suite.shared.cases import BASELINE, SIZES
-from suite.shared.format import MB, count, percent, significant3, sizes, with_interval
+from suite.shared.format import MB, count, significant3, sizes
 from suite.shared.sizes import parse
 from suite.shared.statistics import Interval, interval
 from suite.shared.status import Status
@@ -31,7 +31,7 @@ STEP = {"train": "training step", "forward": "forward pass"}
 
 @dataclass(frozen=True)
 class Sweep:
-    """Rows of one pass, as `compared` gives them, that differ in a size alone; they have `seconds` and its interval."""
+    """Rows of one pass of a `Benchmark` that differ in a size alone; they have `seconds` and its interval."""
 
     size: str
     rows: pd.DataFrame
@@ -69,15 +69,14 @@ class Sweep:
 
     def view(self) -> Sheet:
         """Table of the ratios and times that the plot shows."""
-        lines, time, ratio = list[dict[str, Any]](), f"{self.step}, ms", f"{self.step} / LSTM"
+        lines = list[dict[str, Any]]()
         for name, rows in self.of_candidates().items():
             for _, row in rows.iterrows():
                 line: dict[str, Any] = {"implementation": name, self.size: row[self.size]}
-                line[time] = 1e3 * row["seconds"] if row["status"] == Status.OK else row["status"]
-                line |= {ratio: interval(row), "verdict": row["verdict"], f"{self.step}, MB": row["peak_bytes"] / MB}
-                lines.append(line | {"busy": row["busy"]})
-        formats: dict[str, Format] = {self.size: count, time: significant3, ratio: with_interval, "busy": percent}
-        return Sheet(lines, formats | {f"{self.step}, MB": significant3})
+                line[f"{self.step}_ms"] = 1e3 * row["seconds"] if row["status"] == Status.OK else row["status"]
+                line |= {f"{self.step}_ratio": interval(row), "verdict": row["verdict"]}
+                lines.append(line | {f"{self.step}_mb": row["peak_bytes"] / MB, "busy": row["busy"]})
+        return Sheet(lines, {**FORMATS, self.size: count}, HEADINGS)
 
     def growth(self) -> list[str]:
         """Growth of time and of multiply-adds over the last doubling, or else the last two sizes, by candidate."""
@@ -107,11 +106,9 @@ class Sweep:
         return line_plot(panels, self.size)
 
 
-def sweeps(rows: pd.DataFrame, over: Sequence[str] = SIZES) -> list[Sweep]:
+def sweeps(benchmark: Benchmark, over: Sequence[str] = SIZES) -> list[Sweep]:
     """Sizes that differ in one letter alone, of those in `over`, in the same dtype."""
-    if rows.empty:
-        return []
-    every, found = compared(rows), list[Sweep]()
+    every, found = benchmark.rows, list[Sweep]()
     for size in over:
         rest = every["workload"].map(lambda name, size=size: _without(name, size))
         for _, group in every.groupby([every["dtype"], rest], sort=False):
@@ -141,12 +138,13 @@ def _timed(group: pd.DataFrame, size: str) -> pd.DataFrame:
 
 
 def _parts(rows: pd.DataFrame, others: Others) -> list[Part]:
-    parts = list[Part](["\n\n".join(f"**{sentence}**" for sentence in summary(rows))])
-    for sweep in sweeps(rows):
+    benchmark = Benchmark.of(rows)
+    parts = list[Part](["\n\n".join(f"**{sentence}**" for sentence in summary(benchmark))])
+    for sweep in sweeps(benchmark):
         caption = f"{STEP[sweep.step].capitalize()} over {sweep.title}"
         plot = Plot(sweep.name, caption, sweep.draw, has_file=True)
         parts += [f"## {sweep.title}", plot, sweep.view(), "\n".join(f"- {sentence}" for sentence in sweep.growth())]
-    return [*parts, *places(rows), READ]
+    return [*parts, *places(benchmark), *without_figures(rows), READ]
 
 
 PAGE = Page("sizes", "Sizes that were named", _parts, others=())
