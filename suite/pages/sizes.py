@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from suite.pages.page import Others, Page, Part, Plot, Sheet
 from suite.pages.plots import Line, Lines, line_plot
 from suite.shared.cases import BASELINE, SIZES
 from suite.shared.format import MB, count, significant3, sizes
-from suite.shared.sizes import parse
+from suite.shared.sizes import named, parse
 from suite.shared.statistics import Interval, interval
 from suite.shared.status import Status
 
@@ -48,7 +49,7 @@ class Sweep:
     def rest(self) -> str:
         """The other sizes and options."""
         row = self.rows.iloc[0]
-        options = parse(row["workload"]).id.split("-")[len(SIZES) :]
+        options = [part for field, part in parse(row["workload"]).parts.items() if field not in SIZES]
         return ", ".join([sizes(row, SIZES.replace(self.size, "")), row["dtype"], *options])
 
     @property
@@ -59,7 +60,7 @@ class Sweep:
     def name(self) -> str:
         """Name of the file of its plot."""
         row = self.rows.iloc[0]
-        parts = (part for part in row["workload"].split("-") if not part.startswith(self.size))
+        parts = [part for field, part in named(parse(row["workload"])).items() if field != self.size]
         return "-".join(["sweep", self.size, *parts, row["dtype"]])
 
     def of_candidates(self) -> Mapping[str, pd.DataFrame]:
@@ -110,19 +111,18 @@ def sweeps(benchmark: Benchmark, over: Sequence[str] = SIZES) -> list[Sweep]:
     """Sizes that differ in one letter alone, of those in `over`, in the same dtype."""
     every, found = benchmark.rows, list[Sweep]()
     for size in over:
-        rest = every["workload"].map(lambda name, size=size: _without(name, size))
+        rest = every["workload"].map(partial(_without, size))
         for _, group in every.groupby([every["dtype"], rest], sort=False):
             if group[size].nunique() > 1:
                 found.append(Sweep(size, _timed(group, size)))
     return found
 
 
-def _without(name: str, size: str) -> str:
+def _without(size: str, name: str) -> str:
     """The id of a size that was named, without one letter; with lengths T and B stay, which these have."""
     case = parse(name)
-    if case.lengths and size in "TB":
-        return case.id
-    return "-".join(part for part in case.id.split("-") if not part.startswith(size))
+    stays = case.lengths and size in "TB"
+    return "-".join(part for field, part in case.parts.items() if stays or field != size)
 
 
 def _timed(group: pd.DataFrame, size: str) -> pd.DataFrame:

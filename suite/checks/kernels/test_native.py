@@ -36,7 +36,7 @@ from suite.conftest import Record
 from suite.shared import arithmetic
 from suite.shared.cases import Case
 from suite.shared.compare import Oracle, assert_bitwise_equal, compare, implementation, model_and_draw, reference
-from suite.shared.oracle import Results
+from suite.shared.tensors import Results
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ def test_native_equals_the_oracle(case: Case, name: str, alone: bool, gpu: torch
     with precision(name), either_split(alone):
         worst = interpreted.judged(against_naive(case, arithmetic.dtype_of(name)), gpu)
     if not alone:
-        record(NAME, name, case.id, "pass" if worst.ratio <= 1 else "FAIL", worst)
+        record(NAME, name, case.id, "pass" if worst.ratio <= 1 else "FAIL", worst, sizes=case)
     assert worst.ratio <= 1, str(worst)
 
 
