@@ -277,7 +277,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         return
     for dtype in find("batched_cpu").dtypes if config.getoption("numprocesses", None) else ():
         why_unavailable("batched_cpu", "cpu", dtype)  # builds it, which each worker would do otherwise
-    if not config.option.keyword:  # chosen tests compile what they need
+    if not (config.option.keyword or config.option.markexpr):  # chosen tests compile what they need
         precompile(ahead.of_checks(config.getoption("--thorough")), config.getoption("--device"))
 
 
