@@ -30,19 +30,20 @@ from suite.checks.equality.sizes import why_no_memory
 from suite.checks.kernels.compiled import Way, precompile
 from suite.measure import choice, hardware
 from suite.measure.choice import MINUTES, amount, by_default, minutes, parent, with_submitted
-from suite.measure.job import WRONG, Job
+from suite.measure.job import Job
 from suite.measure.others import BUSY, Others, busy_sentence
 from suite.measure.runner import NAME, REPEATED, Side, rests_on, run
 from suite.measure.server import Server, new_log
 from suite.measure.work import ROUNDS_AS_NAIVE
 from suite.pages import sizes as pages_of_sizes
-from suite.pages.bench_tables import NOT_RUN, PLACE, QUOTED, bench_view, not_run, summary
+from suite.pages.bench_tables import PLACE, QUOTED, Benchmark, bench_view, summary
 from suite.shared import arithmetic, machine, provenance, sizes, submission
 from suite.shared.cases import BASELINE
 from suite.shared.files import ResultsError, path_of
 from suite.shared.format import ratio_text
 from suite.shared.process import Row
 from suite.shared.statistics import FEWEST
+from suite.shared.status import WRONG, Ended, Status
 from suite.shared.tables import TABLES, Table, folder_of
 from suite.shared.workloads import WORKLOADS
 
@@ -77,13 +78,14 @@ def benchmark(options: argparse.Namespace) -> int:
     if options.list:
         show_plan(planned)
         return 0
-    if any(job.skip_status.startswith("refused") for job in planned):
+    if any(job.skipped and job.skipped.refused for job in planned):
         print("RefusedError, as verify.csv is red or stale: run nox -s verify.\n")
     if sentence := choice.left_out(options, planned):
         print(f"{sentence}\n")
-    skipped, jobs = [job for job in planned if job.skip_status], [job for job in planned if not job.skip_status]
+    jobs = [job for job in planned if not job.skipped]
+    skipped = [row for job in planned if job.skipped for row in job.rows(job.skipped)]
     before = same_code(TABLES["bench"].read(folder))
-    table.put(folder, [row for job in skipped for row in job.rows(job.skip_status)], device)
+    table.put(folder, skipped, device)
     rows = measure(jobs, folder, until, table) if jobs else []
     if table.name == "bench":
         same_twice(folder, before, rows, device)
@@ -101,10 +103,10 @@ def why_too_large(options: argparse.Namespace) -> str:
 
 def fitting(job: Job) -> Job:
     """A job at a size that is named, which does not run if the candidate needs more memory than the comparison."""
-    if job.table != "sizes" or job.skip_status or job.candidate not in names():
+    if job.table != "sizes" or job.skipped or job.candidate not in names():
         return job
     why = why_no_memory(job.candidate, job.case, job.torch_dtype, job.device)
-    return replace(job, skip_status=f"{NOT_RUN}{why}") if why else job
+    return replace(job, skipped=Ended(Status.NOT_RUN, why)) if why else job
 
 
 def same_code(rows: pd.DataFrame) -> pd.DataFrame:
@@ -173,7 +175,7 @@ def believed(rows: Sequence[Row], ceilings: Mapping[str, Row]) -> list[Row]:
     for row in rows:
         of_file = row["implementation"] in submission.files()
         reason = baseline_slowed(row, alone.get(tuple(row[c] for c in BESIDE), {})) if of_file else ""
-        refusal = hardware.without_figures(f"refused: {reason}") if reason else {}
+        refusal = hardware.without_figures(Ended(Status.REFUSED, reason)) if reason else {}
         result.append(row | (refusal or hardware.share(row, ceilings)))
     return result
 
@@ -202,7 +204,7 @@ def conclude(folder: Path, jobs: Sequence[Job], table: Table, sweep: sizes.Axis 
     """Write the pages and show the tables of these jobs; return True if anything went wrong."""
     rows = table.read(folder)
     if len(rows):
-        rows = rows.merge(pd.DataFrame([row for job in jobs for row in job.rows("")], columns=list(table.key)))
+        rows = rows.merge(pd.DataFrame([row for job in jobs for row in job.rows(Ended())], columns=list(table.key)))
     try:
         # Of sizes that are named, nothing of the project changes.
         report.write_machine(folder, (pages_of_sizes.PAGE,) if table.name == "sizes" else report.PAGES)
@@ -210,18 +212,20 @@ def conclude(folder: Path, jobs: Sequence[Job], table: Table, sweep: sizes.Axis 
         show(rows)
         raise
     show(rows, folder / f"{table.name}.md", sweep)
-    return len(rows) > 0 and bool(rows["status"].str.startswith(WRONG).any())
+    return len(rows) > 0 and bool(rows["status"].isin(WRONG).any())
 
 
 def show(rows: pd.DataFrame, page: Path | None = None, sweep: sizes.Axis | None = None) -> None:
     """Print the tables of rows of a run, or of a sweep one for all its sizes; the page that has them; the summary."""
-    print("".join(f"\n{sentence}\n" for sentence in not_run(rows)), end="")
-    for of in pages_of_sizes.sweeps(rows, [sweep.size]) if sweep else ():
+    benchmark = Benchmark.of(rows)
+    for reason in benchmark.unable:
+        print(f"\nNot timed: {reason}")
+    for of in pages_of_sizes.sweeps(benchmark, [sweep.size]) if sweep else ():
         of.view().show(of.title)
         print("\n".join(["", *of.growth()]).replace("`", ""))
         print(f"\nPlot: {page.with_name(of.name)}.svg" if page else "")
-    for title, view in bench_view(rows).items() if len(rows) and not sweep else ():
-        view.show(title)
+    for heading, view in bench_view(benchmark).items() if not sweep else ():
+        view.show(heading)
     print(f"\nTables: {page}" if page else "")
     print(conclusion(rows))
 
@@ -231,9 +235,9 @@ def conclusion(rows: pd.DataFrame) -> str:
     if rows.empty:
         return "No rows."
     lines = []
-    if wrong := rows["status"].str.startswith(WRONG).sum():
+    if wrong := rows["status"].isin(WRONG).sum():
         lines.append(f"{wrong} of {len(rows)} rows went wrong; the page says how.")
-    sentences = (sentence.replace("`", "") for sentence in summary(rows))
+    sentences = (sentence.replace("`", "") for sentence in summary(Benchmark.of(rows)))
     return "\n".join([*lines, *sentences, *about_files(rows)])
 
 
@@ -241,13 +245,13 @@ def about_files(rows: pd.DataFrame) -> list[str]:
     """How long a training step of each file of `--impl` takes, or why it was not timed, a sentence for each row."""
     sentences = list[str]()
     trained = rows[rows["pass"] == "train"]
-    timed = trained[trained["status"] == "ok"]
+    timed = trained[trained["status"] == Status.OK]
     ours = timed[timed["implementation"].isin(set(names()) - set(submission.files()))]
     for _, row in trained[trained["implementation"].isin(submission.files())].iterrows():
         norm = ", layer norm" if row["layer_norm"] == "on" else ""
         where = f"{row['implementation']} on {row['workload']} (T {row['T']}, B {row['B']}, {row['dtype']}{norm})"
-        if row["status"] != "ok":
-            sentences.append(f"{where} has no figure: {row['status']}.")
+        if row["status"] != Status.OK:
+            sentences.append(f"{where} has no figure: {Ended.of(row)}.")
             continue
         beside = ours[(ours[PLACE] == row[PLACE]).all(axis=1)].sort_values("ratio").head(1)
         others = {BASELINE: 1.0, **dict(zip(beside["implementation"], beside["ratio"], strict=True))}
@@ -261,8 +265,8 @@ def show_plan(planned: Sequence[Job]) -> None:
     width = max([NAME, *(len(job.label) for job in planned)])
     for job in planned:
         norms = " and ".join("on" if norm else "off" for norm in job.layer_norms)
-        print(f"{job.label:{width}} layer norm {norms:10} {job.skip_status}".rstrip())
-    print(f"\n{sum(not job.skip_status for job in planned)} of {len(planned)} jobs would run.")
+        print(f"{job.label:{width}} layer norm {norms:10} {job.skipped or ''}".rstrip())
+    print(f"\n{sum(not job.skipped for job in planned)} of {len(planned)} jobs would run.")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -41,6 +41,7 @@ from suite.shared.files import ROOT, ResultsError, path_of
 from suite.shared.format import ENVIRONMENT, SOFTWARE, ratio_text
 from suite.shared.process import Row
 from suite.shared.statistics import COVERAGE, FEWEST, Interval, between, numbers, pooled_variance
+from suite.shared.status import Status
 from suite.shared.tables import STAMP, TABLES, folder_of
 from suite.shared.workloads import WORKLOADS
 
@@ -115,8 +116,7 @@ def alternated(old: pd.DataFrame, new: pd.DataFrame, threshold: float) -> pd.Dat
 
 def judged(both: pd.DataFrame, threshold: float, *, times: bool = True) -> pd.DataFrame:
     """Lines of rows of two results. times: judge times, by the columns `differs` and `change` (a quotient)."""
-    both = both.assign(status=both["status"].fillna("absent"))
-    had, has = both["status_old"] == "ok", both["status"] == "ok"
+    had, has = both["status_old"] == Status.OK, both["status"] == Status.OK
     time_ = both["change"].where(had & has)
     memory = (both["peak_bytes"] / both["peak_bytes_old"]).where(had & has & (both["peak_bytes_old"] > 0))
     judges = times & both[["ratio_low", "ratio_low_old"]].notna().all(axis=1) & (both["implementation"] != BASELINE)
@@ -129,24 +129,27 @@ def judged(both: pd.DataFrame, threshold: float, *, times: bool = True) -> pd.Da
         "faster": differs & (time_ < 1),
     }
     lines: pd.DataFrame = both[[*PLACE, "implementation", "pass"]].copy()
-    lines["old / LSTM"] = both["ratio_old"].astype(object).where(had, both["status_old"].str.split(":").str[0])
-    lines["new / LSTM"] = both["ratio"].astype(object).where(has, both["status"].str.split(":").str[0])
+    lines["old"] = both["ratio_old"].astype(object).where(had, both["status_old"])
+    lines["new"] = both["ratio"].astype(object).where(has, both["status"].fillna("absent"))
     lines["time"], lines["memory"] = time_ - 1, memory - 1
+    lines["status"] = both["status"]
     lines["verdict"] = np.select(list(verdicts.values()), list(verdicts), "same")
     return lines
 
 
 def failed(changes: pd.DataFrame) -> bool:
     """True if a row got worse, or lacks its figure for a reason other than a time-out."""
-    missing = (changes["verdict"] == "missing") & (changes["new / LSTM"] != "time-out")
+    missing = (changes["verdict"] == "missing") & (changes["status"] != Status.TIME_OUT)
     return bool((missing | (changes["verdict"] == "regression")).any())
 
 
 def show(changes: pd.DataFrame) -> None:
     change = "{:+.1%}".format
-    formats = {"old / LSTM": ratio_text, "new / LSTM": ratio_text, "time": change, "memory": change}
+    formats = {"old": ratio_text, "new": ratio_text, "time": change, "memory": change}
+    headings = {"old": "old / LSTM", "new": "new / LSTM"}
     for _, part in changes.groupby(PLACE, sort=False):
-        Sheet(part.drop(columns=PLACE).to_dict("records"), formats).show(HEADING.format_map(part.iloc[0]))
+        lines = part.drop(columns=[*PLACE, "status"]).to_dict("records")
+        Sheet(lines, formats, headings).show(HEADING.format_map(part.iloc[0]))
     print()
 
 
@@ -228,7 +231,8 @@ def base_of_results(names: Sequence[str], root: Path = ROOT) -> tuple[str, str]:
     for folder in sorted(root.glob("results/*/")):
         rows = TABLES["bench"].read(folder)
         if not rows.empty:
-            measured.update(rows.loc[(rows["status"] == "ok") & rows["implementation"].isin(names), "commit"].dropna())
+            timed = rows[(rows["status"] == Status.OK) & rows["implementation"].isin(names)]
+            measured.update(timed["commit"].dropna())
     base = next((commit[:10] for commit in history if commit.startswith(tuple(measured))), "")
     if not base:
         return "", f"Not compared: no figures of {about} under results/ name a commit in the history of this one."

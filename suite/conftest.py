@@ -25,7 +25,7 @@ from suite.checks.kernels.compiled import precompile
 from suite.checks.module.capabilities import CAPABILITIES
 from suite.pages import verify
 from suite.shared import arithmetic, machine, submission
-from suite.shared.cases import MULTIPLIED
+from suite.shared.cases import MULTIPLIED, SIZES, Case
 from suite.shared.compare import FLOOR, Verdict
 from suite.shared.files import RESULTS, ROOT, ResultsError, path_of
 from suite.shared.scheduling import pytest_xdist_make_scheduler as pytest_xdist_make_scheduler
@@ -240,7 +240,7 @@ def keep(request: pytest.FixtureRequest) -> Keep:
 
 @pytest.fixture
 def record(keep: Keep) -> Record:
-    """Function that keeps one row of the verification table."""
+    """Function that keeps one row of the verification table; sizes: of the case, if it is one."""
 
     def keep_verdict(
         implementation: str,
@@ -250,8 +250,10 @@ def record(keep: Keep) -> Record:
         worst: Verdict | None = None,
         reason: str = "",
         defined: str = "",
+        sizes: Case | None = None,
     ) -> None:
-        about = {"implementation": implementation, "dtype": dtype_name(dtype), "case": case, "verdict": outcome}
+        about: dict[str, Any] = {"implementation": implementation, "dtype": dtype_name(dtype), "case": case}
+        about |= {"verdict": outcome, **({size: getattr(sizes, size) for size in SIZES} if sizes else {})}
         figures: dict[str, Any] = {"ratio": None, "tensor": ""}
         if worst is not None:
             figures = {"ratio": worst.ratio, "error": worst.error, "allowed": worst.allowed}
@@ -275,7 +277,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         return
     for dtype in find("batched_cpu").dtypes if config.getoption("numprocesses", None) else ():
         why_unavailable("batched_cpu", "cpu", dtype)  # builds it, which each worker would do otherwise
-    if not config.option.keyword:  # chosen tests compile what they need
+    if not (config.option.keyword or config.option.markexpr):  # chosen tests compile what they need
         precompile(ahead.of_checks(config.getoption("--thorough")), config.getoption("--device"))
 
 

@@ -25,6 +25,7 @@ from suite.measure.hardware import MOST
 from suite.shared.arithmetic import dtype_of
 from suite.shared.files import ROOT, ResultsError
 from suite.shared.statistics import FEWEST
+from suite.shared.status import Status
 from suite.shared.tables import TABLES
 
 #: What shows where something was made: absolute paths, of Windows too, those in a home, and users of hosts.
@@ -124,7 +125,7 @@ def of_other_sources(name: str, rows: pd.DataFrame, then: Mapping[str, Hashes]) 
 
 def figures(bench: pd.DataFrame) -> Iterator[str]:
     """Sentences about figures that too few visits made, or that no machine can reach."""
-    timed = bench[bench["status"] == "ok"]
+    timed = bench[bench["status"] == Status.OK]
     few = timed[~(timed["visits"] >= FEWEST)]
     if len(few):
         yield f"bench.csv: {len(few)} rows have fewer than {FEWEST} visits, the first is of {_about(few)}."
@@ -145,7 +146,7 @@ def failed(tables: Tables) -> Iterator[str]:
 
 def compared(bench: pd.DataFrame, verify: pd.DataFrame, then: Mapping[str, Hashes]) -> Iterator[str]:
     """Sentences about implementations that were timed, but not compared, or not with the same sources."""
-    timed = bench[(bench["status"] == "ok") & bench["implementation"].isin(names())]
+    timed = bench[(bench["status"] == Status.OK) & bench["implementation"].isin(names())]
     for (name, dtype), rows in timed.groupby(["implementation", "dtype"], sort=False):
         which = f"{name} in {dtype_name(dtype_of(str(dtype)))}"
         ran = verify[(verify["implementation"] + " in " + verify["dtype"] == which) & (verify["verdict"] != "skipped")]

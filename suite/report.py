@@ -9,14 +9,14 @@ import os
 import sys
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
 from suite import handed_in
 from suite.pages import bench, readme, sizes, verify
 from suite.pages.bench import WORKLOAD
-from suite.pages.bench_tables import TITLE, fastest
+from suite.pages.bench_tables import TITLE, Benchmark
 from suite.pages.page import Page, Part, Plot, Sheet, markdown
 from suite.pages.plots import svg
 from suite.pages.webpage import report_html
@@ -63,7 +63,7 @@ def machines(results: Path) -> list[Path]:
 
 def index(folders: Sequence[Path], pages: Collection[Path]) -> list[Part]:
     """Parts of results/README.md: one table of all machines, and links to the pages of each folder, or else its CSV."""
-    lines: dict[str, dict[str, Any]] = {}
+    lines: dict[Fastest, dict[str, Any]] = {}
     columns, links = [], []
     for folder in folders:
         rows, label = TABLES["bench"].read(folder), folder.name
@@ -73,8 +73,9 @@ def index(folders: Sequence[Path], pages: Collection[Path]) -> list[Part]:
                 label += f", {rows['cpu_capability'].iloc[0]}"
             if label in columns:
                 label += f", {folder.name}"
-            for title, figure in _figures(rows).items():
-                lines.setdefault(title, {"workload": title})[label] = figure
+            for of, figure in _figures(Benchmark.of(rows)).items():
+                title = f"{of.place}, / padded" if of.padded else of.place
+                lines.setdefault(of, {"workload": title})[label] = figure
             columns.append(label)
             if stale("bench", rows).any():
                 label += ", **stale**"
@@ -87,15 +88,22 @@ def index(folders: Sequence[Path], pages: Collection[Path]) -> list[Part]:
     return ["# Results", *summary, "\n".join(links), FOOT, HAND_IN]
 
 
-def _figures(rows: pd.DataFrame) -> dict[str, tuple[Interval, str]]:
-    """Ratio and name of the fastest implementation of a machine, by workload."""
-    figures = {}
-    for _, row in fastest(rows).iterrows():
+class Fastest(NamedTuple):
+    """What a line of the index is about: the place, and whether the ratio is to the LSTM on a padded batch."""
+
+    place: str
+    padded: bool = False
+
+
+def _figures(benchmark: Benchmark) -> dict[Fastest, tuple[Interval, str]]:
+    """Ratio and name of the fastest implementation of a machine."""
+    figures, none = dict[Fastest, tuple[Interval, str]](), float("nan")
+    for _, row in benchmark.fastest.iterrows():
         if row["layer_norm"] == "off":
-            title, none = TITLE.format_map(row), float("nan")
-            figures[title] = interval(row), row["implementation"]
-            if pd.notna(row["/ padded"]):
-                figures[f"{title}, / padded"] = Interval(row["/ padded"], none, none), row["implementation"]
+            place, name = TITLE.format_map(row), row["implementation"]
+            figures[Fastest(place)] = interval(row), name
+            if pd.notna(row["vs_padded"]):
+                figures[Fastest(place, padded=True)] = Interval(row["vs_padded"], none, none), name
     return figures
 
 

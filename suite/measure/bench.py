@@ -16,6 +16,7 @@ from suite.shared import submission, usage
 from suite.shared.candidates import LSTM, Candidate, find
 from suite.shared.cases import BASELINE, Case, lengths
 from suite.shared.process import RefusedError, Row, Turned
+from suite.shared.status import Ended
 from suite.shared.tables import about_pass
 
 #: By kind of device, seconds of the turns of a pass.
@@ -51,7 +52,7 @@ def rows(job: Job, first: bool) -> Iterator[Row | Turned]:
                 raise RefusedError(reason)
         gc.collect()
         for case, step in steps.items():
-            row = about_pass(job.workload.name, case, candidate.name, job.dtype, name) | {"status": "ok"}
+            row = about_pass(job.workload.name, case, candidate.name, job.dtype, name) | Ended().columns
             row |= {"first_s": turns.sides[case].first_s, **turns.columns(case)}
             yield row | (once_measured(candidate, step, case, name, new(0)) if first else {})
 

@@ -8,11 +8,12 @@ import torch
 
 from suite.measure import bench as visit
 from suite.measure.job import Job
-from suite.measure.server import Ended, Server
+from suite.measure.server import Server
 from suite.measure.timing import Stopwatch, Work
 from suite.shared.cases import Case
 from suite.shared.examples import CPU, TINY
 from suite.shared.process import Row, Turned
+from suite.shared.status import Ended
 from suite.shared.workloads import Workload
 
 
@@ -52,16 +53,15 @@ def others(shares: float | Iterator[float]) -> Any:
 
 
 class FakeServer(Server):
-    """A server without a process, whose visits call a function (job, rows, first) -> status, and are noted."""
+    """A server without a process, whose visits call a function (job, rows, first) -> how it ended, and are noted."""
 
-    def __init__(self, measure: Callable[[Job, list[Row], bool], str | Ended]) -> None:
+    def __init__(self, measure: Callable[[Job, list[Row], bool], Ended]) -> None:
         self.measure, self.visits, self.starts = measure, list[tuple[str, bool]](), 1
         self.cpu_s, self.states = 0.0, []
 
     def visit(self, job: Job, rows: list[Row], *, first: bool = True, limit: float = 0.0) -> Ended:
         self.visits.append((job.candidate, first))
-        ended = self.measure(job, rows, first)
-        return ended if isinstance(ended, Ended) else Ended(ended)
+        return self.measure(job, rows, first)
 
     def restart(self, names: Collection[str]) -> None:
         self.starts += 1

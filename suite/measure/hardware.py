@@ -13,6 +13,7 @@ from suite.shared.arithmetic import dtype_of
 from suite.shared.cases import BASELINE
 from suite.shared.process import Row
 from suite.shared.statistics import FIGURES, Interval
+from suite.shared.status import Ended, Status
 from suite.shared.workloads import WORKLOADS
 
 #: The side of the square matrices doubles from SMALLEST until their product takes LONG seconds, or up to LARGEST.
@@ -77,19 +78,20 @@ def share(row: Mapping[str, Any], ceilings: Mapping[str, Mapping[str, Any]]) -> 
     that multiplies faster than MOST is refused; it may move bytes faster, which a cache may hold.
     """
     ceiling = ceilings.get(row["dtype"])
-    if ceiling is None or row["status"] != "ok":
+    if ceiling is None or row["status"] != Status.OK:
         return {}
     compute = row["multiply_adds"] / ceiling["multiply_adds_per_s"]
     memory = row["least_bytes"] / ceiling["bytes_per_s"]
     if compute > MOST * row["median_s"]:
         rate = f"{compute / row['median_s']:.3g} times the rate of its products"
-        return without_figures(f"refused: faster than this machine multiplies, at {rate}")
+        return without_figures(Ended(Status.REFUSED, f"faster than this machine multiplies, at {rate}"))
     return {
         "bound": "compute" if compute >= memory else "memory",
         "share": max(compute, memory) / row["median_s"],
     }
 
 
-def without_figures(status: str) -> Row:
-    """Columns of a row that has a figure, but none to be believed; status: why not."""
-    return {"status": status} | dict.fromkeys((*FIGURES, *(f"{name}_visits" for name in FIGURES), *Interval._fields))
+def without_figures(why: Ended) -> Row:
+    """Columns of a row that has a figure, but none to be believed."""
+    of_visits = [f"{name}_visits" for name in FIGURES]
+    return why.columns | dict.fromkeys((*FIGURES, *of_visits, *Interval._fields))

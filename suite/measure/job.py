@@ -12,13 +12,12 @@ from suite.shared import arithmetic, provenance, submission
 from suite.shared.candidates import find
 from suite.shared.cases import Case
 from suite.shared.process import Row
+from suite.shared.status import Ended, Status
 from suite.shared.tables import about_pass
 from suite.shared.workloads import Workload
 
 #: Share of the machine's memory that one process may take, so that too little memory ends only that process.
 MEMORY_SHARE = 0.6
-#: First words of statuses that are errors.
-WRONG = ("crashed", "failed", "refused", "time-out")
 
 
 @dataclass(frozen=True)
@@ -27,7 +26,7 @@ class Job:
 
     table: name of the table of its rows, `bench`, `sizes` or `hardware`; `server.MEASURES` has what measures it.
     layer_norms: in the benchmark: layer norm off, on, or both in turns.
-    skip_status: status of its rows if it does not run.
+    skipped: why it does not run; None if it does.
     memory_limit: bytes that its process may take on a CPU; 0 for MEMORY_SHARE of the machine's.
     """
 
@@ -37,7 +36,7 @@ class Job:
     dtype: str
     device: torch.device
     layer_norms: tuple[bool, ...] = ()
-    skip_status: str = ""
+    skipped: Ended | None = None
     memory_limit: int = 0
 
     @property
@@ -63,24 +62,25 @@ class Job:
         """Job of the benchmark with the reason if it does not run; verify: rows of verify.csv of this machine."""
         reason = arithmetic.why_not(self.dtype, self.device)
         if reason := reason or find(self.candidate).why_unavailable(self.device, self.torch_dtype):
-            return replace(self, skip_status=f"not run: {reason}")
-        status = provenance.refused(verify, self.candidate, self.dtype)
+            return replace(self, skipped=Ended(Status.NOT_RUN, reason))
+        why = provenance.refused(verify, self.candidate, self.dtype)
         # A file is edited often, and checked in its first visit.
-        if not status or (status == "stale" and self.candidate in submission.files()):
+        if not why or (why == "stale" and self.candidate in submission.files()):
             return self
-        return replace(self, skip_status=f"refused: verify.csv is {status} for {self.candidate} in {self.dtype}")
+        detail = f"verify.csv is {why} for {self.candidate} in {self.dtype}"
+        return replace(self, skipped=Ended(Status.REFUSED, detail))
 
-    def rows(self, status: str) -> list[Row]:
+    def rows(self, ended: Ended) -> list[Row]:
         """Rows of the benchmark without figures, in the order that a visit yields them."""
         return [
-            about_pass(self.workload.name, case, self.candidate, self.dtype, name) | {"status": status}
+            about_pass(self.workload.name, case, self.candidate, self.dtype, name) | ended.columns
             for name in self.workload.passes
             for case in self.cases
         ]
 
-    def missing(self, rows: Sequence[Row], ended: str) -> list[Row]:
-        """Rows that a visit did not reach; ended: the status with which it ended."""
-        return [] if ended == "ok" else self.rows(ended)[len(rows) :]
+    def missing(self, rows: Sequence[Row], ended: Ended) -> list[Row]:
+        """Rows that a visit did not reach."""
+        return [] if ended.status == Status.OK else self.rows(ended)[len(rows) :]
 
     def apply_limits(self) -> None:
         """Limit the memory of this process, on Linux, and set the arithmetic of its products."""

@@ -11,16 +11,21 @@ from typing import Any
 
 from suite.measure.job import Job
 from suite.measure.others import BUSY, Others, gpu, gpu_columns
-from suite.measure.server import Ended, Server
+from suite.measure.server import Server
 from suite.measure.timing import SLOW
 from suite.shared.candidates import alternatives
-from suite.shared.format import reason, significant3
+from suite.shared.format import significant3
 from suite.shared.process import Row
 from suite.shared.statistics import FEWEST, interval, summarised
+from suite.shared.status import Status
 
 #: Titles of the printed columns, by layer norm and pass; widths of a line's name and of a figure.
 COLUMNS = {("off", "forward"): "forward", ("off", "train"): "train", ("on", "forward"): "norm", ("on", "train"): "norm"}
 NAME, FIGURE = 43, 9
+#: Statuses that are longer than a figure.
+SHORT: Mapping[str, str] = {Status.NO_MEMORY: "no memory"}
+#: Statuses of what no further visit needs to measure as a first one.
+KNOWN = (Status.OK, Status.NO_MEMORY)
 #: Half of the interval, as a share of the ratio, that rows want on which a result rests.
 HALF = 0.06
 #: Jobs that want a visit less than that share as much as another one wait for a later server.
@@ -52,11 +57,11 @@ class Side:
     def visit(self, job: Job) -> None:
         """Visit a job; the visit is a first one until one before has measured all. One that is refused is the last."""
         earlier, rows = self.visits.setdefault(job, []), list[Row]()
-        measured = [all(row["status"] in ("ok", "out of memory") for row in visit.rows) for visit in earlier]
+        measured = [all(row["status"] in KNOWN for row in visit.rows) for visit in earlier]
         others, before = Others(self.server.cpu_s), gpu(job.device) if job.device.type == "cuda" else None
-        ended: Ended = self.server.visit(job, rows, first=not any(measured))
+        ended = self.server.visit(job, rows, first=not any(measured))
         share, state = others.share(self.server.cpu_s), gpu_columns(before, self.server.states)
-        visit = Visit([row | state for row in [*rows, *job.missing(rows, ended.status)]], share, ended.refused)
+        visit = Visit([row | state for row in [*rows, *job.missing(rows, ended)]], share, ended.refused)
         self.visits[job] = [visit] if visit.refused else [*earlier, visit]
 
     def counted(self, job: Job) -> list[Visit]:
@@ -123,7 +128,7 @@ def need(rows: Sequence[Row], visits: int, *, rests: bool, half_wanted: float = 
     want an interval of no more to each side; a row slower than SLOW does not. Jobs on which no result rests and of
     which every row is slow come last.
     """
-    known = [row for row in rows if row["status"] == "ok"]
+    known = [row for row in rows if row["status"] == Status.OK]
     slow = bool(known) and all(row["ratio"] > SLOW for row in known)
     if visits < FEWEST:
         weight = 2.0 if rests else 0.1 if slow else 1.0
@@ -168,7 +173,7 @@ def _fastest_alternative(job: Job, summaries: Mapping[Job, list[Row]]) -> Job | 
         for other, rows in summaries.items()
         if (other.workload, other.dtype) == (job.workload, job.dtype) and other.candidate in named
         for row in rows
-        if (row["status"], row["pass"], row["layer_norm"]) == ("ok", "train", "off")
+        if (row["status"], row["pass"], row["layer_norm"]) == (Status.OK, "train", "off")
     }
     return min(ratios, key=lambda other: ratios[other], default=None)
 
@@ -246,4 +251,6 @@ def _minutes(until: float) -> str:
 
 
 def _figure(row: Mapping[str, Any]) -> str:
-    return significant3(1e3 * row["median_s"]) if row["status"] == "ok" else reason(row).replace("out of ", "no ")
+    if row["status"] == Status.OK:
+        return significant3(1e3 * row["median_s"])
+    return SHORT.get(row["status"], row["status"])

@@ -30,6 +30,7 @@ from suite.shared import submission
 from suite.shared.candidates import BASE, candidates
 from suite.shared.files import ROOT, write_whole
 from suite.shared.process import RefusedError, Row, Turned, killed_with
+from suite.shared.status import Ended, Status
 
 #: What measures a job, by the table of its rows: (job, first) -> rows. first: also what does not vary between visits.
 MEASURES: Mapping[str, Callable[[Job, bool], Iterator[Row | Turned]]] = {
@@ -43,13 +44,6 @@ LIMIT = {"cpu": 900.0, "cuda": 300.0}
 #: Turns take at most that many times the sum of their rounds, and so many seconds more: they also make inputs, call
 #: once untimed and wait.
 UNTIMED, SLACK = 3.0, 0.5
-
-
-class Ended(NamedTuple):
-    """How a visit ended: "ok" or the status of the rows that are missing, which are all if it was refused."""
-
-    status: str
-    refused: bool = False
 
 
 class Exited(NamedTuple):
@@ -110,13 +104,13 @@ class Server(AbstractContextManager["Server"]):
         theirs.close()
 
     def visit(self, job: Job, rows: list[Row], *, first: bool = True, limit: float = 0.0) -> Ended:
-        """Run a job in a new child, add its rows as they are measured, and return how it ended.
+        """Run a job in a new child, add its rows as they are measured, none if refused, and return how it ended.
 
         first: also measure what does not vary between visits. limit: seconds after which the child prints where it is,
         into the log and here, and ends; by default LIMIT. Afterwards `states` has those of a GPU after each pass.
         """
         self.wait()
-        limit, ended, self.states = limit or LIMIT[job.device.type], Ended("ok"), []
+        limit, ended, self.states = limit or LIMIT[job.device.type], Ended(), []
         start, printed = time.monotonic(), self.log.stat().st_size
         self.connection.send((job, first, limit))
         began = start
@@ -136,10 +130,10 @@ class Server(AbstractContextManager["Server"]):
         elif message.code and time.monotonic() - start >= limit:
             where = self.log.read_bytes()[printed:].decode(errors="replace")
             print(f"{job.label} took more than {limit:.0f} s, and was here:\n{where}", flush=True)
-            return Ended(f"time-out: {limit:.0f} s")
-        elif message.code and ended.status == "ok":
+            return Ended(Status.TIME_OUT, f"{limit:.0f} s")
+        elif message.code and ended.status == Status.OK:
             code = message.code
-            return Ended(f"crashed: signal {-code}" if code < 0 else f"failed: exit {code}")
+            return Ended(Status.CRASHED, f"signal {-code}") if code < 0 else Ended(Status.FAILED, f"exit {code}")
         return ended
 
     def wait(self) -> None:
@@ -169,11 +163,8 @@ def in_time(timed_s: float, seconds: float) -> Ended | None:
     """How a visit ends whose turns took longer than their rounds explain; None if they did not."""
     if seconds <= UNTIMED * timed_s + SLACK:
         return None
-    return refused(f"its rounds took {timed_s:.2g} s by the clock that it had, and {seconds:.2g} s by another")
-
-
-def refused(reason: object) -> Ended:
-    return Ended(f"refused: {reason}"[:200], refused=True)
+    detail = f"its rounds took {timed_s:.2g} s by the clock that it had, and {seconds:.2g} s by another"
+    return Ended(Status.REFUSED, detail)
 
 
 def serve(descriptor: int, parent: int, names: Collection[str], device: str) -> NoReturn:
@@ -212,7 +203,7 @@ def _run(connection: Connection, job: Job, first: bool, limit: float) -> NoRetur
     """Run a job in this process, which ends: send its rows, and how it ended."""
     # In a thread of the interpreter, because a signal's handler would not run during a wait for a GPU.
     faulthandler.dump_traceback_later(limit, exit=True)
-    ended, send = Ended("ok"), connection.send
+    ended, send = Ended(), connection.send
     try:
         job.apply_limits()
         gc.disable()  # no round should pay for it
@@ -223,12 +214,12 @@ def _run(connection: Connection, job: Job, first: bool, limit: float) -> NoRetur
             send(row)
         check()
     except RefusedError as error:
-        ended = refused(error)
+        ended = Ended(Status.REFUSED, str(error))
     except Exception as error:
         traceback.print_exc()
         reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
         no_memory = isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in reason
-        ended = Ended("out of memory" if no_memory else f"failed: {reason}"[:200])
+        ended = Ended(Status.NO_MEMORY) if no_memory else Ended(Status.FAILED, reason)
     send(ended)
     sys.stdout.flush()
     os._exit(0)  # without the server's exit handlers

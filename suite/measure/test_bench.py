@@ -29,11 +29,12 @@ from suite.shared.examples import CPU, TINY, runs, verified
 from suite.shared.files import ResultsError
 from suite.shared.machine import slug
 from suite.shared.process import RefusedError
+from suite.shared.status import Ended, Status
 from suite.shared.tables import STAMP, TABLES, stamp
 from suite.shared.workloads import WORKLOADS, Workload
 
 RAGGED = replace(TINY, lengths=(3, 1))
-Measure = Callable[[Job, list[dict[str, Any]], bool], str]
+Measure = Callable[[Job, list[dict[str, Any]], bool], Ended]
 
 
 def benchmark(results: Path, names: Sequence[str], *options: str) -> int:
@@ -68,26 +69,26 @@ def test_an_interrupted_run_keeps_its_rows(
 ) -> None:
     remaining = iter(range(1))
 
-    def measure(one: Job, rows: list[dict[str, Any]], first: bool) -> str:
+    def measure(one: Job, rows: list[dict[str, Any]], first: bool) -> Ended:
         if one.table == "hardware":
-            return "ok"
+            return Ended()
         if next(remaining, None) is None:
             raise KeyboardInterrupt
         rows += [{c: v for c, v in row.items() if c not in STAMP} for row in runs(one.candidate, 0.1)]
-        return "ok"
+        return Ended()
 
     serve(measure)
     monkeypatch.setitem(WORKLOADS, "small", Workload("small", TINY))
     assert benchmark(tmp_path, ["batched", "deferred", BASELINE]) == 130
-    assert list(TABLES["bench"].read(tmp_path / slug(CPU))["status"]) == ["ok"] * 2
+    assert list(TABLES["bench"].read(tmp_path / slug(CPU))["status"]) == [Status.OK] * 2
     assert capsys.readouterr().out.splitlines()[-1].startswith("Interrupted: ")
 
 
-def timed(one: Job, rows: list[dict[str, Any]], first: bool) -> str:
+def timed(one: Job, rows: list[dict[str, Any]], first: bool) -> Ended:
     """Stand for a visit that takes 0.1 s."""
     if one.table == "bench":
         rows += [{c: v for c, v in row.items() if c not in STAMP} for row in runs(one.candidate, 0.1, visits=None)]
-    return "ok"
+    return Ended()
 
 
 @pytest.mark.parametrize("file", ["bench.csv", "bench.md"])
@@ -118,9 +119,9 @@ def test_a_full_disk_ends_a_run_after_its_summary(
 def test_a_folder_that_cannot_be_written_ends_a_run_before_it_starts(tmp_path: Path, serve: Any) -> None:
     seen = list[str]()
 
-    def measure(one: Job, *_: Any) -> str:
+    def measure(one: Job, *_: Any) -> Ended:
         seen.append(one.candidate)
-        return "ok"
+        return Ended()
 
     serve(measure)
     (tmp_path / "file").touch()
@@ -140,7 +141,7 @@ def test_a_run_says_which_rows_stay(tmp_path: Path, capsys: pytest.CaptureFixtur
 def test_sizes_have_a_table_and_a_page_of_their_own(
     tmp_path: Path, serve: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def grows(one: Job, rows: list[dict[str, Any]], first: bool) -> str:
+    def grows(one: Job, rows: list[dict[str, Any]], first: bool) -> Ended:
         if one.table == "hardware":
             rows.append({"dtype": "float32", "multiply_adds_per_s": 1e12, "bytes_per_s": 1e12})
         if one.table == "sizes":
@@ -149,9 +150,9 @@ def test_sizes_have_a_table_and_a_page_of_their_own(
             figures = [row | {"ratio": seconds / 0.05, "multiply_adds": one.case.H**2} for row in figures]
             rows += [
                 {c: v for c, v in (a | {k: b[k] for k in b.keys() - a.keys()}).items() if c not in STAMP}
-                for a, b in zip(one.rows("ok"), figures, strict=True)
+                for a, b in zip(one.rows(Ended()), figures, strict=True)
             ]
-        return "ok"
+        return Ended()
 
     serve(grows)
     folder = tmp_path / slug(CPU)
@@ -174,9 +175,9 @@ def test_sizes_have_a_table_and_a_page_of_their_own(
 def test_what_is_red_or_stale_is_never_timed(tmp_path: Path, serve: Any) -> None:
     seen = list[str]()
 
-    def measure(one: Job, rows: list[dict[str, Any]], first: bool) -> str:
+    def measure(one: Job, rows: list[dict[str, Any]], first: bool) -> Ended:
         seen.append(one.candidate)
-        return "failed: not tried"
+        return Ended(Status.FAILED, "not tried")
 
     serve(measure)
     rows = [verified("batched", 0.5), verified("deferred", 2), verified("row_scaled", 0.5) | {"sources": "old"}]
@@ -184,16 +185,16 @@ def test_what_is_red_or_stale_is_never_timed(tmp_path: Path, serve: Any) -> None
     assert benchmark(tmp_path, ["batched", "deferred", "row_scaled"], "--minutes", "0") == 1
     assert set(seen) == {BASELINE, "batched"}  # the baseline measures the hardware
     rows_by_name = TABLES["bench"].read(tmp_path / slug(CPU)).groupby("implementation")["status"]
-    refused = {name for name, status in rows_by_name if status.str.startswith("refused: verify.csv is").all()}
+    refused = {name for name, status in rows_by_name if (status == Status.REFUSED).all()}
     assert refused == {"deferred", "row_scaled"}
 
 
-@pytest.mark.parametrize(("status", "timed"), [("", True), ("stale", True), ("red", False)])
-def test_a_file_is_timed_unless_red(status: str, timed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("why", "timed"), [("", True), ("stale", True), ("red", False)])
+def test_a_file_is_timed_unless_red(why: str, timed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is stale was edited since; a visit checks it."""
     monkeypatch.setattr("suite.shared.submission.files", lambda: {"batched": Path("batched.py")})
-    monkeypatch.setattr("suite.shared.provenance.refused", lambda *_: status)
-    assert (job("batched").planned(pd.DataFrame()).skip_status == "") is timed
+    monkeypatch.setattr("suite.shared.provenance.refused", lambda *_: why)
+    assert (job("batched").planned(pd.DataFrame()).skipped is None) is timed
 
 
 @pytest.mark.parametrize("name", ["stream", "char-ptb-ragged"])
@@ -212,16 +213,16 @@ def test_no_visit_to_a_card_compiles_a_kernel(name: str, monkeypatch: pytest.Mon
 def test_the_rates_of_the_hardware_are_of_a_quiet_moment(monkeypatch: pytest.MonkeyPatch) -> None:
     rates, shares = iter([(3e9, 5e8), (9e9, 4e8), (8e9, 6e8), (1e12, 1e12)]), iter([0.5, 0.2, 0.05])
 
-    def measure(one: Job, rows: list[dict[str, Any]], first: bool) -> str:
+    def measure(one: Job, rows: list[dict[str, Any]], first: bool) -> Ended:
         multiply_adds, copied = next(rates)
         rows.append({"dtype": "float32", "multiply_adds_per_s": multiply_adds, "bytes_per_s": copied})
-        return "ok"
+        return Ended()
 
     monkeypatch.setattr(bench, "Others", others(shares))
     best = {"dtype": "float32", "multiply_adds_per_s": 9e9, "bytes_per_s": 6e8}
     assert bench.rates_of(FakeServer(measure), job()) == best
     monkeypatch.setattr(bench, "Others", others(0.5))
-    assert bench.rates_of(FakeServer(lambda *_: "failed: not tried"), job()) == {}
+    assert bench.rates_of(FakeServer(lambda *_: Ended(Status.FAILED)), job()) == {}
 
 
 @pytest.mark.parametrize(
@@ -234,8 +235,8 @@ def test_a_file_that_slows_the_baseline_is_refused(
     monkeypatch.setattr("suite.shared.submission.files", lambda: {"batched": Path("batched.py")} if file else {})
     mine = runs("batched", 0.1, visits=visits, baseline_s=0.05 * slower)
     rows = bench.believed([*mine, *runs(BASELINE, 0.05)], {})
-    status = "refused: beside it torch.nn.LSTM takes 1.6 times as long as beside itself" if refused else "ok"
-    assert [row["status"] for row in rows] == [status] * 2 + ["ok"] * 2
+    why = Ended(Status.REFUSED, "beside it torch.nn.LSTM takes 1.6 times as long as beside itself")
+    assert [Ended.of(row) for row in rows] == [why if refused else Ended()] * 2 + [Ended()] * 2
     assert [row["ratio"] is None for row in rows] == [refused] * 2 + [False] * 2
 
 
@@ -301,7 +302,7 @@ def test_a_first_visit_has_costs_by_formula(name: str, computed: Case, monkeypat
 def test_jax_is_timed_without_a_peak_memory() -> None:
     pytest.importorskip("jax")
     row, _ = rows_of(job("jax"), True)
-    assert (row["status"], row["peak_bytes"]) == ("ok", None)
+    assert (row["status"], row["peak_bytes"]) == (Status.OK, None)
 
 
 @pytest.mark.parametrize(("name", "device"), [("cuda", "cuda:0"), ("cuda:1", "cuda:1"), ("cpu", "cpu")])
@@ -313,7 +314,7 @@ def test_a_run_shows_a_line_a_job(capsys: pytest.CaptureFixture[str], monkeypatc
     jobs = [job(name, layer_norms=(False, True)) for name in ("naive", "batched")]
     ran = [runs("naive", 0) + runs("naive", 0.1234, layer_norm=True), runs("batched", 2)]
     monkeypatch.setattr(runner, "visits", lambda *_: starmap(runner.Step, product((1, 2), jobs)))
-    side = Side(FakeServer(lambda *_: "ok"), {one: [Visit(rows)] for one, rows in zip(jobs, ran, strict=True)})
+    side = Side(FakeServer(lambda *_: Ended()), {one: [Visit(rows)] for one, rows in zip(jobs, ran, strict=True)})
     runner.run([side], jobs, time.time() + 125.4)
     monkeypatch.setattr(runner, "wanting", lambda *_: [])
     runner.run([side], jobs, time.time() + 125.4)

@@ -19,6 +19,7 @@ from suite.shared.cases import BASELINE
 from suite.shared.examples import CPU, TINY, runs
 from suite.shared.files import ResultsError
 from suite.shared.statistics import FEWEST
+from suite.shared.status import Status
 from suite.shared.tables import TABLES
 
 OLD, TWIN, NAIVE = runs("batched", 0.1), runs(BASELINE, 0.05), runs("naive", 1)
@@ -48,7 +49,7 @@ OLD, TWIN, NAIVE = runs("batched", 0.1), runs(BASELINE, 0.05), runs("naive", 1)
         (TWIN, runs(BASELINE, 0.06), "", 0, "2 not comparable"),
         (OLD, runs("batched", 0.2, visits=1, ratio_low=None, ratio_high=None), "", 0, "2 not comparable"),
         (runs("batched", 0), OLD, "", 0, "2 not comparable"),
-        (OLD, runs("batched", 0, status="out of memory"), "", 1, "2 missing"),
+        (OLD, runs("batched", 0, status=Status.NO_MEMORY), "", 1, "2 missing"),
         (OLD, runs("batched", 0), "", 0, "2 missing"),
         (OLD + NAIVE, OLD, "", 1, "2 missing"),
         # Of two machines no time is judged.

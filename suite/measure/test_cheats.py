@@ -18,6 +18,7 @@ from suite.measure.server import Server, new_log
 from suite.shared import submission
 from suite.shared.cases import BASELINE, Case
 from suite.shared.process import Row
+from suite.shared.status import Ended, Status
 
 FOLDER = Path(__file__).with_name("cheats")
 #: A cheat that is not refused takes as long as the honest file, but for noise, in one of so many visits.
@@ -59,7 +60,7 @@ def visited(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Visited]:
                 one = job(candidate, case=CASE)
                 rows = list[Row]()
                 ended = server.visit(one, rows)
-                return Visit([*rows, *one.missing(rows, ended.status)], refused=ended.refused)
+                return Visit([*rows, *one.missing(rows, ended)], refused=ended.refused)
 
             yield visit
 
@@ -68,7 +69,7 @@ def visited(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Visited]:
 def honest(visited: Visited) -> list[float]:
     """Smallest ratios of forward and of training of some visits to the honest file."""
     visits = [visited("honest") for _ in range(VISITS)]
-    assert {row["status"] for visit in visits for row in visit.rows} == {"ok"}
+    assert {row["status"] for visit in visits for row in visit.rows} == {Status.OK}
     return [min(ratios) for ratios in zip(*map(ratios_of, visits), strict=True)]
 
 
@@ -85,15 +86,15 @@ def test_a_cheat_is_refused_or_timed_as_what_it_does(name: str, visited: Visited
     reason = REFUSED[name]
     for _ in range(VISITS):
         visit = visited(name)
-        statuses = {row["status"] for row in visit.rows}
+        ends = {Ended.of(row) for row in visit.rows}
         if reason is not None and visit.refused:
-            assert all(re.fullmatch(f"refused: (?:{reason})", status) for status in statuses)
+            assert all(ended.refused and re.fullmatch(reason, ended.detail) for ended in ends)
             return
         if reason is None:
-            assert statuses == {"ok"}
+            assert ends == {Ended()}
             if all(mine >= theirs / NOISE for mine, theirs in zip(ratios_of(visit), honest, strict=True)):
                 return
-    pytest.fail(f"{name}: expected a refusal or {honest}, got {statuses} and {ratios_of(visit)}")
+    pytest.fail(f"{name}: expected a refusal or {honest}, got {ends} and {ratios_of(visit)}")
 
 
 def test_a_file_does_not_gain_by_keeping_the_cores_busy(visited: Visited, honest: list[float]) -> None:
@@ -103,4 +104,5 @@ def test_a_file_does_not_gain_by_keeping_the_cores_busy(visited: Visited, honest
     side.visits[alone] = [visited("honest", BASELINE) for _ in range(VISITS)]
     rows = [row for row in bench.believed(side.summary(), {}) if row["implementation"] == "cheat"]
     for row, ratio in zip(rows, honest, strict=True):
-        assert row["status"].startswith("refused: beside it torch.nn.LSTM takes ") or row["ratio"] >= ratio / NOISE
+        slows = Ended.of(row).detail.startswith("beside it torch.nn.LSTM takes ")
+        assert slows or row["ratio"] >= ratio / NOISE

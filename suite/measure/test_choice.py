@@ -14,6 +14,7 @@ from suite.measure.choice import fastest
 from suite.measure.job import Job
 from suite.shared.cases import BASELINE, PADDED
 from suite.shared.examples import CPU
+from suite.shared.status import Ended, Status
 from suite.shared.workloads import WORKLOADS
 
 
@@ -96,7 +97,7 @@ def test_two_layers_are_timed_of_the_fastest_with_layer_norm_alone() -> None:
 def test_a_step_is_timed_forward_alone() -> None:
     jobs = [job for job in chosen("--device", "cpu") if job.workload.name == "step"]
     assert {"batched_cpu", "batched", "deferred", BASELINE} <= {job.candidate for job in jobs}
-    rows = [row for job in jobs for row in job.rows("")]
+    rows = [row for job in jobs for row in job.rows(Ended())]
     assert {row["pass"] for row in rows} == {"forward"}
     assert len(rows) == sum(len(job.layer_norms) for job in jobs)
 
@@ -111,7 +112,7 @@ def test_sizes_are_timed_in_their_form_of_what_is_fast() -> None:
     assert {job.table for job in jobs} == {"sizes"}
     assert {job.dtype for job in jobs} == {"float32"}
     step = next(job for job in jobs if job.case.T == 1)
-    assert {row["pass"] for row in step.rows("")} == {"forward"}
+    assert {row["pass"] for row in step.rows(Ended())} == {"forward"}
     asked = chosen("--device", "cpu", "--size", "L2", "--implementation", "jax", "naive", "labml")
     assert [job.candidate for job in asked] == ["naive"]
 
@@ -148,9 +149,12 @@ def test_what_cannot_be_a_size_ends_with_a_sentence(
 
 def test_a_candidate_that_needs_more_memory_than_the_others_is_not_run() -> None:
     (naive,) = chosen("--device", "cpu", "--size", "T500-B64-H2000", "--implementation", "naive")
-    assert bench.fitting(naive).skip_status.startswith("not run: naive needs about ")
-    assert bench.fitting(replace(naive, candidate="batched")).skip_status == ""
-    assert bench.fitting(replace(naive, table="bench")).skip_status == ""
+    skipped = bench.fitting(naive).skipped
+    assert skipped is not None
+    assert skipped.status == Status.NOT_RUN
+    assert skipped.detail.startswith("naive needs about ")
+    assert bench.fitting(replace(naive, candidate="batched")).skipped is None
+    assert bench.fitting(replace(naive, table="bench")).skipped is None
 
 
 def test_what_is_left_out_is_named() -> None:

@@ -9,14 +9,15 @@ from suite.measure import hardware
 from suite.measure.examples import FakeStopwatch
 from suite.measure.timing import Work
 from suite.shared.examples import CPU
+from suite.shared.status import Ended, Status
 
 
 def test_the_share_is_of_the_bound_that_holds() -> None:
     ceiling = {"float32": {"multiply_adds_per_s": 1e9, "bytes_per_s": 1e8}}
-    row = {"multiply_adds": 5e8, "least_bytes": 1e7, "median_s": 1.0, "status": "ok", "dtype": "float32"}
+    row = {"multiply_adds": 5e8, "least_bytes": 1e7, "median_s": 1.0, "status": Status.OK, "dtype": "float32"}
     assert hardware.share(row, ceiling) == {"bound": "compute", "share": 0.5}
     assert hardware.share(row | {"least_bytes": 8e7}, ceiling) == {"bound": "memory", "share": 0.8}
-    assert hardware.share(row | {"status": "time-out: 9 s"}, ceiling) == {}
+    assert hardware.share(row | {"status": Status.TIME_OUT}, ceiling) == {}
     assert hardware.share(row | {"dtype": "tf32"}, ceiling) == {}
 
 
@@ -26,15 +27,15 @@ def test_a_row_that_multiplies_faster_than_the_machine_is_refused() -> None:
     row = {
         "multiply_adds": 5e8,
         "least_bytes": 8e8,
-        "status": "ok",
+        "status": Status.OK,
         "dtype": "float32",
         "ratio": 0.1,
         "ratio_visits": "1",
     }
     assert hardware.share(row | {"median_s": 0.41}, ceiling)["bound"] == "memory"
     refused = row | {"median_s": 0.39} | hardware.share(row | {"median_s": 0.39}, ceiling)
-    sentence = "refused: faster than this machine multiplies, at 1.28 times the rate of its products"
-    assert refused["status"] == sentence
+    sentence = "faster than this machine multiplies, at 1.28 times the rate of its products"
+    assert Ended.of(refused) == Ended(Status.REFUSED, sentence)
     assert {column for column, value in refused.items() if value is None} >= {"median_s", "ratio", "ratio_visits"}
 
 

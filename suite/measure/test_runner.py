@@ -13,9 +13,9 @@ from suite.measure import runner
 from suite.measure.examples import FakeServer, job, others
 from suite.measure.job import Job
 from suite.measure.runner import Score, Side, Visit, fewest_first, half, need, rests_on, visits
-from suite.measure.server import Ended
 from suite.shared.cases import BASELINE
 from suite.shared.process import Row
+from suite.shared.status import Ended, Status
 from suite.shared.workloads import WORKLOADS
 
 #: Seconds, ratio and spread between visits (a standard deviation of logarithms) of a fake job.
@@ -32,12 +32,12 @@ class Clock:
         """Return a server whose visits take some seconds and find some ratios, by candidate."""
         drawn = chance.Random(1)
 
-        def measure(one: Job, rows: list[Row], first: bool) -> str:
+        def measure(one: Job, rows: list[Row], first: bool) -> Ended:
             seconds, ratio, spread = fakes[one.candidate]
             self.now += seconds
             ratio *= drawn.lognormvariate(0, spread)
-            rows += [row | {"median_s": ratio, "baseline_s": 1.0, "ratio": ratio} for row in one.rows("ok")]
-            return "ok"
+            rows += [row | {"median_s": ratio, "baseline_s": 1.0, "ratio": ratio} for row in one.rows(Ended())]
+            return Ended()
 
         server = FakeServer(measure)
         restart = server.restart
@@ -78,9 +78,11 @@ def test_no_server_visits_a_job_twice(clock: Clock) -> None:
     assert {row["visits"] for row in side.summary()} == {4}
 
 
-@pytest.mark.parametrize(("status", "again"), [("out of memory", False), ("failed: killed", True), ("timed out", True)])
-def test_a_visit_after_one_without_figures_is_a_first_one(status: str, again: bool, clock: Clock) -> None:
-    side = Side(server := clock.server({"batched": FLAT}), {job(): [Visit(job().rows(status))]})
+@pytest.mark.parametrize(
+    ("status", "again"), [(Status.NO_MEMORY, False), (Status.FAILED, True), (Status.TIME_OUT, True)]
+)
+def test_a_visit_after_one_without_figures_is_a_first_one(status: Status, again: bool, clock: Clock) -> None:
+    side = Side(server := clock.server({"batched": FLAT}), {job(): [Visit(job().rows(Ended(status)))]})
     side.visit(job())
     assert server.visits == [("batched", again)]
 
@@ -104,10 +106,10 @@ def test_each_start_draws_the_order_of_equal_jobs_and_of_sides(
     order = list[tuple[int, str]]()
 
     def side(number: int) -> Side:
-        def measure(one: Job, rows: list[Row], first: bool) -> str:
+        def measure(one: Job, rows: list[Row], first: bool) -> Ended:
             order.append((number, one.candidate))
             clock.now += 1.0
-            return "ok"
+            return Ended()
 
         return Side(FakeServer(measure))
 
@@ -117,8 +119,9 @@ def test_each_start_draws_the_order_of_equal_jobs_and_of_sides(
     assert order == [(number, name) for name in ("deferred", "batched", "naive") for number in sides] * 2
 
 
-OK = {"status": "ok", "ratio": 1.0, "ratio_low": 0.95, "ratio_high": 1.05}
-SLOW = {"status": "ok", "ratio": 3.1, "ratio_low": 2.0, "ratio_high": 5.0}
+OK = {"status": Status.OK, "ratio": 1.0, "ratio_low": 0.95, "ratio_high": 1.05}
+SLOW = {"status": Status.OK, "ratio": 3.1, "ratio_low": 2.0, "ratio_high": 5.0}
+CRASHED = {"status": Status.CRASHED}
 
 
 @pytest.mark.parametrize(
@@ -132,7 +135,7 @@ SLOW = {"status": "ok", "ratio": 3.1, "ratio_low": 2.0, "ratio_high": 5.0}
         (3, True, [OK], 0.0), (3, True, [OK | {"ratio_high": 1.059}], 0.0),
         (3, True, [OK, OK | {"ratio_high": 1.12}, SLOW], 2.0), (3, True, [OK | {"ratio_low": 1 / 1.09}], 1.5),
         (9, True, [OK | {"ratio_low": float("nan"), "ratio_high": float("nan")}], float("inf")),
-        (3, True, [{"status": "crashed: signal 11"}], 0.0), (1, False, [{"status": "crashed: signal 11"}], 3.0),
+        (3, True, [CRASHED], 0.0), (1, False, [CRASHED], 3.0),
     ],
 )  # fmt: skip
 def test_what_a_job_wants(visits: int, rests: bool, rows: list[Row], wants: float) -> None:
@@ -142,7 +145,7 @@ def test_what_a_job_wants(visits: int, rests: bool, rows: list[Row], wants: floa
 
 def test_a_result_rests_on_ours_and_on_the_fastest_alternative_of_a_headline() -> None:
     def summary(one: Job, ratio: float, **changes: Any) -> list[Row]:
-        return [row | OK | {"ratio": ratio} | changes for row in one.rows("ok")]
+        return [row | OK | {"ratio": ratio} | changes for row in one.rows(Ended())]
 
     ours, fast, slow = job("batched_cpu"), job("jax"), job("batched")
     elsewhere = job("jax", WORKLOADS["medium"].case, "medium")
@@ -152,7 +155,7 @@ def test_a_result_rests_on_ours_and_on_the_fastest_alternative_of_a_headline() -
         row["ratio"] = 1.1 if row["pass"] == "train" else 1.9  # training decides
     score = rests_on(lambda one: one.candidate == "batched_cpu", [ours.workload.name])
     assert {one.label for one in summaries if score(one, summaries, 2) == 3.0} == {ours.label, fast.label}
-    summaries[fast] = summary(fast, 1.1, status="crashed: signal 11")
+    summaries[fast] = summary(fast, 1.1, status=Status.CRASHED)
     assert score(slow, summaries, 2) == 3.0
     wide = {"ratio_low": 1.0, "ratio_high": 2.0}
     summaries |= {ours: summary(ours, 1.5, **wide), slow: summary(slow, 1.5, **wide)}
@@ -193,17 +196,17 @@ def test_time_goes_where_it_decides(clock: Clock) -> None:
 
 
 def test_a_refused_job_is_visited_no_more(clock: Clock) -> None:
-    answers = iter([Ended("ok"), Ended("refused: wrong", refused=True)])
+    answers = iter([Ended(), Ended(Status.REFUSED, "wrong")])
 
     def measure(one: Job, rows: list[Row], first: bool) -> Ended:
         clock.now += 1.0
         ended = next(answers)
-        rows += [] if ended.refused else [row | {"median_s": 1.0, "ratio": 1.0} for row in one.rows("ok")]
+        rows += [] if ended.refused else [row | {"median_s": 1.0, "ratio": 1.0} for row in one.rows(Ended())]
         return ended
 
     side = Side(FakeServer(measure))
     list(visits([side], [job()], 10.0, fewest_first))
-    assert [(row["status"], row.get("ratio")) for row in side.summary()] == [("refused: wrong", None)] * 2
+    assert [(Ended.of(row), row.get("ratio")) for row in side.summary()] == [(Ended(Status.REFUSED, "wrong"), None)] * 2
 
 
 def shares(clock: Clock, of_visits: Sequence[float], limit: float, monkeypatch: pytest.MonkeyPatch) -> Side:
@@ -218,11 +221,11 @@ def shares(clock: Clock, of_visits: Sequence[float], limit: float, monkeypatch: 
         def share(self, children_s: float) -> float:
             return self.now
 
-    def measure(one: Job, rows: list[Row], first: bool) -> str:
+    def measure(one: Job, rows: list[Row], first: bool) -> Ended:
         clock.now += 1.0
         ratio = next(ratios)
-        rows += [row | {"median_s": ratio, "ratio": ratio} for row in one.rows("ok")]
-        return "ok"
+        rows += [row | {"median_s": ratio, "ratio": ratio} for row in one.rows(Ended())]
+        return Ended()
 
     monkeypatch.setattr(runner, "Others", Busy)
     side = Side(FakeServer(measure))
@@ -252,7 +255,7 @@ def test_a_visit_beside_a_busy_machine_does_not_count(
 
 
 def test_what_a_busy_first_visit_measured_is_kept(clock: Clock) -> None:
-    busy, quiet = ([row | OK | {"median_s": s} for row in job().rows("ok")] for s in (9.0, 1.0))
+    busy, quiet = ([row | OK | {"median_s": s} for row in job().rows(Ended())] for s in (9.0, 1.0))
     first = Visit([row | {"multiply_adds": 7} for row in busy], others=0.5)
     side = Side(clock.server({}), {job(): [first, Visit(quiet), Visit(quiet)]})
     assert [(row["multiply_adds"], row["median_s"]) for row in side.summary()] == [(7, 1.0)] * 2
@@ -264,7 +267,7 @@ def test_rows_of_a_gpu_have_its_state(clock: Clock) -> None:
         {"gpu_busy": 0.4, "gpu_mhz": 1500.0, "throttled": "power"},
         {"gpu_busy": 0.2, "gpu_mhz": 1600.0, "throttled": "power, temperature"},
     ]
-    rows = [row | OK | {"median_s": 1.0} for row in job().rows("ok")]
+    rows = [row | OK | {"median_s": 1.0} for row in job().rows(Ended())]
     side = Side(clock.server({}), {job(): [Visit([row | state for row in rows]) for state in states]})
     for row in side.summary():
         assert {name: row[name] for name in states[0]} == {

@@ -17,10 +17,11 @@ from suite.measure import hardware
 from suite.measure import server as server_module
 from suite.measure.examples import job
 from suite.measure.job import Job
-from suite.measure.server import Ended, Server
+from suite.measure.server import Server
 from suite.shared.examples import CPU
 from suite.shared.files import ROOT
 from suite.shared.process import Row
+from suite.shared.status import Ended, Status
 from suite.shared.workloads import WORKLOADS
 
 
@@ -44,11 +45,11 @@ def server(folder: Path) -> Iterator[Server]:
 def visited(server: Server, one: Job, **options: Any) -> list[Row]:
     rows = list[Row]()
     ended = server.visit(one, rows, **options)
-    return [*rows, *one.missing(rows, ended.status)]
+    return [*rows, *one.missing(rows, ended)]
 
 
-def statuses(server: Server, one: Job, **options: Any) -> list[str]:
-    return [row["status"] for row in visited(server, one, **options)]
+def ends(server: Server, one: Job, **options: Any) -> list[Ended]:
+    return [Ended.of(row) for row in visited(server, one, **options)]
 
 
 def test_a_visit_yields_every_row_of_its_job(server: Server) -> None:
@@ -58,7 +59,7 @@ def test_a_visit_yields_every_row_of_its_job(server: Server) -> None:
     ]  # fmt: skip
     assert all(row["median_s"] > 0 and row["ratio"] > 0 and row["peak_bytes"] > 0 for row in rows)
     later = list[Row]()
-    assert server.visit(job(), later, first=False) == Ended("ok")
+    assert server.visit(job(), later, first=False) == Ended()
     assert all(row["median_s"] > 0 and "peak_bytes" not in row for row in later)
     (rates,) = visited(server, hardware.jobs(CPU, ["float32"])[0])
     assert rates["bytes_per_s"] > 0
@@ -66,34 +67,34 @@ def test_a_visit_yields_every_row_of_its_job(server: Server) -> None:
 
 def test_running_out_of_memory_is_reported(server: Server) -> None:
     medium = job("naive", case=WORKLOADS["medium"].case, memory_limit=1 << 30)
-    assert statuses(server, medium, first=False) == ["ok", "out of memory"]
-    assert statuses(server, job()) == ["ok"] * 2
+    assert ends(server, medium, first=False) == [Ended(), Ended(Status.NO_MEMORY)]
+    assert ends(server, job()) == [Ended()] * 2
 
 
 @pytest.mark.parametrize(
-    ("code", "status"),
+    ("code", "ended"),
     [
-        ("import os; os.kill(os.getpid(), 11)", "crashed: signal 11"),
-        ("import os; os._exit(3)", "failed: exit 3"),
-        ("raise RuntimeError('a new\\nline')", "failed: RuntimeError: a new line"),
-        ("raise torch.OutOfMemoryError('batched_cpu: not enough memory')", "out of memory"),
+        ("import os; os.kill(os.getpid(), 11)", Ended(Status.CRASHED, "signal 11")),
+        ("import os; os._exit(3)", Ended(Status.FAILED, "exit 3")),
+        ("raise RuntimeError('a new\\nline')", Ended(Status.FAILED, "RuntimeError: a new line")),
+        ("raise torch.OutOfMemoryError('batched_cpu: not enough memory')", Ended(Status.NO_MEMORY)),
         # As a wait for a GPU, it holds the interpreter, so that no signal's handler runs.
-        ("import ctypes; ctypes.PyDLL(None).sleep(60)", "time-out: 4 s"),
+        ("import ctypes; ctypes.PyDLL(None).sleep(60)", Ended(Status.TIME_OUT, "4 s")),
     ],
     ids=["crash", "exit", "error", "memory", "hang"],
 )
 def test_a_failure_is_the_status_of_its_rows(
-    code: str, status: str, server: Server, folder: Path, capsys: pytest.CaptureFixture[str]
+    code: str, ended: Ended, server: Server, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (folder / "planted").write_text(code)
     start = time.monotonic()
-    assert statuses(server, job("deferred"), limit=4) == [status] * 2
+    assert ends(server, job("deferred"), limit=4) == [ended] * 2
     assert time.monotonic() - start < 9
-    if status.startswith("time-out"):
+    if ended.status == Status.TIME_OUT:
         shown = capsys.readouterr().out
         assert shown.startswith("small float32 deferred took more than 4 s, and was here:\n")
         assert 'deferred.py", line ' in shown
-    assert statuses(server, job()) == ["ok"] * 2
+    assert ends(server, job()) == [Ended()] * 2
 
 
 def test_a_server_for_a_gpu_asks_for_no_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -127,7 +128,7 @@ def test_a_server_for_a_gpu_asks_for_no_device(tmp_path: Path, monkeypatch: pyte
         (
             0.2,
             1.2,
-            Ended("refused: its rounds took 0.2 s by the clock that it had, and 1.2 s by another", refused=True),
+            Ended(Status.REFUSED, "its rounds took 0.2 s by the clock that it had, and 1.2 s by another"),
         ),
     ],
 )
@@ -142,7 +143,7 @@ def test_the_server_believes_its_own_clock(server: Server, folder: Path) -> None
     rows = list[Row]()
     ended = server.visit(job("deferred"), rows)
     assert ended.refused
-    assert ended.status.startswith("refused: its rounds took ")
+    assert ended.detail.startswith("its rounds took ")
     assert rows == []
     assert server.cpu_s > 0
 

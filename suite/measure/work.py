@@ -10,11 +10,11 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
 from impls.registry import ORACLE
 from suite.measure.timing import CHANCE, Call, Input, Results, Step, Stopwatch, generator_of, warm_up
-from suite.shared import usage
+from suite.shared import tensors, usage
 from suite.shared.candidates import Candidate
 from suite.shared.cases import Case
 from suite.shared.compare import Verdict, implementation, judge
-from suite.shared.oracle import OUTPUTS
+from suite.shared.tensors import OUTPUTS, Gradient, parameter
 
 #: Each change of the parameters leaves them within this share of a tensor's standard deviation of where they started.
 CHANGE = 0.25
@@ -139,16 +139,16 @@ def verdicts(candidate: Candidate, case: Case, name: str, call: Call) -> list[Ve
     dtype, parameters = call.given.x.data.dtype, candidate.as_ours(call.parameters)
     exact = expected(oracle, case, torch.float64, name, call, parameters)
     rounded = expected(own, case, dtype, name, call, parameters)
-    outputs = dict(zip(OUTPUTS, call.results, strict=False))
+    results: tensors.Results = dict(zip(OUTPUTS, call.results, strict=False))
     gradients = dict(zip(call.parameters, call.results[len(OUTPUTS) :], strict=False))
-    results = outputs | _named_gradients(candidate.as_ours(gradients) if gradients else {})
+    results |= _gradients(candidate.as_ours(gradients) if gradients else {})
     return judge(results, exact, rounded, dtype)
 
 
 def expected(
     impl: str, case: Case, dtype: torch.dtype, name: str, call: Call, parameters: Mapping[str, Tensor]
-) -> dict[str, Tensor]:
-    """Results of an implementation in a dtype, by name, with the input, state and dropout masks of a call."""
+) -> tensors.Results:
+    """Results of an implementation in a dtype, with the input, state and dropout masks of a call."""
     model = implementation(impl)(case, dtype, torch.device("meta"))
     model.load_state_dict({name: value.to(dtype, copy=True) for name, value in parameters.items()}, assign=True)
     step, given = STEPS[name](model), call.given.changed(lambda value: value.to(dtype))
@@ -156,11 +156,13 @@ def expected(
     results = step(given)
     names = [n for n, _ in model.named_parameters()]
     gradients = dict(zip(names, results[len(OUTPUTS) :], strict=False))
-    return dict(zip(OUTPUTS, results, strict=False)) | _named_gradients(gradients)
+    outputs: tensors.Results = dict(zip(OUTPUTS, results, strict=False))
+    return outputs | _gradients(gradients)
 
 
-def _named_gradients(gradients: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {f"grad {name}": value.detach() for name, value in gradients.items()}
+def _gradients(by_name: Mapping[str, Tensor]) -> tensors.Results:
+    """Gradients of parameters, given by their names in a state dict."""
+    return {Gradient(parameter(name)): value.detach() for name, value in by_name.items()}
 
 
 def peak(step: Step, given: Input) -> int:

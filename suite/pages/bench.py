@@ -1,20 +1,16 @@
 """The page of the benchmark: how long everything takes compared with an LSTM, and what explains it."""
 
+from dataclasses import replace
 from functools import partial
 
 import pandas as pd
 from matplotlib.figure import Figure
 
 from suite.pages.bench_tables import (
-    DTYPES,
-    HEADING,
-    NOT_RUN,
-    PLACE,
     TITLE,
+    Benchmark,
+    Place,
     bench_summary,
-    compared,
-    leading,
-    not_run,
     summary,
     time_table,
 )
@@ -23,6 +19,7 @@ from suite.pages.plots import Bar, Panel, bar_plot
 from suite.shared.cases import BASELINE, PADDED, SIZES
 from suite.shared.format import count, percent, significant3, sizes
 from suite.shared.statistics import interval
+from suite.shared.status import Ended, Status
 from suite.shared.tables import MEANING
 
 #: The workload of the plot and of the README's table, without layer norm, in the first of DTYPES that was timed.
@@ -72,16 +69,14 @@ their intervals do not overlap, and the ratios differ by more than 20 %. *larges
 """
 
 
-def readme_rows(rows: pd.DataFrame) -> pd.DataFrame:
-    """Training rows of `WORKLOAD` without layer norm in one dtype, as `compared` gives them.
+def readme_rows(benchmark: Benchmark) -> pd.DataFrame:
+    """Training rows of `WORKLOAD` without layer norm in one dtype.
 
-    The dtype is the first of the device's in DTYPES in which anything has a figure there, or else the first.
+    The dtype is the first of the device's in which anything has a figure there, or else the first.
     """
-    every = compared(rows)
-    dtypes = DTYPES[rows["device"].iloc[0]]
     place = {"workload": WORKLOAD, "layer_norm": "off", "pass": "train"}
-    by_dtype = [every.merge(pd.DataFrame([place | {"dtype": dtype}])) for dtype in dtypes]
-    return next((each for each in by_dtype if each["ratio"].notna().any()), by_dtype[0])
+    by_dtype = [benchmark.rows.merge(pd.DataFrame([place | {"dtype": dtype}])) for dtype in benchmark.dtypes]
+    return next((rows for rows in by_dtype if rows["ratio"].notna().any()), by_dtype[0])
 
 
 def training(rows: pd.DataFrame) -> Figure:
@@ -105,28 +100,31 @@ def training_caption(row: pd.Series) -> str:
     return f"Milliseconds per training step: {WORKLOAD} ({sizes(row, SIZES)}), {row['dtype']}, without layer norm"
 
 
-def speed_bars(rows: pd.DataFrame) -> dict[str, Panel]:
-    """Times of the pass that counts relative to the LSTM's, by place and candidate; rows: of `compared`.
+def speed_bars(benchmark: Benchmark) -> dict[str, Panel]:
+    """Times of the pass that counts relative to the LSTM's, by place and candidate.
 
     Leaves out the reference forms, beside which all other bars would be short.
     """
     panels = {}
+    rows = benchmark.rows
     shown = rows[rows["ratio"].notna() & ~rows["implementation"].isin(["naive", "row_scaled"])]
-    for _, place in shown.groupby(PLACE, sort=False):
-        counts, row = place[place["pass"] == leading(place)], place.iloc[0]
-        if len(counts):
+    for place in replace(benchmark, rows=shown).places():
+        leading = place.rows[place.rows["pass"] == place.lead]
+        if len(leading):
+            row = place.row
             norm = ", norm" if row["layer_norm"] == "on" else ""
-            title = f"{row['workload']}, {row['dtype']}{norm}, {leading(place)}\n{sizes(row, 'TB')}"
-            bars = {each["implementation"]: _bar(each) for _, each in counts.iterrows()}
-            panels[title] = Panel(bars, counts["floor"].iloc[0])
+            title = f"{row['workload']}, {row['dtype']}{norm}, {place.lead}\n{sizes(row, 'TB')}"
+            bars = {of_candidate["implementation"]: _bar(of_candidate) for _, of_candidate in leading.iterrows()}
+            panels[title] = Panel(bars, leading["floor"].iloc[0])
     return panels
 
 
 def hardware_table(rows: pd.DataFrame) -> Sheet:
-    product, copy = "matrix product, GFLOP/s", "copy, GB/s"
-    figures = {product: 2e-9 * rows["multiply_adds_per_s"], copy: 1e-9 * rows["bytes_per_s"], "by": rows["product"]}
-    lines = rows.assign(**figures)[["dtype", product, "by", "side", copy]].to_dict("records")
-    return Sheet(lines, {product: count, "side": count, copy: significant3})
+    rates = {"gflop_per_s": 2e-9 * rows["multiply_adds_per_s"], "gb_per_s": 1e-9 * rows["bytes_per_s"]}
+    lines = rows.assign(**rates)[["dtype", "gflop_per_s", "product", "side", "gb_per_s"]].to_dict("records")
+    formats = {"gflop_per_s": count, "side": count, "gb_per_s": significant3}
+    headings = {"gflop_per_s": "matrix product, GFLOP/s", "product": "by", "gb_per_s": "copy, GB/s"}
+    return Sheet(lines, formats, headings)
 
 
 def twice_table(rows: pd.DataFrame) -> Sheet:
@@ -136,17 +134,18 @@ def twice_table(rows: pd.DataFrame) -> Sheet:
 
 
 def _parts(rows: pd.DataFrame, others: Others) -> list[Part]:
-    parts = list[Part](["\n\n".join(f"**{sentence}**" for sentence in summary(rows))])
-    if len(fastest := bench_summary(rows)):
+    benchmark = Benchmark.of(rows)
+    parts = list[Part](["\n\n".join(f"**{sentence}**" for sentence in summary(benchmark))])
+    if len(fastest := bench_summary(benchmark)):
         parts += ["## The fastest to train", fastest]
-    timed = readme_rows(rows).dropna(subset="ratio")
+    timed = readme_rows(benchmark).dropna(subset="ratio")
     if len(timed):
         caption = f"{training_caption(timed.iloc[0])}; ratio times the median of {BASELINE}: {SHOWN}"
         parts.append(Plot(f"training-{WORKLOAD}", caption, partial(training, timed), has_file=True))
-    if bars := speed_bars(compared(rows)):
+    if bars := speed_bars(benchmark):
         caption = f"Time as a multiple of that of {BASELINE}: {SHOWN}"
         parts.append(Plot("speed", caption, partial(bar_plot, bars, "", f"time / {BASELINE}", columns=2)))
-    parts += [*places(rows), READ]
+    parts += [*places(benchmark), *without_figures(rows), READ]
     if "twice" in others:
         twice = others["twice"]
         parts += [TWICE.format(differ=twice["differ"].sum(), rows=twice["rows"].sum()), twice_table(twice)]
@@ -155,32 +154,37 @@ def _parts(rows: pd.DataFrame, others: Others) -> list[Part]:
     return parts
 
 
-def places(rows: pd.DataFrame) -> list[Part]:
-    """What was timed, a table for each place, and what was not."""
-    parts = list[Part](not_run(rows))
-    for _, place in compared(rows).groupby(PLACE, sort=False):
+def places(benchmark: Benchmark) -> list[Part]:
+    """What was timed, a table for each place, and what cannot be."""
+    parts = list[Part](f"Not timed: {reason}" for reason in benchmark.unable)
+    for place in benchmark.places():
         parts += [_heading(place), time_table(place)]
-    failed = rows[(rows["status"] != "ok") & ~rows["status"].str.startswith(NOT_RUN)]
-    without = failed.groupby(["implementation", "status"], sort=False)["workload"].unique()
-    if len(without):
-        lines = [f"- `{name}` on {', '.join(where)}: {status}" for (name, status), where in without.items()]
-        parts.append("\n".join(["## What has no figures\n", *lines]))
     return parts
 
 
-def _heading(place: pd.DataFrame) -> str:
+def without_figures(rows: pd.DataFrame) -> list[Part]:
+    """A list of what was refused or failed, none without it."""
+    workloads: dict[tuple[str, Ended], dict[str, None]] = {}
+    for row in rows[~rows["status"].isin([Status.OK, Status.NOT_RUN])].to_dict("records"):
+        workloads.setdefault((row["implementation"], Ended.of(row)), {})[row["workload"]] = None
+    lines = [f"- `{name}` on {', '.join(where)}: {why}" for (name, why), where in workloads.items()]
+    return ["\n".join(["## What has no figures\n", *lines])] if lines else []
+
+
+def _heading(place: Place) -> str:
     """Title of the section of a place, its sizes and its noise floor."""
-    row, tokens = place.iloc[0], place["T"].iloc[0] * place["B"].iloc[0]
+    row = place.row
+    tokens = row["T"] * row["B"]
     sentences = [f"{sizes(row, 'IHSZL')}."]
     if row["tokens"] < tokens:
         sentences.append(f"Packed: {count(row['tokens'])} tokens instead of {count(tokens)}.")
     if pd.notna(row["shortened"]) and row["shortened"]:
         sentences.append(f"Shortened: {row['shortened']}.")
-    floors = place.dropna(subset="floor").drop_duplicates("pass")
+    floors = place.rows.dropna(subset="floor").drop_duplicates("pass")
     if len(floors):
-        each = [f"{percent(floor)} ({step})" for step, floor in zip(floors["pass"], floors["floor"], strict=True)]
-        sentences.append(f"Noise floor: {', '.join(each)}.")
-    return f"## {HEADING.format_map(row)}\n\n{' '.join(sentences)}"
+        shares = [f"{percent(floor)} ({step})" for step, floor in zip(floors["pass"], floors["floor"], strict=True)]
+        sentences.append(f"Noise floor: {', '.join(shares)}.")
+    return f"## {place.heading}\n\n{' '.join(sentences)}"
 
 
 PAGE = Page("bench", "Benchmark", _parts, others=("hardware", "twice"))

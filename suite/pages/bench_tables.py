@@ -1,6 +1,8 @@
 """Figures and tables of the benchmark: times, memory, and their ratios to torch.nn.LSTM."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -10,54 +12,150 @@ from impls import names
 from suite.pages.page import Format, Sheet
 from suite.shared.candidates import alternatives
 from suite.shared.cases import ALTERNATIVES, BASELINE, PADDED
-from suite.shared.format import MB, NONE, percent, ratio_text, reason, significant3, with_interval
+from suite.shared.format import MB, NONE, percent, ratio_text, significant3, with_interval
 from suite.shared.statistics import FEWEST, interval, quotient
+from suite.shared.status import Status
 from suite.shared.tables import PASSES, STAMP, TABLES
 
 #: Columns that make a place, at which candidates are compared; and its title, without layer norm and with it.
 PLACE = ["dtype", "workload", "T", "B", "layer_norm"]
 TITLE = "{workload}, T {T}, B {B}, {dtype}"
 HEADING = TITLE + ", layer norm {layer_norm}"
-#: How the status of what cannot run on a machine begins; tables leave it out.
-NOT_RUN = "not run: "
 #: Workloads that the headline quotes, without layer norm, and by kind of device its dtype, the first that was timed.
 QUOTED = ("medium", "char-ptb")
 DTYPES = {"cpu": ("float32",), "cuda": ("bfloat16", "float32")}
 #: Names of alternatives in sentences; implementations have their own.
 CALLED = {"compiled": "torch.compile", "labml": "labml", "jax": "JAX"}
+#: Columns without a value where a row has no figures.
 _FIGURES = ["ratio", "ratio_low", "ratio_high", "median_s", "peak_bytes", "share", "work"]
+#: Columns of `Benchmark` with ratios of times to the alternatives.
+VS = {name: f"vs_{name}" for name in ALTERNATIVES}
+#: By column of a table, its heading.
+HEADINGS: Mapping[str, str] = {
+    "layer_norm": "layer norm",
+    "ratio": "/ LSTM",
+    "work": "work / LSTM",
+    **{column: f"/ {name}" for name, column in VS.items()},
+    "vs_padded": "/ padded",
+    "memory_ratio": "MB / LSTM",
+    "roofline": "of roofline",
+    **{f"{step}_ms": f"{step}, ms" for step in PASSES},
+    **{f"{step}_ratio": f"{step} / LSTM" for step in PASSES},
+    **{f"{step}_vs_padded": f"{step} / padded" for step in PASSES},
+    **{f"{step}_mb": f"{step}, MB" for step in PASSES},
+}
+#: By column of a table that has figures, how they are written.
+FORMATS: Mapping[str, Format] = {
+    "ratio": with_interval,
+    "work": ratio_text,
+    **dict.fromkeys(VS.values(), ratio_text),
+    "vs_padded": ratio_text,
+    "memory_ratio": ratio_text,
+    "roofline": lambda value: f"{percent(value[0])} {value[1]}",
+    "busy": percent,
+    **{f"{step}_ms": significant3 for step in PASSES},
+    **{f"{step}_ratio": with_interval for step in PASSES},
+    **{f"{step}_vs_padded": ratio_text for step in PASSES},
+    **{f"{step}_mb": significant3 for step in PASSES},
+}
 
 
-def compared(rows: pd.DataFrame) -> pd.DataFrame:
-    """Rows of what can run here, without figures where the status is not ok, and with columns that compare them.
+@dataclass(frozen=True)
+class Place:
+    """Rows of a `Benchmark` at one place."""
 
-    torch.nn.LSTM, padded or not, has no layer norm and is at both places of a workload, or at the only one.
+    rows: pd.DataFrame
 
-    floor: the noise floor, how far the interval of torch.nn.LSTM against itself reaches from 1; NaN without one.
-    verdict: whether it is faster or slower than torch.nn.LSTM. "/ NAME": ratios of times to the alternatives.
-    "/ padded": to torch.nn.LSTM on a padded batch, where that is faster than on packed sequences.
-    "MB / LSTM": ratio of the peak memory to that of torch.nn.LSTM.
+    @property
+    def row(self) -> pd.Series:
+        """The first row."""
+        first: pd.Series = self.rows.iloc[0]
+        return first
+
+    @property
+    def heading(self) -> str:
+        return HEADING.format_map(self.row)
+
+    @property
+    def lead(self) -> str:
+        """The pass that counts: forward of one sequence alone, as a model serves it, or without training."""
+        return "forward" if self.row["B"] == 1 or "train" not in set(self.rows["pass"]) else "train"
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """Rows of a benchmark, beside one another.
+
+    rows: of what can run here, without figures where the status is not ok, and with columns that compare them.
+        `torch.nn.LSTM`, padded or not, has no layer norm and is at both places of a workload, or at the only one.
+
+        - floor: the noise floor, how far the interval of `torch.nn.LSTM` against itself reaches from 1; NaN without it.
+        - verdict: whether it is faster or slower than `torch.nn.LSTM`.
+        - vs_compiled and others of VS: ratios of times to the alternatives.
+        - vs_padded: to `torch.nn.LSTM` on a padded batch, where that is faster than on packed sequences.
+        - memory_ratio: of the peak memory to that of `torch.nn.LSTM`.
+    unable: why something cannot run here, a sentence for each reason.
     """
-    rows = rows.reindex(columns=[*TABLES["bench"].columns, *STAMP])
-    rows = rows[~rows["status"].astype(str).str.startswith(NOT_RUN)]
-    norm, baseline = rows["layer_norm"] == "on", rows["implementation"].isin((BASELINE, PADDED))
-    has_norm, has_others = (
-        each.groupby([rows[column] for column in PLACE[:-1]]).transform("any") for each in (norm, ~norm & ~baseline)
-    )
-    alone = rows[~(baseline & has_norm & ~has_others)]
-    rows = pd.concat([alone, rows[baseline & has_norm].assign(layer_norm="on")], ignore_index=True)
-    rows = rows.astype(dict.fromkeys([*_FIGURES, "busy"], float))
-    rows.loc[rows["status"] != "ok", _FIGURES] = np.nan
-    low, high = (_beside(rows, BASELINE, f"ratio_{end}") for end in ("low", "high"))
-    rows["floor"] = np.maximum(high, 1 / low) - 1
-    against_itself = _beside(rows, BASELINE, "ratio").notna()
-    rows["verdict"] = [_verdict(row, aa) for (_, row), aa in zip(rows.iterrows(), against_itself, strict=True)]
-    for name in ALTERNATIVES:
-        rows[f"/ {name}"] = rows["ratio"] / _beside(rows, name, "ratio")
-    padded = _beside(rows, PADDED, "ratio")
-    rows["/ padded"] = (rows["ratio"] / padded).where(padded < 1)
-    rows["MB / LSTM"] = rows["peak_bytes"] / _beside(rows, BASELINE, "peak_bytes")
-    return rows
+
+    rows: pd.DataFrame
+    unable: Sequence[str]
+
+    @classmethod
+    def of(cls, rows: pd.DataFrame) -> "Benchmark":
+        """The benchmark of rows of bench.csv."""
+        rows = rows.reindex(columns=[*TABLES["bench"].columns, *STAMP])
+        not_run = rows["status"] == Status.NOT_RUN
+        rows, reasons = _at_places(rows[~not_run]), rows["detail"][not_run].unique()
+        rows = rows.astype(dict.fromkeys([*_FIGURES, "busy"], float))
+        rows.loc[rows["status"] != Status.OK, _FIGURES] = np.nan
+        low, high = (_beside(rows, BASELINE, f"ratio_{end}") for end in ("low", "high"))
+        rows["floor"] = np.maximum(high, 1 / low) - 1
+        against_itself = _beside(rows, BASELINE, "ratio").notna()
+        rows["verdict"] = [_verdict(row, aa) for (_, row), aa in zip(rows.iterrows(), against_itself, strict=True)]
+        for name, column in VS.items():
+            rows[column] = rows["ratio"] / _beside(rows, name, "ratio")
+        padded = _beside(rows, PADDED, "ratio")
+        rows["vs_padded"] = (rows["ratio"] / padded).where(padded < 1)
+        rows["memory_ratio"] = rows["peak_bytes"] / _beside(rows, BASELINE, "peak_bytes")
+        return cls(rows, list(reasons))
+
+    @property
+    def dtypes(self) -> Sequence[str]:
+        """Those of DTYPES for its device."""
+        return DTYPES[self.rows["device"].iloc[0]]
+
+    def places(self) -> Iterator[Place]:
+        """The places, in the order of the rows."""
+        for _, rows in self.rows.groupby(PLACE, sort=False):
+            yield Place(rows)
+
+    @cached_property
+    def fastest(self) -> pd.DataFrame:
+        """The training row of our fastest implementation at each place."""
+        ours = self.rows["implementation"].isin(names())
+        timed = self.rows[(self.rows["pass"] == "train") & ours & self.rows["ratio"].notna()]
+        first: pd.DataFrame = timed.loc[timed.groupby(PLACE, sort=False)["ratio"].idxmin()]
+        return first
+
+    def trained(self, beside: pd.Series, candidates: Sequence[str]) -> pd.DataFrame:
+        """Training rows of candidates at the place of a training row, which have a figure."""
+        where = [*PLACE, "pass"]
+        timed = self.rows[self.rows["implementation"].isin(candidates) & self.rows["ratio"].notna()]
+        there: pd.DataFrame = timed[(timed[where] == beside[where]).all(axis=1)]
+        return there
+
+
+def _at_places(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows with those of the baselines, which have no layer norm, at each place of their workload."""
+    has_norm = rows["layer_norm"] == "on"
+    of_baseline = rows["implementation"].isin((BASELINE, PADDED))
+    workload = [rows[column] for column in PLACE[:-1]]
+    norm_beside = has_norm.groupby(workload).transform("any")
+    plain_beside = (~has_norm & ~of_baseline).groupby(workload).transform("any")
+    at_norm = of_baseline & norm_beside
+    without = rows[~(at_norm & ~plain_beside)]
+    every: pd.DataFrame = pd.concat([without, rows[at_norm].assign(layer_norm="on")], ignore_index=True)
+    return every
 
 
 def _beside(rows: pd.DataFrame, name: str, column: str) -> pd.Series:
@@ -84,101 +182,66 @@ def _verdict(row: pd.Series, against_itself: bool) -> str:
     return "slower" if row["ratio_low"] > 1 + row["floor"] else "undecided"
 
 
-def fastest(rows: pd.DataFrame) -> pd.DataFrame:
-    """The training row of our fastest implementation at each place, as `compared` gives it."""
-    rows = compared(rows)
-    ours = rows[(rows["pass"] == "train") & rows["implementation"].isin(names()) & rows["ratio"].notna()]
-    first: pd.DataFrame = ours.loc[ours.groupby(PLACE, sort=False)["ratio"].idxmin()]
-    return first
-
-
-def not_run(rows: pd.DataFrame) -> list[str]:
-    """Why something cannot run here, a sentence for each reason."""
-    reasons = rows["status"][rows["status"].str.startswith(NOT_RUN)].unique() if len(rows) else ()
-    return [f"Not timed: {each.removeprefix(NOT_RUN)}" for each in reasons]
-
-
-def time_table(place: pd.DataFrame) -> Sheet:
-    """Table of times, ratios and memory, a line for each candidate; place: rows of `compared` at one place."""
-    lead, lines = leading(place), []
-    for name, own in place.groupby("implementation", sort=False):
+def time_table(place: Place) -> Sheet:
+    """Table of times, ratios and memory, a line for each candidate."""
+    lines = []
+    for name, of_candidate in place.rows.groupby("implementation", sort=False):
         line: dict[str, Any] = {"implementation": name}
-        rows = {row["pass"]: row for _, row in own.iterrows()}
+        rows = {row["pass"]: row for _, row in of_candidate.iterrows()}
         for step, row in rows.items():
-            line[f"{step}, ms"] = 1e3 * row["median_s"] if row["status"] == "ok" else reason(row)
-            line[f"{step} / LSTM"] = interval(row)
-            if step == lead:  # beside the figure that it judges
-                line |= {"verdict": row["verdict"], f"{step} / padded": row["/ padded"]}
+            line[f"{step}_ms"] = 1e3 * row["median_s"] if row["status"] == Status.OK else row["status"]
+            line[f"{step}_ratio"] = interval(row)
+            if step == place.lead:  # beside the figure that it judges
+                line |= {"verdict": row["verdict"], f"{step}_vs_padded": row["vs_padded"]}
         most = "train" if "train" in rows else "forward"
-        line |= {f"{most}, MB": rows[most]["peak_bytes"] / MB, "MB / LSTM": rows[most]["MB / LSTM"]}
-        line["of roofline"] = rows[lead]["share"], rows[lead]["bound"]
-        line["busy"] = rows[lead]["busy"]
+        line |= {f"{most}_mb": rows[most]["peak_bytes"] / MB, "memory_ratio": rows[most]["memory_ratio"]}
+        leading = rows[place.lead]
+        line |= {"roofline": (leading["share"], leading["bound"]), "busy": leading["busy"]}
         lines.append(line)
-    return Sheet(lines, _FORMATS)
+    return Sheet(lines, FORMATS, HEADINGS)
 
 
-def leading(place: pd.DataFrame) -> str:
-    """The pass that counts at a place: forward of one sequence alone, as a model serves it, or without training."""
-    return "forward" if place["B"].iloc[0] == 1 or "train" not in set(place["pass"]) else "train"
-
-
-_FORMATS: dict[str, Format] = {
-    **{f"{step}, ms": significant3 for step in PASSES},
-    **{f"{step} / LSTM": with_interval for step in PASSES},
-    **{f"{step} / padded": ratio_text for step in PASSES},
-    **{f"{step}, MB": significant3 for step in PASSES},
-    "MB / LSTM": ratio_text,
-    "of roofline": lambda value: f"{percent(value[0])} {value[1]}",
-    "busy": percent,
-}
-
-
-def bench_summary(rows: pd.DataFrame) -> Sheet:
+def bench_summary(benchmark: Benchmark) -> Sheet:
     """Table of the implementations that train fastest, by workload."""
-    ratios = ["work / LSTM", *(f"/ {name}" for name in ALTERNATIVES), "/ padded", "MB / LSTM"]
-    lines = [
-        {
-            "workload": TITLE.format_map(row),
-            "layer norm": row["layer_norm"],
-            "fastest": row["implementation"],
-            "train, ms": 1e3 * row["median_s"],
-            "/ LSTM": interval(row),
-            **row.rename({"work": "work / LSTM"})[ratios],
-        }
-        for _, row in fastest(rows).iterrows()
-    ]
-    return Sheet(lines, {"train, ms": significant3, "/ LSTM": with_interval, **dict.fromkeys(ratios, ratio_text)})
+    lines = []
+    for _, row in benchmark.fastest.iterrows():
+        line = {"workload": TITLE.format_map(row), "layer_norm": row["layer_norm"], "fastest": row["implementation"]}
+        line |= {"train_ms": 1e3 * row["median_s"], "ratio": interval(row)}
+        lines.append(line | {**row[["work", *VS.values(), "vs_padded", "memory_ratio"]]})
+    return Sheet(lines, FORMATS, HEADINGS)
 
 
-def quoted(rows: pd.DataFrame) -> pd.DataFrame:
+def quoted(benchmark: Benchmark) -> pd.DataFrame:
     """The rows of `fastest` that the headline is about: QUOTED in the dtype of the device; without these, all rows."""
-    ours = fastest(rows)
+    ours = benchmark.fastest
     if ours.empty:
         return ours
-    ours = ours.assign(order=ours["dtype"].map({dtype: n for n, dtype in enumerate(DTYPES[rows["device"].iloc[0]])}))
-    chosen = ours[ours["workload"].isin(QUOTED) & (ours["layer_norm"] == "off") & ours["order"].notna()]
-    return chosen[chosen["order"] == chosen["order"].min()] if len(chosen) else ours
+    plain = ours[ours["workload"].isin(QUOTED) & (ours["layer_norm"] == "off")]
+    for dtype in benchmark.dtypes:
+        of_dtype: pd.DataFrame = plain[plain["dtype"] == dtype]
+        if len(of_dtype):
+            return of_dtype
+    return ours
 
 
-def headline(rows: pd.DataFrame) -> list[str]:
+def headline(benchmark: Benchmark) -> list[str]:
     """Training time relative to the LSTM and speedup over the fastest alternative, a sentence for each row of `quoted`.
 
     Rows without an interval, or from a busy machine, have none.
     """
-    every = compared(rows)
     return [
-        f"{_where(row)}: a training step of `{row['implementation']}` takes {_slowdown(row, every)}, "
-        f"and {_speedup(row, every)}."
-        for _, row in quoted(rows).iterrows()
+        f"{_where(row)}: a training step of `{row['implementation']}` takes {_slowdown(row, benchmark)}, "
+        f"and {_speedup(row, benchmark)}."
+        for _, row in quoted(benchmark).iterrows()
         if _known(row)
     ]
 
 
-def summary(rows: pd.DataFrame) -> list[str]:
+def summary(benchmark: Benchmark) -> list[str]:
     """The headline, or a sentence that says why there is none."""
-    if sentences := headline(rows):
+    if sentences := headline(benchmark):
         return sentences
-    ours = quoted(rows)
+    ours = quoted(benchmark)
     if ours.empty:
         return ["No implementation was timed in training."]
     if ours["busy"].notna().any():
@@ -196,19 +259,19 @@ def _where(row: pd.Series) -> str:
     return f"{row['workload']} (T {row['T']}, B {row['B']}, {row['dtype']}{norm})"
 
 
-def _slowdown(row: pd.Series, every: pd.DataFrame) -> str:
+def _slowdown(row: pd.Series, benchmark: Benchmark) -> str:
     """Time relative to the LSTM: on a padded batch where that is faster than on packed sequences."""
-    padded = _trained(row, every, [PADDED])
-    if pd.notna(row["/ padded"]) and _known(padded.iloc[0]):
+    padded = benchmark.trained(row, [PADDED])
+    if pd.notna(row["vs_padded"]) and _known(padded.iloc[0]):
         ratio = quotient(interval(row), interval(padded.iloc[0]))
         end = f"one of `{BASELINE}` on the padded batch, which is faster than on packed sequences"
         return f"{with_interval(ratio)} times as long as {end}"
     return f"{with_interval(interval(row))} times as long as one of `{BASELINE}`"
 
 
-def _speedup(row: pd.Series, every: pd.DataFrame) -> str:
+def _speedup(row: pd.Series, benchmark: Benchmark) -> str:
     """Speedup over the fastest of the alternatives."""
-    timed = _trained(row, every, [name for name in alternatives() if name != row["implementation"]])
+    timed = benchmark.trained(row, [name for name in alternatives() if name != row["implementation"]])
     if timed.empty:
         return "no alternative was timed"
     best = timed.loc[timed["ratio"].idxmin()]
@@ -220,19 +283,11 @@ def _speedup(row: pd.Series, every: pd.DataFrame) -> str:
     return f"is {with_interval(quotient(interval(best), interval(row)))} times as fast as with {name}, {what}"
 
 
-def _trained(row: pd.Series, every: pd.DataFrame, candidates: Sequence[str]) -> pd.DataFrame:
-    """Training rows of candidates at the place of a row, which have a figure; every: of `compared`."""
-    here = (every[[*PLACE, "pass"]] == row[[*PLACE, "pass"]]).all(axis=1)
-    timed: pd.DataFrame = every[here & every["implementation"].isin(candidates) & every["ratio"].notna()]
-    return timed
-
-
-def bench_view(rows: pd.DataFrame) -> dict[str, Sheet]:
-    """Tables of a run with the columns that fit a terminal of 80 columns."""
+def bench_view(benchmark: Benchmark) -> dict[str, Sheet]:
+    """Tables of a run with the columns that fit a terminal of 80 columns, by heading."""
     views = {}
-    for _, place in compared(rows).groupby(PLACE, sort=False):
-        lead = leading(place)
-        times = [f"{step}, ms" for step in PASSES]
-        columns = ["implementation", *times, f"{lead} / LSTM", "verdict", f"{lead} / padded", "MB / LSTM", "busy"]
-        views[HEADING.format_map(place.iloc[0])] = time_table(place).only(columns)
+    for place in benchmark.places():
+        columns = ["implementation", *(f"{step}_ms" for step in PASSES), f"{place.lead}_ratio", "verdict"]
+        columns += [f"{place.lead}_vs_padded", "memory_ratio", "busy"]
+        views[place.heading] = time_table(place).only(columns)
     return views

@@ -1,7 +1,7 @@
 """A page of a machine's results: text, tables and plots, which show rows of its CSV files."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -22,25 +22,34 @@ Others = Mapping[str, pd.DataFrame]
 
 @dataclass(frozen=True)
 class Sheet:
-    """A table: lines of values by column, and a format for each column of figures.
+    """A table: lines of values by column, a format for each column of figures, and headings other than its name.
 
     A figure is a number or a tuple of numbers, or a string that says why there is none; None and NaN show as a dash.
     """
 
     lines: Sequence[Mapping[str, Any]]
     formats: Mapping[str, Format] = field(default_factory=dict)
+    headings: Mapping[str, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.lines)
 
     def only(self, columns: Sequence[str]) -> "Sheet":
-        return Sheet([{column: line.get(column) for column in columns} for line in self.lines], self.formats)
+        return replace(self, lines=[{column: line.get(column) for column in columns} for line in self.lines])
+
+    def shown(self) -> list[str]:
+        """The columns, without those of figures that are empty."""
+        names = dict.fromkeys(column for line in self.lines for column in line)
+        return [c for c in names if c not in self.formats or any(not _none(line.get(c)) for line in self.lines)]
 
     def words(self) -> list[dict[str, str]]:
-        """The lines as text, without columns of figures that are empty."""
-        names = dict.fromkeys(column for line in self.lines for column in line)
-        shown = [c for c in names if c not in self.formats or any(not _none(line.get(c)) for line in self.lines)]
-        return [{column: self._text(line, column) for column in shown} for line in self.lines]
+        """The lines as text, by heading."""
+        headings = {column: self.headings.get(column, column) for column in self.shown()}
+        return [{head: self._text(line, column) for column, head in headings.items()} for line in self.lines]
+
+    def _of_figures(self) -> dict[str, bool]:
+        """Whether a column has figures, by heading."""
+        return {self.headings.get(column, column): column in self.formats for column in self.shown()}
 
     def _text(self, line: Mapping[str, Any], column: str) -> str:
         value = line.get(column)
@@ -51,7 +60,7 @@ class Sheet:
     def markdown(self) -> str:
         """Markdown of the table, with figures aligned to the right."""
         words = self.words()
-        rule = ["---:" if column in self.formats else "---" for column in words[0]]
+        rule = ["---:" if of_figures else "---" for of_figures in self._of_figures().values()]
         rows = [words[0].keys(), rule, *(line.values() for line in words)]
         return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
@@ -67,8 +76,9 @@ class Sheet:
             given = min(over, widths[column] - longest[column])
             widths[column], over = widths[column] - given, over - given
         view = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
-        for column, width in widths.items():
-            view.add_column(column, justify="right" if column in self.formats else "left", width=width)
+        of_figures = self._of_figures()
+        for head, width in widths.items():
+            view.add_column(head, justify="right" if of_figures[head] else "left", width=width)
         for line in words:
             view.add_row(*line.values())
         console.width += over

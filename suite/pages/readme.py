@@ -13,50 +13,53 @@ import pandas as pd
 
 from impls.registry import IMPLS, Impl
 from suite.pages.bench import SHOWN, WORKLOAD, readme_rows, training_caption
-from suite.pages.bench_tables import headline
-from suite.pages.page import Part, Sheet, markdown
+from suite.pages.bench_tables import Benchmark, headline
+from suite.pages.page import Format, Part, Sheet, markdown
 from suite.shared.cases import BASELINE
 from suite.shared.files import ROOT
-from suite.shared.format import dates, machine, ratio_text, reason, with_interval
+from suite.shared.format import dates, machine, ratio_text, with_interval
 from suite.shared.provenance import stale
 from suite.shared.statistics import interval
+from suite.shared.status import Status
 from suite.shared.tables import TABLES
 
 README = ROOT / "README.md"
 TIME, MEMORY = f"training time / {BASELINE}", f"peak memory / {BASELINE}"
 #: Kinds of devices in the order of README.md, and their names in it.
 DEVICES = {"cpu": "CPU", "cuda": "GPU"}
-#: Rows of a benchmark by kind of device.
-Shown = Mapping[str, pd.DataFrame]
+#: A benchmark by kind of device.
+Shown = Mapping[str, Benchmark]
 
 
 def implementations(shown: Shown) -> Sheet:
     """When to pick each implementation, and its training time and peak memory on each kind of device."""
-    lines, formats = [], dict[str, Any]()
+    lines = list[dict[str, Any]]()
+    rows = {device: readme_rows(benchmark).set_index("implementation") for device, benchmark in shown.items()}
     for impl in IMPLS:
         ending = "" if (ROOT / "impls" / impl.name).is_dir() else ".py"
         mark = ", *experimental*" if impl.experimental else ""
         line: dict[str, Any] = {"implementation": f"[`{impl.name}`](impls/{impl.name}{ending}){mark}"}
-        line["when to pick it"] = impl.summary
-        for device, rows in shown.items():
-            start = f"{DEVICES[device]}: " if len(shown) > 1 else ""
-            time, memory = f"{start}{TIME}", f"{start}{MEMORY}"
-            formats |= {time: with_interval, memory: ratio_text}
-            every = readme_rows(rows).set_index("implementation")
-            row = every.loc[impl.name] if impl.name in every.index else None
-            if row is not None and row["status"] == "ok":
-                line |= {time: interval(row), memory: row["MB / LSTM"]}
+        line["summary"] = impl.summary
+        for device, timed in rows.items():
+            row = timed.loc[impl.name] if impl.name in timed.index else None
+            if row is not None and row["status"] == Status.OK:
+                line |= {f"time_{device}": interval(row), f"memory_{device}": row["memory_ratio"]}
             else:
-                line |= {time: why_not(impl, row, device), memory: None}
+                line |= {f"time_{device}": why_not(impl, row, device), f"memory_{device}": None}
         lines.append(line)
-    return Sheet(lines, formats)
+    formats, headings = dict[str, Format](), {"summary": "when to pick it"}
+    for device in shown:
+        start = f"{DEVICES[device]}: " if len(shown) > 1 else ""
+        formats |= {f"time_{device}": with_interval, f"memory_{device}": ratio_text}
+        headings |= {f"time_{device}": f"{start}{TIME}", f"memory_{device}": f"{start}{MEMORY}"}
+    return Sheet(lines, formats, headings)
 
 
 def why_not(impl: Impl, row: pd.Series | None, device: str) -> str:
     """Why an implementation has no training time on a device: it needs another one, or the status of its row."""
     if device not in impl.devices:
         return f"needs a {' or '.join(DEVICES[each] for each in impl.devices)}"
-    return "not run" if row is None else reason(row)
+    return Status.NOT_RUN if row is None else str(row["status"])
 
 
 def precedence(folder: Path) -> tuple[bool, bool, int, str]:
@@ -74,7 +77,7 @@ def _newest(rows: pd.DataFrame) -> int:
 def _preference(folder: Path) -> tuple[bool, int, int, int]:
     """Sort key of machines of one kind of device, see the head of this file."""
     rows = TABLES["bench"].read(folder)
-    known = int(readme_rows(rows)["ratio_low"].notna().sum())
+    known = int(readme_rows(Benchmark.of(rows))["ratio_low"].notna().sum())
     return bool(stale("bench", rows).any()), -known, -_newest(rows), -int(rows["visits"].sum())
 
 
@@ -83,7 +86,7 @@ def chosen(results: Path) -> dict[str, Path]:
     folders: dict[str, list[Path]] = {device: [] for device in DEVICES}
     for folder in sorted(path.parent for path in results.glob("*/bench.csv")):
         rows = TABLES["bench"].read(folder)
-        if len(rows) and readme_rows(rows)["ratio"].notna().any():
+        if len(rows) and readme_rows(Benchmark.of(rows))["ratio"].notna().any():
             folders[rows["device"].iloc[0]].append(folder)
     return {device: min(every, key=_preference) for device, every in folders.items() if every}
 
@@ -91,34 +94,40 @@ def chosen(results: Path) -> dict[str, Path]:
 def parts(results: Path) -> dict[str, list[Part]]:
     """Parts of README.md by the name of the markers around them; of figures none if no machine has timed `WORKLOAD`."""
     folders = chosen(results)
-    shown = {device: TABLES["bench"].read(folder) for device, folder in folders.items()}
-    every: dict[str, list[Part]] = {"gpu": [about_gpus(results)]}
-    if not shown:
-        return every
-    figures = [part for device, folder in folders.items() for part in figure(folder, shown[device], results.name)]
-    return every | {"figure": figures, "implementations": [about_table(shown), implementations(shown)]}
+    of_gpus: dict[str, list[Part]] = {"gpu": [about_gpus(results)]}
+    if not folders:
+        return of_gpus
+    shown, figures = dict[str, Benchmark](), list[Part]()
+    for device, folder in folders.items():
+        rows = TABLES["bench"].read(folder)
+        shown[device] = Benchmark.of(rows)
+        figures += figure(folder, shown[device], results.name, old=bool(stale("bench", rows).any()))
+    return of_gpus | {"figure": figures, "implementations": [about_table(shown), implementations(shown)]}
 
 
-def figure(folder: Path, rows: pd.DataFrame, results: str) -> list[Part]:
-    """Plot of a machine, its headline, and what they are; results: name of the folder with all machines."""
-    timed, where = readme_rows(rows).dropna(subset="ratio"), f"{results}/{folder.name}"
+def figure(folder: Path, benchmark: Benchmark, results: str, *, old: bool) -> list[Part]:
+    """Plot of a machine, its headline, and what they are.
+
+    results: name of the folder with all machines. old: whether rows are stale.
+    """
+    timed, where = readme_rows(benchmark).dropna(subset="ratio"), f"{results}/{folder.name}"
     caption = training_caption(timed.iloc[0])
-    old = " Code has changed since." if stale("bench", rows).any() else ""
+    when = f"{dates(timed)}. Code has changed since." if old else f"{dates(timed)}."
     about = (
-        f"{caption}, on {machine(timed.iloc[0])}, {dates(timed)}.{old} Ratios to `{BASELINE}` are medians of visits to "
+        f"{caption}, on {machine(timed.iloc[0])}, {when} Ratios to `{BASELINE}` are medians of visits to "
         f"fresh processes; in parentheses are 95 % confidence intervals. A bar is the ratio times the median of "
         f"`{BASELINE}`: {SHOWN}. Other workloads: [bench]({where}/bench.md); other machines: "
         f"[results]({results}/README.md)."
     )
-    sentences = "\n".join(f"- {sentence}" for sentence in headline(rows))
+    sentences = "\n".join(f"- {sentence}" for sentence in headline(benchmark))
     return [f"![{caption}]({where}/training-{WORKLOAD}.svg)", sentences, about]
 
 
 def about_table(shown: Shown) -> str:
     """What the table of implementations was timed on."""
     places = []
-    for rows in shown.values():
-        row = readme_rows(rows).dropna(subset="ratio").iloc[0]
+    for benchmark in shown.values():
+        row = readme_rows(benchmark).dropna(subset="ratio").iloc[0]
         places.append(f"{row['dtype']} on {machine(row)}")
     workload = f"{WORKLOAD} (T {row['T']}, B {row['B']}), without layer norm"
     return f"Times and memory are of training steps on {workload}, in {'; in '.join(places)}."
@@ -139,7 +148,7 @@ def on_gpus(results: Path, implementation: str) -> list[str]:
     """GPUs on which an implementation was verified or timed, with links to the rows."""
     found = []
     for folder in sorted(path for path in results.iterdir() if path.is_dir()):
-        for table, column, good in (("verify", "verdict", "pass"), ("bench", "status", "ok")):
+        for table, column, good in (("verify", "verdict", "pass"), ("bench", "status", Status.OK)):
             rows = TABLES[table].read(folder)
             if len(rows):
                 rows = rows[(rows["device"] == "cuda") & (rows["implementation"] == implementation)]

@@ -2,20 +2,22 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from suite.pages.bench import places
-from suite.pages.bench_tables import compared, summary
-from suite.pages.page import Format, Others, Page, Part, Plot, Sheet
+from suite.pages.bench import places, without_figures
+from suite.pages.bench_tables import FORMATS, HEADINGS, Benchmark, summary
+from suite.pages.page import Others, Page, Part, Plot, Sheet
 from suite.pages.plots import Line, Lines, line_plot
 from suite.shared.cases import BASELINE, SIZES
-from suite.shared.format import MB, count, percent, reason, significant3, sizes, with_interval
-from suite.shared.sizes import parse
+from suite.shared.format import MB, count, significant3, sizes
+from suite.shared.sizes import named, parse
 from suite.shared.statistics import Interval, interval
+from suite.shared.status import Status
 
 READ = """## How to read this
 
@@ -30,7 +32,7 @@ STEP = {"train": "training step", "forward": "forward pass"}
 
 @dataclass(frozen=True)
 class Sweep:
-    """Rows of one pass, as `compared` gives them, that differ in a size alone; they have `seconds` and its interval."""
+    """Rows of one pass of a `Benchmark` that differ in a size alone; they have `seconds` and its interval."""
 
     size: str
     rows: pd.DataFrame
@@ -47,7 +49,7 @@ class Sweep:
     def rest(self) -> str:
         """The other sizes and options."""
         row = self.rows.iloc[0]
-        options = parse(row["workload"]).id.split("-")[len(SIZES) :]
+        options = [part for field, part in parse(row["workload"]).parts.items() if field not in SIZES]
         return ", ".join([sizes(row, SIZES.replace(self.size, "")), row["dtype"], *options])
 
     @property
@@ -58,7 +60,7 @@ class Sweep:
     def name(self) -> str:
         """Name of the file of its plot."""
         row = self.rows.iloc[0]
-        parts = (part for part in row["workload"].split("-") if not part.startswith(self.size))
+        parts = [part for field, part in named(parse(row["workload"])).items() if field != self.size]
         return "-".join(["sweep", self.size, *parts, row["dtype"]])
 
     def of_candidates(self) -> Mapping[str, pd.DataFrame]:
@@ -68,15 +70,14 @@ class Sweep:
 
     def view(self) -> Sheet:
         """Table of the ratios and times that the plot shows."""
-        lines, time, ratio = list[dict[str, Any]](), f"{self.step}, ms", f"{self.step} / LSTM"
+        lines = list[dict[str, Any]]()
         for name, rows in self.of_candidates().items():
             for _, row in rows.iterrows():
                 line: dict[str, Any] = {"implementation": name, self.size: row[self.size]}
-                line[time] = 1e3 * row["seconds"] if row["status"] == "ok" else reason(row)
-                line |= {ratio: interval(row), "verdict": row["verdict"], f"{self.step}, MB": row["peak_bytes"] / MB}
-                lines.append(line | {"busy": row["busy"]})
-        formats: dict[str, Format] = {self.size: count, time: significant3, ratio: with_interval, "busy": percent}
-        return Sheet(lines, formats | {f"{self.step}, MB": significant3})
+                line[f"{self.step}_ms"] = 1e3 * row["seconds"] if row["status"] == Status.OK else row["status"]
+                line |= {f"{self.step}_ratio": interval(row), "verdict": row["verdict"]}
+                lines.append(line | {f"{self.step}_mb": row["peak_bytes"] / MB, "busy": row["busy"]})
+        return Sheet(lines, {**FORMATS, self.size: count}, HEADINGS)
 
     def growth(self) -> list[str]:
         """Growth of time and of multiply-adds over the last doubling, or else the last two sizes, by candidate."""
@@ -106,25 +107,22 @@ class Sweep:
         return line_plot(panels, self.size)
 
 
-def sweeps(rows: pd.DataFrame, over: Sequence[str] = SIZES) -> list[Sweep]:
+def sweeps(benchmark: Benchmark, over: Sequence[str] = SIZES) -> list[Sweep]:
     """Sizes that differ in one letter alone, of those in `over`, in the same dtype."""
-    if rows.empty:
-        return []
-    every, found = compared(rows), list[Sweep]()
+    every, found = benchmark.rows, list[Sweep]()
     for size in over:
-        rest = every["workload"].map(lambda name, size=size: _without(name, size))
+        rest = every["workload"].map(partial(_without, size))
         for _, group in every.groupby([every["dtype"], rest], sort=False):
             if group[size].nunique() > 1:
                 found.append(Sweep(size, _timed(group, size)))
     return found
 
 
-def _without(name: str, size: str) -> str:
+def _without(size: str, name: str) -> str:
     """The id of a size that was named, without one letter; with lengths T and B stay, which these have."""
     case = parse(name)
-    if case.lengths and size in "TB":
-        return case.id
-    return "-".join(part for part in case.id.split("-") if not part.startswith(size))
+    stays = case.lengths and size in "TB"
+    return "-".join(part for field, part in case.parts.items() if stays or field != size)
 
 
 def _timed(group: pd.DataFrame, size: str) -> pd.DataFrame:
@@ -140,12 +138,13 @@ def _timed(group: pd.DataFrame, size: str) -> pd.DataFrame:
 
 
 def _parts(rows: pd.DataFrame, others: Others) -> list[Part]:
-    parts = list[Part](["\n\n".join(f"**{sentence}**" for sentence in summary(rows))])
-    for sweep in sweeps(rows):
+    benchmark = Benchmark.of(rows)
+    parts = list[Part](["\n\n".join(f"**{sentence}**" for sentence in summary(benchmark))])
+    for sweep in sweeps(benchmark):
         caption = f"{STEP[sweep.step].capitalize()} over {sweep.title}"
         plot = Plot(sweep.name, caption, sweep.draw, has_file=True)
         parts += [f"## {sweep.title}", plot, sweep.view(), "\n".join(f"- {sentence}" for sentence in sweep.growth())]
-    return [*parts, *places(rows), READ]
+    return [*parts, *places(benchmark), *without_figures(rows), READ]
 
 
 PAGE = Page("sizes", "Sizes that were named", _parts, others=())

@@ -9,10 +9,11 @@ import pytest
 from rich.console import Console
 
 from suite.pages.bench import PAGE
-from suite.pages.bench_tables import bench_view, compared, headline, summary
+from suite.pages.bench_tables import Benchmark, bench_view, headline, summary
 from suite.pages.page import markdown
 from suite.shared.cases import BASELINE, PADDED
 from suite.shared.examples import runs
+from suite.shared.status import Status
 from suite.shared.tables import STAMP
 
 Rows = list[dict[str, Any]]
@@ -122,8 +123,8 @@ ON_PADDED = "`torch.nn.LSTM` on the padded batch, which is faster than on packed
 )  # fmt: skip
 def test_the_headline(rows: Rows, sentences: list[str]) -> None:
     rows = [row | {"device": rows[-1]["device"]} for row in rows]
-    assert headline(pd.DataFrame(rows)) == sentences
-    assert summary(pd.DataFrame(rows)) == sentences
+    assert headline(Benchmark.of(pd.DataFrame(rows))) == sentences
+    assert summary(Benchmark.of(pd.DataFrame(rows))) == sentences
     assert all(f"**{each}**" in page(rows) for each in sentences)
 
 
@@ -136,8 +137,8 @@ def test_the_headline(rows: Rows, sentences: list[str]) -> None:
     ],
 )
 def test_without_a_headline_a_page_says_why(rows: Rows, why: str) -> None:
-    assert headline(pd.DataFrame(rows)) == []
-    assert summary(pd.DataFrame(rows)) == [why]
+    assert headline(Benchmark.of(pd.DataFrame(rows))) == []
+    assert summary(Benchmark.of(pd.DataFrame(rows))) == [why]
     assert f"**{why}**" in page(rows)
 
 
@@ -184,7 +185,7 @@ def test_a_verdict_takes_an_interval_beyond_the_noise(
 
     rows = runs("batched", 0.1, **ends(first)) + (runs(BASELINE, 0.05, **ends(second)) if second else [])
     rows += at("medium", runs(BASELINE, 0.05, spread=0))  # the noise floor of another workload
-    table = compared(pd.DataFrame(rows))
+    table = Benchmark.of(pd.DataFrame(rows)).rows
     assert set(table["verdict"][table["implementation"] == "batched"]) == {words}
     assert f" | {words} | " in page(rows)
 
@@ -197,16 +198,16 @@ def test_one_sequence_is_judged_by_its_forward_pass(B: int, lead: str) -> None:
     assert "| slower |" in next(line for line in text.splitlines() if line.startswith("| batched |"))
     (head,) = (line for line in text.splitlines() if line.startswith("| implementation | forward"))
     assert f"| {lead} / LSTM | verdict |" in head, "a verdict stands beside the figure that it judges"
-    (view,) = bench_view(pd.DataFrame(rows)).values()
+    (view,) = bench_view(Benchmark.of(pd.DataFrame(rows))).values()
     columns = list(view.words()[0])
     assert columns[columns.index("verdict") - 1] == f"{lead} / LSTM"
 
 
 def test_where_all_have_layer_norm_the_baseline_is_beside_them_alone() -> None:
     rows = [*runs("batched_cpu", 0.1, layer_norm=True), *LSTM]
-    assert {*compared(pd.DataFrame(rows))["layer_norm"]} == {"on"}
-    assert {*compared(pd.DataFrame([*rows, *OURS]))["layer_norm"]} == {"on", "off"}
-    assert {*compared(pd.DataFrame(LSTM))["layer_norm"]} == {"off"}
+    assert {*Benchmark.of(pd.DataFrame(rows)).rows["layer_norm"]} == {"on"}
+    assert {*Benchmark.of(pd.DataFrame([*rows, *OURS])).rows["layer_norm"]} == {"on", "off"}
+    assert {*Benchmark.of(pd.DataFrame(LSTM)).rows["layer_norm"]} == {"off"}
     assert "layer norm off" not in page(rows)
 
 
@@ -232,10 +233,11 @@ def test_rows_from_a_busy_machine_are_marked() -> None:
     assert "busy |" not in page(runs("batched", 0.1) + LSTM)
 
 
-WITHOUT = [*runs("naive", 0.1, status="crashed"), *at("char-ptb", OURS), *at("stream", runs("batched_cpu", 0))]
-FAILED = "## What has no figures\n\n- `naive` on small: crashed\n- `batched_cpu` on stream: time-out"
+CRASHED: dict[str, Any] = {"status": Status.CRASHED, "detail": None}
+WITHOUT = [*runs("naive", 0.1, **CRASHED), *at("char-ptb", OURS), *at("stream", runs("batched_cpu", 0))]
+FAILED = "## What has no figures\n\n- `naive` on small: crashed\n- `batched_cpu` on stream: time-out: 9 s"
 PACKED = at("medium", runs("batched", 0.1), tokens=5, shortened=float("nan"))  # as an empty cell is read
-ABSENT = runs("batched", 0.1) + runs("jax", 0, status="not run: jax is not installed.")
+ABSENT = runs("batched", 0.1) + runs("jax", 0, status=Status.NOT_RUN, detail="jax is not installed.")
 
 
 @pytest.mark.parametrize(
@@ -253,7 +255,7 @@ def test_a_page_shows_and_hides(rows: Rows, shown: list[str], hidden: list[str])
     text = page(rows)
     assert [text.count(part) for part in shown] == [1] * len(shown)
     assert [part for part in hidden if part in text] == []
-    assert all(len(view) for view in bench_view(pd.DataFrame(rows)).values())
+    assert all(len(view) for view in bench_view(Benchmark.of(pd.DataFrame(rows))).values())
 
 
 def test_the_same_code_twice_and_the_hardware_are_shown() -> None:
@@ -272,9 +274,9 @@ def test_the_same_code_twice_and_the_hardware_are_shown() -> None:
 
 @pytest.mark.parametrize("width", [20, *range(70, 100), 120])
 def test_tables_in_a_terminal_cut_no_word(width: int) -> None:
-    rows = runs("naive", 0, status="out of memory") + runs("row_scaled", 0.51, 1 << 30) + runs("batched_cuda", 0.9)
+    rows = runs("naive", 0, status=Status.NO_MEMORY) + runs("row_scaled", 0.51, 1 << 30) + runs("batched_cuda", 0.9)
     console = Console(file=StringIO(), width=width)
-    for title, view in bench_view(pd.DataFrame(rows + LSTM)).items():
+    for title, view in bench_view(Benchmark.of(pd.DataFrame(rows + LSTM))).items():
         view.show(title, console)
     lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
     words = {word.rstrip(",:") for line in lines for word in line.split()}

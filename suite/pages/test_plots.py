@@ -8,7 +8,7 @@ from matplotlib.container import BarContainer
 from matplotlib.figure import Figure
 
 from suite.pages.bench import readme_rows, speed_bars, training
-from suite.pages.bench_tables import compared
+from suite.pages.bench_tables import Benchmark
 from suite.pages.plots import COLOUR_OF_A_FILE, COLOURS, LOOKS, Bar, Panel, bar_plot, svg
 from suite.shared.cases import BASELINE, ORDER
 from suite.shared.examples import runs
@@ -52,7 +52,7 @@ def test_training_bars_compare_as_paired_ratios() -> None:
     rows += runs("compiled", 0.1, layer_norm=True) + runs("naive", 9.0, dtype="bfloat16") + runs("jax", 0)
     rows += runs("mine", 0.2, ratio_low=None, ratio_high=None)  # of a file outside the project
     medium = pd.DataFrame([row | {"workload": "medium"} for row in rows] + runs("labml", 0.1))
-    figure = training(readme_rows(medium).dropna(subset="ratio"))
+    figure = training(readme_rows(Benchmark.of(medium)).dropna(subset="ratio"))
     axes, widths = figure.axes[0], lengths(figure.axes[0])
     assert list(widths) == [BASELINE, "batched", "deferred", "mine"]
     assert [width / widths[BASELINE] for width in widths.values()] == pytest.approx([1, 2, 3, 4])
@@ -72,15 +72,15 @@ def test_the_dtype_of_the_plot_is_that_which_people_train_in(device: str, dtype:
         for each in ("float32", "bfloat16")
         for row in runs("batched", 0.1, workload="medium", dtype=each, device=device)
     ]
-    assert set(readme_rows(pd.DataFrame(rows))["dtype"]) == {dtype}
+    assert set(readme_rows(Benchmark.of(pd.DataFrame(rows)))["dtype"]) == {dtype}
     others = [row for row in rows if row["dtype"] == "float32"]
-    assert set(readme_rows(pd.DataFrame(others))["dtype"]) == {"float32"}
+    assert set(readme_rows(Benchmark.of(pd.DataFrame(others)))["dtype"]) == {"float32"}
 
 
 def test_speed_has_a_panel_for_each_place_and_the_pass_that_counts() -> None:
     rows = runs("batched", 0.1, B=1)[:1] + runs("batched", 0.4, B=1)[1:] + runs("compiled", 0.2, layer_norm=True)
     rows += runs(BASELINE, 0.05) + runs("naive", 0.3) + runs("jax", 0)
-    panels = speed_bars(compared(pd.DataFrame(rows)))
+    panels = speed_bars(Benchmark.of(pd.DataFrame(rows)))
     assert {title: {name: bar.length for name, bar in panel.bars.items()} for title, panel in panels.items()} == {
         "small, float32, forward\nT 3, B 1": {"batched": 2.0},
         "small, float32, norm, train\nT 3, B 2": {"compiled": 4.0, BASELINE: 1.0},
@@ -106,7 +106,7 @@ def test_speed_has_a_panel_for_each_place_and_the_pass_that_counts() -> None:
 
 def test_bars_from_a_busy_machine_are_marked() -> None:
     rows = pd.DataFrame(runs("batched", 0.1) + runs(BASELINE, 0.05)).assign(busy=[0.4, 0.4, None, None])
-    (panel,) = speed_bars(compared(rows)).values()
+    (panel,) = speed_bars(Benchmark.of(rows)).values()
     assert [text.get_text() for text in bar_plot({"": panel}, "", "x").axes[0].texts] == ["1.00", "2.00, busy"]
 
 

@@ -9,10 +9,12 @@ import pytest
 
 from impls.registry import IMPLS
 from suite.pages import readme
+from suite.pages.bench_tables import Benchmark
 from suite.shared.cases import BASELINE
 from suite.shared.examples import HERE, runs, verified
 from suite.shared.format import machine
 from suite.shared.provenance import sources
+from suite.shared.status import Status
 from suite.shared.tables import TABLES
 
 
@@ -127,8 +129,9 @@ def test_the_sentence_about_gpus_is_made_of_rows(tmp_path: Path, rows: list[dict
 
 @pytest.mark.parametrize(("device", "name", "word"), [("cpu", "batched_cuda", "GPU"), ("cuda", "batched_cpu", "CPU")])
 def test_the_readme_says_what_needs_another_device(device: str, name: str, word: str) -> None:
-    rows = medium(*runs("batched", 0.1), *runs("naive", 0), *runs(name, 0, status="not run: elsewhere."))
-    lines = readme.implementations({device: pd.DataFrame([row | {"device": device} for row in rows])}).words()
+    rows = medium(*runs("batched", 0.1), *runs("naive", 0), *runs(name, 0, status=Status.NOT_RUN))
+    benchmark = Benchmark.of(pd.DataFrame([row | {"device": device} for row in rows]))
+    lines = readme.implementations({device: benchmark}).words()
     cells = {impl.name: line[readme.TIME] for impl, line in zip(IMPLS, lines, strict=True)}
     assert (cells["batched"], cells["naive"]) == ("2.00 (1.98-2.02)", "time-out")
     assert (cells[name], cells["deferred"]) == (f"needs a {word}", "not run")

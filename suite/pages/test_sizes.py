@@ -8,11 +8,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from suite.pages.bench_tables import Benchmark
 from suite.pages.plots import by_factors
 from suite.pages.sizes import PAGE, Sweep, sweeps
 from suite.shared.cases import BASELINE, SIZES
 from suite.shared.examples import HERE, runs
 from suite.shared.sizes import parse, short
+from suite.shared.status import Status
 from suite.shared.tables import about_pass
 from suite.shared.workloads import Workload
 
@@ -37,7 +39,7 @@ def at(size: str, seconds: float, lstm: float = 0.05, name: str = "batched", **c
 
 
 def found(rows: Rows, over: Sequence[str] = SIZES) -> list[Sweep]:
-    return sweeps(pd.DataFrame(rows), over)
+    return sweeps(Benchmark.of(pd.DataFrame(rows)), over)
 
 
 def test_a_sweep_has_the_sizes_that_differ_in_one_letter() -> None:
@@ -73,7 +75,7 @@ def test_times_are_ratios_times_the_median_of_the_baseline() -> None:
     ]
     rows += [row for row in at("H64", 0.2, name="deferred") if row["implementation"] == "deferred"]
     (sweep,) = found(rows)
-    lines = [(line["implementation"], line["H"], line["train, ms"]) for line in sweep.view().lines]
+    lines = [(line["implementation"], line["H"], line["train_ms"]) for line in sweep.view().lines]
     expected = [
         ("batched", 64, 100),
         ("batched", 128, 300),
@@ -102,9 +104,9 @@ def test_growth_is_over_the_last_doubling_or_the_last_two_sizes(values: list[int
 
 
 def test_what_failed_has_no_growth_and_a_reason() -> None:
-    (sweep,) = found([*at("H64", 0.1), *at("H128", 0.3, status="out of memory")])
+    (sweep,) = found([*at("H64", 0.1), *at("H128", 0.3, status=Status.NO_MEMORY)])
     assert sweep.growth() == []
-    assert [line["train, ms"] for line in sweep.view().lines if line["H"] == 128] == ["out of memory"] * 2
+    assert [line["train_ms"] for line in sweep.view().lines if line["H"] == 128] == [Status.NO_MEMORY] * 2
 
 
 @pytest.mark.parametrize(
@@ -122,7 +124,7 @@ def test_axes_are_logarithmic_where_sizes_grow_by_factors(values: list[int], sca
 def test_lines_are_told_apart_without_colours() -> None:
     names = ("batched", "deferred", "batched_cpu", "row_scaled", "naive")
     rows = [row for size in ("H64", "H128") for name in names for row in at(size, 0.1, name=name)]
-    (sweep,) = sweeps(pd.DataFrame(rows).drop_duplicates(["workload", "implementation", "pass"]))
+    (sweep,) = sweeps(Benchmark.of(pd.DataFrame(rows).drop_duplicates(["workload", "implementation", "pass"])))
     looks = {(line.get_marker(), str(line.get_linestyle())) for line in sweep.draw().axes[0].get_lines()}
     assert len({marker for marker, _ in looks}) == len(names) + 1
 

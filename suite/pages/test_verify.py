@@ -7,18 +7,23 @@ import pytest
 
 from suite.pages.page import markdown
 from suite.pages.verify import PAGE, conclusion, reach_table, worst_errors
-from suite.shared.cases import INTERPRETED, MULTIPLIED
+from suite.shared.cases import FORWARD_ALONE, INTERPRETED, MULTIPLIED, SIZES
 from suite.shared.examples import HERE
 
 ON_CUDA = "batched_cuda runs on cuda, not on cpu."
 Rows = list[dict[str, Any]]
 
 
+#: Of a row that is about no case.
+NO_CASE: dict[str, Any] = dict.fromkeys(SIZES)
+
+
 def row(
-    implementation: str, dtype: str, ratio: float | None, reason: str = "", case: str = MULTIPLIED[0]
+    implementation: str, dtype: str, ratio: float | None, reason: str = "", sizes: dict[str, Any] = NO_CASE
 ) -> dict[str, Any]:
     outcome = "skipped" if ratio is None else "pass" if ratio <= 1 else "FAIL"
-    about = {"implementation": implementation, "dtype": dtype, "case": case, "verdict": outcome, "reason": reason}
+    about = {"implementation": implementation, "dtype": dtype, "case": MULTIPLIED[0], **sizes}
+    about |= {"verdict": outcome, "reason": reason, "defined": None}
     return HERE | about | {"ratio": ratio, "tensor": "" if ratio is None else f"out {ratio}"}
 
 
@@ -85,16 +90,20 @@ def test_a_fault_is_found_in_every_dtype_or_not_at_all() -> None:
     assert "edit 1, in" not in text
 
 
-SIZES = "T{}-B3-I5-H{}-S8-Z4-L2"
+OTHERS = {"B": 3, "I": 5, "S": 8, "Z": 4, "L": 2}
 
 
 def test_the_largest_sizes_are_those_that_passed() -> None:
-    cases = [(SIZES.format(7, 16), 0.5), (SIZES.format(3, 40), 0.5), (SIZES.format(90, 9), 2.0), (MULTIPLIED[0], 0.5)]
-    rows = [row("batched_cpu", "float32", ratio, case=case) for case, ratio in cases]
-    rows += [row("batched_cpu", "float32", 0.5, case=SIZES.format(*case) + "-inference") for case in ((200, 9), (5, 5))]
+    cases = [(7, 16, 0.5), (3, 40, 0.5), (90, 9, 2.0)]
+    rows = [row("batched_cpu", "float32", ratio, sizes=OTHERS | {"T": T, "H": H}) for T, H, ratio in cases]
+    for T, H in ((200, 9), (5, 5)):
+        rows.append(
+            row("batched_cpu", "float32", 0.5, sizes=OTHERS | {"T": T, "H": H}) | {"defined": ".".join(FORWARD_ALONE)}
+        )
     rows += [
-        row("batched_cpu", "float32", None, "why", SIZES.format(99, 99)),
-        row("naive", "float64", 0.1, case=SIZES.format(400, 8)),
+        row("batched_cpu", "float32", 0.5),
+        row("batched_cpu", "float32", None, "why", sizes=OTHERS | {"T": 99, "H": 99}),
+        row("naive", "float64", 0.1, sizes=OTHERS | {"T": 400, "H": 8}),
     ]
     assert reach_table(pd.DataFrame(rows)).markdown().splitlines() == [
         "| implementation | dtype | T | B | I | H | S | Z |",

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from suite.pages.page import Others, Page, Part, Sheet
-from suite.shared.cases import INTERPRETED
+from suite.shared.cases import FORWARD_ALONE, INTERPRETED
 from suite.shared.format import count, ratio_text
 
 ERRORS = """## Errors
@@ -27,6 +27,8 @@ For each size, the largest at which output, states and all gradients were compar
 which only the forward pass was. From H 31 on, the oracle is row_scaled in float64, which itself is compared with the
 naive form at H 128.
 """
+#: The sizes of that table.
+REACHED = "TBIHSZ"
 CAPABILITIES = """## Capabilities
 
 Each cell is a check that ran: `pass`; `no` if the implementation refuses with a sentence, or needs too much
@@ -107,11 +109,11 @@ def worst_errors(rows: pd.DataFrame, by: Sequence[str] = ("implementation", "dty
 
 def reach_table(rows: pd.DataFrame) -> Sheet:
     """The largest sizes that each implementation passed in each dtype, in parentheses if only the forward pass did."""
-    ran = rows[(rows["verdict"] == "pass") & rows["case"].str.match("T[0-9]")]
-    sizes = ran["case"].str.extract("".join(f"{size}(?P<{size}>[0-9]+)-?" for size in "TBIHSZ")).astype(int)
-    trained = sizes.mask(ran["case"].str.endswith("-inference"), 0)
+    ran = rows[(rows["verdict"] == "pass") & rows["T"].notna()]
+    sizes = ran[[*REACHED]].astype(int)
+    trained = sizes.mask(ran["defined"] == ".".join(FORWARD_ALONE), 0)
     of = [ran["implementation"], ran["dtype"]]
-    largest, with_gradients = (each.groupby(of, sort=False).max() for each in (sizes, trained))
+    largest, with_gradients = (compared.groupby(of, sort=False).max() for compared in (sizes, trained))
     forward_alone = (" (" + largest.astype(str) + ")").where(largest > with_gradients, "")
     cells = with_gradients.astype(str) + forward_alone
     return Sheet(cells.reset_index().to_dict("records"))

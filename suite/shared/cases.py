@@ -44,17 +44,26 @@ class Case:
     @property
     def id(self) -> str:
         """Name of the case in test ids and tables, such as `T7-B3-I5-H16-S8-Z4-L2-strided-stacked-norm`."""
-        parts = [f"{size}{getattr(self, size)}" for size in SIZES]
-        options = {name: value for name, value in self.arguments.items() if value and name != "layer_norm"}
-        forms = {
-            "lengths" + ".".join(map(str, self.lengths)): bool(self.lengths),
-            **{name if value is True else f"{name}{value:g}": True for name, value in options.items()},
-            "eval": not self.training,
-            "strided": self.strided,
-            self.state: self.state != "none",
-            "norm": self.layer_norm,
-        }
-        return "-".join([*parts, *(form for form, applies in forms.items() if applies)])
+        return "-".join(self.parts.values())
+
+    @property
+    def parts(self) -> dict[str, str]:
+        """Parts of the id by field: all sizes, and the options that are not the default."""
+        parts = {size: f"{size}{getattr(self, size)}" for size in SIZES}
+        if self.lengths:
+            parts["lengths"] = "lengths" + ".".join(map(str, self.lengths))
+        for name, value in self.arguments.items():
+            if value and name != "layer_norm":
+                parts[name] = name if value is True else f"{name}{value:g}"
+        if not self.training:
+            parts["training"] = "eval"
+        if self.strided:
+            parts["strided"] = "strided"
+        if self.state != "none":
+            parts["state"] = self.state
+        if self.layer_norm:
+            parts["layer_norm"] = "norm"
+        return parts
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -163,6 +172,8 @@ VERIFY_TILES = (
 
 #: Names in the verification table of checks of each way to multiply bfloat16, see `test_bfloat16.py`.
 MULTIPLIED = [f"multiplied by {way}" for way in ("float32", "avx512_bf16", "amx")]
+#: Where the uses without a gradient are defined in that table: a module of `suite/checks/equality` and a name in it.
+FORWARD_ALONE = ("uses", "INFERENCE")
 #: The reason in that table of a run through Triton's interpreter.
 INTERPRETED = "interpreted"
 

@@ -5,20 +5,28 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, lru_cache, partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map_only
 
 from impls import HyperLSTM
+from impls.definition import NORM_NAMES
 from impls.registry import ORACLE, UnsupportedOptionError, find
 from suite.shared.arithmetic import eps
 from suite.shared.cases import Case
-from suite.shared.oracle import OUTPUTS as OUTPUTS
-from suite.shared.oracle import STATE_NAMES as STATE_NAMES
 from suite.shared.oracle import Draw, Numbers, Outcome, Run, named, run_plain, without_module
-from suite.shared.oracle import Results as Results
+from suite.shared.tensors import (
+    GATE_BIASES,
+    NORM_WEIGHTS,
+    OUTPUTS,
+    Argument,
+    Arguments,
+    Gradient,
+    Results,
+    parameter,
+)
 
 #: Number of draws of a case; their results are stacked, so that the rule is about norms over enough numbers.
 DRAWS = 8
@@ -75,21 +83,20 @@ def _draw(case: Case, seed: int) -> Draw:
     def normal(*shape: int) -> Tensor:
         return torch.randn(shape, generator=generator, dtype=torch.float64)
 
-    def parameter(name: str, shape: Sequence[int]) -> Tensor:
-        kind = name.rsplit(".", 1)[1]
-        if "norm" in kind:
-            return normal(*shape) * 0.3 + float(kind.endswith("weight"))
-        if kind in ("bias", "hyper_bias"):
+    def values(part: str, shape: Sequence[int]) -> Tensor:
+        if part in NORM_NAMES:
+            return normal(*shape) * 0.3 + float(part in NORM_WEIGHTS)
+        if part in GATE_BIASES:
             order = torch.rand(shape, generator=generator).argsort(dim=-1)
             return torch.linspace(-1.5, 1.5, shape[-1], dtype=torch.float64)[order] + 0.2 * normal(*shape)
-        if kind == "z_bias":
+        if part == "z_bias":
             return normal(*shape)
         return normal(*shape) * 0.7 / math.sqrt(shape[-1])
 
     model = implementation("naive")(case, torch.float64, torch.device("meta"))
     T, B, I, H, S, L = case.T, case.B, case.I, case.H, case.S, case.L
     layers = {"none": None, "plain": (), "stacked": (L,)}[case.state]
-    params = {name: parameter(name, p.shape) for name, p in model.named_parameters()}
+    params = {name: values(parameter(name).part, p.shape) for name, p in model.named_parameters()}
     x = normal(B, T, I).transpose(0, 1) if case.strided else normal(T, B, I)
     state = None if layers is None else tuple(0.7 * normal(*layers, B, F) for F in (H, H, S, S))
     cotangents = normal(T, B, H), *(normal(L, B, F) for F in (H, H, S, S))
@@ -132,7 +139,7 @@ def evaluate(
     # Every parameter is drawn below; orthogonal initial values could take a second.
     model = build(case, dtype, torch.device("meta")).to_empty(device=device)
     buffers: Draw | None = None
-    results: dict[str, list[Tensor]] = {}
+    results: dict[str | Gradient, list[Tensor]] = {}
     findings: dict[str, None] = {}
     for seed in range(draws):
         drawn = draw(case, seed, rounded, device)
@@ -140,10 +147,10 @@ def evaluate(
         if buffers is None:
             buffers = tree_map_only(Tensor, lambda value: value.to(dtype, copy=True), drawn)
             buffers = buffers._replace(params=dict(model.named_parameters()))
-        before = {name: value.to(dtype) for name, value in named(drawn).items()}
+        before = {argument: value.to(dtype) for argument, value in named(drawn).items()}
         with torch.no_grad():
-            for name, value in named(buffers).items():
-                value.copy_(before[name])
+            for argument, value in named(buffers).items():
+                value.copy_(before[argument])
         # Of dropout's masks. On a CPU torch's own function keeps a trace of each call for devices that are not used.
         (torch.default_generator.manual_seed if device.type == "cpu" else torch.manual_seed)(seed)
         with poisoned():
@@ -154,9 +161,13 @@ def evaluate(
     return Outcome({name: torch.stack(values) for name, values in results.items()}, tuple(findings))
 
 
-def changed_arguments(before: Results, after: Results) -> list[str]:
+def changed_arguments(before: Arguments, after: Arguments) -> list[str]:
     """A finding of each argument whose bits are no longer those of before."""
-    return [f"argument changed: {name}" for name, value in after.items() if not bits(value).equal(bits(before[name]))]
+    changed: list[Argument] = []
+    for argument, value in after.items():
+        if not bits(value).equal(bits(before[argument])):
+            changed.append(argument)
+    return [f"argument changed: {argument}" for argument in changed]
 
 
 def bits(value: Tensor) -> Tensor:
@@ -247,7 +258,7 @@ def judge(
     wrong. Under TF32 eps is that of TF32, since cuBLAS may compute some of the naive form's products in float32.
     """
     if results.keys() != oracle.keys():
-        raise ValueError(f"results: expected the tensors {sorted(oracle)}, got {sorted(results)}")
+        raise ValueError(f"results: expected the tensors {sorted(map(str, oracle))}, got {sorted(map(str, results))}")
     floor = FLOOR[dtype] * eps(dtype, next(iter(oracle.values())).device)
     verdicts = [Verdict("", math.inf, floor, finding=finding) for finding in findings]
     for name in oracle:
@@ -256,7 +267,7 @@ def judge(
             raise ValueError(f"naive form: expected {name} to be finite, and zero where the oracle's is")
         other_dtype = name in OUTPUTS and results[name].dtype != naive[name].dtype
         error = math.inf if other_dtype else relative_error(results[name], oracle[name])
-        verdicts.append(Verdict(name, error, TIMES * own + floor))
+        verdicts.append(Verdict(str(name), error, TIMES * own + floor))
     return sorted(verdicts, key=lambda verdict: -verdict.ratio)
 
 
@@ -295,7 +306,7 @@ def assert_close(results: Results, case: Case, device: torch.device, draws: int)
         raise AssertionError(str(worst))
 
 
-def assert_bitwise_equal(results: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
+def assert_bitwise_equal(results: Mapping[Any, Tensor], expected: Mapping[Any, Tensor]) -> None:
     """Raise AssertionError, which names a tensor that differs, unless all tensors are equal to the bit."""
-    both = ({(name, v.dtype, v.shape): bits(v) for name, v in each.items()} for each in (results, expected))
+    both = ({(str(name), v.dtype, v.shape): bits(v) for name, v in each.items()} for each in (results, expected))
     torch.testing.assert_close(*both, rtol=0, atol=0)

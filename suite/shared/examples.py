@@ -6,6 +6,7 @@ from typing import Any
 import torch
 
 from suite.shared.cases import MULTIPLIED
+from suite.shared.status import Ended, Status
 from suite.shared.tables import PASSES, about_pass, stamp
 from suite.shared.workloads import WORKLOADS
 
@@ -39,14 +40,14 @@ def runs(
     stamp = HERE | {"commit": "c", "sources": "s"}
     ratio = seconds / 0.05
     figures = {
-        "status": "ok", "median_s": seconds, "baseline_s": 0.05, "ratio": ratio, "ratio_low": ratio * (1 - spread),
+        **Ended().columns, "median_s": seconds, "baseline_s": 0.05, "ratio": ratio, "ratio_low": ratio * (1 - spread),
         "ratio_high": ratio * (1 + spread), "first_s": 9.0, "peak_bytes": peak, "work": 1.45,
         "multiply_adds": 1e6, "least_bytes": 1e5, "share": 0.25, "bound": "compute", "visits": 5,
     }  # fmt: skip
-    labelled: dict[str, Any] = {"status": "time-out: 9 s"}
+    timed_out = Ended(Status.TIME_OUT, "9 s").columns
     return [
         about_pass("small", replace(TINY, layer_norm=layer_norm), candidate, "float32", name)
-        | (figures if seconds else labelled)
+        | (figures if seconds else timed_out)
         | stamp
         | changes
         for name in PASSES

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Mapping
-from typing import Any
 
 import pandas as pd
 
@@ -51,11 +50,6 @@ def with_interval(interval: Interval) -> str:
 def sizes(row: pd.Series, dims: str) -> str:
     """Sizes of a row, such as "T 50, B 32"."""
     return ", ".join(f"{n} {row[n]:.0f}" for n in dims)
-
-
-def reason(row: Mapping[str, Any] | pd.Series) -> str:
-    """Reason, in a word or two, why a row has no figures."""
-    return str(row["status"]).split(":")[0]
 
 
 def machine(row: pd.Series) -> str:

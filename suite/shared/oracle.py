@@ -17,11 +17,8 @@ from impls.calls import draw as draw_mask
 from impls.definition import Inputs, LayerParams, LayerState, Mask
 from impls.registry import find
 from suite.shared.cases import Case
+from suite.shared.tensors import ARRIVING, OUTPUTS, STATE, Argument, Arguments, Gradient, Results, X, parameter
 
-Results = dict[str, Tensor]
-STATE_NAMES = ("h", "c", "h_hat", "c_hat")
-#: Outputs of a model, in its order.
-OUTPUTS = ("out", *STATE_NAMES)
 State = tuple[Tensor, ...]
 Output = tuple[Tensor, State]
 #: (model, case, x [T, B, I], state) -> out [T, B, H], zero where a sequence has ended, and the final states
@@ -148,13 +145,13 @@ def plain(
     case: Case,
     sample: Draw,
     *,
-    select: Callable[[str], bool] = lambda _: True,
+    select: Callable[[Argument], bool] = lambda _: True,
     arriving: Collection[str] = OUTPUTS,
     call: Call = packed,
 ) -> Results:
     """Output, final states and every gradient of one call.
 
-    select: whether a name requires a gradient. arriving: the outputs that have one.
+    select: whether an argument requires a gradient. arriving: the outputs that have one.
     """
     leaves = arguments(model, sample, select)
     results = outputs(model, case, leaves, call)
@@ -175,29 +172,33 @@ def backward(results: Results, sample: Draw, arriving: Collection[str] = OUTPUTS
         torch.autograd.backward(list(values.values()), [cotangents[n].to(v.dtype) for n, v in values.items()])
 
 
-def inputs(sample: Draw) -> Results:
-    """X and the given states by name."""
-    state = zip((f"state {name}" for name in STATE_NAMES), sample.state or (), strict=False)
-    return {"x": sample.x, **dict(state)}
+def inputs(sample: Draw) -> Arguments:
+    """X and the given states."""
+    return {X: sample.x, **dict(zip(STATE, sample.state or (), strict=False))}
 
 
-def named(sample: Draw) -> Results:
-    """All numbers of a draw by name."""
-    cotangents = zip((f"grad {name}" for name in OUTPUTS), sample.cotangents, strict=True)
-    return {**inputs(sample), **sample.params, **dict(cotangents)}
+def named(sample: Draw) -> Arguments:
+    """All numbers of a draw."""
+    params = {parameter(name): value for name, value in sample.params.items()}
+    return {**inputs(sample), **params, **dict(zip(ARRIVING, sample.cotangents, strict=True))}
 
 
-def arguments(model: HyperLSTM, sample: Draw, select: Callable[[str], bool] = lambda name: True) -> Results:
-    """Inputs, in the memory of the numbers, and parameters by name; select: see `plain`."""
+def arguments(model: HyperLSTM, sample: Draw, select: Callable[[Argument], bool] = lambda _: True) -> Arguments:
+    """Inputs, in the memory of the numbers, and parameters; select: see `plain`."""
     model.zero_grad(set_to_none=True)
-    leaves = {name: value.detach() for name, value in inputs(sample).items()} | dict(model.named_parameters())
-    return {name: leaf.requires_grad_(select(name)) for name, leaf in leaves.items()}
+    leaves: Arguments = {argument: value.detach() for argument, value in inputs(sample).items()}
+    leaves |= {parameter(name): value for name, value in model.named_parameters()}
+    return {argument: leaf.requires_grad_(select(argument)) for argument, leaf in leaves.items()}
 
 
-def outputs(model: HyperLSTM, case: Case, leaves: Results, call: Call = packed) -> Results:
+def state_of(leaves: Arguments) -> State | None:
+    """The state that a call with these arguments starts from, None if none is given."""
+    return tuple(leaves[part] for part in STATE if part in leaves) or None
+
+
+def outputs(model: HyperLSTM, case: Case, leaves: Arguments, call: Call = packed) -> Results:
     """Output and final states of a call with these arguments."""
-    state = tuple(leaf for name, leaf in leaves.items() if name.startswith("state"))
-    return by_name(*call(model, case, leaves["x"], state or None))
+    return by_name(*call(model, case, leaves[X], state_of(leaves)))
 
 
 def by_name(out: Tensor, last: Sequence[Tensor]) -> Results:
@@ -205,7 +206,10 @@ def by_name(out: Tensor, last: Sequence[Tensor]) -> Results:
     return dict(zip(OUTPUTS, (out, *last), strict=True))
 
 
-def gradients(leaves: Results) -> Results:
-    """Gradients by name; a missing one counts as zero, and the rule decides whether zero is right."""
-    needing = {f"grad {name}": leaf for name, leaf in leaves.items() if leaf.requires_grad}
-    return {name: torch.zeros_like(leaf) if leaf.grad is None else leaf.grad for name, leaf in needing.items()}
+def gradients(leaves: Arguments) -> Results:
+    """Gradients of arguments; a missing one counts as zero, and the rule decides whether zero is right."""
+    results: Results = {}
+    for argument, leaf in leaves.items():
+        if leaf.requires_grad:
+            results[Gradient(argument)] = torch.zeros_like(leaf) if leaf.grad is None else leaf.grad
+    return results

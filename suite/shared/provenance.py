@@ -35,6 +35,7 @@ RULE: Definitions = {
     "suite/shared/compare.py": [""],
     "suite/shared/arithmetic.py": [""],
     "suite/shared/oracle.py": [""],
+    "suite/shared/tensors.py": [""],
     "suite/shared/cases.py": ["Case.arguments"],
     f"{EQUALITY}/comparisons.py": ["Comparison.verdicts", "against_naive", "against_wide"],
 }

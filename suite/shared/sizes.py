@@ -41,9 +41,14 @@ def parse(text: str) -> Case:
 
 
 def short(case: Case) -> str:
-    """The shortest name of a case: H, and the parts of its id in which it is not medium."""
-    left_out = {*MEDIUM.id.split("-")} - {f"H{case.H}"}
-    return "-".join(part for part in case.id.split("-") if part not in left_out)
+    """The shortest name of a case."""
+    return "-".join(named(case).values())
+
+
+def named(case: Case) -> dict[str, str]:
+    """Parts of the shortest name of a case, by field: H, and those of its id in which it is not medium."""
+    medium = MEDIUM.parts
+    return {field: part for field, part in case.parts.items() if field == "H" or part != medium.get(field)}
 
 
 class Axis(NamedTuple):

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from suite.shared.process import Row
+from suite.shared.status import Ended
 from suite.shared.tables import TABLES
 
 #: Share of runs whose interval has the ratio, and the fewest visits that give an interval.
@@ -84,8 +85,8 @@ def summarised(visits: Iterable[Sequence[Row]]) -> list[Row]:
 
 
 def _summary(rows: Sequence[Row]) -> Row:
-    """Row with the medians of the visits' figures, the last status, and the first visit's values of other columns."""
-    summary = {**ChainMap(*rows), "status": rows[-1]["status"]}
+    """Row with the medians of the visits' figures, how the last one ended, and the first one's other columns."""
+    summary = {**ChainMap(*rows), **Ended.of(rows[-1]).columns}
     for name in FIGURES:
         if figures := [row[name] for row in rows if row.get(name) is not None]:
             summary |= {name: float(np.median(figures)), "visits": len(figures)}

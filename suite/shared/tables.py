@@ -17,6 +17,7 @@ import torch
 from suite.shared import machine, provenance, submission
 from suite.shared.cases import ORDER, SIZES, Case
 from suite.shared.files import ResultsError, write_whole
+from suite.shared.status import Status
 from suite.shared.workloads import WORKLOADS
 
 #: Names of what is timed.
@@ -122,14 +123,14 @@ class Table:
         if "visits" not in self.columns or old.empty:
             return pd.Series(False, new.index)
         same = [*self.key, "processor", "cpu_capability", "threads", "torch", "python", "sources"]
-        known = old[same].astype(str).assign(visits=old["visits"], quiet=old["status"] == "ok")
+        known = old[same].astype(str).assign(visits=old["visits"], quiet=old["status"] == Status.OK)
         worse = pd.Series(False, new.index)
         if "busy" in self.columns:
             known["quiet"] &= old["busy"].isna()
             worse = new["busy"].notna()
         before = new[same].astype(str).merge(known, how="left", on=same).set_index(new.index)
         worse &= before["quiet"].eq(True)
-        outweighed: pd.Series = (new["status"] == "ok") & (worse | (new["visits"] < FEWER * before["visits"]))
+        outweighed: pd.Series = (new["status"] == Status.OK) & (worse | (new["visits"] < FEWER * before["visits"]))
         return outweighed
 
 
@@ -146,7 +147,7 @@ def _parsed(text: str) -> pd.DataFrame:
 
 
 def _check_values(rows: pd.DataFrame) -> None:
-    """Raise ValueError unless numbers are numbers, and dates are dates."""
+    """Raise ValueError unless numbers are numbers, dates are dates, and a status is one of `Status`."""
     for column in rows.columns.intersection(_DECLARED["numbers"]):
         wrong = rows[column][pd.to_numeric(rows[column], errors="coerce").isna() & rows[column].notna()]
         if len(wrong):
@@ -157,6 +158,9 @@ def _check_values(rows: pd.DataFrame) -> None:
                 list(map(float, str(value).split()))
             except ValueError as error:
                 raise ValueError(f"row {at + 1}, {column}: expected numbers, got {value}") from error
+    for value in rows["status"].unique() if "status" in rows else ():
+        if value not in [*Status]:
+            raise ValueError(f"status: expected one of {', '.join(Status)}, got {value}")
     for value in rows["date"].unique():
         try:
             datetime.strptime(str(value), "%Y-%m-%d")

@@ -22,6 +22,7 @@ from suite.measure import choice
 from suite.shared import files, machine
 from suite.shared.examples import CPU, runs
 from suite.shared.files import ROOT
+from suite.shared.status import Ended, Status
 from suite.shared.tables import TABLES
 
 
@@ -237,21 +238,23 @@ def test_a_revision_fails_beyond_the_threshold(
 @pytest.mark.parametrize(
     ("outcome", "status"),
     [
-        ("ok", 0),
-        ("out of memory", 0),
-        ("failed: RuntimeError", 1),
-        ("crashed: signal 11", 1),
-        ("refused: out is off by 1", 1),
-        ("time-out: 900 s", 1),
+        (Status.OK, 0),
+        (Status.NO_MEMORY, 0),
+        (Status.FAILED, 1),
+        (Status.CRASHED, 1),
+        (Status.REFUSED, 1),
+        (Status.TIME_OUT, 1),
     ],
 )
 def test_a_benchmark_fails_where_a_row_went_wrong(
-    outcome: str, status: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    outcome: Status, status: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What runs out of memory is a result."""
 
     def measure(jobs: Sequence[Any], folder: Path, *_: Any) -> list[dict[str, Any]]:
-        rows = [row for job in jobs for row in job.rows(outcome if job.candidate == "batched" else "ok")]
+        rows = []
+        for job in jobs:
+            rows += job.rows(Ended(outcome) if job.candidate == "batched" else Ended())
         TABLES["bench"].put(folder, rows, CPU)
         return rows
 

@@ -25,6 +25,7 @@ from suite.shared.compare import (
 )
 from suite.shared.examples import CPU
 from suite.shared.oracle import Draw, Outcome, named, plain, run_plain, without_module
+from suite.shared.tensors import ARRIVING, STATE, Argument, Gradient, Results, X, parameter
 
 F32, F64 = torch.float32, torch.float64
 TWO = replace(TWO_LAYERS, T=3, H=7, layer_norm=True)
@@ -32,8 +33,10 @@ THREE = replace(TWO_LAYERS, T=3, L=3, state="stacked")
 TWO_DRAWS = Oracle("row_scaled", F64, draws=2)
 
 
-@pytest.mark.parametrize("tensor", ["out", "c_hat", "grad x", "grad state h", "grad layers.1.z_bias"])
-def test_a_fault_is_found_by_the_tensor_that_it_damages(tensor: str) -> None:
+@pytest.mark.parametrize(
+    "tensor", ["out", "c_hat", *map(Gradient, (X, STATE[0], parameter("layers.1.z_bias")))], ids=str
+)
+def test_a_fault_is_found_by_the_tensor_that_it_damages(tensor: str | Gradient) -> None:
     """In the second draw alone."""
 
     def run(model: HyperLSTM, case: Case, sample: Draw) -> Outcome:
@@ -43,28 +46,29 @@ def test_a_fault_is_found_by_the_tensor_that_it_damages(tensor: str) -> None:
         return Outcome(results)
 
     verdicts = compare(implementation("row_scaled"), THREE, F64, CPU, TWO_DRAWS, run=run)
-    assert [verdict.tensor for verdict in verdicts if verdict.ratio > 1] == [tensor]
+    assert [verdict.tensor for verdict in verdicts if verdict.ratio > 1] == [str(tensor)]
 
 
-@pytest.mark.parametrize("name", ["x", "layers.0.bias", "state c", "grad h"])
-def test_a_changed_argument_is_a_finding(name: str) -> None:
+@pytest.mark.parametrize("argument", [X, parameter("layers.0.bias"), STATE[1], ARRIVING[1]], ids=str)
+def test_a_changed_argument_is_a_finding(argument: Argument) -> None:
     """In the second draw alone, by one bit; and so is what a run finds."""
 
     def run(model: HyperLSTM, case: Case, sample: Draw) -> Outcome:
         results = plain(model, case, sample)
         if torch.initial_seed() == 1:
-            value = named(sample)[name]
+            value = named(sample)[argument]
             value.data[..., -1] = torch.nextafter(value.data[..., -1], torch.tensor(math.inf, dtype=F64))
         return Outcome(results, ("seed",) * torch.initial_seed())
 
     verdicts = compare(implementation("row_scaled"), THREE, F64, CPU, TWO_DRAWS, run=run)
     wrong = [verdict for verdict in verdicts if verdict.ratio > 1]
-    assert [verdict.finding for verdict in wrong] == ["seed", f"argument changed: {name}"]
+    assert [verdict.finding for verdict in wrong] == ["seed", f"argument changed: {argument}"]
     assert [verdict.tensor for verdict in wrong] == ["", ""]
 
 
 ORACLE = torch.tensor([3.0, 4.0], dtype=F64)
-ONE, ZERO = {"out": ORACLE}, torch.zeros(2, dtype=F64)
+ONE: Results = {"out": ORACLE}
+ZERO = torch.zeros(2, dtype=F64)
 
 
 def off(share: float) -> Tensor:
@@ -104,8 +108,8 @@ def test_an_output_in_another_dtype_is_wrong() -> None:
 
 
 def test_findings_come_first_then_the_worst_tensor() -> None:
-    oracle = {"a": ORACLE, "b": ORACLE, "c": ORACLE}
-    results = {"a": off(1e-7), "b": off(1e-3), "c": off(1e-9)}
+    oracle: Results = {"a": ORACLE, "b": ORACLE, "c": ORACLE}
+    results: Results = {"a": off(1e-7), "b": off(1e-3), "c": off(1e-9)}
     finding, *tensors = judge(results, oracle, oracle, F32, ["argument changed: x"])
     assert (finding.finding, finding.ratio, str(finding)) == ("argument changed: x", math.inf, "argument changed: x")
     assert [verdict.tensor for verdict in tensors] == ["b", "a", "c"]
@@ -119,10 +123,10 @@ def test_findings_come_first_then_the_worst_tensor() -> None:
 def test_assertions_name_the_tensor() -> None:
     case = replace(TWO, H=5)
     every = evaluate(implementation("batched"), case, F32, CPU, rounded=F32, draws=1).tensors
-    results = {name: every[name] for name in ("out", "grad x")}
+    results = {name: every[name] for name in ("out", Gradient(X))}
     assert_close(results, case, CPU, 1)
     with pytest.raises(AssertionError, match=r"grad x: relative error .*, allowed "):
-        assert_close(results | {"grad x": results["grad x"] * 1.01}, case, CPU, 1)
+        assert_close(results | {Gradient(X): results[Gradient(X)] * 1.01}, case, CPU, 1)
     assert_bitwise_equal({"a": ORACLE}, {"a": ORACLE.clone()})
     for other in (-ORACLE, ORACLE[None], ORACLE.float(), off(1e-15)):
         with pytest.raises(AssertionError):

@@ -15,7 +15,6 @@ from suite.shared.format import (
     origin,
     percent,
     ratio_text,
-    reason,
     significant3,
     sizes,
     with_interval,
@@ -35,7 +34,6 @@ NAN = float("nan")
         (ratio_text, 99.9, "99.9"), (ratio_text, 100, "100"), (ratio_text, 1234, "1,234"),
         (percent, 0.0994, "9.9%"), (percent, 0.1, "10%"), (percent, -0.25, "-25%"),
         (with_interval, Interval(1.5, 1.25, 2), "1.50 (1.25-2.00)"), (with_interval, Interval(1.5, NAN, NAN), "1.50"),
-        (reason, {"status": "time-out: 9 s"}, "time-out"), (reason, {"status": "ok"}, "ok"),
         (partial(sizes, dims="TB"), {"T": 50.0, "B": 1, "H": 9}, "T 50, B 1"),
     ],
 )  # fmt: skip

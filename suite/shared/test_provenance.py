@@ -132,7 +132,7 @@ def of(*names: str) -> list[str]:
         (f"{EQUALITY}/comparisons.py", "draws = 2 if", "draws = 3 if", CHECKED),
         (f"{EQUALITY}/leftovers.py", 'changed.append("random', 'changed.append("the random', CHECKED),
         (f"{EQUALITY}/uses.py", "1000 * value) if", "900 * value) if", ["verify * uses.SATURATED", OF_PAIRS]),
-        (f"{EQUALITY}/uses.py", '(f"{q} alone"', '(f"{q} on its own"', ["verify * uses.FROZEN"]),
+        (f"{EQUALITY}/uses.py", '(f"{part} alone"', '(f"{part} on its own"', ["verify * uses.FROZEN"]),
         (f"{EQUALITY}/layouts.py", "shape[-1] + 8", "shape[-1] + 9", ["verify * layouts.LAID_OUT", OF_PAIRS]),
         # Implementations, and the module around them.
         ("impls/batched.py", "hidden_weight(p).T", "hidden_weight(p).mT", [*of("batched"), "bench compiled *"]),

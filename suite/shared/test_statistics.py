@@ -5,6 +5,7 @@ import math
 import pytest
 
 from suite.shared.statistics import Interval, between, numbers, pooled_variance, quotient, student, summarised
+from suite.shared.status import Ended, Status
 
 
 @pytest.mark.parametrize(("freedom", "coverage", "quantile"), [(2, 0.95, 4.303), (9, 0.95, 2.262), (9, 0.99, 3.250)])
@@ -42,7 +43,7 @@ def test_fewer_than_three_visits_have_no_interval() -> None:
     assert three.ratio_low < 2.0 < 2.2 < three.ratio_high
 
 
-def row(status: str = "ok", **figures: float | str) -> dict[str, float | str]:
+def row(status: Status = Status.OK, **figures: float | str) -> dict[str, float | str]:
     return {"workload": "small", "pass": "train", "status": status, **figures}
 
 
@@ -58,5 +59,5 @@ def test_visits_of_a_row_are_summarised() -> None:
     # Visits that agree by chance do not make a row certain: it has the variance of the run, too.
     others = [[row(ratio=ratio) | {"T": T} for T in (1, 2)] for ratio in (2.0, 2.2, 2.2)]
     assert summarised([*[[row(ratio=2.0)]] * 3, *others])[0]["ratio_low"] < 1.98
-    (crashed,) = summarised([*visits, [row("crashed: signal 11")]])
-    assert (crashed["status"], crashed["ratio_visits"]) == ("crashed: signal 11", "2 2.2 2.2")
+    (crashed,) = summarised([*visits, [row(Status.CRASHED, detail="signal 11")]])
+    assert (Ended.of(crashed), crashed["ratio_visits"]) == (Ended(Status.CRASHED, "signal 11"), "2 2.2 2.2")

@@ -18,6 +18,7 @@ from suite.shared.cases import MULTIPLIED
 from suite.shared.examples import CPU, HERE, runs, verified
 from suite.shared.files import ResultsError, write_whole
 from suite.shared.machine import slug
+from suite.shared.status import Status
 from suite.shared.tables import STAMP, TABLES, Table, folder_of, stamp
 
 LETTERS = Table("letters", ("name", "n"), ("name", "n", "value"))
@@ -145,6 +146,7 @@ MARKERS = b"<<<<<<< HEAD\n=======\n>>>>>>> theirs\n"
         (rb",0\.05,", b",fast,", "row 1, baseline_s: expected a number, got fast"),
         (rb",0\.1,", b",1 2 3x,", "row 1, median_s: expected a number, got 1 2 3x"),
         (rb",2\d\d\d-\d\d-\d\d,", b",2026-13-01,", "expected a date such as 2026-11-30, got 2026-13-01"),
+        (rb",ok,", b",ok: but slow,", "status: expected one of ok, not run, .*, failed, got ok: but slow"),
         (rb",2\d\d\d-\d\d-\d\d,", b",,", "expected a date such as 2026-11-30, got nan"),
         (rb"(?s)(small[^\n]*\n)", rb"\1\1", "row 2: expected a key that no row before it has"),
     ],
@@ -188,7 +190,7 @@ def test_versions_are_no_numbers_and_old_files_lack_some(tmp_path: Path) -> None
     [  # how a second row differs, and the visits of the row that is left
         ({"visits": 2}, 6), ({"visits": 3}, 3), ({"visits": 12}, 12),
         ({"visits": 1, "sources": "changed"}, 1), ({"visits": 1, "torch": "1.0"}, 1), ({"visits": 1, "threads": 99}, 1),
-        ({"visits": 1, "status": "failed: why"}, 1),
+        ({"visits": 1, "status": Status.FAILED}, 1),
     ],
 )  # fmt: skip
 def test_a_row_of_few_visits_leaves_one_of_many(tmp_path: Path, new: dict[str, Any], visits: int) -> None:
@@ -208,7 +210,7 @@ def test_a_row_from_a_busy_machine_leaves_one_from_a_quiet_one(
     tmp_path: Path, before: Any, busy: float | None, stays: bool
 ) -> None:
     table = replace(TABLES["bench"], columns=[*dict.fromkeys([*TABLES["bench"].columns, "busy"])])
-    first = runs("batched", 0.1)[0] | ({"status": "failed: why"} if before == "failed" else {"busy": before})
+    first = runs("batched", 0.1)[0] | ({"status": Status.FAILED} if before == "failed" else {"busy": before})
     assert table.replace(tmp_path, [first]) == 0
     assert table.replace(tmp_path, [runs("batched", 0.3, busy=busy)[0], runs("naive", 1, busy=busy)[0]]) == stays
     rows = table.read(tmp_path).set_index("implementation")

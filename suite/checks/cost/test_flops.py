@@ -1,5 +1,6 @@
 """torch's counter of FLOPs counts a hand-written gradient as it counts the equations that autograd differentiates."""
 
+from collections.abc import Collection
 from dataclasses import replace
 
 import pytest
@@ -14,6 +15,7 @@ from suite.shared import process, submission
 from suite.shared.cases import Case
 from suite.shared.compare import model_and_draw
 from suite.shared.oracle import arguments, backward, outputs
+from suite.shared.tensors import Argument, X, parameter
 
 HAND_WRITTEN = [impl.name for impl in IMPLS if impl.hand_written and impl.name not in submission.files()]
 #: What a call must not import.
@@ -27,10 +29,10 @@ def name(request: pytest.FixtureRequest, device: torch.device) -> str:
     return str(request.param)
 
 
-def flops(name: str, case: Case, device: torch.device, frozen: tuple[str, ...] = ()) -> tuple[int, int]:
+def flops(name: str, case: Case, device: torch.device, frozen: Collection[Argument] = ()) -> tuple[int, int]:
     """FLOPs of the forward pass and of the backward pass of a call in which all but `frozen` has a gradient."""
     model, sample = model_and_draw(name, case, torch.float32, device)
-    leaves = arguments(model, sample, lambda leaf: not leaf.endswith(frozen))
+    leaves = arguments(model, sample, lambda leaf: leaf not in frozen)
     with FlopCounterMode(display=False) as forward:
         results = outputs(model, case, leaves)
     with FlopCounterMode(display=False) as back:
@@ -48,12 +50,13 @@ def test_what_is_frozen_takes_no_flops(name: str, device: torch.device) -> None:
     case = replace(CASES[0], L=1)
     T, B, I, H, S, Z = case.T, case.B, case.I, case.H, case.S, case.Z
     _, every = flops(name, case, device)
+    weights = tuple(parameter(f"layers.0.{part}") for part in ("weight_x", "hyper_weight_x"))
     products = {
-        (".weight_x", ".hyper_weight_x"): 4 * (H + S) * I,
-        (".hyper_weight_s",): 4 * S * S,
-        (".z_weight",): 12 * Z * S,
-        (".d_weight",): 12 * H * Z,
-        ("x",): 4 * (H + S) * I * 2,  # with the weights, whose names end so
+        weights: 4 * (H + S) * I,
+        (parameter("layers.0.hyper_weight_s"),): 4 * S * S,
+        (parameter("layers.0.z_weight"),): 12 * Z * S,
+        (parameter("layers.0.d_weight"),): 12 * H * Z,
+        (X, *weights): 4 * (H + S) * I * 2,
     }
     spared = {frozen: every - flops(name, case, device, frozen)[1] for frozen in products}
     assert spared == {frozen: 2 * T * B * numbers for frozen, numbers in products.items()}

@@ -10,9 +10,12 @@ from impls import HyperLSTM
 from suite.checks.faults.planting import Edited, edits
 from suite.shared.cases import Case
 from suite.shared.compare import Build, compare
+from suite.shared.tensors import GATE_NORM_BIASES, parameter
 
 CASE = Case(T=7, B=3, I=5, H=8, S=6, Z=3, L=2, layer_norm=True, state="stacked")
 CPU = torch.device("cpu")
+#: Norms that have no gates.
+OF_CELLS = ("norm_c_weight", "norm_c_bias", "hyper_norm_c_weight", "hyper_norm_c_bias")
 
 #: Edits that turn `row_scaled` into the dialect.
 I_G_F_O = edits(
@@ -36,11 +39,11 @@ def with_parameters_of_supercell(plain: Build) -> Build:
     """Builder of models that are called with gates in the order i, g, f, o, and 1 less in the bias of f's norms."""
 
     def reordered(name: str, p: Tensor) -> Tensor:
-        kind = name.rsplit(".", 1)[1]
-        if "norm_c" in kind:
+        part = parameter(name).part
+        if part in OF_CELLS:
             return p
-        p = p.index_select(int(kind in ("z_weight", "z_bias", "d_weight")), torch.tensor([0, 2, 1, 3]))
-        return p - torch.tensor([0, 0, 1, 0]).unsqueeze(1) if kind.endswith("norm_bias") else p
+        p = p.index_select(int(part in ("z_weight", "z_bias", "d_weight")), torch.tensor([0, 2, 1, 3]))
+        return p - torch.tensor([0, 0, 1, 0]).unsqueeze(1) if part in GATE_NORM_BIASES else p
 
     def build(case: Case, dtype: torch.dtype, device: torch.device) -> HyperLSTM:
         model, inner = (plain(case, dtype, device) for _ in range(2))

@@ -12,6 +12,7 @@ from impls.definition import dtype_name
 from suite.shared.candidates import labml_as_ours
 from suite.shared.cases import Case
 from suite.shared.compare import FLOOR, compare, draw, implementation, naive_oracle
+from suite.shared.tensors import Gradient, parameter
 
 CASE = Case(T=7, B=3, I=4, H=6, S=5, Z=2, layer_norm=True, state="stacked")
 CPU = torch.device("cpu")
@@ -38,7 +39,7 @@ def labml() -> Module:
 def test_same_output_states_and_every_gradient(L: int, state: str) -> None:
     case = replace(CASE, L=L, state=state)
     verdicts = compare(labml_as_ours, case, torch.float64, CPU, naive_oracle(torch.float64, draws=1))
-    assert {f"grad {name}" for name in params(L)} <= {verdict.tensor for verdict in verdicts}
+    assert {str(Gradient(parameter(name))) for name in params(L)} <= {verdict.tensor for verdict in verdicts}
     assert verdicts[0].ratio <= 1, verdicts[0]
 
 

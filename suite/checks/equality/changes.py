@@ -4,23 +4,16 @@ from collections.abc import Callable
 from functools import partial
 
 import torch
+from torch import Tensor
 
 from impls import HyperLSTM
 from impls.registry import ORACLE
 from suite.checks.equality.uses import Use
 from suite.shared.cases import Case
-from suite.shared.oracle import (
-    OUTPUTS,
-    STATE_NAMES,
-    Draw,
-    Outcome,
-    Results,
-    arguments,
-    backward,
-    gradients,
-    outputs,
-    plain,
-)
+from suite.shared.oracle import Draw, Outcome, arguments, backward, gradients, outputs, plain
+from suite.shared.tensors import OUTPUTS, STATE, Argument, Results, X, parameter
+
+Parameters = dict[str, Tensor]
 
 
 def _seeded(model: HyperLSTM, case: Case, sample: Draw) -> Results:
@@ -29,19 +22,19 @@ def _seeded(model: HyperLSTM, case: Case, sample: Draw) -> Results:
     return plain(model, case, sample)
 
 
-def _data_assigned(model: HyperLSTM, values: Results) -> None:
+def _data_assigned(model: HyperLSTM, values: Parameters) -> None:
     for name, p in model.named_parameters():
         p.data = values[name]
 
 
-def _data_changed(model: HyperLSTM, values: Results) -> None:
+def _data_changed(model: HyperLSTM, values: Parameters) -> None:
     """Without a new version of the parameter: by an optimizer that a user wrote, say."""
     for name, p in model.named_parameters():
         p.data.copy_(values[name])
 
 
 #: How parameters get other values: as new objects, in new memory, or in the same memory.
-CHANGED: dict[str, Callable[[HyperLSTM, Results], object]] = {
+CHANGED: dict[str, Callable[[HyperLSTM, Parameters], object]] = {
     "parameters loaded by assignment": partial(HyperLSTM.load_state_dict, assign=True),
     "data assigned": _data_assigned,
     "data changed in place": _data_changed,
@@ -55,7 +48,7 @@ OPTIONS = (
     ("impl", ORACLE),
 )
 #: What is changed between a call and its backward pass.
-EDITED = (*OUTPUTS, "x", *(f"state {part}" for part in STATE_NAMES), "layers.0.weight_h", "layers.0.bias")
+EDITED: tuple[str | Argument, ...] = (*OUTPUTS, X, *STATE, parameter("layers.0.weight_h"), parameter("layers.0.bias"))
 
 
 def _after_other_parameters(how: str, model: HyperLSTM, case: Case, sample: Draw) -> Outcome:
@@ -90,14 +83,14 @@ def _after_other_option(name: str, other: object, model: HyperLSTM, case: Case, 
     return Outcome(results)
 
 
-def _edited(name: str, model: HyperLSTM, case: Case, sample: Draw) -> Outcome:
+def _edited(place: str | Argument, model: HyperLSTM, case: Case, sample: Draw) -> Outcome:
     """An argument or a result is changed between forward and backward, which raises or is right."""
     torch.manual_seed(0)
     copied = sample._replace(x=sample.x.clone(), state=sample.state and tuple(part.clone() for part in sample.state))
     leaves = arguments(model, copied)
     results = outputs(model, case, leaves)
     returned = {output: value.detach().clone() for output, value in results.items()}
-    edited = (leaves | results)[name]
+    edited = leaves[place] if isinstance(place, Argument) else results[place]
     before = edited.detach().clone()
     with torch.no_grad():
         edited.mul_(2)
@@ -124,6 +117,6 @@ def _doubled(model: HyperLSTM, case: Case, sample: Draw) -> Outcome:
 CHANGES = (
     *(Use(how, partial(_after_other_parameters, how)) for how in CHANGED),
     *(Use(f"{name} {other} before", partial(_after_other_option, name, other)) for name, other in OPTIONS),
-    *(Use(f"{name} changed before backward", partial(_edited, name)) for name in EDITED),
+    *(Use(f"{place} changed before backward", partial(_edited, place)) for place in EDITED),
     Use("results doubled in place", _doubled),
 )

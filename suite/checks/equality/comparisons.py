@@ -15,7 +15,19 @@ from impls.registry import ORACLE, Impl, find
 from suite.checks.equality.leftovers import watched
 from suite.checks.equality.pairs import PAIRS, Pair
 from suite.checks.equality.uses import Arithmetic, Use
-from suite.shared.cases import DROPOUT, RAGGED, ROWS, SPLIT, VERIFY, VERIFY_FIRST, VERIFY_TINY, WIDE, Case, lengths
+from suite.shared.cases import (
+    DROPOUT,
+    FORWARD_ALONE,
+    RAGGED,
+    ROWS,
+    SPLIT,
+    VERIFY,
+    VERIFY_FIRST,
+    VERIFY_TINY,
+    WIDE,
+    Case,
+    lengths,
+)
 from suite.shared.compare import DRAWS, FLOOR, Build, Oracle, Verdict, compare, naive_oracle
 from suite.shared.oracle import run_plain
 from suite.shared.workloads import TIMED
@@ -73,7 +85,7 @@ CHANGES = _group("changes", "changes", "CHANGES")
 MEANS_FAR_FROM_0 = _group("means far from 0", "uses", "MEANS_FAR_FROM_0")
 SATURATED = _group("saturated", "uses", "SATURATED")
 CALLS = _group("calls", "uses", "CALLS")
-INFERENCE = _group("inference", "uses", "INFERENCE")
+INFERENCE = _group("inference", *FORWARD_ALONE)
 
 
 class Used(NamedTuple):

@@ -51,7 +51,8 @@ def check(device: torch.device, record: Record) -> Check:
     """Function that compares an implementation, by name, and keeps a row of the verification table."""
 
     def compare_and_record(name: str, comparison: Comparison, refusal: str = "") -> None:
-        keep_outcome = partial(record, name, comparison.dtype, comparison.id, defined=comparison.group.defined)
+        about = {"defined": comparison.group.defined, "sizes": comparison.case}
+        keep_outcome = partial(record, name, comparison.dtype, comparison.id, **about)
         if reason := why_unavailable(name, device, comparison.dtype, comparison.case.options) or refusal:
             keep_outcome("skipped", reason=reason)
             pytest.skip(reason)

@@ -12,11 +12,12 @@ from suite.checks.equality.uses import Use, changed, observed
 from suite.shared.cases import Case
 from suite.shared.compare import changed_arguments
 from suite.shared.oracle import Draw, Outcome, named, packed, run_plain
+from suite.shared.tensors import Argument, Kind
 
 #: Function that returns a tensor of the same numbers in another layout.
 Layout = Callable[[Tensor], Tensor]
-#: The layout of a tensor, or of all whose names begin with a word.
-Layouts = Mapping[str, Layout]
+#: The layout of all arguments of a kind.
+Layouts = Mapping[Kind, Layout]
 
 
 def _spread(step: int, value: Tensor) -> Tensor:
@@ -45,30 +46,32 @@ def _expanded(axes: tuple[int, ...], value: Tensor) -> Tensor:
     return first.clone().expand_as(value)
 
 
-KINDS = ("x", "state", "layers", "grad")
 PADDED, COLUMNS_FIRST = partial(_spread, 1), partial(_moved, -1, 0, 16)
 #: All tensors in each layout.
 LAYOUTS: dict[str, Layouts] = {
-    "padded": dict.fromkeys(KINDS, PADDED),
-    "every second column": dict.fromkeys(KINDS, partial(_spread, 2)),
-    "transposed, not aligned": dict.fromkeys(KINDS, partial(_moved, 0, -1, 1)),
-    "columns first": dict.fromkeys(KINDS, COLUMNS_FIRST),
-    "not aligned": dict.fromkeys(KINDS, partial(_aligned, 1)),
-    "aligned to 8 bytes": dict.fromkeys(KINDS, partial(_aligned, 8)),
-    "aligned to 16 bytes": dict.fromkeys(KINDS, partial(_aligned, 16)),
+    "padded": dict.fromkeys(Kind, PADDED),
+    "every second column": dict.fromkeys(Kind, partial(_spread, 2)),
+    "transposed, not aligned": dict.fromkeys(Kind, partial(_moved, 0, -1, 1)),
+    "columns first": dict.fromkeys(Kind, COLUMNS_FIRST),
+    "not aligned": dict.fromkeys(Kind, partial(_aligned, 1)),
+    "aligned to 8 bytes": dict.fromkeys(Kind, partial(_aligned, 8)),
+    "aligned to 16 bytes": dict.fromkeys(Kind, partial(_aligned, 16)),
 }
 #: Layouts of numbers that are equal over an axis; the gradient of a sum is equal over all.
 OVER_BATCH = partial(_expanded, (-2,))
 EXPANDED: dict[str, Layouts] = {
-    "x and gradients expanded over the batch": {"x": OVER_BATCH, "grad": OVER_BATCH},
-    "states expanded over the batch, parameters over gates": {"state": OVER_BATCH, "layers": partial(_expanded, (0,))},
-    "gradients expanded": {"grad": partial(_expanded, (0, 1, 2))},
+    "x and gradients expanded over the batch": {Kind.X: OVER_BATCH, Kind.ARRIVING: OVER_BATCH},
+    "states expanded over the batch, parameters over gates": {
+        Kind.STATE: OVER_BATCH,
+        Kind.PARAMETER: partial(_expanded, (0,)),
+    },
+    "gradients expanded": {Kind.ARRIVING: partial(_expanded, (0, 1, 2))},
 }
 
 
 def _laid_out(layouts: Layouts, sample: Draw) -> Draw:
-    def lay_out(name: str, value: Tensor) -> Tensor:
-        layout = layouts.get(name) or layouts.get(name.split()[0].split(".")[0])
+    def lay_out(argument: Argument, value: Tensor) -> Tensor:
+        layout = layouts.get(argument.kind)
         return layout(value.detach()) if layout else value
 
     return changed(sample, lay_out)
@@ -92,7 +95,9 @@ def in_layouts(layouts: Layouts, model: HyperLSTM, case: Case, sample: Draw, **o
 
 
 def _use(name: str, layouts: Layouts) -> Use:
-    return Use(name, partial(in_layouts, layouts, call=partial(packed, of_tokens=layouts.get("x", Tensor.contiguous))))
+    return Use(
+        name, partial(in_layouts, layouts, call=partial(packed, of_tokens=layouts.get(Kind.X, Tensor.contiguous)))
+    )
 
 
 def _use_of_equal(name: str, layouts: Layouts) -> Use:
@@ -106,4 +111,4 @@ AT_ONCE = (
     Use("columns first, observed", observed(partial(in_layouts, LAYOUTS["columns first"]))),
 )
 #: And tensors of one kind while the others are contiguous.
-LAID_OUT = (*AT_ONCE, *(_use(f"{kind} padded", {kind: PADDED}) for kind in KINDS))
+LAID_OUT = (*AT_ONCE, *(_use(f"{kind.value} padded", {kind: PADDED}) for kind in Kind))

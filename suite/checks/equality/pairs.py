@@ -1,6 +1,5 @@
 """Options in pairs: a covering array, in which any two values of two options occur together in one call."""
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -14,9 +13,10 @@ from impls.gradient.chunks import limited
 from suite.checks.equality.layouts import LAYOUTS as LAID_OUT
 from suite.checks.equality.layouts import Layouts, in_layouts
 from suite.checks.equality.leftovers import watched
-from suite.checks.equality.uses import MEANS_FAR_FROM_0, SATURATED, Arithmetic, Use, of_trained, without_others
+from suite.checks.equality.uses import MEANS_FAR_FROM_0, SATURATED, Arithmetic, Trains, Use, of_trained, without_others
 from suite.shared.cases import Case
-from suite.shared.oracle import OUTPUTS, Draw, Outcome, Output, State, inputs, packed
+from suite.shared.oracle import Draw, Outcome, Output, State, inputs, packed
+from suite.shared.tensors import BIASES, OUTPUTS, Argument, Kind, X, parameter
 
 Row = dict[str, Any]
 
@@ -26,16 +26,16 @@ LENGTHS = {"sorted": (3, 2, 1), "unsorted": (1, 3, 2)}  # not its own inverse
 EMPTY = ("no_steps", "no_rows")
 #: Dropout and recurrent dropout.
 MASKS = {"none": (0.0, 0.0), "dropout": (0.25, 0.0), "recurrent": (0.0, 0.4), "both": (0.25, 0.4), "eval": (0.25, 0.4)}
-#: Whether a parameter, x, or a part of the state requires a gradient, by its name.
-TRAINS: dict[str, Callable[[str], bool]] = {
-    "all": lambda name: True,
-    "x": lambda name: name == "x",
-    "parameters": lambda name: name.startswith("layers"),
-    "biases": lambda name: "bias" in name,
-    "state": lambda name: name.startswith("state"),
-    "state_c": lambda name: name == "state c",
-    "state_h_hat": lambda name: name == "state h_hat",
-    "nothing": lambda name: False,
+#: Whether a parameter, x, or a part of the state requires a gradient.
+TRAINS: dict[str, Trains] = {
+    "all": lambda leaf: True,
+    "x": lambda leaf: leaf == X,
+    "parameters": lambda leaf: leaf.kind is Kind.PARAMETER,
+    "biases": lambda leaf: leaf.part in BIASES,
+    "state": lambda leaf: leaf.kind is Kind.STATE,
+    "state_c": lambda leaf: leaf == Argument(Kind.STATE, "c"),
+    "state_h_hat": lambda leaf: leaf == Argument(Kind.STATE, "h_hat"),
+    "nothing": lambda leaf: False,
 }
 #: Layouts in memory of all tensors.
 LAYOUTS: dict[str, Layouts] = {"contiguous": {}, **LAID_OUT}
@@ -159,8 +159,8 @@ def _train(row: Row, arriving: tuple[str, ...], model: HyperLSTM, case: Case, sa
     layouts, call = LAYOUTS[row["layout"]], partial(_call, row)
     outcome = in_layouts(layouts, model, case, sample, select=select, arriving=arriving, call=call)
     # Without steps out is no function of the state.
-    leaves = [*inputs(sample), *sample.params] if case.T else ["x", *sample.params]
-    trained = any(select(leaf) for leaf in leaves)
+    leaves = [*(inputs(sample) if case.T else [X]), *map(parameter, sample.params)]
+    trained = any(map(select, leaves))
     has_graph = outcome.tensors["out"].requires_grad
     if has_graph == trained:
         return outcome
@@ -176,7 +176,7 @@ def _call(row: Row, model: nn.Module, case: Case, x: Tensor, state: State | None
         x, state = pad(x[:, 0], (0, 1))[:, :-1], state and tuple(part[..., 0, :] for part in state)
     elif turned:
         x = x.transpose(0, 1).contiguous()
-    out, last = packed(model, case, x, state, LAYOUTS[row["layout"]].get("x", Tensor.contiguous))
+    out, last = packed(model, case, x, state, LAYOUTS[row["layout"]].get(Kind.X, Tensor.contiguous))
     if alone:
         return out.unsqueeze(1), tuple(part.unsqueeze(1) for part in last)
     return out.transpose(0, 1) if turned else out, last

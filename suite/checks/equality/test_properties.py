@@ -13,8 +13,9 @@ from suite.checks.equality.conftest import numbers
 from suite.checks.equality.uses import changed
 from suite.checks.equality.values import everything
 from suite.shared.cases import ROWS, VERIFY_FIRST, Case
-from suite.shared.compare import STATE_NAMES, Results, assert_bitwise_equal, draw
+from suite.shared.compare import assert_bitwise_equal, draw
 from suite.shared.oracle import Draw, inputs
+from suite.shared.tensors import OF_SEQUENCES, STATE_NAMES, Argument, Results, X
 
 #: Rows, units and embeddings enough for several tiles, threads and panels, with edges; and a small case. Both are
 #: compared by value, too, since a check of bits compares an implementation with itself; literal ones are not at ROWS.
@@ -54,16 +55,16 @@ def whole(case: Case, dtype: torch.dtype) -> Case:
 
 def of_rows(results: Results, rows: Tensor) -> Results:
     """Results of some rows of the batch, without the gradients of parameters."""
-    return {n: value.index_select(-2, rows) for n, value in results.items() if not n.startswith("grad layers")}
+    return {name: value.index_select(-2, rows) for name, value in results.items() if name in OF_SEQUENCES}
 
 
-def with_number(sample: Draw, place: str, step: int, row: int, number: float) -> Draw:
+def with_number(sample: Draw, place: Argument, step: int, row: int, number: float) -> Draw:
     """Numbers with another one in a row of x, at a step, or of a given state."""
 
-    def change(name: str, value: Tensor) -> Tensor:
-        if name == place:
+    def change(argument: Argument, value: Tensor) -> Tensor:
+        if argument == place:
             value = value.clone()
-            value[(step, row, 1) if place == "x" else (..., row, 1)] = number
+            value[(step, row, 1) if place == X else (..., row, 1)] = number
         return value
 
     return changed(sample, change)
@@ -71,8 +72,8 @@ def with_number(sample: Draw, place: str, step: int, row: int, number: float) ->
 
 @cache
 def finite_in_the_oracle(
-    dtype: torch.dtype, case: Case, device: torch.device, place: str, number: float
-) -> dict[str, Tensor]:
+    dtype: torch.dtype, case: Case, device: torch.device, place: Argument, number: float
+) -> Results:
     """Where the naive form's results are finite, of the row that has the number."""
     row, sample = case.B // 2, draw(case, 1, dtype, device)
     results = everything(ORACLE, case, with_number(sample, place, case.T // 2, row, number))
@@ -89,10 +90,10 @@ def test_numbers_that_are_not_finite_stay_in_their_row(
     own, *others = (torch.tensor(rows, device=device) for rows in ([row], [r for r in range(case.B) if r != row]))
     clean, huge = everything(name, case, sample), torch.finfo(dtype).max ** 0.8
     for number in (torch.nan, torch.inf, huge):
-        for place in inputs(sample) if small else ["x"]:
+        for place in inputs(sample) if small else [X]:
             results = everything(name, case, with_number(sample, place, step, row, number))
             assert_bitwise_equal(of_rows(results, *others), of_rows(clean, *others))
-            begin = step if place == "x" else 0
+            begin = step if place == X else 0
             assert_bitwise_equal(*({"out": each["out"][:begin, row]} for each in (results, clean)))
             if small and dtype == find(name).dtypes[0]:
                 expected = finite_in_the_oracle(dtype, case, device, place, number)

@@ -16,6 +16,7 @@ from suite.checks.equality.values import CASE, WIDER, both, error_of_cells_far_f
 from suite.conftest import skip_unless_checked
 from suite.shared.compare import reference, relative_error
 from suite.shared.oracle import Draw
+from suite.shared.tensors import OF_SEQUENCES, Argument, Gradient, Kind
 
 #: Added to 1 in bfloat16 it is lost.
 SMALL = 2.0**-9
@@ -36,7 +37,9 @@ def test_cells_and_their_gradients_gather_small_numbers(name: str, device: torch
     state = tuple(value for pair in zip(*ends, strict=True) for value in pair)
     out = torch.full_like(sample.cotangents[0], SMALL)
     results, expected = both(name, CASE, Draw(params, sample.x, state, (out, *state)), 2000)  # a few steps
-    for part in ("c", "c_hat", "grad state c", "grad state c_hat"):
+    cells = Argument(Kind.STATE, "c"), Argument(Kind.STATE, "c_hat")
+    gathering: tuple[str | Gradient, ...] = ("c", "c_hat", *map(Gradient, cells))
+    for part in gathering:
         assert relative_error(results[part], expected[part]) < 0.02, part
         assert relative_error(torch.ones_like(expected[part]), expected[part]) > 0.05, part  # what is lost
 
@@ -50,7 +53,7 @@ def test_gradients_of_parameters_gather_equal_numbers(name: str, layer_norm: boo
     x, *cotangents = (value[:1].expand_as(value) for value in (sample.x, *sample.cotangents))
     results, expected = both(name, case, sample._replace(x=x, cotangents=tuple(cotangents)), 1)
     for part, value in expected.items():
-        if part.startswith("grad layers"):
+        if part not in OF_SEQUENCES:
             assert relative_error(results[part], value) < 0.05, part
 
 

@@ -19,12 +19,9 @@ from impls.definition import LayerParams
 from impls.gradient.chunks import NUMBERS, limited
 from suite.shared.cases import Case
 from suite.shared.oracle import (
-    OUTPUTS,
-    STATE_NAMES,
     Draw,
     Numbers,
     Outcome,
-    Results,
     Run,
     arguments,
     backward,
@@ -34,6 +31,20 @@ from suite.shared.oracle import (
     outputs,
     plain,
     run_plain,
+    state_of,
+)
+from suite.shared.tensors import (
+    ARRIVING,
+    GATE_BIASES,
+    GATE_NORM_BIASES,
+    OUTPUTS,
+    STATE,
+    Argument,
+    Gradient,
+    Kind,
+    Results,
+    X,
+    parameter,
 )
 
 
@@ -69,12 +80,16 @@ class Use(NamedTuple):
         return torch.float32 if casts else None
 
 
-def changed(sample: Draw, change: Callable[[str, Tensor], Tensor]) -> Draw:
-    """Change the numbers of a draw by name: `x`, `state h`, `layers.0.bias`, or `grad h` of an output."""
-    new = {name: change(name, value) for name, value in named(sample).items()}
-    state = sample.state and tuple(new[f"state {name}"] for name in STATE_NAMES)
-    cotangents = tuple(new[f"grad {name}"] for name in OUTPUTS)
-    return Draw({name: new[name] for name in sample.params}, new["x"], state, cotangents)
+#: The numbers of an argument from those of a draw.
+Change = Callable[[Argument, Tensor], Tensor]
+
+
+def changed(sample: Draw, change: Change) -> Draw:
+    """Change the numbers of a draw."""
+    new = {argument: change(argument, value) for argument, value in named(sample).items()}
+    state = sample.state and tuple(new[part] for part in STATE)
+    cotangents = tuple(new[arriving] for arriving in ARRIVING)
+    return Draw({name: new[parameter(name)] for name in sample.params}, new[X], state, cotangents)
 
 
 def _outputs(results: Results) -> Results:
@@ -83,22 +98,30 @@ def _outputs(results: Results) -> Results:
 
 # What requires a gradient
 
-
-def of_trained(trains: Callable[[str], bool], results: Results) -> Results:
-    """Results without the gradients of leaves that do not require one; trains: by the name of a leaf."""
-    return {n: v for n, v in results.items() if not n.startswith("grad ") or trains(n.removeprefix("grad "))}
+#: Whether an argument does.
+Trains = Callable[[Argument], bool]
 
 
-def _training(name: str, trains: Callable[[str], bool]) -> Use:
+def of_trained(trains: Trains, results: Results) -> Results:
+    """Results without the gradients of arguments that do not require one."""
+    return {name: value for name, value in results.items() if not isinstance(name, Gradient) or trains(name.of)}
+
+
+def _training(name: str, trains: Trains) -> Use:
     return Use(name, partial(run_plain, select=trains), partial(of_trained, trains))
+
+
+def _alone(part: str) -> Use:
+    """The parameter of that name, in each layer."""
+    return _training(f"{part} alone", lambda leaf: leaf.kind is Kind.PARAMETER and leaf.part == part)
 
 
 #: A parameter alone shows all that its gradient depends on; `pairs.py` has other combinations.
 FROZEN = (
-    *(_training(f"{q} alone", lambda leaf, q=q: leaf.endswith(f".{q}")) for q in LayerParams._fields),  # type: ignore[misc]
-    _training("parameters alone", lambda leaf: leaf.startswith("layers")),
-    _training("x alone", lambda leaf: leaf == "x"),
-    _training("h alone", lambda leaf: leaf == "state h"),
+    *map(_alone, LayerParams._fields),
+    _training("parameters alone", lambda leaf: leaf.kind is Kind.PARAMETER),
+    _training("x alone", lambda leaf: leaf == X),
+    _training("h alone", lambda leaf: leaf == Argument(Kind.STATE, "h")),
 )
 
 
@@ -116,8 +139,8 @@ def _scaled(factor: float) -> Use:
 
 
 def _times(factor: float, results: Results) -> Results:
-    """Results of which the gradients, which are all but the outputs, are multiplied by a factor."""
-    return {name: value if name in OUTPUTS else value * factor for name, value in results.items()}
+    """Results of which the gradients are multiplied by a factor."""
+    return {name: value * factor if isinstance(name, Gradient) else value for name, value in results.items()}
 
 
 def without_others(sample: Draw, arriving: Collection[str]) -> Draw:
@@ -170,10 +193,10 @@ GRADIENTS = (
 def _in_pieces(model: HyperLSTM, case: Case, sample: Draw) -> Outcome:
     """The steps in several calls, two of them without a step, which pass on the state before any goes backward."""
     leaves = arguments(model, sample)
-    state = tuple(leaf for name, leaf in leaves.items() if name.startswith("state")) or None
+    state = state_of(leaves)
     outs: list[Tensor] = []
     half = case.T // 2
-    for steps in leaves["x"].split([0, 1, 0, half, case.T - 1 - half]):
+    for steps in leaves[X].split([0, 1, 0, half, case.T - 1 - half]):
         out, state = model(steps, state)
         outs.append(out)
     results = by_name(torch.cat(outs), state or ())
@@ -232,37 +255,38 @@ CALLS = (
 # Values at which a formula that is right elsewhere overflows or loses its digits
 
 
-_BIASES, _CELLS = (".bias", "hyper_bias"), ("state c", "state c_hat")
+_CELLS = (Argument(Kind.STATE, "c"), Argument(Kind.STATE, "c_hat"))
 
 
-def _shifted(name: str, value: Tensor) -> Tensor:
+def _shifted(argument: Argument, value: Tensor) -> Tensor:
     """Under layer norm, the means of gates and cells are many deviations from 0; an open forget gate keeps them."""
-    if name.endswith(_BIASES):
+    if argument.part in GATE_BIASES:
         return value + 30
-    if name.endswith(("norm_bias", "hyper_norm_bias")):
+    if argument.part in GATE_NORM_BIASES:
         return value + value.new_tensor([0.0, 10.0, 0.0, 0.0])[:, None]
-    return value + 100 if name in _CELLS else value
+    return value + 100 if argument in _CELLS else value
 
 
-def _saturated(name: str, value: Tensor) -> Tensor:
+def _saturated(argument: Argument, value: Tensor) -> Tensor:
     """Without layer norm, most of the exponentials of a sigmoid or tanh overflow, even in float64."""
-    magnified = name.endswith(_BIASES) or name in _CELLS
+    magnified = argument.part in GATE_BIASES or argument in _CELLS
     return value.where(value.abs() < 1, 1000 * value) if magnified else value
 
 
-def _large_cells(name: str, value: Tensor) -> Tensor:
+def _large_cells(argument: Argument, value: Tensor) -> Tensor:
     """Without layer norm, cells so large that a difference of two has lost the digits of i g, and open forget gates."""
-    if name.endswith(_BIASES):
+    if argument.part in GATE_BIASES:
         return value + value.new_tensor([0.0, 100.0, 0.0, 0.0])[:, None]
-    return 1000 * value if name in _CELLS else value
+    return 1000 * value if argument in _CELLS else value
 
 
-def _near_0(name: str, value: Tensor) -> Tensor:
+def _near_0(argument: Argument, value: Tensor) -> Tensor:
     """Without layer norm, gates and cells so small that tanh by a quotient of exponentials has lost most digits."""
-    return 1e-5 * value if name == "x" or name.endswith(_BIASES) or name.startswith("state") else value
+    shrinks = argument.kind in (Kind.X, Kind.STATE) or argument.part in GATE_BIASES
+    return 1e-5 * value if shrinks else value
 
 
-def _extreme(name: str, change: Callable[[str, Tensor], Tensor]) -> Use:
+def _extreme(name: str, change: Change) -> Use:
     return Use(name, run_plain, numbers=partial(changed, change=change), extreme=True)
 
 

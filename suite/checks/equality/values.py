@@ -11,7 +11,8 @@ from suite.checks.equality.comparisons import WIDE_ORACLE
 from suite.checks.equality.uses import changed
 from suite.shared.cases import Case
 from suite.shared.compare import draw, implementation, relative_error
-from suite.shared.oracle import Draw, Results, plain
+from suite.shared.oracle import Draw, plain
+from suite.shared.tensors import GATE_NORM_BIASES, Argument, Kind, Results
 
 CASE = Case(T=340, B=1, I=5, H=8, S=8, Z=1, state="stacked")
 WIDER = replace(CASE, H=24, S=16, Z=3)
@@ -39,7 +40,7 @@ def error_of_cells_far_from_0(name: str, device: torch.device) -> float:
     return relative_error(results["out"], expected["out"])
 
 
-def _far_from_0(name: str, value: Tensor) -> Tensor:
-    if name.endswith("norm_bias"):
+def _far_from_0(argument: Argument, value: Tensor) -> Tensor:
+    if argument.part in GATE_NORM_BIASES:
         return value + value.new_tensor([0, 10, 0, 0])[:, None]  # so that the forget gate keeps them
-    return value + 100 if name in ("state c", "state c_hat") else value
+    return value + 100 if argument.kind is Kind.STATE and argument.part in ("c", "c_hat") else value

@@ -11,7 +11,8 @@ from suite.checks.equality.comparisons import Comparison
 from suite.checks.faults.faults import FAULTS, Planted
 from suite.conftest import Keep
 from suite.shared import arithmetic
-from suite.shared.compare import OUTPUTS, Verdict
+from suite.shared.compare import Verdict
+from suite.shared.tensors import OUTPUTS
 
 CPU = torch.device("cpu")
 

@@ -24,7 +24,7 @@ FULL_PAIRS += [(replace(WORKLOADS["medium"].case, T=3), "tf32")]
 FULL_PACKED = replace(FULL[1], lengths=(3, *[2] * 63, *[1] * 64), recurrent_dropout=0.1)
 #: Steps of two concurrent calls, and the batch size of the second.
 STEPS, ROWS = 50, 96
-#: Sizes that are compared first; packed sequences and masks of g are kernels of their own.
+#: Sizes that are compared first: without layer norm, with it, packed, and with a mask of g.
 FIRST = (*CASES[:2], RAGGED[0], DROPOUT[0])
 LONG_NARROW_WIDE = (
     Case(T=10_000, B=2, I=4, H=32, S=16, Z=4),

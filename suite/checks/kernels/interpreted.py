@@ -25,8 +25,10 @@ from suite.checks.faults.planting import Edited, Fault, listed
 from suite.shared.cases import DROPOUT, RAGGED, VERIFY, VERIFY_TILES, Case
 from suite.shared.compare import Verdict, implementation, model_and_draw, relative_error
 from suite.shared.oracle import plain
+from suite.shared.tensors import Gradient, parameter
 
 NAME = "batched_cuda"
+GRADIENT_OF_BIAS = Gradient(parameter("layers.0.bias"))
 F32 = torch.float32
 _DTYPES = find(NAME).dtypes
 _EDGES = (*RAGGED[:3], *DROPOUT[:3], *VERIFY_TILES, *(case for case in VERIFY if case.state == "plain"))
@@ -203,12 +205,12 @@ def lost() -> float:
         for p in model.parameters():
             p.zero_()
         # With a closed forget gate each step is alone.
-        model.get_parameter("layers.0.bias").add_(torch.tensor([1, -20, 1, 1])[:, None])
+        model.get_parameter(str(GRADIENT_OF_BIAS.of)).add_(torch.tensor([1, -20, 1, 1])[:, None])
     d_out = torch.full_like(sample.cotangents[0], 2**-8.5)
     d_out[-1] = 1
     sample = sample._replace(cotangents=(d_out, *map(torch.zeros_like, sample.cotangents[1:])))
     with limited("cpu", backward=1):
-        found = plain(model, case, sample)["grad layers.0.bias"]
+        found = plain(model, case, sample)[GRADIENT_OF_BIAS]
     model.impl = WIDE_ORACLE
-    expected = plain(model.double(), case, tree_map_only(Tensor, Tensor.double, sample))["grad layers.0.bias"]
+    expected = plain(model.double(), case, tree_map_only(Tensor, Tensor.double, sample))[GRADIENT_OF_BIAS]
     return relative_error(found, expected)

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from enum import Enum
 from pathlib import Path
 from typing import TypeVar
 
@@ -17,7 +18,6 @@ import torch
 
 from impls import proof, why_unavailable
 from suite.checks.kernels import ahead
-from suite.checks.kernels.ahead import FIRST
 from suite.checks.kernels.compiled import Kernel, precompile
 from suite.checks.kernels.interpreted import NAME
 from suite.shared import machine
@@ -65,20 +65,24 @@ def _queue(functions: Sequence[Callable[[], R]], streams: Sequence[torch.cuda.St
 
 #: Where the tests are.
 TESTS = Path(__file__).with_name("test_native.py")
-#: What `nox -s cuda` runs: words of the names of tests, and what these show.
-FIRST_TESTS = {
-    "full_width": "kernels as large as users run them, in each dtype and TF32",
-    "packed_with_a_mask": "the same, packed and with a mask of g",
-    FIRST[0].id: "both ways to split a pass",
-    FIRST[2].id: "packed sequences",
-    FIRST[3].id: "masks of g",
-    "side_stream": "a stream of the caller's",
-    "a_graph": "a CUDA graph",
-    "host_sync": "no wait for the GPU",
-    "refused": "a refused launch",
-    "at_once": "two passes at once",
-    "beside": "a pass beside a full card",
-}
+
+
+class First(Enum):
+    """What `nox -s cuda` shows: it runs the tests that are marked `first` with one of these."""
+
+    FULL_WIDTH = "kernels as large as users run them, in each dtype and TF32"
+    FULL_AND_PACKED = "the same, packed and with a mask of g"
+    EITHER_SPLIT = "both ways to split a pass"
+    PACKED = "packed sequences"
+    MASKED = "masks of g"
+    SIDE_STREAM = "a stream of the caller's"
+    GRAPH = "a CUDA graph"
+    NO_SYNC = "no wait for the GPU"
+    REFUSED = "a refused launch"
+    AT_ONCE = "two passes at once"
+    BESIDE = "a pass beside a full card"
+
+
 #: Variable that hides GPUs from CUDA.
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 #: Seconds after which a test is taken to hang.
@@ -113,13 +117,20 @@ def limited(seconds: float) -> list[str]:
 class Outcomes:
     """Plugin that says whether a run shows all that it should."""
 
-    complete = False
+    def __init__(self) -> None:
+        self.complete, self.shows = False, dict[str, First]()
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        """Note what each test shows."""
+        for item in session.items:
+            for marker in item.iter_markers("first"):
+                self.shows[item.nodeid] = marker.args[0]
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        """Note whether no test was skipped or failed, and some passed of each word of `FIRST_TESTS`."""
-        passed = [report.nodeid for report in terminalreporter.getreports("passed")]
+        """Note whether no test was skipped or failed, and each of `First` was shown."""
         others = any(terminalreporter.getreports(outcome) for outcome in ("skipped", "failed", "error"))
-        self.complete = not others and all(any(word in test for test in passed) for word in FIRST_TESTS)
+        shown = {self.shows.get(report.nodeid) for report in terminalreporter.getreports("passed")}
+        self.complete = not others and shown >= {*First}
 
 
 def mark(device: torch.device, kernels: Iterable[Kernel]) -> str | None:
@@ -140,18 +151,18 @@ def mark(device: torch.device, kernels: Iterable[Kernel]) -> str | None:
 
 
 def main(arguments: list[str]) -> int:
-    """Run `FIRST_TESTS`, with their kernels compiled first, and mark the GPU if all pass; without one say what it is.
+    """Run the tests of `First`, with their kernels compiled before, and mark the GPU if all pass; else say why not.
 
     The status is 0 where there is no GPU, and 1 where there is one that was not checked or marked. arguments: of
     pytest; with any the GPU is not marked, since they may leave tests out.
     """
     device, unseen = machine.default_device(), unseen_card()
     if (reason := unseen or why_unavailable(NAME, device)) is not None:
-        print(f"{reason} Not run: {', '.join(FIRST_TESTS.values())}.")
+        print(f"{reason} Not run: {', '.join(first.value for first in First)}.")
         return int(unseen is not None or device.type == "cuda")
     kernels = precompile(ahead.of_cuda(), device)
-    words, outcomes = ["-k", " or ".join(FIRST_TESTS)], Outcomes()
-    options = ["-p", "no:benchmark", *limited(LIMIT), *words, *arguments]
+    outcomes = Outcomes()
+    options = ["-p", "no:benchmark", *limited(LIMIT), "-m", "first", *arguments]
     status = int(pytest.main([str(TESTS), *options], plugins=[outcomes]))
     if status != 0 or arguments or not outcomes.complete:
         print(f"The GPU is not marked as one that runs {NAME} right: not all of its tests passed, or not all ran.")

@@ -14,7 +14,8 @@ from suite.checks.equality.conftest import numbers
 from suite.checks.equality.values import everything
 from suite.conftest import Record
 from suite.shared.cases import MULTIPLIED, ROWS, VERIFY_FIRST, WIDE
-from suite.shared.compare import OUTPUTS, assert_bitwise_equal, implementation
+from suite.shared.compare import assert_bitwise_equal, implementation
+from suite.shared.tensors import OUTPUTS, Gradient, parameter
 from suite.shared.workloads import TIMED
 
 CPU, NAME = torch.device("cpu"), "batched_cpu"
@@ -81,7 +82,8 @@ def test_ways_differ_in_bits() -> None:
     runs = []
     for name in sets.ways():
         with multiplied_by(name):
-            runs.append(everything(NAME, WIDE[12], numbers(NAME, BF16, WIDE[12], CPU))["grad layers.0.weight_h"])
+            results = everything(NAME, WIDE[12], numbers(NAME, BF16, WIDE[12], CPU))
+            runs.append(results[Gradient(parameter("layers.0.weight_h"))])
     assert all(not torch.equal(one, other) for one, other in pairwise(runs))
 
 

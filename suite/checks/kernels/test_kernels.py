@@ -82,7 +82,7 @@ def test_interpreted_equals_the_oracle_without_a_race(
     # On a card the row is that of a run there.
     if comparison.group == PLAIN and why_unavailable(NAME, device) is not None:
         outcome = "pass" if worst.ratio <= 1 else "FAIL"
-        record(NAME, comparison.dtype, comparison.id, outcome, worst, INTERPRETED)
+        record(NAME, comparison.dtype, comparison.id, outcome, worst, INTERPRETED, sizes=comparison.case)
     assert worst.ratio <= 1, str(worst)
     assert not wrong
 

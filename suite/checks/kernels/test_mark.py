@@ -3,7 +3,7 @@
 import json
 import os
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import nullcontext
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,6 +19,7 @@ from impls.batched_cuda.split import H100
 from suite.checks.kernels import ahead, native
 from suite.checks.kernels.ahead import PRECISIONS
 from suite.checks.kernels.compiled import Kernel
+from suite.checks.kernels.native import First
 from suite.checks.kernels.told_card import CUDA, NAME, tell
 from suite.shared.cases import Case
 
@@ -145,14 +146,15 @@ def test_auto_says_that_triton_cannot_build_its_driver(monkeypatch: pytest.Monke
     assert on_card() == ("deferred", [])
 
 
-#: A test for each word of those that `nox -s cuda` runs.
-TESTS = {f"test_{word}": "passed" for word in native.FIRST_TESTS}
+#: Outcomes of a test for each of `First`, and of others that show none of them.
+Tests = Mapping[First | None, str]
+TESTS: Tests = dict.fromkeys(First, "passed")
 #: Outcomes of the tests, the arguments, and the status of pytest; only the first marks the GPU.
-RUNS: dict[str, tuple[dict[str, str], list[str], int]] = {
+RUNS: dict[str, tuple[Tests, list[str], int]] = {
     "all pass": (TESTS, [], 0),
-    "a failure": (TESTS | {"test_at_once": "failed"}, [], 1),
-    "a skipped test": (TESTS | {"test_more": "skipped"}, [], 0),
-    "no side stream": ({test: outcome for test, outcome in TESTS.items() if "side_stream" not in test}, [], 0),
+    "a failure": ({**TESTS, First.AT_ONCE: "failed"}, [], 1),
+    "a skipped test": ({**TESTS, None: "skipped"}, [], 0),
+    "no side stream": ({first: "passed" for first in First if first is not First.SIDE_STREAM}, [], 0),
     "chosen tests": (TESTS, ["-k", "host_sync"], 0),
     "an error at the end": (TESTS, [], 3),
 }
@@ -163,8 +165,14 @@ def told_run(how: str, patch: pytest.MonkeyPatch) -> int:
     tests, arguments, status = RUNS[how]
 
     def run(options: list[str], plugins: list[native.Outcomes]) -> int:
-        reports = [SimpleNamespace(nodeid=test, outcome=outcome) for test, outcome in tests.items()]
-        reporter: Any = SimpleNamespace(getreports=lambda name: [one for one in reports if one.outcome == name])
+        items, reports = [], []
+        for first, outcome in tests.items():
+            markers = [] if first is None else [pytest.mark.first(first).mark]
+            items.append(SimpleNamespace(nodeid=str(first), iter_markers=lambda name, markers=markers: markers))
+            reports.append(SimpleNamespace(nodeid=str(first), outcome=outcome))
+        session: Any = SimpleNamespace(items=items)
+        plugins[0].pytest_collection_finish(session)
+        reporter: Any = SimpleNamespace(getreports=lambda name: [each for each in reports if each.outcome == name])
         plugins[0].pytest_terminal_summary(reporter)
         return status
 

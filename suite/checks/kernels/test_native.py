@@ -19,6 +19,7 @@ from impls.batched_cuda import split
 from suite.checks.equality.comparisons import against_naive
 from suite.checks.kernels import interpreted
 from suite.checks.kernels.ahead import (
+    FIRST,
     FULL,
     FULL_PACKED,
     FULL_PAIRS,
@@ -30,13 +31,13 @@ from suite.checks.kernels.ahead import (
 )
 from suite.checks.kernels.interpreted import CASES, NAME
 from suite.checks.kernels.launched import either_split
-from suite.checks.kernels.native import at_once
+from suite.checks.kernels.native import First, at_once
 from suite.checks.module.runs import by_grad
 from suite.conftest import Record
 from suite.shared import arithmetic
 from suite.shared.cases import Case
 from suite.shared.compare import Oracle, assert_bitwise_equal, compare, implementation, model_and_draw, reference
-from suite.shared.oracle import Results
+from suite.shared.tensors import Results
 
 
 @pytest.fixture
@@ -60,21 +61,36 @@ def precision(name: str) -> Iterator[None]:
         reference.cache_clear()
 
 
+#: What the sizes of `FIRST` show; packed sequences and masks of g are kernels of their own.
+SHOWN_AT = dict(zip(FIRST, (First.EITHER_SPLIT, First.EITHER_SPLIT, First.PACKED, First.MASKED), strict=True))
+
+
+def first(case: Case) -> list[pytest.MarkDecorator]:
+    """The mark of a case of `FIRST`."""
+    return [pytest.mark.first(SHOWN_AT[case])] if case in SHOWN_AT else []
+
+
 @pytest.mark.parametrize("alone", [True, False], ids=["one member", "several"])
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
+@pytest.mark.parametrize("case", [pytest.param(case, id=case.id, marks=first(case)) for case in CASES])
 @pytest.mark.parametrize("name", PRECISIONS)
 def test_native_equals_the_oracle(case: Case, name: str, alone: bool, gpu: torch.device, record: Record) -> None:
     with precision(name), either_split(alone):
         worst = interpreted.judged(against_naive(case, arithmetic.dtype_of(name)), gpu)
     if not alone:
-        record(NAME, name, case.id, "pass" if worst.ratio <= 1 else "FAIL", worst)
+        record(NAME, name, case.id, "pass" if worst.ratio <= 1 else "FAIL", worst, sizes=case)
     assert worst.ratio <= 1, str(worst)
 
 
 @pytest.mark.parametrize(
     ("case", "name"),
-    [pytest.param(*one, id=f"full_width-{one[0].id}-{one[1]}") for one in FULL_PAIRS]
-    + [pytest.param(FULL_PACKED, name, id=f"packed_with_a_mask-{name}") for name in PRECISIONS]
+    [
+        pytest.param(case, name, id=f"full_width-{case.id}-{name}", marks=pytest.mark.first(First.FULL_WIDTH))
+        for case, name in FULL_PAIRS
+    ]
+    + [
+        pytest.param(FULL_PACKED, name, id=f"packed_with_a_mask-{name}", marks=pytest.mark.first(First.FULL_AND_PACKED))
+        for name in PRECISIONS
+    ]
     + [pytest.param(case, "float32", id=case.id) for case in LONG_NARROW_WIDE],
 )
 def test_it_equals_deferred(case: Case, name: str, gpu: torch.device) -> None:
@@ -84,6 +100,7 @@ def test_it_equals_deferred(case: Case, name: str, gpu: torch.device) -> None:
     assert worst.ratio <= 1, str(worst)
 
 
+@pytest.mark.first(First.REFUSED)
 def test_too_many_programs_are_refused(gpu: torch.device) -> None:
     """The driver refuses a cooperative launch that does not fit, and the card is well afterwards."""
     card, case = split.Card.of(gpu), FULL[0]
@@ -100,6 +117,7 @@ def test_too_many_programs_are_refused(gpu: torch.device) -> None:
 models = pytest.mark.parametrize("case", MODELS, ids=["off", "on"])
 
 
+@pytest.mark.first(First.GRAPH)
 @models
 def test_a_graph_gives_the_same_bits(case: Case, gpu: torch.device) -> None:
     model, (_, x, *_) = model_and_draw(NAME, case, torch.bfloat16, gpu)
@@ -108,6 +126,7 @@ def test_a_graph_gives_the_same_bits(case: Case, gpu: torch.device) -> None:
     assert torch.equal(captured(x)[0], expected)
 
 
+@pytest.mark.first(First.SIDE_STREAM)
 @models
 def test_a_side_stream_gives_the_same_bits(case: Case, gpu: torch.device) -> None:
     one, stream = model_and_draw(NAME, case, torch.bfloat16, gpu), torch.cuda.Stream(gpu)
@@ -119,6 +138,7 @@ def test_a_side_stream_gives_the_same_bits(case: Case, gpu: torch.device) -> Non
     assert_bitwise_equal(results, expected)
 
 
+@pytest.mark.first(First.NO_SYNC)
 def test_no_host_sync(gpu: torch.device) -> None:
     one = model_and_draw(NAME, MODELS[1], torch.bfloat16, gpu)
     by_grad(*one)  # which loads the kernels
@@ -129,6 +149,7 @@ def test_no_host_sync(gpu: torch.device) -> None:
         torch.cuda.set_sync_debug_mode("default")
 
 
+@pytest.mark.first(First.AT_ONCE)
 @pytest.mark.parametrize("layer_norm", [False, True], ids=["off", "on"])
 def test_two_passes_at_once(layer_norm: bool, gpu: torch.device) -> None:
     """Each takes most of the card: a launch waits until all of its programs fit, or none runs."""
@@ -140,6 +161,7 @@ def test_two_passes_at_once(layer_norm: bool, gpu: torch.device) -> None:
             assert_bitwise_equal(result, right)
 
 
+@pytest.mark.first(First.BESIDE)
 def test_a_pass_beside_a_full_card(gpu: torch.device) -> None:
     """Large products of another stream leave no multiprocessor free for as long as the passes take."""
     one = partial(by_grad, *model_and_draw(NAME, replace(FULL[0], T=STEPS), torch.bfloat16, gpu))

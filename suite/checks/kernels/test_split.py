@@ -18,7 +18,7 @@ from suite.checks.kernels.splits import CASES, of_split
 from suite.shared.cases import Case
 from suite.shared.compare import assert_bitwise_equal, evaluate, implementation, judge, reference
 from suite.shared.files import ROOT
-from suite.shared.oracle import OUTPUTS
+from suite.shared.tensors import OUTPUTS, Gradient, parameter
 
 SPLITS = [(1, 1), (1, 2), (1, 3), (1, 8), (2, 1), (2, 3), (3, 2), (4, 1)]
 #: Weights so large, and rows so few, that the weights are not packed into panels; one to four rows per group.
@@ -81,7 +81,8 @@ def test_any_split_keeps_the_rule(case: Case, dtype: torch.dtype, monkeypatch: p
 def test_the_number_of_threads_is_that_of_each_call(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batched_cpu, "SPLIT", None)  # which is undone at the end
     alone, two = (of_split(MANY[0], split) for split in ((1, 1), (2, 1)))
-    assert not torch.equal(alone["grad layers.0.bias"], two["grad layers.0.bias"])
+    gradient = Gradient(parameter("layers.0.bias"))
+    assert not torch.equal(alone[gradient], two[gradient])
     for threads, expected in ((2, two), (1, alone)):
         torch.set_num_threads(threads)
         assert_bitwise_equal(of_split(MANY[0], None), expected)
@@ -104,7 +105,8 @@ def test_a_call_on_one_thread_starts_no_other() -> None:
 SMALLER_TEAM = """
 import torch
 from suite.checks.kernels.splits import CASES, of_split
-from suite.shared.compare import OUTPUTS, assert_bitwise_equal
+from suite.shared.compare import assert_bitwise_equal
+from suite.shared.tensors import OUTPUTS
 torch.set_num_threads(8)
 expected, *others = (of_split(CASES[1], split) for split in ((1, 1), (2, 4), None))
 for results in others:

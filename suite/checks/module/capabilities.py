@@ -33,7 +33,8 @@ from suite.checks.equality.leftovers import altered, settings
 from suite.checks.module.runs import CASE, DROPPED, F32, KEPT, PACKED, TRACED, agrees, by_grad
 from suite.shared.cases import Case
 from suite.shared.compare import DRAWS, assert_bitwise_equal, assert_close, draw, implementation, model_and_draw
-from suite.shared.oracle import OUTPUTS, Draw, Output, Results, State, arguments, by_name, outputs, packed, plain
+from suite.shared.oracle import Draw, Output, State, arguments, by_name, outputs, packed, plain
+from suite.shared.tensors import OUTPUTS, Gradient, Results, X, parameter
 from suite.shared.usage import peak_bytes
 
 #: So many rows that chunks are short, so few units that the weights of one step are small compared with all outputs.
@@ -68,7 +69,7 @@ def autocast(dtype: torch.dtype, name: str, device: torch.device) -> None:
     narrow: Draw = tree_map_only(Tensor, lambda q: q.to(dtype), sample)
     expected = plain(copy.deepcopy(model).to(dtype), CASE, narrow)
     # A gradient has the dtype of its parameter or input.
-    assert_bitwise_equal(results, {key: q.to(F32) if key.startswith("grad") else q for key, q in expected.items()})
+    assert_bitwise_equal(results, {key: q if key in OUTPUTS else q.to(F32) for key, q in expected.items()})
 
 
 def second_derivative(name: str, device: torch.device) -> None:
@@ -164,7 +165,7 @@ def _gradients(model: HyperLSTM, params: dict[str, Tensor], x: Tensor, cotangent
         return torch.stack(products).sum(), results
 
     (by_params, by_x), results = grad(loss, argnums=(0, 1), has_aux=True)(params, x)
-    return {**results, "grad x": by_x, **{f"grad {key}": g for key, g in by_params.items()}}
+    return {**results, Gradient(X): by_x, **{Gradient(parameter(key)): g for key, g in by_params.items()}}
 
 
 def jacobian_by_x(compute: Callable[[Call, Tensor], tuple[Tensor, ...]], name: str, device: torch.device) -> None:
@@ -173,7 +174,7 @@ def jacobian_by_x(compute: Callable[[Call, Tensor], tuple[Tensor, ...]], name: s
     def results(model: HyperLSTM, case: Case, sample: Draw) -> Results:
         jacobians = compute(lambda x: tuple(by_name(*model(x)).values()), sample.x)
         parts = [torch.tensordot(c, J, c.dim()) for c, J in zip(sample.cotangents, jacobians, strict=True)]
-        return {"grad x": torch.stack(parts).sum(0)}
+        return {Gradient(X): torch.stack(parts).sum(0)}
 
     agrees(implementation(name), TRACED, device, results)
 

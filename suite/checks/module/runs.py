@@ -8,7 +8,8 @@ import torch
 from impls import HyperLSTM
 from suite.shared.cases import TWO_LAYERS, Case
 from suite.shared.compare import DRAWS, Build, assert_close, evaluate
-from suite.shared.oracle import Draw, Outcome, Results, by_name, plain
+from suite.shared.oracle import Draw, Outcome, by_name, plain
+from suite.shared.tensors import Gradient, Results, X, parameter
 
 F32 = torch.float32
 #: Results of a call of a model on the numbers of a draw.
@@ -36,6 +37,6 @@ def agrees(build: Build, case: Case, device: torch.device, call: Call = plain) -
 def by_grad(model: HyperLSTM, sample: Draw) -> Results:
     """out, final states and every gradient, by torch.autograd.grad: of calls that share a model none writes to it."""
     x = sample.x.detach().requires_grad_()
-    results, leaves = by_name(*model(x)), {"x": x, **dict(model.named_parameters())}
+    results, leaves = by_name(*model(x)), {X: x, **{parameter(name): p for name, p in model.named_parameters()}}
     gradients = torch.autograd.grad(list(results.values()), list(leaves.values()), sample.cotangents)
-    return results | {f"grad {name}": gradient for name, gradient in zip(leaves, gradients, strict=True)}
+    return results | dict(zip(map(Gradient, leaves), gradients, strict=True))

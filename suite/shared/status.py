@@ -1,0 +1,52 @@
+"""Whether a row of the benchmark has figures, and if not, why."""
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+
+class Status(StrEnum):
+    """Column `status` of the benchmark; only rows that are OK have figures."""
+
+    OK = "ok"
+    #: It cannot run on this machine, or in so little memory.
+    NOT_RUN = "not run"
+    #: The figures would not be those of a candidate that is right.
+    REFUSED = "refused"
+    NO_MEMORY = "out of memory"
+    TIME_OUT = "time-out"
+    CRASHED = "crashed"
+    FAILED = "failed"
+
+
+#: Those that are errors: memory may be too small for what is right.
+WRONG = (Status.REFUSED, Status.TIME_OUT, Status.CRASHED, Status.FAILED)
+#: Most characters of a detail.
+LONGEST = 200
+
+
+class Ended(NamedTuple):
+    """How a visit ended, or why there was none; detail: a sentence for people, in the column of this name."""
+
+    status: Status = Status.OK
+    detail: str = ""
+
+    @classmethod
+    def of(cls, row: Mapping[Any, Any] | pd.Series) -> "Ended":
+        """How the visits of a row of the benchmark ended."""
+        detail = row.get("detail")
+        return cls(Status(row["status"]), detail if isinstance(detail, str) else "")
+
+    @property
+    def refused(self) -> bool:
+        return self.status == Status.REFUSED
+
+    @property
+    def columns(self) -> dict[str, Any]:
+        """Columns of rows that were not reached."""
+        return {"status": self.status, "detail": self.detail[:LONGEST] or None}
+
+    def __str__(self) -> str:
+        return f"{self.status}: {self.detail}" if self.detail else str(self.status)

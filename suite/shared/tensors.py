@@ -1,0 +1,68 @@
+"""Which tensor is which: the arguments of a call of a HyperLSTM, and its results."""
+
+from enum import Enum
+from typing import NamedTuple
+
+from torch import Tensor
+
+STATE_NAMES = ("h", "c", "h_hat", "c_hat")
+#: Outputs of a model, in its order.
+OUTPUTS = ("out", *STATE_NAMES)
+#: Parameters of a layer: biases of gates before their norm, those of the norms of gates, and all.
+GATE_BIASES = ("bias", "hyper_bias")
+GATE_NORM_BIASES = ("norm_bias", "hyper_norm_bias")
+BIASES = (*GATE_BIASES, "z_bias", *GATE_NORM_BIASES, "norm_c_bias", "hyper_norm_c_bias")
+NORM_WEIGHTS = ("norm_weight", "norm_c_weight", "hyper_norm_weight", "hyper_norm_c_weight")
+
+
+class Kind(Enum):
+    """Of an argument."""
+
+    X = "x"
+    STATE = "state"
+    PARAMETER = "layers"
+    #: The gradient that arrives at an output.
+    ARRIVING = "grad"
+
+
+class Argument(NamedTuple):
+    """An argument of a call or of its backward pass.
+
+    part: of STATE_NAMES, a parameter's name in its layer, or the output at which a gradient arrives.
+    layer: of a parameter.
+    """
+
+    kind: Kind
+    part: str = ""
+    layer: int = 0
+
+    def __str__(self) -> str:
+        """Name in tables and findings, such as `x`, `state h`, `layers.0.bias` and `grad out`."""
+        words = {Kind.X: "x", Kind.PARAMETER: f"layers.{self.layer}.{self.part}"}
+        return words.get(self.kind, f"{self.kind.value} {self.part}")
+
+
+class Gradient(NamedTuple):
+    """The gradient of an argument, a result."""
+
+    of: Argument
+
+    def __str__(self) -> str:
+        """Name in tables, such as `grad layers.0.bias`."""
+        return f"grad {self.of}"
+
+
+X = Argument(Kind.X)
+STATE = tuple(Argument(Kind.STATE, part) for part in STATE_NAMES)
+ARRIVING = tuple(Argument(Kind.ARRIVING, output) for output in OUTPUTS)
+#: Results that have an element for each sequence: all but the gradients of parameters.
+OF_SEQUENCES = (*OUTPUTS, *map(Gradient, (X, *STATE)))
+Arguments = dict[Argument, Tensor]
+#: Outputs by name, and gradients.
+Results = dict[str | Gradient, Tensor]
+
+
+def parameter(name: str) -> Argument:
+    """The parameter of a name in a state dict, such as `layers.0.bias`, or of what torch makes it of in the layer."""
+    _, layer, part = name.split(".", 2)
+    return Argument(Kind.PARAMETER, part, int(layer))
