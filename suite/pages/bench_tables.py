@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from suite.pages.page import Format, Sheet
 from suite.shared.candidates import alternatives
 from suite.shared.cases import ALTERNATIVES, BASELINE, PADDED
 from suite.shared.format import MB, NONE, percent, ratio_text, significant3, with_interval
-from suite.shared.statistics import FEWEST, interval, quotient
+from suite.shared.statistics import FEWEST, interval, numbers, quotient, two_states
 from suite.shared.status import Status
 from suite.shared.tables import PASSES, STAMP, TABLES
 
@@ -238,15 +239,38 @@ def headline(benchmark: Benchmark) -> list[str]:
 
 
 def summary(benchmark: Benchmark) -> list[str]:
-    """The headline, or a sentence that says why there is none."""
-    if sentences := headline(benchmark):
-        return sentences
+    """The headline, or a sentence that says why there is none; and where the machine had two states."""
+    return [*(headline(benchmark) or [_why_no_headline(benchmark)]), *states(benchmark)]
+
+
+def _why_no_headline(benchmark: Benchmark) -> str:
     ours = quoted(benchmark)
     if ours.empty:
-        return ["No implementation was timed in training."]
+        return "No implementation was timed in training."
     if ours["busy"].notna().any():
-        return ["No headline: other processes kept the machine busy."]
-    return [f"No headline: an interval takes {FEWEST} visits."]
+        return "No headline: other processes kept the machine busy."
+    return f"No headline: an interval takes {FEWEST} visits."
+
+
+def states(benchmark: Benchmark) -> list[str]:
+    """Where the machine changed between two states during a run, a sentence for each workload.
+
+    There an interval is as wide as the states differ, however many visits there are.
+    """
+    sentences = dict[tuple[Any, ...], str]()
+    for _, row in benchmark.rows.iterrows():
+        found = two_states(numbers(row["baseline_s_visits"]))
+        if found is None:
+            continue
+        (fast, slow), step = found, {"forward": "forward pass", "train": "training step"}[row["pass"]]
+        times = (significant3(1e3 * median(seconds)) for seconds in found)
+        sentences.setdefault(
+            tuple(row[["dtype", "workload", "T", "B"]]),
+            f"{row['workload']} (T {row['T']}, B {row['B']}, {row['dtype']}): the machine had two states, in which a "
+            f"{step} of `{BASELINE}` took {' and '.join(times)} ms ({len(fast)} and {len(slow)} visits); intervals there "
+            "are as wide as these differ.",
+        )
+    return [*sentences.values()]
 
 
 def _known(row: pd.Series) -> bool:

@@ -17,6 +17,8 @@ from suite.shared.tables import TABLES
 
 #: Share of runs whose interval has the ratio, and the fewest visits that give an interval.
 COVERAGE, FEWEST = 0.95, 3
+#: A machine has two states if a visit in one takes at least so many times as long as in the other.
+APART = 1.3
 #: Degrees of freedom that the pooled variance of a run counts as.
 PRIOR_DOF = 4
 #: Figures of a visit. Each has a further column with that of every visit, such as `ratio_visits`.
@@ -92,6 +94,20 @@ def _summary(rows: Sequence[Row]) -> Row:
             summary |= {name: float(np.median(figures)), "visits": len(figures)}
             summary[f"{name}_visits"] = " ".join(f"{each:.6g}" for each in figures)
     return summary
+
+
+def two_states(seconds: Sequence[float]) -> tuple[list[float], list[float]] | None:
+    """The visits of two states of a machine, the fast ones first; None if it had one state, or ever others.
+
+    Each state has two visits, no two of which differ as much as the states do, and these differ by APART.
+    """
+    ordered = sorted(seconds)
+    for n in range(2, len(ordered) - 1):
+        fast, slow = ordered[:n], ordered[n:]
+        apart, within = slow[0] / fast[-1], max(fast[-1] / fast[0], slow[-1] / slow[0])
+        if apart > max(APART, within):
+            return fast, slow
+    return None
 
 
 @cache

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from suite.shared.statistics import Interval, between, numbers, pooled_variance, quotient, student, summarised
+from suite.shared.statistics import two_states, Interval, between, numbers, pooled_variance, quotient, student, summarised
 from suite.shared.status import Ended, Status
 
 
@@ -61,3 +61,20 @@ def test_visits_of_a_row_are_summarised() -> None:
     assert summarised([*[[row(ratio=2.0)]] * 3, *others])[0]["ratio_low"] < 1.98
     (crashed,) = summarised([*visits, [row(Status.CRASHED, detail="signal 11")]])
     assert (Ended.of(crashed), crashed["ratio_visits"]) == (Ended(Status.CRASHED, "signal 11"), "2 2.2 2.2")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "states"),
+    [
+        ([0.62, 1.38, 0.6, 0.6, 1.51], ([0.6, 0.6, 0.62], [1.38, 1.51])),
+        ([0.6, 0.6, 1.5], None),  # one visit is no state
+        ([1.0, 1.01, 1.29, 1.3], None),  # too near
+        ([1.0, 1.3, 1.7, 2.2, 2.9], None),  # each differs from the next
+        ([1.0, 1.0], None),
+        ([], None),
+    ],
+)
+def test_two_states_are_groups_of_visits(
+    seconds: list[float], states: tuple[list[float], list[float]] | None
+) -> None:
+    assert two_states(seconds) == states

@@ -1,0 +1,129 @@
+"""What pages say in numbers and names is what the code has: a sentence and the code can only change together."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+import torch
+from packaging.requirements import Requirement
+
+from impls import HyperLSTM
+from impls.batched_cpu import _residuals, sets
+from impls.calls import _LEVELS
+from impls.definition import EPS
+from impls.registry import find
+from suite import bench, bench_compare
+from suite.checks.equality.comparisons import WIDE_ORACLE
+from suite.measure import bench as visit
+from suite.measure import choice, hardware, runner, server, timing
+from suite.measure.others import BUSY
+from suite.shared import statistics
+from suite.shared.compare import FLOOR, TIMES
+from suite.shared.files import ROOT
+
+README, USAGE, IMPLS = ROOT / "README.md", ROOT / "impls" / "USAGE.md", ROOT / "impls" / "README.md"
+CARD, MEASURE = ROOT / "impls" / "batched_cuda" / "README.md", ROOT / "suite" / "measure" / "README.md"
+CHECKS, RESULTS = ROOT / "suite" / "checks" / "README.md", ROOT / "results" / "README.md"
+WORDS = {1: "one", 2: "two", 3: "three", 5: "5", 6: "six"}
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+
+def lowest(specifier: str) -> str:
+    """The version that a specifier such as >=2.11 begins with."""
+    (version,) = re.findall(r">=\s*([\d.]+)", specifier)
+    return str(version)
+
+
+def lowest_torch() -> str:
+    (torch_,) = (one for one in map(Requirement, PROJECT["dependencies"]) if one.name == "torch")
+    return lowest(str(torch_.specifier))
+
+
+def share(number: float) -> str:
+    return f"{number:.0%}".replace("%", " %")
+
+
+#: By page, what it says.
+SENTENCES = {
+    README: [
+        f"You need Python {lowest(PROJECT['requires-python'])} and torch {lowest_torch()} or newer.",
+        f"| {choice.MINUTES['cpu']:g}, or `-- --minutes N` |",
+        "select that one by name for second derivatives",
+    ],
+    IMPLS: [
+        f"eps = {EPS:.0e};".replace("e-0", "e-"),
+        f"p is exact to 1/{_LEVELS}",
+        f"`HYPERLSTM_BFLOAT16` (`{sets.WAYS[0]}`, `{sets.WAYS[1]}` or `{sets.WAYS[2]}`) overrides the choice",
+        "*residuals*, `4H + 4S` numbers per step and row (`uh`; `batched_cpu` also stores v where I is large)",
+        "`auto` takes the available implementation with the highest `preference`",
+    ],
+    CARD: [
+        f"of compute capability {'.'.join(map(str, find('batched_cuda').capability or ()))} or higher",
+        f"some {choice.MINUTES['cuda']:g} minutes for each dtype",
+        "cannot be written, set `XDG_CACHE_HOME` to a folder that can be, for the checks and for your programs",
+    ],
+    MEASURE: [
+        "calls a pass until two calls in a row agree within a factor of 2",
+        f"over at least {1e3 * timing.BURST:g} ms",
+        f"half a second of turns, at least {WORDS[timing.LEAST]},",
+        f"over {WORDS[int(timing.SLOW)]} times as long as `torch.nn.LSTM`; or one if a turn takes more than {timing.LONG} s",
+        f"multiplies more than {hardware.MOST} times as fast as the machine's fastest product of matrices",
+        f"counts more than {WORDS[int(server.UNTIMED)]} times the seconds of its rounds",
+        f"or `torch.nn.LSTM` takes {bench.SLOWED} times as long beside it as beside itself",
+        f"takes at least {statistics.APART} times as long in one as in the other",
+        f"Every job wants {WORDS[statistics.FEWEST]} visits.",
+        f"want an interval of {share(runner.HALF)} to each side",
+        f"After {WORDS[runner.REPEATED]} such visits",
+        f"after {server.LIMIT['cpu'] / 60:g} minutes, on a GPU after {server.LIMIT['cuda'] / 60:g}.",
+        f"if `torch.nn.LSTM` itself drifted by more than {share(bench_compare.MAX_BASELINE_DRIFT)}, it judges no time",
+    ],
+    CHECKS: [
+        f"plus {FLOOR[torch.float32]:g} eps ({FLOOR[torch.float64]:g} eps in float64; the eps of TF32 is 2^-10)",
+        f"There the oracle is `{WIDE_ORACLE}` in float64",
+    ],
+}  # fmt: skip
+
+
+def text(page: Path) -> str:
+    """A page with single spaces."""
+    return " ".join(page.read_text(encoding="utf-8").split())
+
+
+@pytest.mark.parametrize(
+    ("page", "sentence"),
+    [(page, sentence) for page, sentences in SENTENCES.items() for sentence in sentences],
+    ids=lambda value: value.parent.name if isinstance(value, Path) else None,
+)
+def test_a_page_says_what_the_code_has(page: Path, sentence: str) -> None:
+    assert sentence in text(page)
+
+
+def test_numbers_in_words_are_those_of_the_code() -> None:
+    """Constants whose sentences have no digits."""
+    assert (timing.AGREE, visit.BUDGET["cpu"], BUSY, TIMES) == (2.0, 0.5, 0.1, 2.0)
+    assert "at most twice the error of the naive form" in text(CHECKS)
+    assert "more than a tenth of the cores" in text(MEASURE)
+    assert _residuals(I=1, H=10, S=1) == 4 * 10 + 4 * 1
+
+
+def test_a_state_without_layers_starts_every_layer() -> None:
+    assert "Without L, a state starts every layer" in text(USAGE)
+    model = HyperLSTM(3, 4, 2, 1, 2, dtype=torch.float64)
+    x = torch.randn(5, 6, 3, dtype=torch.float64)
+    state = tuple(torch.randn(6, size, dtype=torch.float64) for size in (4, 4, 2, 2))
+    stacked = tuple(torch.stack([part, part]) for part in state)
+    assert model(x, state)[0].equal(model(x, stacked)[0])
+
+
+def test_biases_start_at_zero_and_stay_there() -> None:
+    assert "all `bias` and `hyper_bias` start at 0, where `requires_grad_(False)` leaves them" in text(USAGE)
+    layer = HyperLSTM(3, 4, 2, 1, 1).layers[0]
+    assert not layer.bias.any()
+    assert not layer.hyper_bias.any()
+
+
+def test_results_are_checked_in_the_folder_that_bench_writes() -> None:
+    page = RESULTS.read_text(encoding="utf-8")
+    (folder,) = re.findall(r"nox -s report -- --check (\S+)", page)
+    assert folder == f"{RESULTS.parent.name}/<machine>"
