@@ -16,6 +16,9 @@ from suite.shared.cases import Case
 from suite.shared.compare import Verdict, implementation, judge
 from suite.shared.tensors import OUTPUTS, Gradient, parameter
 
+#: A timed call may err by so many times what the tolerance rule allows. A verification takes the rounding error of the
+#: naive form from several draws; that of one call may be small by chance, most where layer norm is over few units.
+OF_ONE_DRAW = 3.0
 #: Each change of the parameters leaves them within this share of a tensor's standard deviation of where they started.
 CHANGE = 0.25
 #: Verified implementations that results are compared with: for speed the first one, unless it is the candidate.
@@ -124,9 +127,10 @@ STEPS: Mapping[str, type[Forward] | type[Training]] = {"forward": Forward, "trai
 def wrong(candidate: Candidate, case: Case, name: str, call: Call) -> str:
     """What is wrong with the results of a timed call; "" if they are right. name: the pass."""
     worst = verdicts(candidate, case, name, call)[0]
-    if worst.ratio <= 1:
+    if worst.ratio <= OF_ONE_DRAW:
         return ""
-    return f"{worst.tensor} of a timed call is off by {worst.error:.1e}, allowed {worst.allowed:.1e}"
+    allowed = OF_ONE_DRAW * worst.allowed
+    return f"{worst.tensor} of a timed call is off by {worst.error:.1e}, allowed {allowed:.1e}"
 
 
 def verdicts(candidate: Candidate, case: Case, name: str, call: Call) -> list[Verdict]:

@@ -16,7 +16,7 @@ from impls.registry import find
 from suite import bench, bench_compare
 from suite.checks.equality.comparisons import WIDE_ORACLE
 from suite.measure import bench as visit
-from suite.measure import choice, hardware, runner, server, timing
+from suite.measure import choice, hardware, runner, server, timing, work
 from suite.measure.others import BUSY
 from suite.shared import statistics
 from suite.shared.compare import FLOOR, TIMES
@@ -68,6 +68,7 @@ SENTENCES = {
         f"over at least {1e3 * timing.BURST:g} ms",
         f"half a second of turns, at least {WORDS[timing.LEAST]},",
         f"over {WORDS[int(timing.SLOW)]} times as long as `torch.nn.LSTM`; or one if a turn takes more than {timing.LONG} s",
+        f"with {WORDS[int(work.OF_ONE_DRAW)]} times the limit of the tolerance rule",
         f"multiplies more than {hardware.MOST} times as fast as the machine's fastest product of matrices",
         f"counts more than {WORDS[int(server.UNTIMED)]} times the seconds of its rounds",
         f"or `torch.nn.LSTM` takes {bench.SLOWED} times as long beside it as beside itself",
