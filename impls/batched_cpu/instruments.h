@@ -10,7 +10,8 @@
 #define PACKED(numbers)
 #define PACKED_SINGLY(numbers)
 #define PIECE()
-#define IN_THREAD(thread)
+#define READ_SCALES(numbers)
+#define IN_THREAD(thread, threads)
 #define IN_STEPS_OF(member, groups)
 #define TRY(call) (call)
 #define HOLD(blocks)
@@ -31,13 +32,14 @@ struct Counted {
   int64_t tries;                         // allocations, and calls of torch that allocate
   int64_t read;                          // numbers of weights as they are stored
   int64_t packed, packed_singly;         // numbers of matrices, and those that were moved one at a time
-  int64_t pieces;                        // of jobs
+  int64_t pieces, pieces_alone;          // of jobs, and those that it ran while no other thread could take any
+  int64_t scales;                        // numbers of d_weight in panels that were read
 };
 
 // Each thread writes its own, which the caller reads after they have met.
 inline std::array<Counted, 64> counted{};
-// Of this thread: its number in its team, 0 outside of one, and whether it runs steps.
-inline thread_local int64_t this_thread = 0;
+// Of this thread: its number in its team, 0 outside of one, the threads of that, and whether it runs steps.
+inline thread_local int64_t this_thread = 0, team = 1;
 inline thread_local bool in_steps = false;
 // The thread, and which of its tries, that fails; none if negative.
 inline int64_t failing_thread = -1, failing_try = -1;
@@ -94,8 +96,13 @@ Until<bool> steps_of(const Member& member, int64_t groups) {
 #define PACKED_SINGLY(numbers) \
   PACKED(numbers);             \
   hyperlstm::of_this_thread().packed_singly += numbers
-#define PIECE() ++hyperlstm::of_this_thread().pieces
-#define IN_THREAD(thread) const hyperlstm::Until<int64_t> in_thread(hyperlstm::this_thread, thread)
+#define READ_SCALES(numbers) hyperlstm::of_this_thread().scales += numbers
+#define PIECE()                         \
+  ++hyperlstm::of_this_thread().pieces; \
+  hyperlstm::of_this_thread().pieces_alone += hyperlstm::team == 1
+#define IN_THREAD(thread, threads)                                            \
+  const hyperlstm::Until<int64_t> in_thread(hyperlstm::this_thread, thread), \
+      in_team(hyperlstm::team, threads)
 #define IN_STEPS_OF(member, groups) const hyperlstm::Until<bool> in_steps_of = hyperlstm::steps_of(member, groups)
 #define TRY(call) (hyperlstm::fails() ? 1 : (call))
 #define HOLD(blocks) hyperlstm::held += blocks

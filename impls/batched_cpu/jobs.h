@@ -85,7 +85,7 @@ template <class Work>
 void run_team(int64_t threads, const Work& of_thread) {
   const auto work = [&of_thread](int64_t thread, int64_t present) {
     [[maybe_unused]] const TileRegion tiles;
-    IN_THREAD(thread);
+    IN_THREAD(thread, present);
     of_thread(thread, present);
   };
 #ifdef HYPERLSTM_STD_THREADS  // the thread sanitizer does not see how OpenMP's threads start and synchronise

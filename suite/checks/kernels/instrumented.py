@@ -38,6 +38,8 @@ class Counted(NamedTuple):
     packed: int
     packed_singly: int
     pieces: int
+    pieces_alone: int
+    scales: int
 
 
 class Instrumented(loading.Library):

@@ -58,11 +58,12 @@ def test_the_capability_of_torch_chooses_the_instruction_set(
 
 @pytest.mark.skipif(sys.platform != "linux" or shutil.which("nm") is None, reason="It takes Linux and nm.")
 @pytest.mark.parametrize("dtype", (torch.float64, torch.float32), ids=dtype_name)
-def test_exponentials_are_made_by_vectors(dtype: torch.dtype) -> None:
-    """So the library calls none of the C library's, which takes a number at a time."""
+def test_a_library_for_use_calls_nothing_slow(dtype: torch.dtype) -> None:
+    """No function of the C library for numbers, which takes one at a time, and none that starts a thread."""
     command = ["nm", "--dynamic", "--undefined-only", str(loading.library(dtype).path)]
     called = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     names = {line.split()[-1].partition("@")[0] for line in called.splitlines()}
     assert "memcpy" in names
     functions = ("exp", "expm1", "exp2", "log", "log1p", "tanh", "sqrt", "pow", "fma")
     assert not names & {f"{function}{suffix}" for function in functions for suffix in ("", "f")}
+    assert not [name for name in names if "thread_create" in name or "start_thread" in name]

@@ -77,6 +77,16 @@ class Pass(NamedTuple):
         return sum(counted.pieces for counted in self.of_threads)
 
     @property
+    def pieces_alone(self) -> int:
+        """Those of them that a thread ran while no other could take any."""
+        return sum(counted.pieces_alone for counted in self.of_threads)
+
+    @property
+    def scales(self) -> int:
+        """Numbers of d_weight that were read."""
+        return sum(counted.scales for counted in self.of_threads)
+
+    @property
     def most(self) -> int:
         """Multiply-adds in steps of the thread that has most of them."""
         return max(counted.in_steps for counted in self.of_threads)
@@ -187,6 +197,18 @@ def test_jobs_are_cut_into_pieces_for_a_thread_that_loses_its_core(threads: int,
     forward, backward = passes(library, case, threads)
     assert forward.pieces >= 8 * threads
     assert backward.pieces >= 2 * 8 * threads  # of packing, and of products
+    assert forward.pieces_alone == 0
+    assert backward.pieces_alone < 8  # of what is too little for a second thread
+
+
+@pytest.mark.parametrize("rows", [1, 4, 5, 8])
+def test_several_rows_share_what_they_read_of_d_weight(
+    rows: int, library: Instrumented, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batched_cpu, "SPLIT", (1, 1))
+    case = Case(T=3, B=rows, I=32, H=64, S=16, Z=16)
+    forward, _ = passes(library, case, threads=1)
+    assert forward.scales == case.T * -(-rows // 4) * 12 * case.Z * case.H
 
 
 def expected_split(case: Case, threads: int) -> tuple[int, int]:
@@ -208,6 +230,7 @@ def expected_split(case: Case, threads: int) -> tuple[int, int]:
             for name in ("small", "medium", "medium-ragged", "char-ptb", "stream")
         ),
         pytest.param(replace(WORKLOADS["char-ptb"].case, B=2 * ROWS_LARGE), id="char-ptb with few rows"),
+        pytest.param(replace(WORKLOADS["medium"].case, B=1), id="medium with one row"),
     ],
 )
 def test_each_thread_gets_its_part(sizes: Case, threads: int, library: Instrumented) -> None:
