@@ -164,5 +164,5 @@ def updated(results: Path) -> str:
     for name, content in parts(results).items():
         markers = f"(<!-- {name} -->\n|<!-- end of {name} -->)"
         before, start, _, end, after = re.split(markers, text)
-        text = f"{before}{start}\n{markdown(content)}\n{end}{after}"
+        text = f"{before}{start}{markdown(content)}{end}{after}"
     return text
