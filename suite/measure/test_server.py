@@ -17,7 +17,7 @@ from suite.measure import hardware
 from suite.measure import server as server_module
 from suite.measure.examples import job
 from suite.measure.job import Job
-from suite.measure.server import Ended, Server
+from suite.measure.server import LIMIT, Ended, Server
 from suite.shared.examples import CPU
 from suite.shared.files import ROOT
 from suite.shared.process import Row
@@ -164,3 +164,9 @@ def test_memory_is_limited_on_a_cpu_alone(monkeypatch: pytest.MonkeyPatch) -> No
     job().apply_limits()
     share = int(0.6 * psutil.virtual_memory().total)
     assert limits == [(resource.RLIMIT_DATA, (limit, limit)) for limit in (1 << 30, share)]
+
+
+def test_the_page_says_after_how_many_minutes_a_visit_ends() -> None:
+    page = " ".join((ROOT / "suite" / "measure" / "README.md").read_text(encoding="utf-8").split())
+    cpu, gpu = (round(LIMIT[kind] / 60) for kind in ("cpu", "cuda"))
+    assert f"after {cpu} minutes, on a GPU after {gpu}." in page
