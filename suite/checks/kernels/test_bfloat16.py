@@ -1,7 +1,9 @@
 """batched_cpu multiplies bfloat16 in several ways, chosen when its library is loaded: each keeps the rule."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -11,10 +13,11 @@ from impls import why_unavailable
 from impls.batched_cpu import loading, sets
 from suite.checks.equality.comparisons import BF16, PLAIN, Comparison, against_naive, used, wide
 from suite.checks.equality.conftest import numbers
-from suite.checks.equality.values import everything
+from suite.checks.equality.values import both, everything
 from suite.conftest import Record
 from suite.shared.cases import MULTIPLIED, ROWS, VERIFY_FIRST, WIDE
-from suite.shared.compare import OUTPUTS, assert_bitwise_equal, implementation
+from suite.shared.compare import OUTPUTS, assert_bitwise_equal, implementation, relative_error
+from suite.shared.files import ROOT
 from suite.shared.workloads import TIMED
 
 CPU, NAME = torch.device("cpu"), "batched_cpu"
@@ -64,6 +67,14 @@ def test_a_way_keeps_the_rule(way: str, request: pytest.FixtureRequest, record: 
     assert worst.ratio <= 1, f"{case}, {worst}"
 
 
+def test_what_is_stored_is_rounded_to_nearest(way: str) -> None:
+    """The rule does not ask for it: it allows twice the error of the naive form, which rounds every sum."""
+    case = replace(ROWS, T=1)
+    results, exact = both(NAME, case, numbers(NAME, BF16, case, CPU), 1 << 30)
+    h_hat = exact["h_hat"]  # which depends on nothing else that is stored
+    assert relative_error(results["h_hat"], h_hat) < 1.1 * relative_error(h_hat.to(BF16), h_hat)
+
+
 def test_nan_stays_in_its_row_of_a_way(way: str) -> None:
     sample = numbers(NAME, BF16, ROWS, CPU)
     x = sample.x.clone()
@@ -91,3 +102,10 @@ def test_an_unknown_way_is_refused() -> None:
             sets.way()
         assert why_unavailable(NAME, CPU, BF16) == str(raised.value)
         assert why_unavailable(NAME, CPU, torch.float32) is None
+
+
+def test_the_ways_are_named_as_the_variable_takes_them() -> None:
+    """In impls/README.md."""
+    page = (ROOT / "impls" / "README.md").read_text(encoding="utf-8")
+    (listed,) = re.findall(rf"`{sets.WAY_VARIABLE}`\s+\((.*?)\)", page, re.DOTALL)
+    assert re.findall(r"`(\w+)`", listed) == [*sets.WAYS]
