@@ -79,7 +79,7 @@ def benchmark(options: argparse.Namespace) -> int:
         show_plan(planned)
         return 0
     if any(job.skipped and job.skipped.refused for job in planned):
-        print("RefusedError, as verify.csv is red or stale: run nox -s verify.\n")
+        print("Refused, as verify.csv is red or stale: run nox -s verify.\n")
     if sentence := choice.left_out(options, planned):
         print(f"{sentence}\n")
     jobs = [job for job in planned if not job.skipped]

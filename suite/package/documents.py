@@ -82,8 +82,8 @@ def commands_of_lines(text: str) -> Iterator[Command]:
 
 
 def _values(arguments: list[str]) -> list[str]:
-    """Arguments with a number in place of N."""
-    return ["1" if argument == "N" else argument for argument in arguments]
+    """Arguments with a number in place of N, and a folder of results in place of FOLDER."""
+    return [{"N": "1", "FOLDER": "results/<machine>"}.get(argument, argument) for argument in arguments]
 
 
 def sessions() -> list[str]:

@@ -8,9 +8,11 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib.metadata import packages_distributions
+from itertools import chain
 from pathlib import Path
 
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 
 from suite.shared.files import ROOT
 
@@ -82,6 +84,14 @@ def test_every_requirement_of_an_extra_holds_on_linux() -> None:
     listed = [Requirement(text) for texts in extras.values() for text in texts]
     assert listed
     assert [str(one) for one in listed if one.marker and not one.marker.evaluate(linux)] == []
+
+
+def test_no_version_is_too_new_for_the_package() -> None:
+    """With a bound above, pip would replace a newer torch, or install an older release of the package."""
+    project = PYPROJECT["project"]
+    texts = [*project["dependencies"], *chain(*project["optional-dependencies"].values())]
+    bounds = [Requirement(text).specifier for text in texts] + [SpecifierSet(project["requires-python"])]
+    assert [str(bound) for bound in bounds if {each.operator for each in bound} != {">="}] == []
 
 
 def test_the_lowest_python_is_the_same_wherever_it_is_named() -> None:

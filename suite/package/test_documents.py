@@ -8,6 +8,7 @@ import re
 import sys
 from collections.abc import Callable
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -85,16 +86,17 @@ def test_the_training_loop_steps_with_every_gradient(monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.usefixtures("_installed")
-def test_the_groups_of_weight_decay_have_each_parameter_once() -> None:
-    defined = run_blocks(ROOT / "impls" / "USAGE.md")
+def test_weights_decay_and_biases_and_norms_do_not() -> None:
+    """Each parameter is in one group of the optimizer."""
     model = HyperLSTM(50, 64, 16, 4, 1, layer_norm=True)
-    groups = [
-        eval(compile(ast.Expression(value), "<USAGE.md>", "eval"), defined | {"model": model})
-        for name in ("decayed", "not_decayed")
-        for value in assigned(ROOT / "impls" / "USAGE.md", name)
-    ]
-    assert len(groups) == 2
-    assert sorted(id(p) for group in groups for p in group) == sorted(map(id, model.parameters()))
+    defined = run_blocks(ROOT / "impls" / "USAGE.md") | {"model": model}
+    for name in ("decayed", "not_decayed", "optimizer"):
+        (value,) = assigned(ROOT / "impls" / "USAGE.md", name)
+        defined[name] = eval(compile(ast.Expression(value), "<USAGE.md>", "eval"), defined)
+    groups = defined["optimizer"].param_groups
+    decays = [(id(p), group["weight_decay"] > 0) for group in groups for p in group["params"]]
+    expected = [(id(p), "bias" not in name and "norm" not in name) for name, p in model.named_parameters()]
+    assert sorted(decays) == sorted(expected)
 
 
 @pytest.mark.usefixtures("_installed")
@@ -126,8 +128,11 @@ def test_torchs_lstm_refuses_an_edit_of_its_output_in_float32_alone() -> None:
 
 
 def accept(command: Command, config: pytest.Config) -> None:
-    """Raise what a command's parser raises; AssertionError if there is no such session or option."""
+    """Raise what a command's parser raises; AssertionError if there is no such session, option or folder of results."""
     assert command.session in sessions()
+    for option, folder in pairwise(command.arguments):
+        if option == "--check":
+            assert any(ROOT.glob(f"{folder.replace('<machine>', '*')}/bench.csv")), folder
     if command.session in PARSERS:
         PARSERS[command.session]().parse_args(command.arguments)
     elif command.session in PYTEST:

@@ -108,6 +108,11 @@ DAMAGED: dict[str, tuple[str, Edit, str]] = {
         in_row(5, ",5,", ",2,"),
         "bench.csv: 1 rows have fewer than 3 visits, the first is of small ",
     ),
+    "no number of visits": (
+        "bench",
+        in_row(5, ",5,", ",,"),
+        "bench.csv: 1 rows have fewer than 3 visits, the first is of small ",
+    ),
     "a figure that is too good": (
         "bench",
         in_row(1, ",0.25", ",1.26"),

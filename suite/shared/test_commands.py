@@ -74,6 +74,15 @@ def test_paths_without_nox_start_in_the_current_folder(tmp_path: Path, monkeypat
     assert report.parser().parse_args(["--results", "results"]).results == files.RESULTS  # and README.md is written
 
 
+def test_a_path_is_the_one_that_was_typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A link keeps its name, which is that of an implementation, and a home that nobody has is a folder."""
+    monkeypatch.setenv(files.INVOKED_FROM, str(tmp_path))
+    (tmp_path / "mine.py").symlink_to(tmp_path / "version2.py")
+    (tmp_path / "version2.py").touch()
+    assert files.path_of("mine.py") == tmp_path / "mine.py"
+    assert files.path_of("~no-such-user/out") == tmp_path / "~no-such-user/out"
+
+
 def session(calls: list[tuple[tuple[str, ...], dict[str, Any]]], *arguments: str) -> Any:
     """A session that notes what it would run, called in /home/me with arguments after `--`."""
     return SimpleNamespace(

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -11,10 +12,10 @@ from impls import why_unavailable
 from impls.batched_cpu import loading, sets
 from suite.checks.equality.comparisons import BF16, PLAIN, Comparison, against_naive, used, wide
 from suite.checks.equality.conftest import numbers
-from suite.checks.equality.values import everything
+from suite.checks.equality.values import both, everything
 from suite.conftest import Record
 from suite.shared.cases import MULTIPLIED, ROWS, VERIFY_FIRST, WIDE
-from suite.shared.compare import assert_bitwise_equal, implementation
+from suite.shared.compare import assert_bitwise_equal, implementation, relative_error
 from suite.shared.tensors import OUTPUTS, Gradient, parameter
 from suite.shared.workloads import TIMED
 
@@ -63,6 +64,14 @@ def test_a_way_keeps_the_rule(way: str, request: pytest.FixtureRequest, record: 
         NAME, BF16, dict(zip(sets.WAYS, MULTIPLIED, strict=True))[way], "pass" if worst.ratio <= 1 else "FAIL", worst
     )
     assert worst.ratio <= 1, f"{case}, {worst}"
+
+
+def test_what_is_stored_is_rounded_to_nearest(way: str) -> None:
+    """The rule does not ask for it: it allows twice the error of the naive form, which rounds every sum."""
+    case = replace(ROWS, T=1)
+    results, exact = both(NAME, case, numbers(NAME, BF16, case, CPU), 1 << 30)
+    h_hat = exact["h_hat"]  # which depends on nothing else that is stored
+    assert relative_error(results["h_hat"], h_hat) < 1.1 * relative_error(h_hat.to(BF16), h_hat)
 
 
 def test_nan_stays_in_its_row_of_a_way(way: str) -> None:

@@ -55,6 +55,15 @@ def test_a_build_for_something_else_is_not_taken(what: str, monkeypatch: pytest.
     assert build.folder_of(parts, []) != folder
 
 
+def test_a_build_is_made_beside_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Temporary files may be on another file system, from which no folder can be renamed."""
+    libraries = list[Path]()
+    monkeypatch.setattr(build, "compile_library", lambda *arguments: libraries.append(arguments[-1]))
+    build.build(folder := tmp_path / "builds" / "one", sets.parts(F32), [])
+    assert [library.is_relative_to(folder.parent) for library in libraries] == [True]
+    assert [*folder.parent.iterdir()] == [folder]
+
+
 @pytest.mark.parametrize("empty", [None, ""], ids=["missing", "empty"])
 def test_builds_go_where_the_first_variable_says(empty: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/me")

@@ -44,11 +44,11 @@ def test_an_instruction_set_keeps_the_rule(instruction_set: str, dtype: torch.dt
             assert worst.ratio <= 1, (case.id, worst)
 
 
-@pytest.mark.parametrize(("capability", "chosen"), [("DEFAULT", "baseline"), ("AVX2", "avx2")])
+@pytest.mark.parametrize(("capability", "chosen"), [("DEFAULT", "baseline"), ("AVX2", "avx2"), ("SVE256", "baseline")])
 def test_the_capability_of_torch_chooses_the_instruction_set(
     capability: str, chosen: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Torch reads ATEN_CPU_CAPABILITY once, so here its answer is replaced."""
+    """Torch reads ATEN_CPU_CAPABILITY once, so here its answer is replaced; the library has no set for some answers."""
     if (chosen, torch.float32) not in sets.every(platform.machine()):
         pytest.skip(f"{platform.machine()} has no instruction set {chosen}")
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
