@@ -4,7 +4,16 @@ import math
 
 import pytest
 
-from suite.shared.statistics import two_states, Interval, between, numbers, pooled_variance, quotient, student, summarised
+from suite.shared.statistics import (
+    Interval,
+    between,
+    numbers,
+    pooled_variance,
+    quotient,
+    student,
+    summarised,
+    two_states,
+)
 from suite.shared.status import Ended, Status
 
 
@@ -74,7 +83,5 @@ def test_visits_of_a_row_are_summarised() -> None:
         ([], None),
     ],
 )
-def test_two_states_are_groups_of_visits(
-    seconds: list[float], states: tuple[list[float], list[float]] | None
-) -> None:
+def test_two_states_are_groups_of_visits(seconds: list[float], states: tuple[list[float], list[float]] | None) -> None:
     assert two_states(seconds) == states
