@@ -1,0 +1,96 @@
+"""The equations, shapes and counts of impls/README.md are those of the code."""
+
+import math
+import re
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from impls.definition import Inputs, LayerParams, LayerState, Mask, shapes
+from impls.registry import ORACLE, find
+from suite.package.equations import Layer, assigned, by_index, codes, said, table
+from suite.shared.cases import Case
+from suite.shared.oracle import OUTPUTS
+
+#: No two alike, and larger than the number of gates.
+I, H, S, Z = 8, 7, 6, 5
+T, B = 3, 2
+Tensors = dict[str, Tensor]
+
+
+@pytest.fixture(scope="module", params=[False, True], ids=["plain", "norm"])
+def results(request: pytest.FixtureRequest) -> tuple[Tensors, Tensors]:
+    """Output, final state, and all gradients by name, of the page and of the oracle."""
+    generator = torch.Generator().manual_seed(0)
+
+    def drawn(*shape: int) -> Tensor:
+        return torch.randn(*shape, dtype=torch.float64, generator=generator)
+
+    parameters = {name: drawn(*shape) for name, shape in shapes(I, H, S, Z, layer_norm=request.param).items()}
+    x, d_out, mask = drawn(T, B, I), drawn(T, B, H), Mask(drawn(T, B, H) > 0, 2.0)
+    start, d_last = (LayerState(*(drawn(B, units) for units in (H, H, S, S))) for _ in range(2))
+
+    layer = Layer(parameters)
+    steps = layer.forward(x, start, mask.kept * mask.scale)
+    of_page = {name: steps[-1][f"{name}_t"][..., 0] for name in start._fields}
+    of_page |= {"out": torch.stack([step["h_t"] for step in steps])[..., 0], **layer.backward(steps, d_out, d_last)}
+
+    leaves = {**parameters, "dx": x, **{f"d{name}": value for name, value in start._asdict().items()}}
+    for leaf in leaves.values():
+        leaf.requires_grad_()
+    out, last = find(ORACLE).run(LayerParams(**parameters), Inputs(x, start, mask))
+    of_oracle = dict(zip(leaves, torch.autograd.grad([out, *last], [*leaves.values()], [d_out, *d_last]), strict=True))
+    for name in parameters:
+        of_oracle |= {" ".join((name, *key)): part for key, part in by_index(of_oracle.pop(name)).items()}
+    return of_page, {**last._asdict(), "out": out.detach(), **of_oracle}
+
+
+def same(results: tuple[Tensors, Tensors], select: Callable[[str], bool]) -> None:
+    of_page, of_oracle = ({name: value for name, value in one.items() if select(name)} for one in results)
+    torch.testing.assert_close(of_page, of_oracle, rtol=1e-9, atol=1e-9)
+
+
+def test_the_step_is_that_of_the_oracle(results: tuple[Tensors, Tensors]) -> None:
+    same(results, OUTPUTS.__contains__)
+
+
+def test_the_gradient_is_that_of_autograd(results: tuple[Tensors, Tensors]) -> None:
+    same(results, lambda name: name not in OUTPUTS)
+
+
+UNKNOWN = ["c_t = c_{t-1} ⊙ h_t", "c_t = N c_{t-1}", "u[k] += c_t", "c_t = h_t    now of h_t", "c_t"]
+
+
+@pytest.mark.parametrize("line", UNKNOWN)
+def test_a_line_that_is_not_understood_is_shown(line: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(f"not understood: {line}")):
+        assigned([f"    {line}"], {"c_before": 1.0, "h_t": 1.0, "c_t": 1.0})
+
+
+def number(formula: str) -> int:
+    """The value of a count such as `4H(I + H)`."""
+    return int(eval(re.sub(r"(?<=\w)(?=[A-Z(])", "*", formula), {"I": I, "H": H, "S": S, "Z": Z}))
+
+
+def test_the_shapes_are_those_of_the_parameters() -> None:
+    shown = dict[str, tuple[int, ...]]()
+    for names, cell, _ in table("name"):
+        of_row = eval(f"[{cell}]", {"I": I, "H": H, "S": S, "Z": Z})
+        of_row = of_row * len(codes(names)) if len(of_row) == 1 else of_row
+        shown |= dict(zip(codes(names), map(tuple, of_row), strict=True))
+    assert [*shown.items()] == [*shapes(I, H, S, Z, layer_norm=True).items()]
+
+
+def test_the_numbers_of_parameters_are_those_of_the_code() -> None:
+    plain, norms, of_lstm = map(number, said(r"has `(.*?)` parameters, and `(.*?)` more .*\s.* has `(.*?)`\."))
+    with_norms, without = (shapes(I, H, S, Z, layer_norm=layer_norm).values() for layer_norm in (True, False))
+    assert plain == sum(map(math.prod, without))
+    assert plain + norms == sum(map(math.prod, with_norms))
+    assert of_lstm == sum(p.numel() for p in nn.LSTM(I, H).parameters()) - 4 * H  # which has two
+
+
+def test_the_costs_are_those_that_the_benchmark_counts() -> None:
+    costs = [number(formula) for _, cell in table("product") for formula in codes(cell)]
+    assert T * B * sum(costs) == Case(T, B, I, H, S, Z).multiply_adds()
