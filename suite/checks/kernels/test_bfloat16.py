@@ -112,6 +112,8 @@ def test_a_processor_multiplies_in_every_way_that_it_has(
     monkeypatch.setattr(sets, "_of_torch", lambda: "avx512")
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
     assert sets.ways() == ways
+    monkeypatch.delenv(sets.WAY_VARIABLE, raising=False)
+    assert sets.instruction_set(BF16) == ("avx512" if ways == ["float32"] else "avx512_bf16")
 
 
 def test_an_unknown_way_is_refused() -> None:

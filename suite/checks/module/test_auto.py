@@ -30,6 +30,22 @@ def test_auto_is_the_preferred_available_one(step: int, device: torch.device, mo
     assert "impl=auto (none available)" in repr(model.to(torch.float8_e4m3fn))
 
 
+def test_a_compiled_model_runs_what_auto_takes() -> None:
+    """As one operator: what the compiler would make of another implementation takes twice as long."""
+    chosen = preferred(torch.device("cpu"))
+    if not registry.find(chosen).hand_written:
+        pytest.skip(f"{chosen} is no operator")
+    targets = list[str]()
+
+    def backend(graph: torch.fx.GraphModule, _: Any) -> Any:
+        targets.extend(str(node.target) for node in graph.graph.nodes)
+        return graph.forward
+
+    model = HyperLSTM(I, H, S, Z, L)
+    torch.compile(model, backend=backend, fullgraph=True)(torch.randn(T, B, I))
+    assert targets.count(f"hyperlstm.{chosen}.default") == L
+
+
 #: A row that "auto" would prefer, and what is wrong with it.
 CHANGES: dict[str, tuple[dict[str, Any], str]] = {
     "elsewhere": ({"devices": ("cuda",)}, "elsewhere runs on cuda, not on cpu."),
