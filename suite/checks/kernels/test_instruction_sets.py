@@ -8,7 +8,7 @@ import sys
 import pytest
 import torch
 
-from impls import why_unavailable
+from impls import HyperLSTM, why_unavailable
 from impls.batched_cpu import loading, sets
 from impls.definition import dtype_name
 from suite.checks.kernels.instrumented import instrumented
@@ -42,6 +42,19 @@ def test_an_instruction_set_keeps_the_rule(instruction_set: str, dtype: torch.dt
         for case in CASES:
             worst = compare(implementation("batched_cpu"), case, dtype, CPU, naive_oracle(dtype, draws=1))[0]
             assert worst.ratio <= 1, (case.id, worst)
+
+
+@pytest.mark.parametrize("instruction_set", SETS)
+def test_nan_stays_in_its_row(instruction_set: str) -> None:
+    """No limit of an exponential takes it for a number."""
+    if instruction_set != "baseline" and not torch.cpu.get_capabilities().get(instruction_set):
+        pytest.skip(f"This processor has no {instruction_set}.")
+    x = torch.randn(2, 3, 5)
+    x[0, 1, 0] = torch.nan
+    with instrumented(torch.float32, instruction_set):
+        out, _ = HyperLSTM(5, 9, 3, 2, 1, impl="batched_cpu")(x)
+    assert out[:, 1].isnan().all()
+    assert out[:, [0, 2]].isfinite().all()
 
 
 @pytest.mark.parametrize(("capability", "chosen"), [("DEFAULT", "baseline"), ("AVX2", "avx2"), ("SVE256", "baseline")])

@@ -30,6 +30,12 @@ def test_auto_is_the_preferred_available_one(step: int, device: torch.device, mo
     assert "impl=auto (none available)" in repr(model.to(torch.float8_e4m3fn))
 
 
+def test_auto_takes_what_autograd_differentiates_at_a_level_of_forward_mode() -> None:
+    cpu = torch.device("cpu")
+    with torch.autograd.forward_ad.dual_level():
+        assert not registry.resolve("auto", cpu, F32).hand_written
+
+
 def test_a_compiled_model_runs_what_auto_takes() -> None:
     """As one operator: what the compiler would make of another implementation takes twice as long."""
     chosen = preferred(torch.device("cpu"))
