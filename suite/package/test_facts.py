@@ -82,7 +82,7 @@ SENTENCES = {
     ],
     CHECKS: [
         f"plus {FLOOR[torch.float32]:g} eps ({FLOOR[torch.float64]:g} eps in float64; the eps of TF32 is 2^-10)",
-        f"There the oracle is `{WIDE_ORACLE}` in float64",
+        f"There the oracle is `{WIDE_ORACLE}` in float64, and the limit follows",
     ],
 }  # fmt: skip
 

@@ -19,7 +19,7 @@ from impls import HyperLSTM, names, registry
 from impls.convert import from_labml, to_labml
 from impls.definition import dtype_name
 from suite.shared import submission
-from suite.shared.cases import ALTERNATIVES, BASELINE, PADDED, Case
+from suite.shared.cases import ALTERNATIVES, ARGUMENTS, BASELINE, PADDED, Case
 from suite.shared.compare import Build, draw, implementation
 
 #: Environment variable with a folder whose `impls` is timed instead of this checkout's.
@@ -67,8 +67,7 @@ class Candidate:
             "lengths": bool(case.lengths),
             "layers": case.L > 1,
             "state": case.state != "none",
-            "dropout": case.dropout > 0,
-            "recurrent_dropout": case.recurrent_dropout > 0,
+            **{name: bool(value) for name, value in case.arguments.items()},
         }
         return not any(needs[each] for each in self.lacks) and (not self.pads or bool(case.lengths))
 
@@ -106,7 +105,7 @@ def _implementation(name: str) -> Candidate:
         name,
         partial(_drawn, build),
         layer_norms=(False, True) if "layer_norm" in impl.options else (False,),
-        lacks=() if "recurrent_dropout" in impl.options else ("recurrent_dropout",),
+        lacks=tuple(option for option in registry.OPTIONS if option != "layer_norm" and option not in impl.options),
         why_unavailable=why_not,
         literal=impl.literal,
         hand_written=impl.hand_written,
@@ -215,12 +214,13 @@ PADDED_LSTM = replace(LSTM, name=PADDED, build=partial(_lstm, PaddedLSTM), pads=
 
 
 def _alternative(name: str, ours: Build, lacks: tuple[str, ...] = (), **options: Any) -> Candidate:
-    """An alternative to ours, for batches of one length without dropout.
+    """An alternative to ours, for batches of one length and without options but layer norm.
 
     ours: builds it with the interface of `HyperLSTM`. lacks: what it lacks beside these.
     """
+    no_options = [name for name in ARGUMENTS if name != "layer_norm"]
     usual = {"build": partial(_drawn, ours), "layer_norms": (False, True)}
-    return Candidate(name, **{**usual, **options}, lacks=("lengths", "dropout", "recurrent_dropout", *lacks))
+    return Candidate(name, **{**usual, **options}, lacks=("lengths", *no_options, *lacks))
 
 
 COMPILED = _alternative(

@@ -103,6 +103,10 @@ class Case:
         return forward + x + 2 * h + 2 * self.tokens * saved * self.L + 2 * parameters if train else forward
 
 
+#: Options of the model that a case may have, as arguments of `HyperLSTM`.
+ARGUMENTS = tuple(field.name for field in fields(Case) if field.name in _ARGUMENTS)
+
+
 def _both(*cases: Case) -> tuple[Case, ...]:
     return tuple(replace(case, layer_norm=layer_norm) for case in cases for layer_norm in (False, True))
 

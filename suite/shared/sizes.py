@@ -92,13 +92,18 @@ def _size(part: str, digits: str) -> int:
     return int(digits)
 
 
-def _probability(part: str, digits: str) -> float:
+def _number(part: str, digits: str, expected: str = "a number") -> float:
     try:
-        value = float(digits)
+        return float(digits)
     except ValueError:
-        value = -1.0
+        raise SizeError(part, expected) from None
+
+
+def _probability(part: str, digits: str) -> float:
+    expected = "a probability above 0, at most 1"
+    value = _number(part, digits, expected)
     if not 0 < value <= 1:
-        raise SizeError(part, "a probability above 0, at most 1")
+        raise SizeError(part, expected)
     return value
 
 
@@ -110,11 +115,12 @@ def _lengths(part: str, digits: str) -> tuple[int, ...]:
 _NUMBERS: dict[str, Callable[[str, str], Any]] = {
     **dict.fromkeys(SIZES, _size),
     "lengths": _lengths,
-    "dropout": _probability,
-    "recurrent_dropout": _probability,
+    **{name: _number for name, default in MEDIUM.arguments.items() if type(default) is float},
+    **dict.fromkeys(("dropout", "recurrent_dropout"), _probability),
 }
 #: Parts without one: field and value.
 _WORDS: dict[str, tuple[str, Any]] = {
+    **{name: (name, True) for name, default in MEDIUM.arguments.items() if default is False},
     "norm": ("layer_norm", True),
     "eval": ("training", False),
     "strided": ("strided", True),

@@ -8,7 +8,7 @@ import pandas as pd
 
 
 class Status(StrEnum):
-    """Column `status` of the benchmark; only rows that are OK have figures."""
+    """Column `status` of the benchmark; pages show figures of rows that are OK alone."""
 
     OK = "ok"
     #: It cannot run on this machine, or in so little memory.
@@ -45,7 +45,7 @@ class Ended(NamedTuple):
 
     @property
     def columns(self) -> dict[str, Any]:
-        """Columns of rows that were not reached."""
+        """The columns of a row that ended so."""
         return {"status": self.status, "detail": self.detail[:LONGEST] or None}
 
     def __str__(self) -> str:

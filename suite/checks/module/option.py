@@ -14,9 +14,10 @@ import torch
 
 from impls import HyperLSTM, names, why_unavailable
 from impls.registry import find, resolve
-from suite.shared import submission
-from suite.shared.cases import DROPOUT, RAGGED, Case
+from suite.shared import candidates, submission
+from suite.shared.cases import ALTERNATIVES, DROPOUT, RAGGED, Case
 from suite.shared.compare import compare, implementation, naive_oracle
+from suite.shared.sizes import parse
 
 OPTION = "forget_bias"
 CPU, F64 = torch.device("cpu"), torch.float64
@@ -60,6 +61,8 @@ def main(*files: str) -> None:
     added: dict[str, Any] = {OPTION: 0.7}  # a field that `Case` has in the copy alone
     for case in CASES:
         with_option = replace(case, **added)
+        assert parse(with_option.id) == with_option
+        assert not [name for name in ALTERNATIVES if candidates.find(name).takes(with_option)]
         assert resolve("auto", CPU, F64, with_option.options).name == "row_scaled"
         has_an_effect(case, with_option)
         for name in runnable:
