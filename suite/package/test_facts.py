@@ -87,6 +87,42 @@ SENTENCES = {
 }  # fmt: skip
 
 
+#: By page, sentences without a number of the code; where its fact is tested is beside each.
+SHOWN_ELSEWHERE = {
+    USAGE: [
+        # module/capabilities.py
+        "`torch.export` takes dynamic dimensions for B and, with a hand-written gradient, for T. "
+        "ONNX and `torch.jit.trace` fix T.",
+        "inside `torch.func`, `auto` does so itself",
+        # module/first_use.py
+        "A process forked after a call on several threads hangs in its first call, as with `torch.nn.LSTM`: "
+        "use `spawn` or `forkserver`.",
+        # module/test_register.py
+        "A process that loads a pickled model must register the same implementations.",
+        # test_documents.py
+        "**Weight decay** of parameters with `ndim >= 2` also decays biases and norms. Choose by name.",
+    ],
+    CARD: [
+        # noxfile.py
+        "Remove `.nox/environment`, then run `UV_TORCH_BACKEND=auto nox -s cuda`",
+        # kernels/test_mark.py
+        "The mark holds for the GPU's name, compute capability and number of multiprocessors, the driver, torch, "
+        "Triton, and the sources of this package.",
+        "without a mark of your GPU, `impl=\"auto\"` runs `deferred` there and warns",
+    ],
+    IMPLS: [
+        # equality/test_uses.py, definition/test_oracle.py
+        "z reads ĥ_t, of the **same** step.",
+        "The stored cells c and ĉ are **not** normalised.",
+        "The forget gate has no added bias of 1.",
+        "The embedding z for the bias has no bias.",
+        # module/test_dropout.py
+        "A mask is 1 / (1 - p) where it keeps an element and 0 elsewhere.",
+        "it drops outputs of each layer but the last",
+    ],
+}
+
+
 def text(page: Path) -> str:
     """A page with single spaces."""
     return " ".join(page.read_text(encoding="utf-8").split())
@@ -94,7 +130,12 @@ def text(page: Path) -> str:
 
 @pytest.mark.parametrize(
     ("page", "sentence"),
-    [(page, sentence) for page, sentences in SENTENCES.items() for sentence in sentences],
+    [
+        (page, sentence)
+        for pages in (SENTENCES, SHOWN_ELSEWHERE)
+        for page, sentences in pages.items()
+        for sentence in sentences
+    ],
     ids=lambda value: value.parent.name if isinstance(value, Path) else None,
 )
 def test_a_page_says_what_the_code_has(page: Path, sentence: str) -> None:
