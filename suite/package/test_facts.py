@@ -108,7 +108,7 @@ SHOWN_ELSEWHERE = {
         # kernels/test_mark.py
         "The mark holds for the GPU's name, compute capability and number of multiprocessors, the driver, torch, "
         "Triton, and the sources of this package.",
-        "without a mark of your GPU, `impl=\"auto\"` runs `deferred` there and warns",
+        'without a mark of your GPU, `impl="auto"` runs `deferred` there and warns',
     ],
     IMPLS: [
         # equality/test_uses.py, definition/test_oracle.py
