@@ -115,6 +115,17 @@ def test_revisions_differ_where_neighbouring_visits_do(changes: Sequence[float],
     assert set(lines["verdict"]) == {verdict}
 
 
+def test_of_many_rows_a_small_change_of_one_may_be_chance() -> None:
+    """An interval covers more, the more rows are compared: else one of twenty would be called different."""
+    small, none = (1.04, 1.01, 1.05, 1.02, 1.03, 1.01), (1.02, 0.99, 1.01, 0.98, 1.0, 1.01)
+    old, new, same = (visits("batched", seconds) for seconds in ([1.0] * 6, small, none))
+    assert set(bench_compare.alternated(old, new, 0.1)["verdict"]) == {"slower"}
+    rows = range(4, 44)  # as many T
+    many_old = pd.concat([old, *(old.assign(T=T) for T in rows)])
+    many_new = pd.concat([new, *(same.assign(T=T) for T in rows)])
+    assert set(bench_compare.alternated(many_old, many_new, 0.1)["verdict"]) == {"same"}
+
+
 def test_a_revision_is_its_implementations_alone(tmp_path: Path) -> None:
     with bench_compare.checkout("HEAD", tmp_path) as folder:
         assert (folder / "impls" / "naive.py").exists()
