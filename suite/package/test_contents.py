@@ -17,7 +17,7 @@ from suite.shared.files import ROOT
     ids=["missing", "unexpected"],
 )
 def test_other_files_than_expected_are_named(found: Collection[str], says: str) -> None:
-    with pytest.raises(SystemExit, match="package.whl") as raised:
+    with pytest.raises(SystemExit, match=r"package\.whl") as raised:
         compare(Path("package.whl"), ["a", "b"], found)
     assert says in str(raised.value)
     compare(Path("package.whl"), ["a", "b"], ["b", "a"])

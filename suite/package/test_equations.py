@@ -12,7 +12,7 @@ from impls.definition import Inputs, LayerParams, LayerState, Mask, shapes
 from impls.registry import ORACLE, find
 from suite.package.equations import Layer, assigned, by_index, codes, said, table
 from suite.shared.cases import Case
-from suite.shared.oracle import OUTPUTS
+from suite.shared.tensors import OUTPUTS
 
 #: No two alike, and larger than the number of gates.
 I, H, S, Z = 8, 7, 6, 5
