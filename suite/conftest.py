@@ -318,7 +318,7 @@ def rows_of_tests(reporter: pytest.TerminalReporter) -> dict[str, pd.DataFrame]:
         properties = one.user_properties if getattr(one, "when", None) == "teardown" else ()
         for name, row in (value for key, value in properties if key == ROW):
             rows.setdefault(name, []).append(row)
-    tables = {name: pd.DataFrame(lines) for name, lines in rows.items()}
+    tables = {name: TABLES[name].filled(pd.DataFrame(lines)) for name, lines in rows.items()}
     return tables | {name: worst(table) for name, table in tables.items() if name == "verify"}
 
 

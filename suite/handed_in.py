@@ -164,7 +164,7 @@ def _about(rows: pd.DataFrame) -> str:
         for column in ("workload", "implementation", "dtype", "case", "edit", "capability")
         if column in rows
     ]
-    return " ".join(word for word in words if isinstance(word, str)) or "the machine"
+    return " ".join(filter(None, words)) or "the machine"
 
 
 def report(folder: Path) -> int:

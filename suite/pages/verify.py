@@ -97,7 +97,7 @@ def worst_errors(rows: pd.DataFrame, by: Sequence[str] = ("implementation", "dty
         worst = (ran if len(ran) else group).iloc[-1]
         line = {"implementation": worst["implementation"], "dtype": worst["dtype"], "cases": len(ran)}
         line |= {"worst": worst["ratio"], "tensor": worst["tensor"] or worst["reason"]}
-        line |= {"use": worst.get("use") or None, "verdict": "skipped"}
+        line |= {"use": worst["use"] or None, "verdict": "skipped"}
         if len(ran):
             wrong = int((ran["verdict"] == "FAIL").sum())
             line["verdict"] = f"{wrong} FAILED" if wrong else "pass"
@@ -121,7 +121,7 @@ def reach_table(rows: pd.DataFrame) -> Sheet:
 
 def matrix(rows: pd.DataFrame) -> list[Part]:
     """Capabilities by implementation, and below them the reasons that the cells number."""
-    reasons = list(rows["reason"].dropna().unique())
+    reasons = list(filter(None, rows["reason"].unique()))
     numbers = rows["reason"].map(lambda reason: f" ({reasons.index(reason) + 1})" if reason in reasons else "")
     cells = rows.assign(name="`" + rows["implementation"] + "`", cell=rows["outcome"] + numbers)
     lines = [

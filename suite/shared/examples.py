@@ -18,7 +18,8 @@ HERE = stamp(CPU, "hardware", {})
 
 def verified(implementation: str = "batched", ratio: float = 0.5, **changes: Any) -> dict[str, Any]:
     """Row as a verification makes it."""
-    about = {"implementation": implementation, "dtype": "float32", "case": MULTIPLIED[0], "tensor": "out", "reason": ""}
+    about = {"implementation": implementation, "dtype": "float32", "case": MULTIPLIED[0], "tensor": "out"}
+    about |= {"reason": "", "defined": ""}
     verdict = "pass" if ratio <= 1 else "FAIL"
     figures = {"verdict": verdict, "ratio": ratio, "error": ratio / 1e6, "allowed": 1e-6}
     row = about | figures | changes

@@ -76,12 +76,7 @@ def sources(table: str, row: Mapping[str, Any]) -> str:
     workload = ""
     if table in TIMES:
         workload = fields(parse(row["workload"]) if table == "sizes" else shortened(row))
-    return _sources(ROOT, table, _text(row.get("implementation")), _text(row.get("defined")), workload)
-
-
-def _text(cell: object) -> str:
-    """The text of a cell, which is NaN or None where a file has an empty one."""
-    return cell if isinstance(cell, str) else ""
+    return _sources(ROOT, table, row.get("implementation", ""), row.get("defined", ""), workload)
 
 
 def shortened(row: Mapping[str, Any]) -> Case:

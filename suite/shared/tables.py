@@ -29,8 +29,6 @@ _EVERY_STAMP: Sequence[str] = _DECLARED["stamp"]
 STAMP: Sequence[str] = [*_EVERY_STAMP, *_DECLARED["used"]]
 #: By column, what a column means whose name does not say it.
 MEANING: Mapping[str, str] = _DECLARED["meaning"]
-#: Columns of digits that are no numbers: hashes and versions.
-_DIGITS = ("commit", "sources", "torch", "python", *_DECLARED["used"])
 #: A row stays if a later one of the same code and environment has fewer than this share of its visits.
 FEWER = 0.5
 #: Values of columns of a key, in order. Rows with other values are about what no longer exists, and are dropped.
@@ -72,13 +70,20 @@ class Table:
             if unknown := [column for column in rows if column not in columns]:
                 raise ValueError(f"expected columns that tables.toml lists, got {', '.join(unknown)}")
             _check_values(rows)
+            rows = self.filled(rows)
             if len(twice := rows[rows.duplicated(list(self.key))]):
                 raise ValueError(f"row {twice.index[0] + 1}: expected a key that no row before it has")
         except (OSError, ValueError, csv.Error) as error:  # errors of decoding and of pandas are ValueErrors
             reason = " ".join(str(error).split()).rstrip(".")
             advice = "it is damaged or of an earlier format, so move it away; nothing was written over it"
             raise ResultsError(f"{path}, {reason}: {advice}.") from error
-        return rows.reindex(columns=columns)
+        return rows
+
+    def filled(self, rows: pd.DataFrame) -> pd.DataFrame:
+        """Rows with every column of the table; a text that a row lacks is ""."""
+        rows = rows.reindex(columns=[*self.columns, *STAMP])
+        texts = rows.columns.difference(_DECLARED["numbers"])
+        return rows.astype(dict.fromkeys(texts, object)).fillna(dict.fromkeys(texts, ""))
 
     def put(
         self, folder: Path, rows: Iterable[Mapping[str, Any]], device: torch.device, values: Values = VALUES
@@ -98,19 +103,20 @@ class Table:
             return 0
         if unknown := [column for column in new if column not in columns]:
             raise ValueError(f"{self.name}: expected columns that tables.toml lists, got {', '.join(unknown)}")
-        new, key = new.reindex(columns=columns), list(self.key)
+        new, key = self.filled(new), list(self.key)
         if len(twice := new[new.duplicated(key)]):
             raise ValueError(f"{self.name}: expected one row of each key, got two of {twice[key].iloc[0].to_dict()}")
         outweighed = self._outweighed(new, old)
         new = new[~outweighed]
         if len(old):
             for column in (set(values) & set(self.key)) - set(self.free):
-                known = [*values[column], *submission.files()]
-                old = old[old[column].isin(known) | old[column].isna()]  # rows of what did not run may lack it
-        filled = [each.dropna(axis=1, how="all") for each in (old, new)]
-        both = pd.concat(filled, ignore_index=True).reindex(columns=columns).drop_duplicates(key, keep="last")
+                known = [*values[column], *submission.files(), ""]  # rows of what did not run may lack it
+                old = old[old[column].isin(known)]
+        some = [each.dropna(axis=1, how="all") for each in (old, new)]
+        both = pd.concat(some, ignore_index=True).reindex(columns=columns).drop_duplicates(key, keep="last")
         ranked = both.sort_values(key, key=partial(_ranks, values=values), kind="stable")
-        written = [column for column in columns if column in self.key or ranked[column].notna().any()]
+        empty = ranked.isna() | (ranked == "")
+        written = [column for column in columns if column in self.key or not empty[column].all()]
         write_whole(self.path(folder), ranked.to_csv(columns=written, index=False))
         return int(outweighed.sum())
 
@@ -143,7 +149,9 @@ def _parsed(text: str) -> pd.DataFrame:
             raise ValueError(f"line {line}: expected {lengths[0][1]} cells, got {length}")
     if lengths and not text.endswith("\n"):
         raise ValueError(f"line {lengths[-1][0]}: expected a whole row with the end of its line, got a part")
-    return pd.read_csv(io.StringIO(text, newline=""), dtype=dict.fromkeys(_DIGITS, str))
+    # Hashes and versions may consist of digits.
+    texts = {column for column in next(csv.reader(io.StringIO(text)), []) if column not in _DECLARED["numbers"]}
+    return pd.read_csv(io.StringIO(text, newline=""), dtype=dict.fromkeys(texts, str))
 
 
 def _check_values(rows: pd.DataFrame) -> None:
