@@ -249,6 +249,7 @@ def record(keep: Keep) -> Record:
         outcome: str,
         worst: Verdict | None = None,
         reason: str = "",
+        interpreted: bool = False,
         defined: str = "",
         sizes: Case | None = None,
     ) -> None:
@@ -257,9 +258,8 @@ def record(keep: Keep) -> Record:
         figures: dict[str, Any] = {"ratio": None, "tensor": ""}
         if worst is not None:
             figures = {"ratio": worst.ratio, "error": worst.error, "allowed": worst.allowed}
-            figures |= {"tensor": worst.tensor, "use": worst.use}
-            reason = reason or worst.finding
-        keep("verify", **about, **figures, reason=reason, defined=defined)
+            figures |= {"tensor": worst.tensor, "use": worst.use, "finding": worst.finding}
+        keep("verify", **about, **figures, interpreted=interpreted, reason=reason, defined=defined)
 
     return keep_verdict
 

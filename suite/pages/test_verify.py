@@ -1,5 +1,6 @@
 """A verification says what failed, what was checked, what was not and why, whichever row it is in."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 
 from suite.pages.page import markdown
 from suite.pages.verify import PAGE, conclusion, reach_table, worst_errors
-from suite.shared.cases import FORWARD_ALONE, INTERPRETED, MULTIPLIED, SIZES
+from suite.shared.cases import FORWARD_ALONE, MULTIPLIED, SIZES
 from suite.shared.examples import HERE
 from suite.shared.tables import TABLES
 
@@ -30,7 +31,7 @@ def row(
 
 
 RIGHT = [row("naive", "float64", 0.25), row("naive", "float32", 0.5), row("batched", "float32", 0.125)]
-INTERPRETED_ONE = row("batched_cuda", "float32", 0.375, INTERPRETED)
+INTERPRETED_ONE = row("batched_cuda", "float32", 0.375) | {"interpreted": True}
 SKIPPED_ONE = row("batched_cuda", "float32", None, ON_CUDA)
 CRASHED = row("batched", "float32", 9.0, "RuntimeError: no") | {"ratio": None, "tensor": ""}
 
@@ -126,7 +127,7 @@ def test_the_worst_of_several_is_shown() -> None:
     rows = [row("naive", "float32", 0.2), row("naive", "float32", 0.9), row("naive", "float32", 0.3)]
     rows[1]["use"] = "observed"
     rows += [row("naive", "float64", 0.1), row("batched", "float32", 0.4), CRASHED, SKIPPED_ONE]
-    rows += [INTERPRETED_ONE | {"dtype": "bfloat16"}, row("batched_cuda", "bfloat16", 3.0, INTERPRETED)]
+    rows += [INTERPRETED_ONE | {"dtype": "bfloat16"}, row("batched_cuda", "bfloat16", 3.0) | {"interpreted": True}]
     lines = [" | ".join(line.values()) for line in worst_errors(table(rows)).words()]
     assert lines == [
         "naive | float32 | 3 | 0.90 | out 0.9 | observed | pass",
@@ -135,6 +136,9 @@ def test_the_worst_of_several_is_shown() -> None:
         f"batched_cuda | float32 | 0 | - | {ON_CUDA} | - | skipped",
         "batched_cuda | bfloat16 | 2 | 3.00 | out 3.0 | - | 1 FAILED, interpreted",
     ]
+    changed = INTERPRETED_ONE | {"verdict": "FAIL", "ratio": math.inf, "tensor": "", "finding": "argument changed: x"}
+    (line,) = worst_errors(table([changed])).words()
+    assert (line["tensor"], line["verdict"]) == ("argument changed: x", "1 FAILED, interpreted")
     (line,) = worst_errors(table([CRASHED])).words()
     assert (line["tensor"], line["verdict"]) == ("RuntimeError: no", "1 FAILED")
     assert len(worst_errors(table(rows), by=["implementation"])) == 3

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from suite.pages.page import Others, Page, Part, Sheet
-from suite.shared.cases import FORWARD_ALONE, INTERPRETED
+from suite.shared.cases import FORWARD_ALONE
 from suite.shared.format import count, ratio_text
 
 ERRORS = """## Errors
@@ -47,7 +47,7 @@ def conclusion(tables: Mapping[str, pd.DataFrame], failed: int = 0) -> str:
         sentences.append(f"{_some(failed, 'test')} FAILED.")
     if len(ran):
         wrong = ran[ran["verdict"] == "FAIL"].drop_duplicates(["implementation", "dtype"])
-        every, native = (each["implementation"].unique() for each in (ran, ran[ran["reason"] != INTERPRETED]))
+        every, native = (each["implementation"].unique() for each in (ran, ran[~ran["interpreted"]]))
         if len(wrong):
             named = ", ".join(wrong["implementation"] + " in " + wrong["dtype"])
             sentences.append(f"**Verification failed**: {named}.")
@@ -96,12 +96,12 @@ def worst_errors(rows: pd.DataFrame, by: Sequence[str] = ("implementation", "dty
         ran = group[group["verdict"] != "skipped"].sort_values("ratio", na_position="first")
         worst = (ran if len(ran) else group).iloc[-1]
         line = {"implementation": worst["implementation"], "dtype": worst["dtype"], "cases": len(ran)}
-        line |= {"worst": worst["ratio"], "tensor": worst["tensor"] or worst["reason"]}
+        line |= {"worst": worst["ratio"], "tensor": worst["tensor"] or worst["finding"] or worst["reason"]}
         line |= {"use": worst["use"] or None, "verdict": "skipped"}
         if len(ran):
             wrong = int((ran["verdict"] == "FAIL").sum())
             line["verdict"] = f"{wrong} FAILED" if wrong else "pass"
-            if (ran["reason"] == INTERPRETED).all():
+            if ran["interpreted"].all():
                 line["verdict"] += ", interpreted"
         lines.append(line)
     return Sheet(lines, {"cases": count, "worst": ratio_text})

@@ -174,8 +174,6 @@ VERIFY_TILES = (
 MULTIPLIED = [f"multiplied by {way}" for way in ("float32", "avx512_bf16", "amx")]
 #: Where the uses without a gradient are defined in that table: a module of `suite/checks/equality` and a name in it.
 FORWARD_ALONE = ("uses", "INFERENCE")
-#: The reason in that table of a run through Triton's interpreter.
-INTERPRETED = "interpreted"
 
 
 def lengths(T: int, B: int, draw: int = 0) -> tuple[int, ...]:

@@ -27,6 +27,8 @@ _DECLARED = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding
 #: have all of the first, and of what was used what was.
 _EVERY_STAMP: Sequence[str] = _DECLARED["stamp"]
 STAMP: Sequence[str] = [*_EVERY_STAMP, *_DECLARED["used"]]
+_NUMBERS: list[str] = _DECLARED["numbers"]
+_FLAGS: list[str] = _DECLARED["flags"]
 #: By column, what a column means whose name does not say it.
 MEANING: Mapping[str, str] = _DECLARED["meaning"]
 #: A row stays if a later one of the same code and environment has fewer than this share of its visits.
@@ -80,10 +82,11 @@ class Table:
         return rows
 
     def filled(self, rows: pd.DataFrame) -> pd.DataFrame:
-        """Rows with every column of the table; a text that a row lacks is ""."""
+        """Rows with every column of the table; of what a row lacks, a text is "" and a flag False."""
         rows = rows.reindex(columns=[*self.columns, *STAMP])
-        texts = rows.columns.difference(_DECLARED["numbers"])
-        return rows.astype(dict.fromkeys(texts, object)).fillna(dict.fromkeys(texts, ""))
+        flags, texts = rows.columns.intersection(_FLAGS), list(filter(_is_text, rows))
+        empty: dict[str, object] = {**dict.fromkeys(flags, False), **dict.fromkeys(texts, "")}
+        return rows.astype(dict.fromkeys(empty, object)).fillna(empty).astype(dict.fromkeys(flags, bool))
 
     def put(
         self, folder: Path, rows: Iterable[Mapping[str, Any]], device: torch.device, values: Values = VALUES
@@ -150,13 +153,21 @@ def _parsed(text: str) -> pd.DataFrame:
     if lengths and not text.endswith("\n"):
         raise ValueError(f"line {lengths[-1][0]}: expected a whole row with the end of its line, got a part")
     # Hashes and versions may consist of digits.
-    texts = {column for column in next(csv.reader(io.StringIO(text)), []) if column not in _DECLARED["numbers"]}
-    return pd.read_csv(io.StringIO(text, newline=""), dtype=dict.fromkeys(texts, str))
+    columns = next(csv.reader(io.StringIO(text)), [])
+    return pd.read_csv(io.StringIO(text, newline=""), dtype={name: "str" for name in columns if _is_text(name)})
+
+
+def _is_text(column: str) -> bool:
+    return column not in _NUMBERS and column not in _FLAGS
 
 
 def _check_values(rows: pd.DataFrame) -> None:
-    """Raise ValueError unless numbers are numbers, dates are dates, and a status is one of `Status`."""
-    for column in rows.columns.intersection(_DECLARED["numbers"]):
+    """Raise ValueError unless numbers and flags are such, dates are dates, and a status is one of `Status`."""
+    for column in rows.columns.intersection(_FLAGS):
+        if not pd.api.types.is_bool_dtype(rows[column]):
+            others = [value for value in rows[column] if str(value) not in ("True", "False")]
+            raise ValueError(f"{column}: expected True or False, got {others[0]}")
+    for column in rows.columns.intersection(_NUMBERS):
         wrong = rows[column][pd.to_numeric(rows[column], errors="coerce").isna() & rows[column].notna()]
         if len(wrong):
             raise ValueError(f"row {wrong.index[0] + 1}, {column}: expected a number, got {wrong.iloc[0]}")

@@ -175,6 +175,16 @@ def test_text_among_the_figures_of_visits_is_named(tmp_path: Path) -> None:
         TABLES["bench"].read(tmp_path)
 
 
+def test_a_flag_is_true_or_false(tmp_path: Path) -> None:
+    rows = [verified(), verified("naive", interpreted=True)]
+    TABLES["verify"].replace(tmp_path, rows)
+    assert list(TABLES["verify"].read(tmp_path)["interpreted"]) == [True, False]  # naive comes first
+    path = TABLES["verify"].path(tmp_path)
+    path.write_text(path.read_text().replace(",True,", ",yes,"))
+    with pytest.raises(ResultsError, match="interpreted: expected True or False, got yes"):
+        TABLES["verify"].read(tmp_path)
+
+
 def test_versions_are_no_numbers_and_old_files_lack_some(tmp_path: Path) -> None:
     with_gpu = runs("batched", 0.1, torch="2.10", python="3.20", cudnn="90100")[0]
     TABLES["bench"].replace(tmp_path, [with_gpu, runs("naive", 1)[0]])

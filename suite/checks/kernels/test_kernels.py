@@ -30,7 +30,6 @@ from suite.checks.kernels.instructions import Instruction
 from suite.checks.kernels.interpreted import NAME
 from suite.checks.kernels.launched import recorded
 from suite.conftest import Record
-from suite.shared.cases import INTERPRETED
 from suite.shared.process import killed_with, run
 from suite.shared.usage import held
 from suite.shared.workloads import WORKLOADS
@@ -82,7 +81,7 @@ def test_interpreted_equals_the_oracle_without_a_race(
     # On a card the row is that of a run there.
     if comparison.group == PLAIN and why_unavailable(NAME, device) is not None:
         outcome = "pass" if worst.ratio <= 1 else "FAIL"
-        record(NAME, comparison.dtype, comparison.id, outcome, worst, INTERPRETED, sizes=comparison.case)
+        record(NAME, comparison.dtype, comparison.id, outcome, worst, interpreted=True, sizes=comparison.case)
     assert worst.ratio <= 1, str(worst)
     assert not wrong
 
