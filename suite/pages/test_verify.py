@@ -11,6 +11,7 @@ from suite.pages.page import markdown
 from suite.pages.verify import PAGE, conclusion, reach_table, worst_errors
 from suite.shared.cases import FORWARD_ALONE, MULTIPLIED, SIZES
 from suite.shared.examples import HERE
+from suite.shared.outcomes import CaseOutcome
 from suite.shared.tables import TABLES
 
 ON_CUDA = "batched_cuda runs on cuda, not on cpu."
@@ -24,7 +25,7 @@ NO_CASE: dict[str, Any] = dict.fromkeys(SIZES)
 def row(
     implementation: str, dtype: str, ratio: float | None, reason: str = "", sizes: dict[str, Any] = NO_CASE
 ) -> dict[str, Any]:
-    outcome = "skipped" if ratio is None else "pass" if ratio <= 1 else "FAIL"
+    outcome = CaseOutcome.SKIPPED if ratio is None else CaseOutcome.of(ratio)
     about = {"implementation": implementation, "dtype": dtype, "case": MULTIPLIED[0], **sizes}
     about |= {"verdict": outcome, "reason": reason, "defined": ""}
     return HERE | about | {"ratio": ratio, "tensor": "" if ratio is None else f"out {ratio}"}
@@ -132,12 +133,12 @@ def test_the_worst_of_several_is_shown() -> None:
     assert lines == [
         "naive | float32 | 3 | 0.90 | out 0.9 | observed | pass",
         "naive | float64 | 1 | 0.10 | out 0.1 | - | pass",
-        "batched | float32 | 2 | 0.40 | out 0.4 | - | 1 FAILED",
+        "batched | float32 | 2 | - | RuntimeError: no | - | 1 FAILED",
         f"batched_cuda | float32 | 0 | - | {ON_CUDA} | - | skipped",
         "batched_cuda | bfloat16 | 2 | 3.00 | out 3.0 | - | 1 FAILED, interpreted",
     ]
-    changed = INTERPRETED_ONE | {"verdict": "FAIL", "ratio": math.inf, "tensor": "", "finding": "argument changed: x"}
-    (line,) = worst_errors(table([changed])).words()
+    changed = {"verdict": CaseOutcome.FAIL, "ratio": math.inf, "tensor": "", "finding": "argument changed: x"}
+    (line,) = worst_errors(table([INTERPRETED_ONE | changed])).words()
     assert (line["tensor"], line["verdict"]) == ("argument changed: x", "1 FAILED, interpreted")
     (line,) = worst_errors(table([CRASHED])).words()
     assert (line["tensor"], line["verdict"]) == ("RuntimeError: no", "1 FAILED")

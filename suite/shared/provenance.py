@@ -2,6 +2,7 @@
 
 import subprocess
 from collections.abc import Collection, Mapping
+from enum import StrEnum
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from suite.shared import submission
 from suite.shared.cases import BASELINE, PADDED, SIZES, Case
 from suite.shared.code import digest, meaning, reached
 from suite.shared.files import ROOT
+from suite.shared.outcomes import CaseOutcome, ran
 from suite.shared.sizes import SizeError, parse
 from suite.shared.workloads import WORKLOADS, resized
 
@@ -155,12 +157,21 @@ def commit() -> str:
     return f"{head} dirty" if changed else head
 
 
-def refused(verify: pd.DataFrame, implementation: str, dtype: str) -> str:
-    """Why an implementation is not to be timed in a dtype: "red", a case of verify.csv failed, or "stale"; else ""."""
+class Refusal(StrEnum):
+    """Why an implementation is not to be timed in a dtype."""
+
+    #: A case of verify.csv failed.
+    RED = "red"
+    #: What a case depends on has changed since.
+    STALE = "stale"
+
+
+def refused(verify: pd.DataFrame, implementation: str, dtype: str) -> Refusal | None:
+    """Why an implementation is not to be timed in a dtype, None if it is; verify: rows of verify.csv."""
     if verify.empty:
-        return ""
-    rows = verify[(verify["implementation"] == implementation) & (verify["dtype"] == dtype)]
-    rows = rows[(rows["verdict"] != "skipped") & (rows["torch"].astype(str) == torch.__version__)]
-    if (rows["verdict"] == "FAIL").any():
-        return "red"
-    return "stale" if stale("verify", rows).any() else ""
+        return None
+    rows = ran(verify[(verify["implementation"] == implementation) & (verify["dtype"] == dtype)])
+    rows = rows[rows["torch"] == torch.__version__]
+    if (rows["verdict"] == CaseOutcome.FAIL).any():
+        return Refusal.RED
+    return Refusal.STALE if stale("verify", rows).any() else None

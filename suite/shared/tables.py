@@ -7,6 +7,7 @@ import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from enum import StrEnum
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import torch
 from suite.shared import machine, provenance, submission
 from suite.shared.cases import ORDER, SIZES, Case
 from suite.shared.files import ResultsError, write_whole
+from suite.shared.outcomes import CapabilityOutcome, CaseOutcome, FaultOutcome
 from suite.shared.status import Status
 from suite.shared.workloads import WORKLOADS
 
@@ -29,6 +31,14 @@ _EVERY_STAMP: Sequence[str] = _DECLARED["stamp"]
 STAMP: Sequence[str] = [*_EVERY_STAMP, *_DECLARED["used"]]
 _NUMBERS: list[str] = _DECLARED["numbers"]
 _FLAGS: list[str] = _DECLARED["flags"]
+#: By table and column, the words in it.
+_ENUMERATIONS: Mapping[str, Mapping[str, type[StrEnum]]] = {
+    "bench": {"status": Status},
+    "sizes": {"status": Status},
+    "verify": {"verdict": CaseOutcome},
+    "faults": {"verdict": FaultOutcome},
+    "capabilities": {"outcome": CapabilityOutcome},
+}
 #: By column, what a column means whose name does not say it.
 MEANING: Mapping[str, str] = _DECLARED["meaning"]
 #: A row stays if a later one of the same code and environment has fewer than this share of its visits.
@@ -72,6 +82,7 @@ class Table:
             if unknown := [column for column in rows if column not in columns]:
                 raise ValueError(f"expected columns that tables.toml lists, got {', '.join(unknown)}")
             _check_values(rows)
+            _check_words(rows, _ENUMERATIONS.get(self.name, {}))
             rows = self.filled(rows)
             if len(twice := rows[rows.duplicated(list(self.key))]):
                 raise ValueError(f"row {twice.index[0] + 1}: expected a key that no row before it has")
@@ -162,11 +173,7 @@ def _is_text(column: str) -> bool:
 
 
 def _check_values(rows: pd.DataFrame) -> None:
-    """Raise ValueError unless numbers and flags are such, dates are dates, and a status is one of `Status`."""
-    for column in rows.columns.intersection(_FLAGS):
-        if not pd.api.types.is_bool_dtype(rows[column]):
-            others = [value for value in rows[column] if str(value) not in ("True", "False")]
-            raise ValueError(f"{column}: expected True or False, got {others[0]}")
+    """Raise ValueError unless numbers are numbers, and dates are dates."""
     for column in rows.columns.intersection(_NUMBERS):
         wrong = rows[column][pd.to_numeric(rows[column], errors="coerce").isna() & rows[column].notna()]
         if len(wrong):
@@ -177,14 +184,20 @@ def _check_values(rows: pd.DataFrame) -> None:
                 list(map(float, str(value).split()))
             except ValueError as error:
                 raise ValueError(f"row {at + 1}, {column}: expected numbers, got {value}") from error
-    for value in rows["status"].unique() if "status" in rows else ():
-        if value not in [*Status]:
-            raise ValueError(f"status: expected one of {', '.join(Status)}, got {value}")
     for value in rows["date"].unique():
         try:
             datetime.strptime(str(value), "%Y-%m-%d")
         except ValueError as error:
             raise ValueError(f"expected a date such as 2026-11-30, got {value}") from error
+
+
+def _check_words(rows: pd.DataFrame, enumerations: Mapping[str, type[StrEnum]]) -> None:
+    """Raise ValueError unless flags are flags, and words are of the enumeration of their column."""
+    flags = dict.fromkeys(_FLAGS, ("True", "False"))
+    for column, words in {**flags, **{column: tuple(words) for column, words in enumerations.items()}}.items():
+        for value in rows[column].astype(str).unique() if column in rows else ():
+            if value not in words:
+                raise ValueError(f"{column}: expected one of {', '.join(words)}, got {value}")
 
 
 def _ranks(column: pd.Series, values: Values) -> pd.Series:

@@ -20,23 +20,27 @@ from suite.shared import provenance
 from suite.shared.cases import ORDER
 from suite.shared.examples import CPU, runs, verified
 from suite.shared.files import ROOT
+from suite.shared.outcomes import CaseOutcome
+from suite.shared.provenance import Refusal, refused
 from suite.shared.tables import stamp
+
+FAIL = CaseOutcome.FAIL
 
 
 @pytest.mark.parametrize(
-    ("rows", "status"),
+    ("rows", "refusal"),
     [
-        ([], ""),
-        ([verified(dtype="float64", verdict="FAIL"), verified("naive", verdict="FAIL")], ""),
-        ([verified(verdict="skipped", sources="elsewhere")], ""),
-        ([verified(torch="1.0", sources="elsewhere", verdict="FAIL")], ""),
-        ([verified(), verified(case="b")], ""),
-        ([verified(), verified(case="b", verdict="FAIL")], "red"),
-        ([verified(), verified(case="b", sources="elsewhere")], "stale"),
+        ([], None),
+        ([verified(dtype="float64", verdict=FAIL), verified("naive", verdict=FAIL)], None),
+        ([verified(verdict=CaseOutcome.SKIPPED, sources="elsewhere")], None),
+        ([verified(torch="1.0", sources="elsewhere", verdict=FAIL)], None),
+        ([verified(), verified(case="b")], None),
+        ([verified(), verified(case="b", verdict=FAIL)], Refusal.RED),
+        ([verified(), verified(case="b", sources="elsewhere")], Refusal.STALE),
     ],
 )
-def test_what_failed_or_is_stale_is_refused(rows: list[dict[str, Any]], status: str) -> None:
-    assert provenance.refused(pd.DataFrame(rows), "batched", "float32") == status
+def test_what_failed_or_is_stale_is_refused(rows: list[dict[str, Any]], refusal: Refusal | None) -> None:
+    assert refused(pd.DataFrame(rows), "batched", "float32") == refusal
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,6 @@ import math
 import pytest
 
 from suite.shared.statistics import (
-    two_states,
     Interval,
     between,
     numbers,
@@ -13,6 +12,7 @@ from suite.shared.statistics import (
     quotient,
     student,
     summarised,
+    two_states,
 )
 from suite.shared.status import Ended, Status
 

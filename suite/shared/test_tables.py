@@ -18,6 +18,7 @@ from suite.shared.cases import MULTIPLIED
 from suite.shared.examples import CPU, HERE, runs, verified
 from suite.shared.files import ResultsError, write_whole
 from suite.shared.machine import slug
+from suite.shared.outcomes import deciding
 from suite.shared.status import Status
 from suite.shared.tables import STAMP, TABLES, Table, folder_of, stamp
 
@@ -175,13 +176,28 @@ def test_text_among_the_figures_of_visits_is_named(tmp_path: Path) -> None:
         TABLES["bench"].read(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("table", "column", "words"),
+    [
+        ("sizes", "status", "ok, not run, "),
+        ("verify", "verdict", "skipped, pass, FAIL"),
+        ("faults", "verdict", "rejected, SURVIVED"),
+        ("capabilities", "outcome", "pass, no, FAIL, not run"),
+    ],
+)
+def test_a_word_is_one_of_its_enumeration(tmp_path: Path, table: str, column: str, words: str) -> None:
+    TABLES[table].replace(tmp_path, [HERE | dict.fromkeys(TABLES[table].key, "1") | {column: "passed"}])
+    with pytest.raises(ResultsError, match=f"{column}: expected one of {words}.*, got passed"):
+        TABLES[table].read(tmp_path)
+
+
 def test_a_flag_is_true_or_false(tmp_path: Path) -> None:
     rows = [verified(), verified("naive", interpreted=True)]
     TABLES["verify"].replace(tmp_path, rows)
     assert list(TABLES["verify"].read(tmp_path)["interpreted"]) == [True, False]  # naive comes first
     path = TABLES["verify"].path(tmp_path)
     path.write_text(path.read_text().replace(",True,", ",yes,"))
-    with pytest.raises(ResultsError, match="interpreted: expected True or False, got yes"):
+    with pytest.raises(ResultsError, match="interpreted: expected one of True, False, got yes"):
         TABLES["verify"].read(tmp_path)
 
 
@@ -276,7 +292,7 @@ def test_of_several_checks_of_a_case_the_worst_is_its_row() -> None:
     }
     lines = [[case, *outcome.split()] for case, outcomes in every.items() for outcome in outcomes]
     rows = pd.DataFrame(lines, columns=["case", "verdict", "ratio"]).astype({"ratio": float})
-    worst = conftest.worst(rows.assign(implementation="batched", dtype="float32")).sort_values("case")
+    worst = deciding(rows, ["case"]).sort_values("case")
     decided = [f"{row['verdict']} {row['ratio']:g}" for _, row in worst.iterrows()]
     assert decided == ["FAIL 2", "skipped nan", "pass 0.4", "FAIL 3", "FAIL 4", "pass 0.5"]
 
