@@ -26,7 +26,7 @@ from suite.checks.kernels.compiled import precompile
 from suite.checks.module.capabilities import CAPABILITIES
 from suite.pages import verify
 from suite.shared import arithmetic, machine, submission
-from suite.shared.cases import MULTIPLIED, SIZES, Case
+from suite.shared.cases import MULTIPLIED, SIZES, Case, Definition
 from suite.shared.compare import FLOOR, Verdict
 from suite.shared.files import RESULTS, ROOT, ResultsError, path_of
 from suite.shared.outcomes import CaseOutcome, deciding, ran
@@ -255,7 +255,8 @@ def record(keep: Keep) -> Record:
         ended: Verdict | CaseOutcome,
         reason: str = "",
         interpreted: bool = False,
-        defined: str = "",
+        forward_only: bool = False,
+        defined: Definition | None = None,
         sizes: Case | None = None,
     ) -> None:
         about: dict[str, Any] = {"implementation": implementation, "dtype": dtype_name(dtype), "case": case}
@@ -264,7 +265,8 @@ def record(keep: Keep) -> Record:
             figures = vars(ended) | {"ratio": ended.ratio, "verdict": CaseOutcome.of(ended.ratio)}
         else:
             figures = {"verdict": ended, "ratio": None}
-        keep("verify", **about, **figures, interpreted=interpreted, reason=reason, defined=defined)
+        about |= {"interpreted": interpreted, "forward_only": forward_only, "reason": reason}
+        keep("verify", **about, **figures, defined=str(defined or ""))
 
     return keep_verdict
 

@@ -9,7 +9,7 @@ import pytest
 
 from suite.pages.page import markdown
 from suite.pages.verify import PAGE, conclusion, reach_table, worst_errors
-from suite.shared.cases import FORWARD_ALONE, MULTIPLIED, SIZES
+from suite.shared.cases import MULTIPLIED, SIZES
 from suite.shared.examples import HERE
 from suite.shared.outcomes import CaseOutcome
 from suite.shared.tables import TABLES
@@ -108,9 +108,7 @@ def test_the_largest_sizes_are_those_that_passed() -> None:
     cases = [(7, 16, 0.5), (3, 40, 0.5), (90, 9, 2.0)]
     rows = [row("batched_cpu", "float32", ratio, sizes=OTHERS | {"T": T, "H": H}) for T, H, ratio in cases]
     for T, H in ((200, 9), (5, 5)):
-        rows.append(
-            row("batched_cpu", "float32", 0.5, sizes=OTHERS | {"T": T, "H": H}) | {"defined": ".".join(FORWARD_ALONE)}
-        )
+        rows.append(row("batched_cpu", "float32", 0.5, sizes=OTHERS | {"T": T, "H": H}) | {"forward_only": True})
     rows += [
         row("batched_cpu", "float32", 0.5),
         row("batched_cpu", "float32", None, "why", sizes=OTHERS | {"T": 99, "H": 99}),

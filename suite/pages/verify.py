@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from suite.pages.page import Others, Page, Part, Sheet
-from suite.shared.cases import FORWARD_ALONE
 from suite.shared.format import count, ratio_text
 from suite.shared.outcomes import CaseOutcome, FaultOutcome, deciding, ran
 
@@ -110,7 +109,7 @@ def reach_table(rows: pd.DataFrame) -> Sheet:
     """The largest sizes that each implementation passed in each dtype, in parentheses if only the forward pass did."""
     passed = rows[(rows["verdict"] == CaseOutcome.PASS) & rows["T"].notna()]
     sizes = passed[[*REACHED]].astype(int)
-    trained = sizes.mask(passed["defined"] == ".".join(FORWARD_ALONE), 0)
+    trained = sizes.mask(passed["forward_only"], 0)
     of = [passed["implementation"], passed["dtype"]]
     largest, with_gradients = (compared.groupby(of, sort=False).max() for compared in (sizes, trained))
     forward_alone = (" (" + largest.astype(str) + ")").where(largest > with_gradients, "")

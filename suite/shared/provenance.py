@@ -13,7 +13,7 @@ import torch
 from impls import names
 from impls.registry import find
 from suite.shared import submission
-from suite.shared.cases import BASELINE, PADDED, SIZES, Case
+from suite.shared.cases import BASELINE, PADDED, SIZES, Case, Definition
 from suite.shared.code import digest, meaning, reached
 from suite.shared.files import ROOT
 from suite.shared.outcomes import CaseOutcome, ran
@@ -98,9 +98,8 @@ def _sources(root: Path, table: str, implementation: str, defined: str, workload
     parts = dict(TABLES[table])
     if table in TIMES:
         parts[CANDIDATES] = {"LSTM", DEFINED.get(implementation, "_implementation")}
-    if defined:
-        module, _, definition = defined.partition(".")
-        parts[f"{EQUALITY}/{module}.py"] = [definition]
+    if definition := Definition.of(defined):
+        parts[f"{EQUALITY}/{definition.module}.py"] = [definition.name]
     places = [(root / file, name) for file, definitions in parts.items() for name in definitions]
     return digest([*reached(places, root, PACKAGES), _files(root, implementation), workload])
 

@@ -52,7 +52,8 @@ def check(device: torch.device, record: Record) -> Check:
     """Function that compares an implementation, by name, and keeps a row of the verification table."""
 
     def compare_and_record(name: str, comparison: Comparison, refusal: str = "") -> None:
-        about = {"defined": comparison.group.defined, "sizes": comparison.case}
+        group = comparison.group
+        about = {"defined": group.defined, "forward_only": group.forward_only, "sizes": comparison.case}
         keep_row = partial(record, name, comparison.dtype, comparison.id, **about)
         if reason := why_unavailable(name, device, comparison.dtype, comparison.case.options) or refusal:
             keep_row(CaseOutcome.SKIPPED, reason=reason)
