@@ -104,7 +104,7 @@ def of(*names: str) -> list[str]:
         # What no row depends on: comments, docstrings, layout, and what is run.
         (f"{SHARED}/compare.py", "TIMES = 2.0\n", "TIMES = 2.0  # twice\n\n", []),
         (f"{SHARED}/compare.py", '"""The comparison: run', '"""The comparison:\n\nrun', []),
-        (f"{EQUALITY}/pairs.py", '"""True for a call', '"""Whether a call', []),
+        (f"{EQUALITY}/pairs.py", '"""True for a call', '"""Whether it is a call', []),
         (f"{MEASURE}/timing.py", "#: Two calls agree", "#: They agree", []),
         (f"{MEASURE}/timing.py", "BURST, WARM = 0.02, 0.1", "(\n    BURST,\n    WARM,\n) = 0.020, 0.1", []),
         (f"{MEASURE}/server.py", 'write_whole(log, "")', 'write_whole(log, "new")', []),
