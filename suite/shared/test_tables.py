@@ -321,7 +321,7 @@ def test_a_verification_whose_results_cannot_be_written_says_what_it_found(tmp_p
     (tmp_path / "file").touch()
     where = ["suite/checks/equality/test_equality.py", "--results", str(tmp_path / "file"), "--device", "cpu"]
     chosen = ["-q", "-p", "no:benchmark", "-n", "0", "-k", "row_scaled and float64 and T7-B3-I5-H16-S8-Z4-L2"]
-    with pytest.raises(RuntimeError) as error:
+    with pytest.raises(process.ProcessError) as error:
         process.run("pytest", *where, *chosen)
     output = str(error.value)
     assert "verify.csv cannot be written: Not a directory. What stood there is unchanged." in output
