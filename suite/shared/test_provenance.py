@@ -179,6 +179,20 @@ def test_rows_of_what_is_gone_are_stale() -> None:
     assert provenance.sources("sizes", row) != provenance.sources("sizes", row | {"workload": "H8"})
 
 
+@pytest.mark.parametrize(
+    ("file", "name", "error"), [("compare.py", "no_more", KeyError), ("no_more.py", "judge", FileNotFoundError)]
+)
+def test_a_table_of_definitions_that_lacks_one_is_an_error(
+    file: str, name: str, error: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As all rows would seem stale."""
+    rows = pd.DataFrame([verified()])
+    monkeypatch.setitem(provenance.TABLES, "verify", {f"{SHARED}/{file}": [name]})
+    provenance._sources.cache_clear()
+    with pytest.raises(error):
+        provenance.stale("verify", rows)
+
+
 def test_a_commit_is_dirty_if_code_was_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(provenance, "ROOT", tmp_path)
     commits = [provenance.commit.__wrapped__()]
