@@ -1,5 +1,5 @@
-// For tests: how much each thread multiplies, packs and reads, its place in a group, and an allocation that fails. Without
-// HYPERLSTM_INSTRUMENTED, which no library for use is built with, the macros add nothing.
+// For tests: how much each thread multiplies, packs and reads, its place in a group, and an allocation that fails.
+// Without HYPERLSTM_INSTRUMENTED, which no library for use is built with, the macros add nothing.
 #pragma once
 
 #ifndef HYPERLSTM_INSTRUMENTED
@@ -100,9 +100,8 @@ Until<bool> steps_of(const Member& member, int64_t groups) {
 #define PIECE()                         \
   ++hyperlstm::of_this_thread().pieces; \
   hyperlstm::of_this_thread().pieces_alone += hyperlstm::team == 1
-#define IN_THREAD(thread, threads)                                            \
-  const hyperlstm::Until<int64_t> in_thread(hyperlstm::this_thread, thread), \
-      in_team(hyperlstm::team, threads)
+#define IN_THREAD(thread, threads) \
+  const hyperlstm::Until<int64_t> in_thread(hyperlstm::this_thread, thread), in_team(hyperlstm::team, threads)
 #define IN_STEPS_OF(member, groups) const hyperlstm::Until<bool> in_steps_of = hyperlstm::steps_of(member, groups)
 #define TRY(call) (hyperlstm::fails() ? 1 : (call))
 #define HOLD(blocks) hyperlstm::held += blocks

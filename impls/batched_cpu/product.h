@@ -196,8 +196,8 @@ void multiply_panels(
 // The rest of the file is products with weights as they are stored.
 
 // The rows of a batch that are few, and from how many weights on they are read as they are stored if there are many
-// steps: smaller weights stay in the cache, where panels are read faster. So few tokens in all, as in generation step by
-// step, read weights less often than packing does.
+// steps: smaller weights stay in the cache, where panels are read faster. So few tokens in all, as in generation step
+// by step, read weights less often than packing does.
 constexpr int64_t kFewRows = 4, kMinStoredWeights = 1 << 20;
 
 // A weight in panels or, if these are null, as it is stored.

@@ -67,7 +67,8 @@ SENTENCES = {
         "calls a pass until two calls in a row agree within a factor of 2",
         f"over at least {1e3 * timing.BURST:g} ms",
         f"half a second of turns, at least {WORDS[timing.LEAST]},",
-        f"over {WORDS[int(timing.SLOW)]} times as long as `torch.nn.LSTM`; or one if a turn takes more than {timing.LONG} s",
+        f"over {WORDS[int(timing.SLOW)]} times as long as `torch.nn.LSTM`; "
+        f"or one if a turn takes more than {timing.LONG} s",
         f"with {WORDS[int(work.OF_ONE_DRAW)]} times the limit of the tolerance rule",
         f"multiplies more than {hardware.MOST} times as fast as the machine's fastest product of matrices",
         f"counts more than {WORDS[int(server.UNTIMED)]} times the seconds of its rounds",
@@ -119,9 +120,9 @@ def test_a_state_without_layers_starts_every_layer() -> None:
 
 def test_biases_start_at_zero_and_stay_there() -> None:
     assert "all `bias` and `hyper_bias` start at 0, where `requires_grad_(False)` leaves them" in text(USAGE)
-    layer = HyperLSTM(3, 4, 2, 1, 1).layers[0]
-    assert not layer.bias.any()
-    assert not layer.hyper_bias.any()
+    model = HyperLSTM(3, 4, 2, 1, 1)
+    for name in ("bias", "hyper_bias"):
+        assert not model.get_parameter(f"layers.0.{name}").any()
 
 
 def test_results_are_checked_in_the_folder_that_bench_writes() -> None:

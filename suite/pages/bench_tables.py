@@ -267,8 +267,8 @@ def states(benchmark: Benchmark) -> list[str]:
         sentences.setdefault(
             tuple(row[["dtype", "workload", "T", "B"]]),
             f"{row['workload']} (T {row['T']}, B {row['B']}, {row['dtype']}): the machine had two states, in which a "
-            f"{step} of `{BASELINE}` took {' and '.join(times)} ms ({len(fast)} and {len(slow)} visits); intervals there "
-            "are as wide as these differ.",
+            f"{step} of `{BASELINE}` took {' and '.join(times)} ms ({len(fast)} and {len(slow)} visits); intervals "
+            "there are as wide as these differ.",
         )
     return [*sentences.values()]
 

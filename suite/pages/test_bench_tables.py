@@ -146,8 +146,8 @@ def test_a_machine_of_two_states_is_said_once_a_workload() -> None:
     changing = [row | {"baseline_s_visits": "0.02 0.05 0.021 0.052 0.02"} for row in OURS]
     (said,) = [each for each in summary(Benchmark.of(pd.DataFrame([*changing, *LSTM]))) if "two states" in each]
     assert said == (
-        "small (T 3, B 2, float32): the machine had two states, in which a forward pass of `torch.nn.LSTM` took 20.0 and "
-        "51.0 ms (3 and 2 visits); intervals there are as wide as these differ."
+        "small (T 3, B 2, float32): the machine had two states, in which a forward pass of `torch.nn.LSTM` took 20.0 "
+        "and 51.0 ms (3 and 2 visits); intervals there are as wide as these differ."
     )
 
 

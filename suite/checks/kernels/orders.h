@@ -55,8 +55,8 @@ struct Choice {
 class Model {
  public:
   // Every order of body(thread) on some threads; prepare() begins each. repeats: loads of one store that a loop may
-  // make before it has to see another. may_sleep: whether a thread may sleep; no time passes. Returns what goes wrong in
-  // one order, or "".
+  // make before it has to see another. may_sleep: whether a thread may sleep; no time passes. Returns what goes wrong
+  // in one order, or "".
   template <class Prepare, class Body>
   std::string explore(int threads, int repeats, bool may_sleep, const Prepare& prepare, const Body& body) {
     count_ = threads;

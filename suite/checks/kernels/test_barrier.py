@@ -59,7 +59,8 @@ def orders(folder: Path, headers: Sequence[str], rounds: int) -> list[str]:
 
     rounds: of three threads that sleep, of which two take 20 times as long as one.
     """
-    lines = ['#include "orders.h"', "#include <cstdio>", "#include <optional>", "#include <tuple>", "#define std checked"]
+    lines = ['#include "orders.h"', *(f"#include <{each}>" for each in ("cstdio", "optional", "tuple"))]
+    lines += ["#define std checked"]
     for i, header in enumerate(headers):
         (folder / f"{i}.h").write_text(header)
         lines.append(f'namespace barrier{i} {{\n#include "{folder}/{i}.h"\n}}')

@@ -57,7 +57,7 @@ def test_the_capability_of_torch_chooses_the_instruction_set(
 
 
 @pytest.mark.skipif(sys.platform != "linux" or shutil.which("nm") is None, reason="It takes Linux and nm.")
-@pytest.mark.parametrize("dtype", (torch.float64, torch.float32), ids=dtype_name)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=dtype_name)
 def test_a_library_for_use_calls_nothing_slow(dtype: torch.dtype) -> None:
     """No function of the C library for numbers, which takes one at a time, and none that starts a thread."""
     command = ["nm", "--dynamic", "--undefined-only", str(loading.library(dtype).path)]
