@@ -80,7 +80,7 @@ def differing(old: pd.DataFrame, new: pd.DataFrame, columns: Sequence[str]) -> s
     """Columns that both results have, with other values, joined by commas; "" if there are none."""
     found = []
     for column in columns:
-        values, others = ({*rows[column].dropna().astype(str)} for rows in (old, new))
+        values, others = ({*rows[column].astype(str)} - {""} for rows in (old, new))
         if values and others and values != others:
             found.append(column)
     return ", ".join(found)
@@ -105,7 +105,7 @@ def alternated(old: pd.DataFrame, new: pd.DataFrame, threshold: float) -> pd.Dat
     The change is of the quotients of neighbouring visits' times, which vary less than those of their ratios.
     """
     both = new.merge(old, how="right", on=list(TABLES["bench"].key), suffixes=("", "_old"))
-    visits = both[["median_s_visits", "median_s_visits_old"]].map(numbers).to_numpy()
+    visits = both[["median_s_visits", "median_s_visits_old"]].fillna("").map(numbers).to_numpy()
     pairs = [[new_s / old_s for new_s, old_s in zip(*pair, strict=False)] for pair in visits]
     coverage = 1 - (1 - COVERAGE) / max(1, sum(len(quotients) >= FEWEST for quotients in pairs))
     pooled = pooled_variance(pairs)

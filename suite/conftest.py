@@ -6,6 +6,7 @@ import re
 import sys
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from enum import StrEnum
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -25,9 +26,10 @@ from suite.checks.kernels.compiled import precompile
 from suite.checks.module.capabilities import CAPABILITIES
 from suite.pages import verify
 from suite.shared import arithmetic, machine, submission
-from suite.shared.cases import MULTIPLIED, SIZES, Case
+from suite.shared.cases import MULTIPLIED, SIZES, Case, Definition
 from suite.shared.compare import FLOOR, Verdict
 from suite.shared.files import RESULTS, ROOT, ResultsError, path_of
+from suite.shared.outcomes import CaseOutcome, deciding, ran
 from suite.shared.scheduling import pytest_xdist_make_scheduler as pytest_xdist_make_scheduler
 from suite.shared.sizes import SPELLING, parse
 from suite.shared.tables import TABLES, VALUES, folder_of
@@ -233,33 +235,38 @@ def keep(request: pytest.FixtureRequest) -> Keep:
     """Function that keeps one row of a table of results, see `suite/shared/tables.toml`."""
 
     def keep_row(name: str, **row: Any) -> None:
-        request.node.user_properties.append((ROW, (TABLES[name].name, row)))
+        plain = {column: str(value) if isinstance(value, StrEnum) else value for column, value in row.items()}
+        request.node.user_properties.append((ROW, (TABLES[name].name, plain)))  # xdist carries no enumerations
 
     return keep_row
 
 
 @pytest.fixture
 def record(keep: Keep) -> Record:
-    """Function that keeps one row of the verification table; sizes: of the case, if it is one."""
+    """Function that keeps one row of the verification table.
+
+    ended: the worst verdict of the comparison, or how it ended without one. sizes: of the case, if it is one.
+    """
 
     def keep_verdict(
         implementation: str,
         dtype: torch.dtype,
         case: str,
-        outcome: str,
-        worst: Verdict | None = None,
+        ended: Verdict | CaseOutcome,
         reason: str = "",
-        defined: str = "",
+        interpreted: bool = False,
+        forward_only: bool = False,
+        defined: Definition | None = None,
         sizes: Case | None = None,
     ) -> None:
         about: dict[str, Any] = {"implementation": implementation, "dtype": dtype_name(dtype), "case": case}
-        about |= {"verdict": outcome, **({size: getattr(sizes, size) for size in SIZES} if sizes else {})}
-        figures: dict[str, Any] = {"ratio": None, "tensor": ""}
-        if worst is not None:
-            figures = {"ratio": worst.ratio, "error": worst.error, "allowed": worst.allowed}
-            figures |= {"tensor": worst.tensor, "use": worst.use}
-            reason = reason or worst.finding
-        keep("verify", **about, **figures, reason=reason, defined=defined)
+        about |= {size: getattr(sizes, size) for size in SIZES} if sizes else {}
+        if isinstance(ended, Verdict):
+            figures = vars(ended) | {"ratio": ended.ratio, "verdict": CaseOutcome.of(ended.ratio)}
+        else:
+            figures = {"verdict": ended, "ratio": None}
+        about |= {"interpreted": interpreted, "forward_only": forward_only, "reason": reason}
+        keep("verify", **about, **figures, defined=str(defined or ""))
 
     return keep_verdict
 
@@ -289,7 +296,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Generator[
     if reporter is None or hasattr(config, "workerinput"):  # a worker, whose rows its parent writes
         return result
     tables = rows_of_tests(reporter)
-    if "verify" in tables and len(compared := tables["verify"].query("verdict != 'skipped'")):
+    if "verify" in tables and len(compared := ran(tables["verify"])):
         columns = ["implementation", "cases", "worst", "dtype", "tensor", "use", "verdict"]
         errors = verify.worst_errors(compared, by=["implementation"]).only(columns)
         errors.show("Worst error against the equation, as a multiple of what is allowed")
@@ -318,8 +325,8 @@ def rows_of_tests(reporter: pytest.TerminalReporter) -> dict[str, pd.DataFrame]:
         properties = one.user_properties if getattr(one, "when", None) == "teardown" else ()
         for name, row in (value for key, value in properties if key == ROW):
             rows.setdefault(name, []).append(row)
-    tables = {name: pd.DataFrame(lines) for name, lines in rows.items()}
-    return tables | {name: worst(table) for name, table in tables.items() if name == "verify"}
+    tables = {name: TABLES[name].filled(pd.DataFrame(lines)) for name, lines in rows.items()}
+    return tables | {name: deciding(rows, TABLES[name].key) for name, rows in tables.items() if name == "verify"}
 
 
 def write(results: Path, device: torch.device, tables: Mapping[str, pd.DataFrame]) -> list[Path]:
@@ -334,13 +341,3 @@ def write(results: Path, device: torch.device, tables: Mapping[str, pd.DataFrame
         TABLES[name].put(folder, rows.to_dict("records"), ran_on, CHECKED)
         folders[folder] = None
     return [page for folder in folders for page in report.write_machine(folder)]
-
-
-def worst(rows: pd.DataFrame) -> pd.DataFrame:
-    """Of the rows of verify.csv with the same key the one that decides: a failure, else the comparison that ran.
-
-    A case that only a GPU runs is skipped without one, but may have run in Triton's interpreter.
-    """
-    severity = rows["verdict"].map(("skipped", "pass", "FAIL").index)
-    ranked = rows.assign(severity=severity).sort_values(["severity", "ratio"], na_position="first")
-    return ranked.drop_duplicates(list(TABLES["verify"].key), keep="last").drop(columns="severity")

@@ -24,6 +24,7 @@ from impls.definition import dtype_name
 from suite.measure.hardware import MOST
 from suite.shared.arithmetic import dtype_of
 from suite.shared.files import ROOT, ResultsError
+from suite.shared.outcomes import CapabilityOutcome, CaseOutcome, FaultOutcome, ran
 from suite.shared.statistics import FEWEST
 from suite.shared.status import Status
 from suite.shared.tables import TABLES
@@ -32,8 +33,12 @@ from suite.shared.tables import TABLES
 PRIVATE = re.compile(r"(?<![\w.)])(/[\w.+-]+){2,}|\b[A-Za-z]:\\\w|~/\w|[\w.-]+@[\w-]+")
 #: Prints the hashes of rows; it runs in the copy of another commit, which need not have it.
 HASHES = Path(__file__).with_name("handed_in_hashes.py")
-#: By table of a verification, the column and its values of what failed.
-FAILED = {"verify": ("verdict", ["FAIL"]), "faults": ("verdict", ["SURVIVED"]), "capabilities": ("outcome", ["FAIL"])}
+#: By table of a verification, the column and its value of what failed.
+FAILED = {
+    "verify": ("verdict", CaseOutcome.FAIL),
+    "faults": ("verdict", FaultOutcome.SURVIVED),
+    "capabilities": ("outcome", CapabilityOutcome.FAIL),
+}
 #: Rows of a machine by the name of their table.
 Tables = Mapping[str, pd.DataFrame]
 #: Hashes of these rows, likewise.
@@ -139,7 +144,7 @@ def failed(tables: Tables) -> Iterator[str]:
     """Sentences about what failed in a verification."""
     for name, (column, wrong) in FAILED.items():
         if name in tables:
-            rows = tables[name][tables[name][column].isin(wrong)]
+            rows = tables[name][tables[name][column] == wrong]
             if len(rows):
                 yield f"{name}.csv: {len(rows)} rows of {len(tables[name])} failed, the first is of {_about(rows)}."
 
@@ -149,11 +154,11 @@ def compared(bench: pd.DataFrame, verify: pd.DataFrame, then: Mapping[str, Hashe
     timed = bench[(bench["status"] == Status.OK) & bench["implementation"].isin(names())]
     for (name, dtype), rows in timed.groupby(["implementation", "dtype"], sort=False):
         which = f"{name} in {dtype_name(dtype_of(str(dtype)))}"
-        ran = verify[(verify["implementation"] + " in " + verify["dtype"] == which) & (verify["verdict"] != "skipped")]
-        if ran.empty:
+        of_both = ran(verify[verify["implementation"] + " in " + verify["dtype"] == which])
+        if of_both.empty:
             yield f"verify.csv: expected comparisons of {which}, which was timed, but there are none."
         for commit in rows["commit"].astype(str).unique():
-            if commit in then and (ran["sources"] != then[commit]["verify"].loc[ran.index]).any():
+            if commit in then and (of_both["sources"] != then[commit]["verify"].loc[of_both.index]).any():
                 yield f"verify.csv: {which} was timed at commit {commit}, and compared with other sources."
 
 
@@ -164,7 +169,7 @@ def _about(rows: pd.DataFrame) -> str:
         for column in ("workload", "implementation", "dtype", "case", "edit", "capability")
         if column in rows
     ]
-    return " ".join(word for word in words if isinstance(word, str)) or "the machine"
+    return " ".join(filter(None, words)) or "the machine"
 
 
 def report(folder: Path) -> int:

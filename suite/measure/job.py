@@ -65,7 +65,7 @@ class Job:
             return replace(self, skipped=Ended(Status.NOT_RUN, reason))
         why = provenance.refused(verify, self.candidate, self.dtype)
         # A file is edited often, and checked in its first visit.
-        if not why or (why == "stale" and self.candidate in submission.files()):
+        if not why or (why is provenance.Refusal.STALE and self.candidate in submission.files()):
             return self
         detail = f"verify.csv is {why} for {self.candidate} in {self.dtype}"
         return replace(self, skipped=Ended(Status.REFUSED, detail))

@@ -29,6 +29,7 @@ from suite.shared.examples import CPU, TINY, runs, verified
 from suite.shared.files import ResultsError
 from suite.shared.machine import slug
 from suite.shared.process import RefusedError
+from suite.shared.provenance import Refusal
 from suite.shared.status import Ended, Status
 from suite.shared.tables import STAMP, TABLES, stamp
 from suite.shared.workloads import WORKLOADS, Workload
@@ -189,8 +190,8 @@ def test_what_is_red_or_stale_is_never_timed(tmp_path: Path, serve: Any) -> None
     assert refused == {"deferred", "row_scaled"}
 
 
-@pytest.mark.parametrize(("why", "timed"), [("", True), ("stale", True), ("red", False)])
-def test_a_file_is_timed_unless_red(why: str, timed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("why", "timed"), [(None, True), (Refusal.STALE, True), (Refusal.RED, False)])
+def test_a_file_is_timed_unless_red(why: Refusal | None, timed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is stale was edited since; a visit checks it."""
     monkeypatch.setattr("suite.shared.submission.files", lambda: {"batched": Path("batched.py")})
     monkeypatch.setattr("suite.shared.provenance.refused", lambda *_: why)

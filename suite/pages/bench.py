@@ -178,7 +178,7 @@ def _heading(place: Place) -> str:
     sentences = [f"{sizes(row, 'IHSZL')}."]
     if row["tokens"] < tokens:
         sentences.append(f"Packed: {count(row['tokens'])} tokens instead of {count(tokens)}.")
-    if pd.notna(row["shortened"]) and row["shortened"]:
+    if row["shortened"]:
         sentences.append(f"Shortened: {row['shortened']}.")
     floors = place.rows.dropna(subset="floor").drop_duplicates("pass")
     if len(floors):

@@ -16,7 +16,7 @@ from suite.shared.cases import ALTERNATIVES, BASELINE, PADDED
 from suite.shared.format import MB, NONE, percent, ratio_text, significant3, with_interval
 from suite.shared.statistics import FEWEST, interval, numbers, quotient, two_states
 from suite.shared.status import Status
-from suite.shared.tables import PASSES, STAMP, TABLES
+from suite.shared.tables import PASSES, TABLES
 
 #: Columns that make a place, at which candidates are compared; and its title, without layer norm and with it.
 PLACE = ["dtype", "workload", "T", "B", "layer_norm"]
@@ -104,7 +104,7 @@ class Benchmark:
     @classmethod
     def of(cls, rows: pd.DataFrame) -> "Benchmark":
         """The benchmark of rows of bench.csv."""
-        rows = rows.reindex(columns=[*TABLES["bench"].columns, *STAMP])
+        rows = TABLES["bench"].filled(rows)
         not_run = rows["status"] == Status.NOT_RUN
         rows, reasons = _at_places(rows[~not_run]), rows["detail"][not_run].unique()
         rows = rows.astype(dict.fromkeys([*_FIGURES, "busy"], float))

@@ -18,6 +18,7 @@ from suite.pages.page import Format, Part, Sheet, markdown
 from suite.shared.cases import BASELINE
 from suite.shared.files import ROOT
 from suite.shared.format import dates, machine, ratio_text, with_interval
+from suite.shared.outcomes import CaseOutcome
 from suite.shared.provenance import stale
 from suite.shared.statistics import interval
 from suite.shared.status import Status
@@ -148,7 +149,7 @@ def on_gpus(results: Path, implementation: str) -> list[str]:
     """GPUs on which an implementation was verified or timed, with links to the rows."""
     found = []
     for folder in sorted(path for path in results.iterdir() if path.is_dir()):
-        for table, column, good in (("verify", "verdict", "pass"), ("bench", "status", Status.OK)):
+        for table, column, good in (("verify", "verdict", CaseOutcome.PASS), ("bench", "status", Status.OK)):
             rows = TABLES[table].read(folder)
             if len(rows):
                 rows = rows[(rows["device"] == "cuda") & (rows["implementation"] == implementation)]

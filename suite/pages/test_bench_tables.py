@@ -14,7 +14,7 @@ from suite.pages.page import markdown
 from suite.shared.cases import BASELINE, PADDED
 from suite.shared.examples import runs
 from suite.shared.status import Status
-from suite.shared.tables import STAMP
+from suite.shared.tables import TABLES
 
 Rows = list[dict[str, Any]]
 
@@ -242,10 +242,10 @@ def test_rows_from_a_busy_machine_are_marked() -> None:
     assert "busy |" not in page(runs("batched", 0.1) + LSTM)
 
 
-CRASHED: dict[str, Any] = {"status": Status.CRASHED, "detail": None}
+CRASHED: dict[str, Any] = {"status": Status.CRASHED, "detail": ""}
 WITHOUT = [*runs("naive", 0.1, **CRASHED), *at("char-ptb", OURS), *at("stream", runs("batched_cpu", 0))]
 FAILED = "## What has no figures\n\n- `naive` on small: crashed\n- `batched_cpu` on stream: time-out: 9 s"
-PACKED = at("medium", runs("batched", 0.1), tokens=5, shortened=float("nan"))  # as an empty cell is read
+PACKED = at("medium", runs("batched", 0.1), tokens=5, shortened="")
 ABSENT = runs("batched", 0.1) + runs("jax", 0, status=Status.NOT_RUN, detail="jax is not installed.")
 
 
@@ -255,7 +255,7 @@ ABSENT = runs("batched", 0.1) + runs("jax", 0, status=Status.NOT_RUN, detail="ja
         (WITHOUT, ["**char-ptb (", "\n| batched_cpu | 100 | 2.00 (1.98-2.02) |", FAILED], ["**stream (", "| small, T"]),
         (ABSENT + at("medium", ABSENT), ["Not timed: jax is not installed."], ["| jax |", "What has no figures"]),
         (runs("naive", 0), ["| naive | time-out |"], ["Noise floor:"]),
-        (runs("batched", 0.1) + PACKED, ["Packed: 5 tokens instead of 6."], ["Shortened: nan"]),
+        (runs("batched", 0.1) + PACKED, ["Packed: 5 tokens instead of 6."], ["Shortened: ."]),
         (NORM + at("medium", LSTM), ["\n## medium"], ["\n## medium, T 3, B 2, float32, layer norm on"]),
     ],
     ids=["failed", "cannot-run", "no-figures", "packed", "norm-elsewhere"],
@@ -269,7 +269,7 @@ def test_a_page_shows_and_hides(rows: Rows, shown: list[str], hidden: list[str])
 
 def test_the_same_code_twice_and_the_hardware_are_shown() -> None:
     rows = pd.DataFrame(runs("batched", 0.1))
-    about = rows.reindex(columns=STAMP)
+    about = TABLES["twice"].filled(rows)
     twice = about.assign(
         workload=["small", "medium"], dtype="float32", T=3, B=2, rows=[22, 8], differ=[1, 3], largest=0.2
     )

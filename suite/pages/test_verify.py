@@ -1,5 +1,7 @@
 """A verification says what failed, what was checked, what was not and why, whichever row it is in."""
 
+import math
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -7,8 +9,10 @@ import pytest
 
 from suite.pages.page import markdown
 from suite.pages.verify import PAGE, conclusion, reach_table, worst_errors
-from suite.shared.cases import FORWARD_ALONE, INTERPRETED, MULTIPLIED, SIZES
+from suite.shared.cases import MULTIPLIED, SIZES
 from suite.shared.examples import HERE
+from suite.shared.outcomes import CaseOutcome
+from suite.shared.tables import TABLES
 
 ON_CUDA = "batched_cuda runs on cuda, not on cpu."
 Rows = list[dict[str, Any]]
@@ -21,16 +25,23 @@ NO_CASE: dict[str, Any] = dict.fromkeys(SIZES)
 def row(
     implementation: str, dtype: str, ratio: float | None, reason: str = "", sizes: dict[str, Any] = NO_CASE
 ) -> dict[str, Any]:
-    outcome = "skipped" if ratio is None else "pass" if ratio <= 1 else "FAIL"
+    outcome = CaseOutcome.SKIPPED if ratio is None else CaseOutcome.of(ratio)
     about = {"implementation": implementation, "dtype": dtype, "case": MULTIPLIED[0], **sizes}
-    about |= {"verdict": outcome, "reason": reason, "defined": None}
+    about |= {"verdict": outcome, "reason": reason, "defined": ""}
     return HERE | about | {"ratio": ratio, "tensor": "" if ratio is None else f"out {ratio}"}
 
 
 RIGHT = [row("naive", "float64", 0.25), row("naive", "float32", 0.5), row("batched", "float32", 0.125)]
-INTERPRETED_ONE = row("batched_cuda", "float32", 0.375, INTERPRETED)
+INTERPRETED_ONE = row("batched_cuda", "float32", 0.375) | {"interpreted": True}
 SKIPPED_ONE = row("batched_cuda", "float32", None, ON_CUDA)
-CRASHED = row("batched", "float32", 9.0, "RuntimeError: no") | {"ratio": None, "tensor": None}
+CRASHED = row("batched", "float32", 9.0, "RuntimeError: no") | {"ratio": None, "tensor": ""}
+
+
+def table(rows: Rows) -> pd.DataFrame:
+    """Return the rows of a verification as they are read."""
+    return TABLES["verify"].filled(pd.DataFrame(rows))
+
+
 PASSED = "All comparisons with the equation passed: {}, worst error {} of the limit."
 
 
@@ -76,14 +87,14 @@ ONE = PASSED.format("1 implementation, 1 comparison", "0.25")
     ],
 )  # fmt: skip
 def test_the_conclusion_says_whether_all_is_right(rows: Rows, verdicts: list[str], failed: int, sentences: str) -> None:
-    tables = {"verify": pd.DataFrame(rows), "faults": faults(*verdicts)}
+    tables = {"verify": table(rows), "faults": faults(*verdicts)}
     assert conclusion({name: table for name, table in tables.items() if len(table)}, failed) == sentences
 
 
 def test_a_fault_is_found_in_every_dtype_or_not_at_all() -> None:
-    table = faults("rejected", "rejected")
-    both = pd.concat([table, table[:1].assign(dtype="float64", verdict="SURVIVED")], ignore_index=True)
-    text = markdown(PAGE.content(pd.DataFrame(RIGHT), {"faults": both}))
+    found = faults("rejected", "rejected")
+    both = pd.concat([found, found[:1].assign(dtype="float64", verdict="SURVIVED")], ignore_index=True)
+    text = markdown(PAGE.content(table(RIGHT), {"faults": both}))
     assert "1 of 2 planted faults were found." in text
     assert "| step | 1 | 0 |\n| norm | 1 | 1 |" in text
     assert "- edit 0, in batched, float64: SURVIVED" in text
@@ -97,15 +108,13 @@ def test_the_largest_sizes_are_those_that_passed() -> None:
     cases = [(7, 16, 0.5), (3, 40, 0.5), (90, 9, 2.0)]
     rows = [row("batched_cpu", "float32", ratio, sizes=OTHERS | {"T": T, "H": H}) for T, H, ratio in cases]
     for T, H in ((200, 9), (5, 5)):
-        rows.append(
-            row("batched_cpu", "float32", 0.5, sizes=OTHERS | {"T": T, "H": H}) | {"defined": ".".join(FORWARD_ALONE)}
-        )
+        rows.append(row("batched_cpu", "float32", 0.5, sizes=OTHERS | {"T": T, "H": H}) | {"forward_only": True})
     rows += [
         row("batched_cpu", "float32", 0.5),
         row("batched_cpu", "float32", None, "why", sizes=OTHERS | {"T": 99, "H": 99}),
         row("naive", "float64", 0.1, sizes=OTHERS | {"T": 400, "H": 8}),
     ]
-    assert reach_table(pd.DataFrame(rows)).markdown().splitlines() == [
+    assert reach_table(table(rows)).markdown().splitlines() == [
         "| implementation | dtype | T | B | I | H | S | Z |",
         f"|{' --- |' * 8}",
         "| batched_cpu | float32 | 7 (200) | 3 | 5 | 40 | 8 | 4 |",
@@ -117,29 +126,40 @@ def test_the_worst_of_several_is_shown() -> None:
     rows = [row("naive", "float32", 0.2), row("naive", "float32", 0.9), row("naive", "float32", 0.3)]
     rows[1]["use"] = "observed"
     rows += [row("naive", "float64", 0.1), row("batched", "float32", 0.4), CRASHED, SKIPPED_ONE]
-    rows += [INTERPRETED_ONE | {"dtype": "bfloat16"}, row("batched_cuda", "bfloat16", 3.0, INTERPRETED)]
-    lines = [" | ".join(line.values()) for line in worst_errors(pd.DataFrame(rows)).words()]
+    rows += [INTERPRETED_ONE | {"dtype": "bfloat16"}, row("batched_cuda", "bfloat16", 3.0) | {"interpreted": True}]
+    lines = [" | ".join(line.values()) for line in worst_errors(table(rows)).words()]
     assert lines == [
         "naive | float32 | 3 | 0.90 | out 0.9 | observed | pass",
         "naive | float64 | 1 | 0.10 | out 0.1 | - | pass",
-        "batched | float32 | 2 | 0.40 | out 0.4 | - | 1 FAILED",
+        "batched | float32 | 2 | - | RuntimeError: no | - | 1 FAILED",
         f"batched_cuda | float32 | 0 | - | {ON_CUDA} | - | skipped",
         "batched_cuda | bfloat16 | 2 | 3.00 | out 3.0 | - | 1 FAILED, interpreted",
     ]
-    (line,) = worst_errors(pd.DataFrame([CRASHED])).words()
+    changed = {"verdict": CaseOutcome.FAIL, "ratio": math.inf, "tensor": "", "finding": "argument changed: x"}
+    (line,) = worst_errors(table([INTERPRETED_ONE | changed])).words()
+    assert (line["tensor"], line["verdict"]) == ("argument changed: x", "1 FAILED, interpreted")
+    (line,) = worst_errors(table([CRASHED])).words()
     assert (line["tensor"], line["verdict"]) == ("RuntimeError: no", "1 FAILED")
-    assert len(worst_errors(pd.DataFrame(rows), by=["implementation"])) == 3
-    text = markdown(PAGE.content(pd.DataFrame(rows)))
+    assert len(worst_errors(table(rows), by=["implementation"])) == 3
+    text = markdown(PAGE.content(table(rows)))
     assert "**Verification failed**: batched in float32, batched_cuda in bfloat16." in text
     assert "## Planted faults" not in text
 
 
+def test_why_a_group_has_no_error_is_shown_from_a_file(tmp_path: Path) -> None:
+    """Where a whole column is empty, too."""
+    for rows in ([CRASHED, SKIPPED_ONE], [*RIGHT, CRASHED | {"dtype": "bfloat16"}, SKIPPED_ONE]):
+        TABLES["verify"].replace(tmp_path, rows)
+        lines = worst_errors(TABLES["verify"].read(tmp_path)).words()
+        assert [line["tensor"] for line in lines[-2:]] == ["RuntimeError: no", ON_CUDA]
+
+
 def test_capabilities_number_their_reasons() -> None:
-    can = [("vmap", "naive", "pass", None), ("vmap", "batched", "no", "It *refuses*.")]
+    can = [("vmap", "naive", "pass", ""), ("vmap", "batched", "no", "It *refuses*.")]
     can += [("export", "naive", "no", "Why."), ("export", "batched", "FAIL", "It *refuses*.")]
     columns = ("capability", "implementation", "outcome", "reason")
-    table = pd.DataFrame([HERE | dict(zip(columns, each, strict=True)) for each in can])
-    text = markdown(PAGE.content(pd.DataFrame(RIGHT), {"capabilities": table}))
+    capabilities = pd.DataFrame([HERE | dict(zip(columns, each, strict=True)) for each in can])
+    text = markdown(PAGE.content(table(RIGHT), {"capabilities": capabilities}))
     assert "|  | `naive` | `batched` |" in text
     assert "| vmap | pass | no (1) |\n| export | no (2) | FAIL (1) |" in text
     assert "1. It ·refuses·.\n2. Why." in text

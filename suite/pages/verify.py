@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from suite.pages.page import Others, Page, Part, Sheet
-from suite.shared.cases import FORWARD_ALONE, INTERPRETED
 from suite.shared.format import count, ratio_text
+from suite.shared.outcomes import CaseOutcome, FaultOutcome, deciding, ran
 
 ERRORS = """## Errors
 
@@ -42,19 +42,20 @@ def conclusion(tables: Mapping[str, pd.DataFrame], failed: int = 0) -> str:
     failed: number of tests that failed. "" if nothing was compared and nothing failed.
     """
     verify, sentences = tables.get("verify", pd.DataFrame()), list[str]()
-    ran = verify[verify["verdict"] != "skipped"] if len(verify) else verify
+    compared = ran(verify) if len(verify) else verify
     if failed:
         sentences.append(f"{_some(failed, 'test')} FAILED.")
-    if len(ran):
-        wrong = ran[ran["verdict"] == "FAIL"].drop_duplicates(["implementation", "dtype"])
-        every, native = (each["implementation"].unique() for each in (ran, ran[ran["reason"] != INTERPRETED]))
+    if len(compared):
+        wrong = compared[compared["verdict"] == CaseOutcome.FAIL].drop_duplicates(["implementation", "dtype"])
+        native = compared[~compared["interpreted"]]["implementation"].unique()
+        every = compared["implementation"].unique()
         if len(wrong):
             named = ", ".join(wrong["implementation"] + " in " + wrong["dtype"])
             sentences.append(f"**Verification failed**: {named}.")
         else:
-            compared = f"{_some(len(every), 'implementation')}, {_some(len(ran), 'comparison')}"
-            worst = f"worst error {ran['ratio'].max():.2f} of the limit"
-            sentences.append(f"All comparisons with the equation passed: {compared}, {worst}.")
+            of_what = f"{_some(len(every), 'implementation')}, {_some(len(compared), 'comparison')}"
+            worst = f"worst error {compared['ratio'].max():.2f} of the limit"
+            sentences.append(f"All comparisons with the equation passed: {of_what}, {worst}.")
         sentences += [f"`{name}` was only interpreted." for name in every if name not in native]
         others = verify[~verify["implementation"].isin(every)]
         # A row of another dtype may say only that the implementation does not compute in it.
@@ -72,20 +73,20 @@ def _some(n: int, what: str) -> str:
 
 def faults_found(rows: pd.DataFrame) -> str:
     """How many of the planted faults were found, in a sentence."""
-    found = (rows["verdict"] == "rejected").groupby(rows["edit"]).all()
+    found = (rows["verdict"] == FaultOutcome.REJECTED).groupby(rows["edit"]).all()
     return f"{found.sum()} of {len(found)} planted faults were found."
 
 
 def faults_table(rows: pd.DataFrame) -> Sheet:
     """How many faults were planted and found, by kind."""
-    found = (rows["verdict"] == "rejected").groupby([rows["kind"], rows["edit"]], sort=False).all()
+    found = (rows["verdict"] == FaultOutcome.REJECTED).groupby([rows["kind"], rows["edit"]], sort=False).all()
     counts = found.groupby(level="kind", sort=False).agg(planted="size", found="sum")
     return Sheet(counts.reset_index().to_dict("records"), {"planted": count, "found": count})
 
 
 def missed(rows: pd.DataFrame) -> str:
     """Faults that survived, as a list; empty if there are none."""
-    wrong = rows[rows["verdict"] != "rejected"]
+    wrong = rows[rows["verdict"] != FaultOutcome.REJECTED]
     return "\n".join("- {edit}, in {implementation}, {dtype}: {verdict}".format_map(row) for _, row in wrong.iterrows())
 
 
@@ -93,26 +94,23 @@ def worst_errors(rows: pd.DataFrame, by: Sequence[str] = ("implementation", "dty
     """The worst error of each implementation in each dtype, or of each implementation in all of them."""
     lines = []
     for _, group in rows.groupby(list(by), sort=False):
-        ran = group[group["verdict"] != "skipped"].sort_values("ratio", na_position="first")
-        worst = (ran if len(ran) else group).iloc[-1]
-        line = {"implementation": worst["implementation"], "dtype": worst["dtype"], "cases": len(ran)}
-        line |= {"worst": worst["ratio"], "tensor": worst["tensor"] or worst["reason"]}
-        line |= {"use": worst.get("use") or None, "verdict": "skipped"}
-        if len(ran):
-            wrong = int((ran["verdict"] == "FAIL").sum())
-            line["verdict"] = f"{wrong} FAILED" if wrong else "pass"
-            if (ran["reason"] == INTERPRETED).all():
-                line["verdict"] += ", interpreted"
+        compared, worst = ran(group), deciding(group, by).iloc[0]
+        line = {"implementation": worst["implementation"], "dtype": worst["dtype"], "cases": len(compared)}
+        line |= {"worst": worst["ratio"], "tensor": worst["tensor"] or worst["finding"] or worst["reason"]}
+        wrong = int((compared["verdict"] == CaseOutcome.FAIL).sum())
+        line |= {"use": worst["use"] or None, "verdict": f"{wrong} FAILED" if wrong else str(worst["verdict"])}
+        if len(compared) and compared["interpreted"].all():
+            line["verdict"] += ", interpreted"
         lines.append(line)
     return Sheet(lines, {"cases": count, "worst": ratio_text})
 
 
 def reach_table(rows: pd.DataFrame) -> Sheet:
     """The largest sizes that each implementation passed in each dtype, in parentheses if only the forward pass did."""
-    ran = rows[(rows["verdict"] == "pass") & rows["T"].notna()]
-    sizes = ran[[*REACHED]].astype(int)
-    trained = sizes.mask(ran["defined"] == ".".join(FORWARD_ALONE), 0)
-    of = [ran["implementation"], ran["dtype"]]
+    passed = rows[(rows["verdict"] == CaseOutcome.PASS) & rows["T"].notna()]
+    sizes = passed[[*REACHED]].astype(int)
+    trained = sizes.mask(passed["forward_only"], 0)
+    of = [passed["implementation"], passed["dtype"]]
     largest, with_gradients = (compared.groupby(of, sort=False).max() for compared in (sizes, trained))
     forward_alone = (" (" + largest.astype(str) + ")").where(largest > with_gradients, "")
     cells = with_gradients.astype(str) + forward_alone
@@ -121,7 +119,7 @@ def reach_table(rows: pd.DataFrame) -> Sheet:
 
 def matrix(rows: pd.DataFrame) -> list[Part]:
     """Capabilities by implementation, and below them the reasons that the cells number."""
-    reasons = list(rows["reason"].dropna().unique())
+    reasons = list(filter(None, rows["reason"].unique()))
     numbers = rows["reason"].map(lambda reason: f" ({reasons.index(reason) + 1})" if reason in reasons else "")
     cells = rows.assign(name="`" + rows["implementation"] + "`", cell=rows["outcome"] + numbers)
     lines = [

@@ -3,7 +3,7 @@
 import random
 from dataclasses import dataclass, fields, replace
 from inspect import signature
-from typing import Any
+from typing import Any, NamedTuple
 
 from impls import HyperLSTM, names
 from impls.registry import OPTIONS
@@ -20,6 +20,23 @@ ORDER = (*names(), BASELINE, PADDED, *ALTERNATIVES)
 SIZES = "TBIHSZL"
 
 _ARGUMENTS = signature(HyperLSTM).parameters
+
+
+class Definition(NamedTuple):
+    """Where the uses of a case are defined: a module of `suite/checks/equality`, and a name in it."""
+
+    module: str
+    name: str
+
+    @classmethod
+    def of(cls, text: str) -> "Definition | None":
+        """That of a column `defined`, None for a plain call."""
+        module, _, name = text.partition(".")
+        return cls(module, name) if text else None
+
+    def __str__(self) -> str:
+        """The text of the column."""
+        return f"{self.module}.{self.name}"
 
 
 @dataclass(frozen=True)
@@ -176,10 +193,6 @@ VERIFY_TILES = (
 
 #: Names in the verification table of checks of each way to multiply bfloat16, see `test_bfloat16.py`.
 MULTIPLIED = [f"multiplied by {way}" for way in ("float32", "avx512_bf16", "amx")]
-#: Where the uses without a gradient are defined in that table: a module of `suite/checks/equality` and a name in it.
-FORWARD_ALONE = ("uses", "INFERENCE")
-#: The reason in that table of a run through Triton's interpreter.
-INTERPRETED = "interpreted"
 
 
 def lengths(T: int, B: int, draw: int = 0) -> tuple[int, ...]:

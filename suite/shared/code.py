@@ -65,6 +65,11 @@ def _is_docstring(node: Any) -> bool:
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
 
 
+def defines(path: Path, name: str) -> bool:
+    """True if there is such a file, and it defines a name."""
+    return path.exists() and name in _definitions(path.read_text(encoding="utf-8"))
+
+
 def reached(places: Collection[Place], root: Path, packages: Collection[str]) -> list[str]:
     """Texts, as `meaning` gives them, of definitions and of all that they use; annotations are no use.
 

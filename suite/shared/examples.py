@@ -6,6 +6,7 @@ from typing import Any
 import torch
 
 from suite.shared.cases import MULTIPLIED
+from suite.shared.outcomes import CaseOutcome
 from suite.shared.status import Ended, Status
 from suite.shared.tables import PASSES, about_pass, stamp
 from suite.shared.workloads import WORKLOADS
@@ -18,9 +19,9 @@ HERE = stamp(CPU, "hardware", {})
 
 def verified(implementation: str = "batched", ratio: float = 0.5, **changes: Any) -> dict[str, Any]:
     """Row as a verification makes it."""
-    about = {"implementation": implementation, "dtype": "float32", "case": MULTIPLIED[0], "tensor": "out", "reason": ""}
-    verdict = "pass" if ratio <= 1 else "FAIL"
-    figures = {"verdict": verdict, "ratio": ratio, "error": ratio / 1e6, "allowed": 1e-6}
+    about = {"implementation": implementation, "dtype": "float32", "case": MULTIPLIED[0], "tensor": "out"}
+    about |= {"reason": "", "defined": ""}
+    figures = {"verdict": CaseOutcome.of(ratio), "ratio": ratio, "error": ratio / 1e6, "allowed": 1e-6}
     row = about | figures | changes
     return stamp(CPU, "verify", row) | row
 

@@ -76,7 +76,7 @@ def origin(tables: Mapping[str, pd.DataFrame]) -> str:
     marked = (rows.assign(stale=changed[name]) for name, rows in tables.items())
     every = pd.concat([rows.reindex(columns=columns, fill_value="") for rows in marked], ignore_index=True)
     lines = []
-    for _, group in every.groupby(list(ENVIRONMENT), sort=False, dropna=False):
+    for _, group in every.groupby(list(ENVIRONMENT), sort=False):
         row, commits = group.iloc[0], [f"`{commit}`" for commit in group["commit"].unique()]
         of = f"{'commit' if len(commits) == 1 else 'commits'} {' and '.join(commits)}"
         versions = "torch {torch}, Python {python}, CPU instructions {cpu_capability}".format_map(row)
@@ -91,5 +91,5 @@ def origin(tables: Mapping[str, pd.DataFrame]) -> str:
 
 def _used(rows: pd.DataFrame) -> str:
     """What some of the rows used, such as ", compiler c++ 12.2"."""
-    texts = {name: [each for each in rows[name].dropna().unique() if each] for name in SOFTWARE}
+    texts = {name: [*filter(None, rows[name].unique())] for name in SOFTWARE}
     return "".join(f", {SOFTWARE[name]} {' and '.join(versions)}" for name, versions in texts.items() if versions)

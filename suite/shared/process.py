@@ -30,12 +30,26 @@ class Turned(NamedTuple):
     timed_s: float = 0.0
 
 
+class ProcessError(Exception):
+    """A process failed, or took too long.
+
+    output: all that it printed. status: its exit status, None if it took too long.
+    """
+
+    def __init__(self, reason: str, output: str, status: int | None) -> None:
+        super().__init__(reason, output, status)
+        self.reason, self.output, self.status = reason, output, status
+
+    def __str__(self) -> str:
+        return f"{self.reason}\n{self.output}"
+
+
 class RefusedError(Exception):
     """What was measured is no figure of the candidate; the message says why."""
 
 
 def run(module: str, *arguments: str, limit: float | None = None, **environment: str | None) -> None:
-    """Run `python -m <module> <arguments>`; RuntimeError has its output if it failed or took more than `limit` seconds.
+    """Run `python -m <module> <arguments>`; ProcessError if it failed or took more than `limit` seconds.
 
     environment: variables to set, or to unset with None.
     """
@@ -55,7 +69,7 @@ def run(module: str, *arguments: str, limit: float | None = None, **environment:
             )
         except subprocess.SubprocessError as error:
             output.seek(0)
-            raise RuntimeError(f"{error}\n{output.read()}") from error
+            raise ProcessError(str(error), output.read(), getattr(error, "returncode", None)) from error
 
 
 def killed_with(parent: int) -> None:

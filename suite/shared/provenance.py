@@ -2,6 +2,7 @@
 
 import subprocess
 from collections.abc import Collection, Mapping
+from enum import StrEnum
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,10 @@ import torch
 from impls import names
 from impls.registry import find
 from suite.shared import submission
-from suite.shared.cases import BASELINE, PADDED, SIZES, Case
-from suite.shared.code import digest, meaning, reached
+from suite.shared.cases import BASELINE, PADDED, SIZES, Case, Definition
+from suite.shared.code import defines, digest, meaning, reached
 from suite.shared.files import ROOT
+from suite.shared.outcomes import CaseOutcome, ran
 from suite.shared.sizes import SizeError, parse
 from suite.shared.workloads import WORKLOADS, resized
 
@@ -66,27 +68,32 @@ EXTRA_FILES = {
 WITHOUT_RESULTS = ("__init__", "registry", "proof", "convert")
 
 
+class GoneError(ValueError):
+    """A row names a workload or a definition that is no more."""
+
+
 def sources(table: str, row: Mapping[str, Any]) -> str:
     """Hash of all that a row of a table depends on, in which comments, docstrings and layout do not count.
 
     That is the implementation with the module around it; what `TABLES` lists; of a benchmark its candidate and the
     fields of its workload; of a verification the definition of its uses. The case of a verification is in the row
-    itself. KeyError, FileNotFoundError or SizeError if the workload or the definition is no more.
+    itself. GoneError if the workload or the definition is no more.
     """
-    workload = ""
-    if table in TIMES:
-        workload = fields(parse(row["workload"]) if table == "sizes" else shortened(row))
-    return _sources(ROOT, table, _text(row.get("implementation")), _text(row.get("defined")), workload)
+    workload = fields(_workload(table, row)) if table in TIMES else ""
+    return _sources(ROOT, table, row.get("implementation", ""), row.get("defined", ""), workload)
 
 
-def _text(cell: object) -> str:
-    """The text of a cell, which is NaN or None where a file has an empty one."""
-    return cell if isinstance(cell, str) else ""
-
-
-def shortened(row: Mapping[str, Any]) -> Case:
-    """The workload of a row, with the T and B of the row."""
-    return resized(WORKLOADS[row["workload"]].case, int(row["T"]), int(row["B"]))
+def _workload(table: str, row: Mapping[str, Any]) -> Case:
+    """The workload of a row, in the benchmark with the T and B of the row."""
+    name = row["workload"]
+    if table == "sizes":
+        try:
+            return parse(name)
+        except SizeError as error:
+            raise GoneError(str(error)) from error
+    if name not in WORKLOADS:
+        raise GoneError(f"expected a workload, one of {', '.join(WORKLOADS)}, got {name}")
+    return resized(WORKLOADS[name].case, int(row["T"]), int(row["B"]))
 
 
 def fields(case: Case) -> str:
@@ -101,9 +108,11 @@ def _sources(root: Path, table: str, implementation: str, defined: str, workload
     parts = dict(TABLES[table])
     if table in TIMES:
         parts[CANDIDATES] = {"LSTM", DEFINED.get(implementation, "_implementation")}
-    if defined:
-        module, _, definition = defined.partition(".")
-        parts[f"{EQUALITY}/{module}.py"] = [definition]
+    if definition := Definition.of(defined):
+        file = f"{EQUALITY}/{definition.module}.py"
+        if not defines(root / file, definition.name):
+            raise GoneError(f"{file}: expected a definition of {definition.name}")
+        parts[file] = [definition.name]
     places = [(root / file, name) for file, definitions in parts.items() for name in definitions]
     return digest([*reached(places, root, PACKAGES), _files(root, implementation), workload])
 
@@ -143,7 +152,7 @@ def _now(table: str, row: Mapping[str, Any]) -> str | None:
     """Hash of what a row depends on today, None if that is no more."""
     try:
         return sources(table, row)
-    except (KeyError, FileNotFoundError, SizeError):
+    except GoneError:
         return None
 
 
@@ -160,12 +169,21 @@ def commit() -> str:
     return f"{head} dirty" if changed else head
 
 
-def refused(verify: pd.DataFrame, implementation: str, dtype: str) -> str:
-    """Why an implementation is not to be timed in a dtype: "red", a case of verify.csv failed, or "stale"; else ""."""
+class Refusal(StrEnum):
+    """Why an implementation is not to be timed in a dtype."""
+
+    #: A case of verify.csv failed.
+    RED = "red"
+    #: What a case depends on has changed since.
+    STALE = "stale"
+
+
+def refused(verify: pd.DataFrame, implementation: str, dtype: str) -> Refusal | None:
+    """Why an implementation is not to be timed in a dtype, None if it is; verify: rows of verify.csv."""
     if verify.empty:
-        return ""
-    rows = verify[(verify["implementation"] == implementation) & (verify["dtype"] == dtype)]
-    rows = rows[(rows["verdict"] != "skipped") & (rows["torch"].astype(str) == torch.__version__)]
-    if (rows["verdict"] == "FAIL").any():
-        return "red"
-    return "stale" if stale("verify", rows).any() else ""
+        return None
+    rows = ran(verify[(verify["implementation"] == implementation) & (verify["dtype"] == dtype)])
+    rows = rows[rows["torch"] == torch.__version__]
+    if (rows["verdict"] == CaseOutcome.FAIL).any():
+        return Refusal.RED
+    return Refusal.STALE if stale("verify", rows).any() else None

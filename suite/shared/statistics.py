@@ -78,7 +78,7 @@ def summarised(visits: Iterable[Sequence[Row]]) -> list[Row]:
     for row in chain.from_iterable(visits):
         groups[tuple(str(row.get(column)) for column in TABLES["bench"].key)].append(row)
     result = list(map(_summary, groups.values()))
-    ratios = [numbers(row.get("ratio_visits")) for row in result]
+    ratios = [numbers(row.get("ratio_visits", "")) for row in result]
     pooled = pooled_variance(ratios)
     for row, each in zip(result, ratios, strict=True):
         if each:
@@ -120,8 +120,6 @@ def student(freedom: int, coverage: float) -> float:
     return float(np.tan(np.interp(coverage, share, angles)) * freedom**0.5)
 
 
-def numbers(visits: object) -> list[float]:
-    """Figures of visits from a column such as `ratio_visits`, none without a value."""
-    if visits is None or visits != visits:  # NaN: there is no such column
-        return []
-    return [float(each) for each in str(visits).split()]
+def numbers(visits: str) -> list[float]:
+    """Figures of visits from a column such as `ratio_visits`."""
+    return [*map(float, visits.split())]

@@ -36,8 +36,7 @@ class Ended(NamedTuple):
     @classmethod
     def of(cls, row: Mapping[Any, Any] | pd.Series) -> "Ended":
         """How the visits of a row of the benchmark ended."""
-        detail = row.get("detail")
-        return cls(Status(row["status"]), detail if isinstance(detail, str) else "")
+        return cls(Status(row["status"]), row.get("detail", ""))
 
     @property
     def refused(self) -> bool:
@@ -46,7 +45,7 @@ class Ended(NamedTuple):
     @property
     def columns(self) -> dict[str, Any]:
         """The columns of a row that ended so."""
-        return {"status": self.status, "detail": self.detail[:LONGEST] or None}
+        return {"status": self.status, "detail": self.detail[:LONGEST]}
 
     def __str__(self) -> str:
         return f"{self.status}: {self.detail}" if self.detail else str(self.status)

@@ -146,9 +146,8 @@ def load_all(paths: Sequence[Path], device: torch.device) -> list[str]:
         tried = Path(folder) / "tried"
         try:
             process.run(__name__, str(device), str(LIMIT), str(tried), *map(str, paths), PYTHONFAULTHANDLER="1")
-        except RuntimeError as error:
-            output, status = str(error).partition("\n")[2], getattr(error.__cause__, "returncode", None)
-            raise SystemExit(f"{output}The trial ended with exit status {status}.") from error
+        except process.ProcessError as error:
+            raise SystemExit(f"{error.output}The trial ended with exit status {error.status}.") from error
         if not tried.exists():
             raise SystemExit(f"--impl {' '.join(map(str, paths))}: the file ended the process that tried it.")
     impls = [load(path) for path in paths]

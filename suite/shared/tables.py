@@ -7,6 +7,7 @@ import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from enum import StrEnum
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import torch
 from suite.shared import machine, provenance, submission
 from suite.shared.cases import ORDER, SIZES, Case
 from suite.shared.files import ResultsError, write_whole
+from suite.shared.outcomes import CapabilityOutcome, CaseOutcome, FaultOutcome
 from suite.shared.status import Status
 from suite.shared.workloads import WORKLOADS
 
@@ -27,10 +29,18 @@ _DECLARED = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding
 #: have all of the first, and of what was used what was.
 _EVERY_STAMP: Sequence[str] = _DECLARED["stamp"]
 STAMP: Sequence[str] = [*_EVERY_STAMP, *_DECLARED["used"]]
+_NUMBERS: list[str] = _DECLARED["numbers"]
+_FLAGS: list[str] = _DECLARED["flags"]
+#: By table and column, the words in it.
+_ENUMERATIONS: Mapping[str, Mapping[str, type[StrEnum]]] = {
+    "bench": {"status": Status},
+    "sizes": {"status": Status},
+    "verify": {"verdict": CaseOutcome},
+    "faults": {"verdict": FaultOutcome},
+    "capabilities": {"outcome": CapabilityOutcome},
+}
 #: By column, what a column means whose name does not say it.
 MEANING: Mapping[str, str] = _DECLARED["meaning"]
-#: Columns of digits that are no numbers: hashes and versions.
-_DIGITS = ("commit", "sources", "torch", "python", *_DECLARED["used"])
 #: A row stays if a later one of the same code and environment has fewer than this share of its visits.
 FEWER = 0.5
 #: Values of columns of a key, in order. Rows with other values are about what no longer exists, and are dropped.
@@ -72,13 +82,22 @@ class Table:
             if unknown := [column for column in rows if column not in columns]:
                 raise ValueError(f"expected columns that tables.toml lists, got {', '.join(unknown)}")
             _check_values(rows)
+            _check_words(rows, _ENUMERATIONS.get(self.name, {}))
+            rows = self.filled(rows)
             if len(twice := rows[rows.duplicated(list(self.key))]):
                 raise ValueError(f"row {twice.index[0] + 1}: expected a key that no row before it has")
         except (OSError, ValueError, csv.Error) as error:  # errors of decoding and of pandas are ValueErrors
             reason = " ".join(str(error).split()).rstrip(".")
             advice = "it is damaged or of an earlier format, so move it away; nothing was written over it"
             raise ResultsError(f"{path}, {reason}: {advice}.") from error
-        return rows.reindex(columns=columns)
+        return rows
+
+    def filled(self, rows: pd.DataFrame) -> pd.DataFrame:
+        """Rows with every column of the table; of what a row lacks, a text is "" and a flag False."""
+        rows = rows.reindex(columns=[*self.columns, *STAMP])
+        flags, texts = rows.columns.intersection(_FLAGS), list(filter(_is_text, rows))
+        empty: dict[str, object] = {**dict.fromkeys(flags, False), **dict.fromkeys(texts, "")}
+        return rows.astype(dict.fromkeys(empty, object)).fillna(empty).astype(dict.fromkeys(flags, bool))
 
     def put(
         self, folder: Path, rows: Iterable[Mapping[str, Any]], device: torch.device, values: Values = VALUES
@@ -98,19 +117,20 @@ class Table:
             return 0
         if unknown := [column for column in new if column not in columns]:
             raise ValueError(f"{self.name}: expected columns that tables.toml lists, got {', '.join(unknown)}")
-        new, key = new.reindex(columns=columns), list(self.key)
+        new, key = self.filled(new), list(self.key)
         if len(twice := new[new.duplicated(key)]):
             raise ValueError(f"{self.name}: expected one row of each key, got two of {twice[key].iloc[0].to_dict()}")
         outweighed = self._outweighed(new, old)
         new = new[~outweighed]
         if len(old):
             for column in (set(values) & set(self.key)) - set(self.free):
-                known = [*values[column], *submission.files()]
-                old = old[old[column].isin(known) | old[column].isna()]  # rows of what did not run may lack it
-        filled = [each.dropna(axis=1, how="all") for each in (old, new)]
-        both = pd.concat(filled, ignore_index=True).reindex(columns=columns).drop_duplicates(key, keep="last")
+                known = [*values[column], *submission.files(), ""]  # rows of what did not run may lack it
+                old = old[old[column].isin(known)]
+        some = [each.dropna(axis=1, how="all") for each in (old, new)]
+        both = pd.concat(some, ignore_index=True).reindex(columns=columns).drop_duplicates(key, keep="last")
         ranked = both.sort_values(key, key=partial(_ranks, values=values), kind="stable")
-        written = [column for column in columns if column in self.key or ranked[column].notna().any()]
+        empty = ranked.isna() | (ranked == "")
+        written = [column for column in columns if column in self.key or not empty[column].all()]
         write_whole(self.path(folder), ranked.to_csv(columns=written, index=False))
         return int(outweighed.sum())
 
@@ -143,12 +163,18 @@ def _parsed(text: str) -> pd.DataFrame:
             raise ValueError(f"line {line}: expected {lengths[0][1]} cells, got {length}")
     if lengths and not text.endswith("\n"):
         raise ValueError(f"line {lengths[-1][0]}: expected a whole row with the end of its line, got a part")
-    return pd.read_csv(io.StringIO(text, newline=""), dtype=dict.fromkeys(_DIGITS, str))
+    # Hashes and versions may consist of digits.
+    columns = next(csv.reader(io.StringIO(text)), [])
+    return pd.read_csv(io.StringIO(text, newline=""), dtype={name: "str" for name in columns if _is_text(name)})
+
+
+def _is_text(column: str) -> bool:
+    return column not in _NUMBERS and column not in _FLAGS
 
 
 def _check_values(rows: pd.DataFrame) -> None:
-    """Raise ValueError unless numbers are numbers, dates are dates, and a status is one of `Status`."""
-    for column in rows.columns.intersection(_DECLARED["numbers"]):
+    """Raise ValueError unless numbers are numbers, and dates are dates."""
+    for column in rows.columns.intersection(_NUMBERS):
         wrong = rows[column][pd.to_numeric(rows[column], errors="coerce").isna() & rows[column].notna()]
         if len(wrong):
             raise ValueError(f"row {wrong.index[0] + 1}, {column}: expected a number, got {wrong.iloc[0]}")
@@ -158,14 +184,20 @@ def _check_values(rows: pd.DataFrame) -> None:
                 list(map(float, str(value).split()))
             except ValueError as error:
                 raise ValueError(f"row {at + 1}, {column}: expected numbers, got {value}") from error
-    for value in rows["status"].unique() if "status" in rows else ():
-        if value not in [*Status]:
-            raise ValueError(f"status: expected one of {', '.join(Status)}, got {value}")
     for value in rows["date"].unique():
         try:
             datetime.strptime(str(value), "%Y-%m-%d")
         except ValueError as error:
             raise ValueError(f"expected a date such as 2026-11-30, got {value}") from error
+
+
+def _check_words(rows: pd.DataFrame, enumerations: Mapping[str, type[StrEnum]]) -> None:
+    """Raise ValueError unless flags are flags, and words are of the enumeration of their column."""
+    flags = dict.fromkeys(_FLAGS, ("True", "False"))
+    for column, words in {**flags, **{column: tuple(words) for column, words in enumerations.items()}}.items():
+        for value in rows[column].astype(str).unique() if column in rows else ():
+            if value not in words:
+                raise ValueError(f"{column}: expected one of {', '.join(words)}, got {value}")
 
 
 def _ranks(column: pd.Series, values: Values) -> pd.Series:

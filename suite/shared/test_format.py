@@ -20,6 +20,7 @@ from suite.shared.format import (
     with_interval,
 )
 from suite.shared.statistics import Interval
+from suite.shared.tables import TABLES
 
 NAN = float("nan")
 
@@ -56,7 +57,7 @@ def test_a_machine_is_its_cores_and_processor(row: dict[str, Any], name: str) ->
 
 def rates(*changes: dict[str, Any]) -> dict[str, pd.DataFrame]:
     """Return rows of the table `hardware`, which depend on no implementation, with changes."""
-    return {"hardware": pd.DataFrame([HERE | change for change in changes])}
+    return {"hardware": TABLES["hardware"].filled(pd.DataFrame([HERE | change for change in changes]))}
 
 
 def test_commits_and_days_of_rows_are_named() -> None:

@@ -31,7 +31,7 @@ def scripted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_what_did_not_reach_its_end_says_why(scripted: Path, script: str, message: str) -> None:
     with scripted.open("a") as file:
         file.write(script)
-    with pytest.raises(RuntimeError, match=message):
+    with pytest.raises(process.ProcessError, match=message):
         process.run("scripted", limit=5)
 
 

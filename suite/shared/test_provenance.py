@@ -20,23 +20,27 @@ from suite.shared import provenance
 from suite.shared.cases import ORDER
 from suite.shared.examples import CPU, runs, verified
 from suite.shared.files import ROOT
+from suite.shared.outcomes import CaseOutcome
+from suite.shared.provenance import Refusal, refused
 from suite.shared.tables import stamp
+
+FAIL = CaseOutcome.FAIL
 
 
 @pytest.mark.parametrize(
-    ("rows", "status"),
+    ("rows", "refusal"),
     [
-        ([], ""),
-        ([verified(dtype="float64", verdict="FAIL"), verified("naive", verdict="FAIL")], ""),
-        ([verified(verdict="skipped", sources="elsewhere")], ""),
-        ([verified(torch="1.0", sources="elsewhere", verdict="FAIL")], ""),
-        ([verified(), verified(case="b")], ""),
-        ([verified(), verified(case="b", verdict="FAIL")], "red"),
-        ([verified(), verified(case="b", sources="elsewhere")], "stale"),
+        ([], None),
+        ([verified(dtype="float64", verdict=FAIL), verified("naive", verdict=FAIL)], None),
+        ([verified(verdict=CaseOutcome.SKIPPED, sources="elsewhere")], None),
+        ([verified(torch="1.0", sources="elsewhere", verdict=FAIL)], None),
+        ([verified(), verified(case="b")], None),
+        ([verified(), verified(case="b", verdict=FAIL)], Refusal.RED),
+        ([verified(), verified(case="b", sources="elsewhere")], Refusal.STALE),
     ],
 )
-def test_what_failed_or_is_stale_is_refused(rows: list[dict[str, Any]], status: str) -> None:
-    assert provenance.refused(pd.DataFrame(rows), "batched", "float32") == status
+def test_what_failed_or_is_stale_is_refused(rows: list[dict[str, Any]], refusal: Refusal | None) -> None:
+    assert refused(pd.DataFrame(rows), "batched", "float32") == refusal
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +76,7 @@ ROWS: dict[str, tuple[str, dict[str, Any]]] = {
     },
     "sizes deferred H512": ("sizes", {"implementation": "deferred", "workload": "H512"}),
     **{name: (name, {"implementation": "deferred"}) for name in ("faults", "capabilities")},
-    **{name: (name, {"implementation": float("nan")}) for name in ("hardware", "twice")},
+    **{name: (name, dict[str, Any]()) for name in ("hardware", "twice")},
 }
 HAND_WRITTEN = [impl.name for impl in IMPLS if impl.hand_written]
 CHECKED = ["verify *", "faults", "capabilities"]
@@ -100,7 +104,7 @@ def of(*names: str) -> list[str]:
         # What no row depends on: comments, docstrings, layout, and what is run.
         (f"{SHARED}/compare.py", "TIMES = 2.0\n", "TIMES = 2.0  # twice\n\n", []),
         (f"{SHARED}/compare.py", '"""The comparison: run', '"""The comparison:\n\nrun', []),
-        (f"{EQUALITY}/pairs.py", '"""True for a call', '"""Whether a call', []),
+        (f"{EQUALITY}/pairs.py", '"""True for a call', '"""Whether it is a call', []),
         (f"{MEASURE}/timing.py", "#: Two calls agree", "#: They agree", []),
         (f"{MEASURE}/timing.py", "BURST, WARM = 0.02, 0.1", "(\n    BURST,\n    WARM,\n) = 0.020, 0.1", []),
         (f"{MEASURE}/server.py", 'write_whole(log, "")', 'write_whole(log, "new")', []),
@@ -173,6 +177,20 @@ def test_rows_of_what_is_gone_are_stale() -> None:
     row |= stamp(CPU, "sizes", row)
     assert list(provenance.stale("sizes", pd.DataFrame([row, row | {"workload": "H8-Q3"}]))) == [False, True]
     assert provenance.sources("sizes", row) != provenance.sources("sizes", row | {"workload": "H8"})
+
+
+@pytest.mark.parametrize(
+    ("file", "name", "error"), [("compare.py", "no_more", KeyError), ("no_more.py", "judge", FileNotFoundError)]
+)
+def test_a_table_of_definitions_that_lacks_one_is_an_error(
+    file: str, name: str, error: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As all rows would seem stale."""
+    rows = pd.DataFrame([verified()])
+    monkeypatch.setitem(provenance.TABLES, "verify", {f"{SHARED}/{file}": [name]})
+    provenance._sources.cache_clear()
+    with pytest.raises(error):
+        provenance.stale("verify", rows)
 
 
 def test_a_commit_is_dirty_if_code_was_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -60,7 +60,7 @@ def test_visits_of_a_row_are_summarised() -> None:
     visits = [[row(median_s=1.0, ratio=2.0, peak_bytes=7)], *[[row(median_s=3.0, ratio=2.2, peak_bytes=8)]] * 2]
     (result,) = summarised(visits)
     assert math.isnan(summarised(visits[:2])[0]["ratio_low"])
-    assert numbers(None) == numbers(math.nan) == []
+    assert numbers("") == []
     assert numbers("2 2.5") == [2.0, 2.5]
     assert result["ratio_visits"] == "2 2.2 2.2"
     assert [result[name] for name in ("visits", "median_s", "ratio", "peak_bytes")] == [3, 3.0, 2.2, 7]

@@ -18,10 +18,11 @@ from suite.shared.cases import MULTIPLIED
 from suite.shared.examples import CPU, HERE, runs, verified
 from suite.shared.files import ResultsError, write_whole
 from suite.shared.machine import slug
+from suite.shared.outcomes import deciding
 from suite.shared.status import Status
 from suite.shared.tables import STAMP, TABLES, Table, folder_of, stamp
 
-LETTERS = Table("letters", ("name", "n"), ("name", "n", "value"))
+LETTERS = Table("letters", ("name", "T"), ("name", "T", "ratio"))
 
 
 @pytest.fixture(autouse=True)
@@ -30,10 +31,10 @@ def _letters(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def put(folder: Path, text: str, names: str = "abc") -> str:
-    """Put rows such as "a 1 2, b 1 3" (name, n, value) into the table, and return its contents; names: in order."""
-    rows = [dict(zip(("name", "n", "value"), row.split(), strict=True)) for row in text.split(", ")]
-    LETTERS.put(folder, [row | {"n": int(row["n"])} for row in rows], CPU, {"name": names})
-    lines = LETTERS.read(folder)[["name", "n", "value"]].to_numpy().tolist()
+    """Put rows such as "a 1 2, b 1 3" (name, T, ratio) into the table, and return its contents; names: in order."""
+    rows = [dict(zip(LETTERS.columns, row.split(), strict=True)) for row in text.split(", ")]
+    LETTERS.put(folder, [row | {"T": int(row["T"])} for row in rows], CPU, {"name": names})
+    lines = LETTERS.read(folder)[[*LETTERS.columns]].to_numpy().tolist()
     return ", ".join(" ".join(map(str, line)) for line in lines)
 
 
@@ -59,9 +60,9 @@ def test_rows_of_a_file_outside_the_project_stay(tmp_path: Path, monkeypatch: py
 
 def test_rows_that_did_not_run_may_lack_a_column_of_the_key(tmp_path: Path) -> None:
     put(tmp_path, "a 1 1")
-    for name in "bc":
-        LETTERS.put(tmp_path, [{"name": name, "value": 2}], CPU, {"name": "abc", "n": []})
-    assert LETTERS.read(tmp_path)[["name", "value"]].to_numpy().tolist() == [["b", 2], ["c", 2]]
+    for T in (2, 3):
+        LETTERS.put(tmp_path, [{"T": T, "ratio": 2}], CPU, {"name": "bc"})
+    assert LETTERS.read(tmp_path)[["name", "T"]].to_numpy().tolist() == [["", 2], ["", 3]]
 
 
 @pytest.mark.parametrize("name", TABLES)
@@ -80,14 +81,14 @@ def test_undeclared_columns_are_refused_and_stamps_added(tmp_path: Path) -> None
     put(tmp_path, "a 1 1, b 1 2")
     rows, stamps = LETTERS.read(tmp_path), stamp(CPU, "letters", {})
     assert {column: set(rows[column]) for column in stamps} == {name: {value} for name, value in stamps.items()}
-    assert rows[list(set(STAMP) - set(stamps))].isna().all(axis=None), "versions of what these rows did not use"
+    assert (rows[list(set(STAMP) - set(stamps))] == "").all(axis=None), "versions of what these rows did not use"
     with pytest.raises(ValueError, match=r"letters: expected columns that tables.toml lists, got colour"):
-        LETTERS.put(tmp_path, [{"name": "a", "n": 1, "colour": "red"}], CPU, {"name": "abc"})
+        LETTERS.put(tmp_path, [{"name": "a", "T": 1, "colour": "red"}], CPU, {"name": "abc"})
 
 
 def test_a_hash_of_decimal_digits_stays_text(tmp_path: Path) -> None:
     hashes = {"commit": "0411959", "sources": "12e4567890"}
-    LETTERS.replace(tmp_path, [HERE | {"name": "a", "n": 1} | hashes])
+    LETTERS.replace(tmp_path, [HERE | {"name": "a", "T": 1} | hashes])
     assert LETTERS.read(tmp_path)[list(hashes)].iloc[0].to_dict() == hashes
 
 
@@ -175,13 +176,38 @@ def test_text_among_the_figures_of_visits_is_named(tmp_path: Path) -> None:
         TABLES["bench"].read(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("table", "column", "words"),
+    [
+        ("sizes", "status", "ok, not run, "),
+        ("verify", "verdict", "skipped, pass, FAIL"),
+        ("faults", "verdict", "rejected, SURVIVED"),
+        ("capabilities", "outcome", "pass, no, FAIL, not run"),
+    ],
+)
+def test_a_word_is_one_of_its_enumeration(tmp_path: Path, table: str, column: str, words: str) -> None:
+    TABLES[table].replace(tmp_path, [HERE | dict.fromkeys(TABLES[table].key, "1") | {column: "passed"}])
+    with pytest.raises(ResultsError, match=f"{column}: expected one of {words}.*, got passed"):
+        TABLES[table].read(tmp_path)
+
+
+def test_a_flag_is_true_or_false(tmp_path: Path) -> None:
+    rows = [verified(), verified("naive", interpreted=True)]
+    TABLES["verify"].replace(tmp_path, rows)
+    assert list(TABLES["verify"].read(tmp_path)["interpreted"]) == [True, False]  # naive comes first
+    path = TABLES["verify"].path(tmp_path)
+    path.write_text(path.read_text().replace(",True,", ",yes,"))
+    with pytest.raises(ResultsError, match="interpreted: expected one of True, False, got yes"):
+        TABLES["verify"].read(tmp_path)
+
+
 def test_versions_are_no_numbers_and_old_files_lack_some(tmp_path: Path) -> None:
     with_gpu = runs("batched", 0.1, torch="2.10", python="3.20", cudnn="90100")[0]
     TABLES["bench"].replace(tmp_path, [with_gpu, runs("naive", 1)[0]])
     rows = TABLES["bench"].read(tmp_path).set_index("implementation")
     assert list(rows.loc["batched", ["torch", "python", "cudnn"]]) == ["2.10", "3.20", "90100"]
-    assert pd.isna(rows.loc["naive", "cudnn"])
-    assert rows["driver"].isna().all()
+    assert rows.loc["naive", "cudnn"] == ""
+    assert (rows["driver"] == "").all()
     assert "driver" not in TABLES["bench"].path(tmp_path).read_text()
 
 
@@ -266,7 +292,7 @@ def test_of_several_checks_of_a_case_the_worst_is_its_row() -> None:
     }
     lines = [[case, *outcome.split()] for case, outcomes in every.items() for outcome in outcomes]
     rows = pd.DataFrame(lines, columns=["case", "verdict", "ratio"]).astype({"ratio": float})
-    worst = conftest.worst(rows.assign(implementation="batched", dtype="float32")).sort_values("case")
+    worst = deciding(rows, ["case"]).sort_values("case")
     decided = [f"{row['verdict']} {row['ratio']:g}" for _, row in worst.iterrows()]
     assert decided == ["FAIL 2", "skipped nan", "pass 0.4", "FAIL 3", "FAIL 4", "pass 0.5"]
 
@@ -295,7 +321,7 @@ def test_a_verification_whose_results_cannot_be_written_says_what_it_found(tmp_p
     (tmp_path / "file").touch()
     where = ["suite/checks/equality/test_equality.py", "--results", str(tmp_path / "file"), "--device", "cpu"]
     chosen = ["-q", "-p", "no:benchmark", "-n", "0", "-k", "row_scaled and float64 and T7-B3-I5-H16-S8-Z4-L2"]
-    with pytest.raises(RuntimeError) as error:
+    with pytest.raises(process.ProcessError) as error:
         process.run("pytest", *where, *chosen)
     output = str(error.value)
     assert "verify.csv cannot be written: Not a directory. What stood there is unchanged." in output

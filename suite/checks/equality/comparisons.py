@@ -17,7 +17,6 @@ from suite.checks.equality.pairs import PAIRS, Pair
 from suite.checks.equality.uses import Arithmetic, Use
 from suite.shared.cases import (
     DROPOUT,
-    FORWARD_ALONE,
     RAGGED,
     ROWS,
     SPLIT,
@@ -26,6 +25,7 @@ from suite.shared.cases import (
     VERIFY_TINY,
     WIDE,
     Case,
+    Definition,
     lengths,
 )
 from suite.shared.compare import DRAWS, FLOOR, Build, Oracle, Verdict, compare, naive_oracle
@@ -57,35 +57,36 @@ LITERAL = Case(T=2, B=8, I=97, H=128, S=33, Z=9, layer_norm=True, state="stacked
 class Group(NamedTuple):
     """Uses that one comparison makes of a model, one after the other.
 
-    name: for people, in ids; "" for a plain call. defined: where its uses are, a module of this folder and a name in
-    it: rows depend on that. "" for a plain call.
+    name: for people, in ids; "" for a plain call. defined: where its uses are, on which rows depend; None for a plain
+    call. forward_only: without a gradient.
     """
 
     name: str
     uses: tuple[Use, ...]
-    defined: str = ""
+    defined: Definition | None = None
+    forward_only: bool = False
 
 
-def _group(name: str, module: str, definition: str) -> Group:
+def _group(name: str, defined: Definition, *, forward_only: bool = False) -> Group:
     """The uses that a module of this folder defines.
 
     It is imported by name: a row depends on the uses of its group, and a static import would say on all.
     """
-    uses: tuple[Use, ...] = getattr(import_module(f"{__package__}.{module}"), definition)
-    return Group(name, uses, f"{module}.{definition}")
+    uses: tuple[Use, ...] = getattr(import_module(f"{__package__}.{defined.module}"), defined.name)
+    return Group(name, uses, defined, forward_only)
 
 
 #: A plain call with all gradients.
 PLAIN = Group("", (Use("", run_plain),))
-FROZEN = _group("frozen", "uses", "FROZEN")
-GRADIENTS = _group("gradients", "uses", "GRADIENTS")
-LAYOUTS = _group("layouts", "layouts", "LAID_OUT")
-LAYOUTS_AT_ONCE = _group("layouts at once", "layouts", "AT_ONCE")
-CHANGES = _group("changes", "changes", "CHANGES")
-MEANS_FAR_FROM_0 = _group("means far from 0", "uses", "MEANS_FAR_FROM_0")
-SATURATED = _group("saturated", "uses", "SATURATED")
-CALLS = _group("calls", "uses", "CALLS")
-INFERENCE = _group("inference", *FORWARD_ALONE)
+FROZEN = _group("frozen", Definition("uses", "FROZEN"))
+GRADIENTS = _group("gradients", Definition("uses", "GRADIENTS"))
+LAYOUTS = _group("layouts", Definition("layouts", "LAID_OUT"))
+LAYOUTS_AT_ONCE = _group("layouts at once", Definition("layouts", "AT_ONCE"))
+CHANGES = _group("changes", Definition("changes", "CHANGES"))
+MEANS_FAR_FROM_0 = _group("means far from 0", Definition("uses", "MEANS_FAR_FROM_0"))
+SATURATED = _group("saturated", Definition("uses", "SATURATED"))
+CALLS = _group("calls", Definition("uses", "CALLS"))
+INFERENCE = _group("inference", Definition("uses", "INFERENCE"), forward_only=True)
 
 
 class Used(NamedTuple):
@@ -250,7 +251,7 @@ def paired(name: str, pairs: Sequence[Pair] = PAIRS) -> list[Comparison]:
     most_precise = find(name).dtypes[0]
     comparisons = []
     for pair in pairs:
-        group = Group(pair.use.name, (pair.use,), "pairs.PAIRS")
+        group = Group(pair.use.name, (pair.use,), Definition("pairs", "PAIRS"))
         comparisons.append(against_naive(pair.case, _dtype_of_pair(pair.use, most_precise), group))
     return comparisons
 

@@ -15,6 +15,7 @@ from suite.shared.arithmetic import dtype_of
 from suite.shared.cases import Case
 from suite.shared.compare import draw, implementation
 from suite.shared.oracle import Draw
+from suite.shared.outcomes import CaseOutcome
 
 #: (name of an implementation, comparison, why it is not made, if it is not)
 Check = Callable[..., None]
@@ -51,17 +52,18 @@ def check(device: torch.device, record: Record) -> Check:
     """Function that compares an implementation, by name, and keeps a row of the verification table."""
 
     def compare_and_record(name: str, comparison: Comparison, refusal: str = "") -> None:
-        about = {"defined": comparison.group.defined, "sizes": comparison.case}
-        keep_outcome = partial(record, name, comparison.dtype, comparison.id, **about)
+        group = comparison.group
+        about = {"defined": group.defined, "forward_only": group.forward_only, "sizes": comparison.case}
+        keep_row = partial(record, name, comparison.dtype, comparison.id, **about)
         if reason := why_unavailable(name, device, comparison.dtype, comparison.case.options) or refusal:
-            keep_outcome("skipped", reason=reason)
+            keep_row(CaseOutcome.SKIPPED, reason=reason)
             pytest.skip(reason)
         try:
             worst = comparison.worst(implementation(name), device)
         except Exception as error:
-            keep_outcome("FAIL", reason=f"{type(error).__name__}: {error}")
+            keep_row(CaseOutcome.FAIL, reason=f"{type(error).__name__}: {error}")
             raise
-        keep_outcome("pass" if worst.ratio <= 1 else "FAIL", worst)
+        keep_row(worst)
         assert worst.ratio <= 1, str(worst)
 
     return compare_and_record

@@ -48,7 +48,7 @@ def _expanded(axes: tuple[int, ...], value: Tensor) -> Tensor:
 
 PADDED, COLUMNS_FIRST = partial(_spread, 1), partial(_moved, -1, 0, 16)
 #: All tensors in each layout.
-LAYOUTS: dict[str, Layouts] = {
+OF_ALL_TENSORS: dict[str, Layouts] = {
     "padded": dict.fromkeys(Kind, PADDED),
     "every second column": dict.fromkeys(Kind, partial(_spread, 2)),
     "transposed, not aligned": dict.fromkeys(Kind, partial(_moved, 0, -1, 1)),
@@ -106,9 +106,9 @@ def _use_of_equal(name: str, layouts: Layouts) -> Use:
 
 #: All tensors at once, for an implementation whose calls take long.
 AT_ONCE = (
-    *(_use(name, layouts) for name, layouts in LAYOUTS.items()),
+    *(_use(name, layouts) for name, layouts in OF_ALL_TENSORS.items()),
     *(_use_of_equal(name, layouts) for name, layouts in EXPANDED.items()),
-    Use("columns first, observed", observed(partial(in_layouts, LAYOUTS["columns first"]))),
+    Use("columns first, observed", observed(partial(in_layouts, OF_ALL_TENSORS["columns first"]))),
 )
 #: And tensors of one kind while the others are contiguous.
 LAID_OUT = (*AT_ONCE, *(_use(f"{kind.value} padded", {kind: PADDED}) for kind in Kind))

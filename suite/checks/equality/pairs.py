@@ -1,5 +1,6 @@
 """Options in pairs: a covering array, in which any two values of two options occur together in one call."""
 
+from enum import Enum
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -10,66 +11,150 @@ from torch.nn.functional import pad
 
 from impls import HyperLSTM
 from impls.gradient.chunks import limited
-from suite.checks.equality.layouts import LAYOUTS as LAID_OUT
-from suite.checks.equality.layouts import Layouts, in_layouts
+from suite.checks.equality.layouts import OF_ALL_TENSORS, Layouts, in_layouts
 from suite.checks.equality.leftovers import watched
 from suite.checks.equality.uses import MEANS_FAR_FROM_0, SATURATED, Arithmetic, Trains, Use, of_trained, without_others
 from suite.shared.cases import Case
 from suite.shared.oracle import Draw, Outcome, Output, State, inputs, packed
 from suite.shared.tensors import BIASES, OUTPUTS, Argument, Kind, X, parameter
 
-Row = dict[str, Any]
 
+class Form(Enum):
+    """Of the sequences of a call."""
+
+    BATCH = "batch"
+    ALONE = "alone"
+    SORTED = "sorted"
+    UNSORTED = "unsorted"
+    NO_STEPS = "no_steps"
+    NO_ROWS = "no_rows"
+
+    @property
+    def empty(self) -> bool:
+        """Without a number."""
+        return self in (Form.NO_STEPS, Form.NO_ROWS)
+
+
+class Masks(Enum):
+    """What is dropped."""
+
+    NONE = "none"
+    DROPOUT = "dropout"
+    RECURRENT = "recurrent"
+    BOTH = "both"
+    #: What both would, in evaluation mode.
+    EVAL = "eval"
+
+
+class Trained(Enum):
+    """What requires a gradient."""
+
+    ALL = "all"
+    X = "x"
+    PARAMETERS = "parameters"
+    BIASES = "biases"
+    STATE = "state"
+    STATE_C = "state_c"
+    STATE_H_HAT = "state_h_hat"
+    NOTHING = "nothing"
+
+
+class Call(NamedTuple):
+    """A value of each option, of which the plainest is the default.
+
+    state: as a `Case` has it. arriving: the outputs that have a gradient. stepwise: in chunks of one step.
+    recomputed: what hand-written gradients would else save. layout: name in LAYOUTS. extreme: numbers are, see EXTREME.
+    """
+
+    form: Form = Form.BATCH
+    batch_first: bool = False
+    layers: int = 1
+    layer_norm: bool = False
+    state: str = "none"
+    masks: Masks = Masks.NONE
+    arithmetic: Arithmetic = Arithmetic.EXACT
+    trained: Trained = Trained.ALL
+    arriving: tuple[str, ...] = OUTPUTS
+    stepwise: bool = False
+    recomputed: bool = False
+    layout: str = "contiguous"
+    extreme: bool = False
+
+    @property
+    def shows_little(self) -> bool:
+        """True for a call that has no number, or no gradient."""
+        return self.form.empty or self.trained is Trained.NOTHING
+
+    @property
+    def name(self) -> str:
+        """Name of the options that a `Case` does not have; of the forms it lacks only one."""
+        words = ["alone"] if self.form is Form.ALONE else []
+        words += ["batch_first"] if self.batch_first else []
+        words += [self.arithmetic.value] if self.arithmetic is not PLAINEST.arithmetic else []
+        words += [self.trained.value] if self.trained is not PLAINEST.trained else []
+        words += self.arriving if self.arriving != PLAINEST.arriving else ()
+        words += ["stepwise"] if self.stepwise else []
+        words += ["recomputed"] if self.recomputed else []
+        words += [self.layout] if self.layout != PLAINEST.layout else []
+        words += ["extreme"] if self.extreme else []
+        return f"pair-{'-'.join(words)}"
+
+
+PLAINEST = Call()
 #: Sequences of a form; those of other forms all have T steps.
-LENGTHS = {"sorted": (3, 2, 1), "unsorted": (1, 3, 2)}  # not its own inverse
-#: Forms without a number.
-EMPTY = ("no_steps", "no_rows")
+LENGTHS = {Form.SORTED: (3, 2, 1), Form.UNSORTED: (1, 3, 2)}  # not its own inverse
 #: Dropout and recurrent dropout.
-MASKS = {"none": (0.0, 0.0), "dropout": (0.25, 0.0), "recurrent": (0.0, 0.4), "both": (0.25, 0.4), "eval": (0.25, 0.4)}
+RATES = {
+    Masks.NONE: (0.0, 0.0),
+    Masks.DROPOUT: (0.25, 0.0),
+    Masks.RECURRENT: (0.0, 0.4),
+    Masks.BOTH: (0.25, 0.4),
+    Masks.EVAL: (0.25, 0.4),
+}
 #: Whether a parameter, x, or a part of the state requires a gradient.
-TRAINS: dict[str, Trains] = {
-    "all": lambda leaf: True,
-    "x": lambda leaf: leaf == X,
-    "parameters": lambda leaf: leaf.kind is Kind.PARAMETER,
-    "biases": lambda leaf: leaf.part in BIASES,
-    "state": lambda leaf: leaf.kind is Kind.STATE,
-    "state_c": lambda leaf: leaf == Argument(Kind.STATE, "c"),
-    "state_h_hat": lambda leaf: leaf == Argument(Kind.STATE, "h_hat"),
-    "nothing": lambda leaf: False,
+TRAINS: dict[Trained, Trains] = {
+    Trained.ALL: lambda leaf: True,
+    Trained.X: lambda leaf: leaf == X,
+    Trained.PARAMETERS: lambda leaf: leaf.kind is Kind.PARAMETER,
+    Trained.BIASES: lambda leaf: leaf.part in BIASES,
+    Trained.STATE: lambda leaf: leaf.kind is Kind.STATE,
+    Trained.STATE_C: lambda leaf: leaf == Argument(Kind.STATE, "c"),
+    Trained.STATE_H_HAT: lambda leaf: leaf == Argument(Kind.STATE, "h_hat"),
+    Trained.NOTHING: lambda leaf: False,
 }
 #: Layouts in memory of all tensors.
-LAYOUTS: dict[str, Layouts] = {"contiguous": {}, **LAID_OUT}
+LAYOUTS: dict[str, Layouts] = {PLAINEST.layout: {}, **OF_ALL_TENSORS}
 #: Uses whose numbers are far from usual, by whether there is a layer norm.
 EXTREME = {True: MEANS_FAR_FROM_0[0], False: SATURATED[1]}
-#: Values of each option, the plainest first. "arriving": the outputs that have a gradient.
-OPTIONS: dict[str, tuple[Any, ...]] = {
-    "form": ("batch", "alone", *LENGTHS, *EMPTY),
-    "axes": ("steps_first", "batch_first"),
+#: Values of options, by field of `Call`.
+Options = dict[str, tuple[Any, ...]]
+#: Those of each option.
+OPTIONS: Options = {
+    "form": tuple(Form),
+    "batch_first": (False, True),
     "layers": (1, 2),
     "layer_norm": (False, True),
     "state": ("none", "plain", "stacked"),
-    "masks": tuple(MASKS),
-    "precision": tuple(arithmetic.value for arithmetic in Arithmetic),
-    "trains": tuple(TRAINS),
-    "arriving": ("all", *OUTPUTS),
-    "chunks": ("whole", "stepwise"),
-    "residuals": ("saved", "recomputed"),
+    "masks": tuple(Masks),
+    "arithmetic": tuple(Arithmetic),
+    "trained": tuple(Trained),
+    "arriving": (OUTPUTS, *((output,) for output in OUTPUTS)),
+    "stepwise": (False, True),
+    "recomputed": (False, True),
     "layout": tuple(LAYOUTS),
-    "numbers": ("usual", "extreme"),
+    "extreme": (False, True),
 }
 #: The values that one layer sees: the module turns the others into these, and runs what is between layers.
 LAYER_OPTIONS = OPTIONS | {
-    "form": ("batch", "unsorted", *EMPTY),
-    "axes": ("steps_first",),
+    "form": (Form.BATCH, Form.UNSORTED, *(form for form in Form if form.empty)),
+    "batch_first": (False,),
     "layers": (1,),
     "state": ("none", "plain"),
-    "masks": ("none", "recurrent"),
-    "precision": ("exact", "autocast"),
-    "trains": ("all", "biases", "state_c", "state_h_hat", "nothing"),
-    "layout": ("contiguous", "padded", "transposed, not aligned"),
+    "masks": (Masks.NONE, Masks.RECURRENT),
+    "arithmetic": (Arithmetic.EXACT, Arithmetic.AUTOCAST),
+    "trained": (Trained.ALL, Trained.BIASES, Trained.STATE_C, Trained.STATE_H_HAT, Trained.NOTHING),
+    "layout": (PLAINEST.layout, "padded", "transposed, not aligned"),
 }
-#: Options that a `Case` does not have; of the forms only one.
-_OF_USE = ("axes", "precision", "trains", "arriving", "chunks", "residuals", "layout", "numbers")
 
 
 def _either(option: str, values: tuple[Any, ...], other: str, others: tuple[Any, ...]) -> dict[str, Any]:
@@ -78,86 +163,84 @@ def _either(option: str, values: tuple[Any, ...], other: str, others: tuple[Any,
     return {"operator": "or", "conditions": [{"operator": "in", "left": o, "values": list(v)} for o, v in either]}
 
 
+#: Trained without a state.
+_WITHOUT_STATE = (Trained.ALL, Trained.X, Trained.PARAMETERS, Trained.BIASES, Trained.NOTHING)
 _CONSTRAINTS = [
-    _either("masks", ("none", "recurrent"), "layers", (2,)),  # dropout is between layers
-    _either("trains", ("all", "x", "parameters", "biases", "nothing"), "state", ("plain", "stacked")),
-    _either("numbers", ("usual",), "precision", ("exact",)),
-    _either("numbers", ("usual",), "arriving", ("all",)),  # that of h alone is all rounding where tanh(c) is 1
+    _either("masks", (Masks.NONE, Masks.RECURRENT), "layers", (2,)),  # dropout is between layers
+    _either("trained", _WITHOUT_STATE, "state", ("plain", "stacked")),
+    _either("extreme", (False,), "arithmetic", (Arithmetic.EXACT,)),
+    _either("extreme", (False,), "arriving", (OUTPUTS,)),  # that of h alone is all rounding where tanh(c) is 1
 ]
 
 
-def shows_little(row: Row) -> bool:
-    """True for a call that has no number, or no gradient."""
-    return row["form"] in EMPTY or row["trains"] == "nothing"
-
-
-def array(options: dict[str, tuple[Any, ...]]) -> list[Row]:
-    """Rows that cover all pairs, those that do not need a call which shows little, or extreme numbers, without one."""
-    telling = options | {"form": options["form"][: -len(EMPTY)], "trains": options["trains"][:-1]}
+def array(options: Options) -> list[Call]:
+    """Calls that cover all pairs, those that do not need one which shows little, or extreme numbers, without it."""
+    telling = options | {
+        "form": tuple(form for form in options["form"] if not form.empty),
+        "trained": tuple(trained for trained in options["trained"] if trained is not Trained.NOTHING),
+    }
     usual, either, every = (
-        make(some, salt="0", constraints=_CONSTRAINTS) for some in (telling | {"numbers": ("usual",)}, telling, options)
+        [Call(**row) for row in make(some, salt="0", constraints=_CONSTRAINTS)]
+        for some in (telling | {"extreme": (False,)}, telling, options)
     )
-    return [*usual, *(row for row in either if row["numbers"] == "extreme"), *filter(shows_little, every)]
+    return [*usual, *(call for call in either if call.extreme), *(call for call in every if call.shows_little)]
 
 
-def case_of(row: Row) -> Case:
-    """Sizes of a row, and the options that a case has."""
-    form, (dropout, recurrent_dropout) = row["form"], MASKS[row["masks"]]
-    one_step = form == "alone" and row["axes"] == "batch_first"  # an axis to lose by mistake
-    H, S = (72, 64) if row["numbers"] == "extreme" else (7, 6)  # the more units, the less a lost digit is chance
+def case_of(call: Call) -> Case:
+    """Sizes of a call, and the options that a case has."""
+    dropout, recurrent_dropout = RATES[call.masks]
+    one_step = call.form is Form.ALONE and call.batch_first  # an axis to lose by mistake
+    H, S = (72, 64) if call.extreme else (7, 6)  # the more units, the less a lost digit is chance
     return Case(
-        T=0 if form == "no_steps" else 1 if one_step else 3,
-        B={"alone": 1, "no_rows": 0}.get(form, 3),
+        T=0 if call.form is Form.NO_STEPS else 1 if one_step else 3,
+        B={Form.ALONE: 1, Form.NO_ROWS: 0}.get(call.form, 3),
         I=4,
         H=H,
         S=S,
         Z=2,
-        L=row["layers"],
-        layer_norm=row["layer_norm"],
-        state=row["state"],
-        lengths=LENGTHS.get(form, ()),
+        L=call.layers,
+        layer_norm=call.layer_norm,
+        state=call.state,
+        lengths=LENGTHS.get(call.form, ()),
         dropout=dropout,
         recurrent_dropout=recurrent_dropout,
-        training=row["masks"] != "eval",
+        training=call.masks is not Masks.EVAL,
     )
 
 
-def use_of(row: Row) -> Use:
-    """The options of a row that a case does not have."""
-    words = ["alone"] if row["form"] == "alone" else []
-    words += [row[option] for option in _OF_USE if row[option] != OPTIONS[option][0]]
-    arriving = OUTPUTS if row["arriving"] == "all" else (row["arriving"],)
+def use_of(call: Call) -> Use:
+    """The options of a call that a case does not have."""
     return Use(
-        "pair-" + "-".join(words),
-        run=partial(_run, row, arriving),
-        expected=partial(of_trained, TRAINS[row["trains"]]),
-        numbers=partial(_numbers, row, arriving),
-        extreme=row["numbers"] == "extreme",
-        arithmetic=Arithmetic(row["precision"]),
-        residuals=row["residuals"] == "saved",
+        call.name,
+        run=partial(_run, call),
+        expected=partial(of_trained, TRAINS[call.trained]),
+        numbers=partial(_numbers, call),
+        extreme=call.extreme,
+        arithmetic=call.arithmetic,
+        residuals=not call.recomputed,
     )
 
 
-def _numbers(row: Row, arriving: tuple[str, ...], sample: Draw) -> Draw:
-    change = EXTREME[row["layer_norm"]].numbers if row["numbers"] == "extreme" else None
-    return without_others(change(sample) if change else sample, arriving)
+def _numbers(call: Call, sample: Draw) -> Draw:
+    change = EXTREME[call.layer_norm].numbers if call.extreme else None
+    return without_others(change(sample) if change else sample, call.arriving)
 
 
-def _run(row: Row, arriving: tuple[str, ...], model: HyperLSTM, case: Case, sample: Draw) -> Outcome:
+def _run(call: Call, model: HyperLSTM, case: Case, sample: Draw) -> Outcome:
     device = sample.x.device.type
-    model.batch_first = row["axes"] == "batch_first"
-    short = {"forward": 1, "backward": 1} if row["chunks"] == "stepwise" else {}
-    autocast = torch.autocast(device, torch.bfloat16, enabled=row["precision"] != "exact")
-    with limited(device, residuals=row["residuals"] == "saved", **short), autocast:
-        outcome = watched(partial(_train, row, arriving))(model, case, sample)
+    model.batch_first = call.batch_first
+    short = {"forward": 1, "backward": 1} if call.stepwise else {}
+    autocast = torch.autocast(device, torch.bfloat16, enabled=call.arithmetic is not Arithmetic.EXACT)
+    with limited(device, residuals=not call.recomputed, **short), autocast:
+        outcome = watched(partial(_train, call))(model, case, sample)
     model.batch_first = False
     return outcome
 
 
-def _train(row: Row, arriving: tuple[str, ...], model: HyperLSTM, case: Case, sample: Draw) -> Outcome:
-    select = TRAINS[row["trains"]]
-    layouts, call = LAYOUTS[row["layout"]], partial(_call, row)
-    outcome = in_layouts(layouts, model, case, sample, select=select, arriving=arriving, call=call)
+def _train(call: Call, model: HyperLSTM, case: Case, sample: Draw) -> Outcome:
+    select = TRAINS[call.trained]
+    layouts, run = LAYOUTS[call.layout], partial(_called, call)
+    outcome = in_layouts(layouts, model, case, sample, select=select, arriving=call.arriving, call=run)
     # Without steps out is no function of the state.
     leaves = [*(inputs(sample) if case.T else [X]), *map(parameter, sample.params)]
     trained = any(map(select, leaves))
@@ -168,31 +251,31 @@ def _train(row: Row, arriving: tuple[str, ...], model: HyperLSTM, case: Case, sa
     return outcome._replace(findings=(*outcome.findings, finding))
 
 
-def _call(row: Row, model: nn.Module, case: Case, x: Tensor, state: State | None) -> Output:
-    """Call the model on sequences in the form of a row; one alone has rows that are longer than its features."""
-    alone = row["form"] == "alone"
-    turned = row["axes"] == "batch_first" and not (alone or case.lengths)
+def _called(call: Call, model: nn.Module, case: Case, x: Tensor, state: State | None) -> Output:
+    """Call the model on sequences in their form; one alone has rows that are longer than its features."""
+    alone = call.form is Form.ALONE
+    turned = call.batch_first and not (alone or case.lengths)
     if alone:
         x, state = pad(x[:, 0], (0, 1))[:, :-1], state and tuple(part[..., 0, :] for part in state)
     elif turned:
         x = x.transpose(0, 1).contiguous()
-    out, last = packed(model, case, x, state, LAYOUTS[row["layout"]].get(Kind.X, Tensor.contiguous))
+    out, last = packed(model, case, x, state, LAYOUTS[call.layout].get(Kind.X, Tensor.contiguous))
     if alone:
         return out.unsqueeze(1), tuple(part.unsqueeze(1) for part in last)
     return out.transpose(0, 1) if turned else out, last
 
 
 class Pair(NamedTuple):
-    """The case and the use of a row."""
+    """The case and the use of a call."""
 
-    row: Row
+    call: Call
     case: Case
     use: Use
 
 
-def pairs_of(options: dict[str, tuple[Any, ...]]) -> list[Pair]:
-    """A pair for each row of `array`."""
-    return [Pair(row, case_of(row), use_of(row)) for row in array(options)]
+def pairs_of(options: Options) -> list[Pair]:
+    """A pair for each call of `array`."""
+    return [Pair(call, case_of(call), use_of(call)) for call in array(options)]
 
 
 PAIRS = pairs_of(OPTIONS)

@@ -9,19 +9,22 @@ import torch
 from suite.checks.equality.comparisons import SMALL, Comparison, against_naive
 from suite.checks.equality.conftest import Check
 from suite.shared.compare import Build, Verdict
+from suite.shared.outcomes import CaseOutcome
+
+PASS, FAIL = CaseOutcome.PASS, CaseOutcome.FAIL
 
 
 @pytest.mark.parametrize(
-    ("error", "verdict"), [(0.0, "pass"), (1.0, "pass"), (1.0 + 1e-9, "FAIL"), (math.inf, "FAIL"), (math.nan, "FAIL")]
+    ("error", "verdict"), [(0.0, PASS), (1.0, PASS), (1.0 + 1e-9, FAIL), (math.inf, FAIL), (math.nan, FAIL)]
 )
 def test_a_row_is_red_where_its_test_fails(
-    error: float, verdict: str, check: Check, request: pytest.FixtureRequest
+    error: float, verdict: CaseOutcome, check: Check, request: pytest.FixtureRequest
 ) -> None:
     class Fixed(Comparison):
         def worst(self, build: Build, device: torch.device) -> Verdict:
             return Verdict("out", error, 1.0)
 
-    with nullcontext() if verdict == "pass" else pytest.raises(AssertionError, match=r"^out: relative error"):
+    with nullcontext() if verdict is PASS else pytest.raises(AssertionError, match=r"^out: relative error"):
         check("naive", Fixed(*against_naive(SMALL, torch.float64)))
     ((_, (table, row)),) = request.node.user_properties
     request.node.user_properties.clear()  # of no verification

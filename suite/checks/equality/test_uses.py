@@ -5,7 +5,7 @@ from itertools import combinations, product
 from impls import names
 from suite.checks.equality.comparisons import Comparison, paired, used
 from suite.checks.equality.conftest import Check, every
-from suite.checks.equality.pairs import EMPTY, MASKS, OPTIONS, PAIRS, Row, shows_little
+from suite.checks.equality.pairs import OPTIONS, PAIRS, PLAINEST, RATES, Call, Form, Trained
 from suite.shared.files import ROOT
 
 COMPARISONS = [(name, comparison) for name in names() for comparison in (*used(name), *paired(name))]
@@ -21,14 +21,22 @@ def test_equals_the_oracle(name: str, comparison: Comparison, check: Check) -> N
 Values = frozenset[tuple[str, object]]
 #: Dropout is between layers, a state that is not given has no gradient, and numbers are extreme where they show much.
 IMPOSSIBLE: set[Values] = {
-    *(frozenset({("layers", 1), ("masks", masks)}) for masks, (dropout, _) in MASKS.items() if dropout),
-    *(frozenset({("state", "none"), ("trains", trains)}) for trains in ("state", "state_c", "state_h_hat")),
-    *(frozenset({("numbers", "extreme"), (a, x)}) for a in ("precision", "arriving") for x in OPTIONS[a][1:]),
+    *(frozenset({("layers", 1), ("masks", masks)}) for masks, (dropout, _) in RATES.items() if dropout),
+    *(
+        frozenset({("state", "none"), ("trained", trained)})
+        for trained in (Trained.STATE, Trained.STATE_C, Trained.STATE_H_HAT)
+    ),
+    *(
+        frozenset({("extreme", True), (option, value)})
+        for option in ("arithmetic", "arriving")
+        for value in OPTIONS[option]
+        if value != getattr(PLAINEST, option)
+    ),
 }
 
 
-def values_of(rows: list[Row]) -> set[Values]:
-    return {frozenset(values) for row in rows for values in combinations(row.items(), 2)}
+def values_of(calls: list[Call]) -> set[Values]:
+    return {frozenset(values) for call in calls for values in combinations(call._asdict().items(), 2)}
 
 
 def test_every_possible_pair_is_covered() -> None:
@@ -36,10 +44,10 @@ def test_every_possible_pair_is_covered() -> None:
     every = {
         frozenset({(a, x), (b, y)}) for a, b in combinations(OPTIONS, 2) for x, y in product(OPTIONS[a], OPTIONS[b])
     }
-    little = {("trains", "nothing"), *(("form", form) for form in EMPTY)}
-    rows = [pair.row for pair in PAIRS]
-    covered, shown = values_of(rows), values_of([row for row in rows if not shows_little(row)])
+    little = {("trained", Trained.NOTHING), *(("form", form) for form in Form if form.empty)}
+    calls = [pair.call for pair in PAIRS]
+    covered, shown = values_of(calls), values_of([call for call in calls if not call.shows_little])
     assert covered == every - IMPOSSIBLE
     assert shown == {values for values in covered if not values & little}
     readme = (ROOT / "suite/checks/README.md").read_text(encoding="utf-8")
-    assert f"{len(rows)} calls cover all {len(covered)} pairs" in " ".join(readme.split())
+    assert f"{len(calls)} calls cover all {len(covered)} pairs" in " ".join(readme.split())

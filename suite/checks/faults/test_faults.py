@@ -12,6 +12,7 @@ from suite.checks.faults.faults import FAULTS, Planted
 from suite.conftest import Keep
 from suite.shared import arithmetic
 from suite.shared.compare import Verdict
+from suite.shared.outcomes import FaultOutcome
 from suite.shared.tensors import OUTPUTS
 
 CPU = torch.device("cpu")
@@ -27,7 +28,7 @@ def _settings() -> Iterator[None]:
 
 
 def keep_row(
-    keep: Keep, planted: Planted, verdict: str, case: str = "", worst: Verdict | None = None, wrong: int = 0
+    keep: Keep, planted: Planted, verdict: FaultOutcome, case: str = "", worst: Verdict | None = None, wrong: int = 0
 ) -> None:
     """Keep a row of the table of faults; wrong: number of verdicts that reject."""
     fault = planted.fault
@@ -65,10 +66,10 @@ def test_rejects_and_names_what_is_damaged(planted: Planted, keep: Keep) -> None
     comparison, worst, wrong = caught(planted)
     tensors = {verdict.tensor for verdict in wrong}
     if comparison is None:
-        keep_row(keep, planted, "SURVIVED")
+        keep_row(keep, planted, FaultOutcome.SURVIVED)
         others = sorted({str(verdict) for verdict in wrong})
         pytest.fail(f"survived: {fault.tensor or fault.finding} in no comparison; wrong: {others or 'nothing'}")
-    keep_row(keep, planted, "rejected", comparison.id, worst, len(wrong))
+    keep_row(keep, planted, FaultOutcome.REJECTED, comparison.id, worst, len(wrong))
     in_gradient = fault.tensor and fault.tensor not in OUTPUTS
     if in_gradient:
         assert not tensors & set(OUTPUTS), "the output is right, but fails"

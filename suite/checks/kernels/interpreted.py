@@ -20,7 +20,7 @@ from impls.gradient.chunks import NUMBERS, limited
 from impls.registry import ORACLE, find
 from suite.checks.equality import comparisons
 from suite.checks.equality.comparisons import WIDE_ORACLE, Comparison, against_naive, against_wide, paired
-from suite.checks.equality.pairs import OF_A_LAYER
+from suite.checks.equality.pairs import OF_A_LAYER, Trained
 from suite.checks.faults.planting import Edited, Fault, listed
 from suite.shared.cases import DROPOUT, RAGGED, VERIFY, VERIFY_TILES, Case
 from suite.shared.compare import Verdict, implementation, model_and_draw, relative_error
@@ -105,17 +105,16 @@ def _by_id(*comparisons: Comparison) -> dict[str, Comparison]:
 SOME = _by_id(*_of_a_default_run(), *_of_a_thorough_run())
 
 
-def _with_gradient_alone(part: str) -> list[Comparison]:
-    """Calls of which that part of the state is trained alone, and gets a gradient through itself alone."""
-    wanted = {"trains": f"state_{part}", "arriving": part}
+def _with_gradient_alone(trained: Trained, output: str) -> list[Comparison]:
+    """Calls of which that part of the state is trained alone, and gets a gradient through that output alone."""
     calls = zip(OF_A_LAYER, _PAIRED, strict=True)
-    return [comparison for pair, comparison in calls if wanted.items() <= pair.row.items()]
+    return [each for pair, each in calls if (pair.call.trained, pair.call.arriving) == (trained, (output,))]
 
 
 #: By kind of fault, the calls of which one shows it.
 _SHOWN_BY = {
-    "gradient of the last c alone": _with_gradient_alone("c"),
-    "gradient of the last h_hat alone": _with_gradient_alone("h_hat"),
+    "gradient of the last c alone": _with_gradient_alone(Trained.STATE_C, "c"),
+    "gradient of the last h_hat alone": _with_gradient_alone(Trained.STATE_H_HAT, "h_hat"),
     "layouts": [_LAID_OUT],
     "gradients": [_GRADIENTS],
 }

@@ -9,6 +9,7 @@ from suite.checks.module.capabilities import CAPABILITIES, Check
 from suite.checks.module.runs import KEPT
 from suite.conftest import Keep, skip_unless_checked, skipping_undeclared
 from suite.shared.compare import model_and_draw
+from suite.shared.outcomes import CapabilityOutcome
 
 CELLS = [
     pytest.param(title, impl.name, id=f"{impl.name}-{title.replace(' ', '-')}")
@@ -20,14 +21,14 @@ CELLS = [
 @pytest.mark.parametrize(("capability", "implementation"), CELLS)
 def test_capability(capability: str, implementation: str, device: torch.device, keep: Keep) -> None:
     """Its row is the cell of a table: pass; no, where it refuses as expected; FAIL; or not run."""
-    outcome, reason = "FAIL", ""
+    outcome, reason = CapabilityOutcome.FAIL, ""
     try:
         with skipping_undeclared():
             skip_unless_checked(implementation, device)
             reason = CAPABILITIES[capability].attempt(implementation, device)
-        outcome = "no" if reason else "pass"
+        outcome = CapabilityOutcome.NO if reason else CapabilityOutcome.PASS
     except pytest.skip.Exception as error:
-        outcome, reason = "not run", str(error)
+        outcome, reason = CapabilityOutcome.NOT_RUN, str(error)
         raise
     except Exception as error:
         reason = "".join(str(error).splitlines()[:1])

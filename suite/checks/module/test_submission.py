@@ -226,7 +226,7 @@ def test_a_file_that_starts_kernels_by_itself_is_told_how_to(tmp_path: Path) -> 
     (bare := tmp_path / "bare.py").write_text(RIGHT.splitlines()[0] + BARE)
     arguments = ("cpu", "60", str(tmp_path / "tried"))
     trial = partial(process.run, submission.__name__, *arguments, TRITON_INTERPRET="1", OMP_NUM_THREADS="1")
-    with pytest.raises(RuntimeError, match="make it an operator with hyperlstm"):
+    with pytest.raises(process.ProcessError, match="make it an operator with hyperlstm"):
         trial(str(Path(__file__).with_name("mine_triton.py")), str(bare))
 
 
@@ -253,7 +253,7 @@ def test_files_are_verified_beside_them(tmp_path: Path) -> None:
     files += ["equality/test_leftovers.py"]
     files = [f"suite/checks/{file}" for file in files]
     run = partial(process.run, OMP_NUM_THREADS="2", PYTEST_XDIST_WORKER=None)
-    with pytest.raises(RuntimeError, match="non-zero exit status 1") as failed:
+    with pytest.raises(process.ProcessError, match="non-zero exit status 1") as failed:
         run("pytest", *files, "-rA", "-n", "1", "-p", "no:cacheprovider", *options)
     output = str(failed.value)
     outcomes = re.findall(r"^(PASSED|FAILED|ERROR) .*\[(\w+)[-\]](.*)", output, re.MULTILINE)
