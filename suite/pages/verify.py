@@ -24,8 +24,8 @@ tensor that the fault damages; a fault in a gradient must leave the output passi
 REACH = """## Compared up to
 
 For each size, the largest at which output, states and all gradients were compared; in parentheses, a larger one at
-which only the forward pass was. From H 31 on, the oracle is row_scaled in float64, which itself is compared with the
-naive form at H 128.
+which only the forward pass was. At the sizes that people run, from H 31 on, the oracle is row_scaled in float64, which
+itself is compared with the naive form at H 128.
 """
 #: The sizes of that table.
 REACHED = "TBIHSZ"
