@@ -164,6 +164,12 @@ def test_residuals_are_saved_by_default(name: str, device: torch.device) -> None
         assert saved_bytes(lambda: model(x, state), device) < saved
 
 
+def test_limits_of_two_kinds_of_device_hold_together() -> None:
+    cpu, meta = torch.device("cpu"), torch.device("meta")
+    with limited("cpu", rows=3), limited("meta", rows=5):
+        assert (limits(cpu).rows, limits(meta).rows) == (3, 5)
+
+
 def test_limits_of_two_threads_that_overlap() -> None:
     """The first thread opens its context before the second, and closes it before the second reads its own."""
     second_opened, first_closed, read = Event(), Event(), dict[str, Limits]()
