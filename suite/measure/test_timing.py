@@ -43,7 +43,7 @@ def told(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Turns]:
 
 @pytest.mark.parametrize(
     ("baseline", "ours", "count"),
-    [(0.001, 0.001, 7), (0.001, 0.0029, 6), (0.001, 0.0031, 2), (0.02, 0.02, 3), (0.07, 0.07, 2), (0.08, 0.08, 1)],
+    [(0.001, 0.001, 7), (0.001, 0.0029, 6), (0.001, 0.0031, 5), (0.02, 0.02, 3), (0.07, 0.07, 2), (0.08, 0.08, 1)],
 )
 def test_a_visit_has_as_many_turns_as_its_seconds_allow_unless_all_is_slow(
     baseline: float, ours: float, count: int, told: Callable[..., Turns]
@@ -60,8 +60,8 @@ def test_a_visit_has_as_many_turns_as_its_seconds_allow_unless_all_is_slow(
 
 def test_one_side_that_is_not_slow_is_enough(told: Callable[..., Turns]) -> None:
     turns = told(baseline=0.001, ours=0.001, norm=0.0031)
-    turns.take(0.3)
-    assert len(turns.rounds["norm"].data) > 2
+    turns.take(1.0)
+    assert turns.timed_s > 0.9
 
 
 def test_any_call_of_a_later_turn_may_be_drawn(told: Callable[..., Turns]) -> None:

@@ -32,8 +32,9 @@ AGREE, MOST = 2.0, 12
 BURST, WARM = 0.02, 0.1
 #: Least number of turns in a visit, unless one turn takes more than LONG seconds: then it is the only one.
 LEAST, LONG = 2, 0.3
-#: What takes so many times as long as the baseline is known well enough with few turns and visits.
-SLOW = 3.0
+#: What takes so many times as long as the baseline is known well enough with few visits, and with BRIEF seconds of
+#: turns, which what replays needs to be seen.
+SLOW, BRIEF = 3.0, 0.2
 #: Seconds after the last round in which results must not change.
 STILL = 0.05
 #: What orders and calls are drawn with, which no seed foretells.
@@ -202,11 +203,11 @@ class Turns:
         self.timed_s = 0.0
 
     def take(self, budget: float) -> None:
-        """Take turns for a budget of seconds: at least LEAST, and no more if all are SLOW; but one if it takes LONG."""
+        """Take turns for a budget of seconds, or for BRIEF if all are SLOW: at least LEAST, but one if it takes LONG."""
         turn_s = sum(side.round_s for side in self.sides.values())
         turns = 1 if turn_s > LONG else max(LEAST, int(budget / turn_s))
         for turn in range(1, turns + 1):
-            if turn > LEAST and self._slow():
+            if turn > LEAST and self.timed_s >= BRIEF and self._slow():
                 break
             names = list(self.sides)
             for name in names if CHANCE.random() < 0.5 else names[::-1]:

@@ -66,8 +66,8 @@ SENTENCES = {
     MEASURE: [
         "calls a pass until two calls in a row agree within a factor of 2",
         f"over at least {1e3 * timing.BURST:g} ms",
-        f"half a second of turns, at least {WORDS[timing.LEAST]},",
-        f"over {WORDS[int(timing.SLOW)]} times as long as `torch.nn.LSTM`;",
+        f"half a second of turns, or {timing.BRIEF} s if all that is timed takes",
+        f"over {WORDS[int(timing.SLOW)]} times as long as `torch.nn.LSTM`; at least {WORDS[timing.LEAST]},",
         f"or one if a turn takes more than {timing.LONG} s",
         f"with {WORDS[int(work.OF_ONE_DRAW)]} times the limit of the tolerance rule",
         f"multiplies more than {hardware.MOST} times as fast as the machine's fastest product of matrices",
