@@ -203,7 +203,7 @@ class Turns:
         self.timed_s = 0.0
 
     def take(self, budget: float) -> None:
-        """Take turns for a budget of seconds, or for BRIEF if all are SLOW: at least LEAST, but one if it takes LONG."""
+        """Take turns for a budget of seconds, or BRIEF if all are SLOW: at least LEAST, but one if it takes LONG."""
         turn_s = sum(side.round_s for side in self.sides.values())
         turns = 1 if turn_s > LONG else max(LEAST, int(budget / turn_s))
         for turn in range(1, turns + 1):
