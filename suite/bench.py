@@ -36,7 +36,7 @@ from suite.measure.runner import NAME, REPEATED, Side, rests_on, run
 from suite.measure.server import Server, new_log
 from suite.measure.work import ROUNDS_AS_NAIVE
 from suite.pages import sizes as pages_of_sizes
-from suite.pages.bench_tables import PLACE, QUOTED, Benchmark, bench_view, summary
+from suite.pages.bench_tables import PLACE, QUOTED, Benchmark, bench_view, in_words, summary
 from suite.shared import arithmetic, machine, provenance, sizes, submission
 from suite.shared.cases import BASELINE
 from suite.shared.files import ResultsError, path_of
@@ -248,8 +248,7 @@ def about_files(rows: pd.DataFrame) -> list[str]:
     timed = trained[trained["status"] == Status.OK]
     ours = timed[timed["implementation"].isin(set(names()) - set(submission.files()))]
     for _, row in trained[trained["implementation"].isin(submission.files())].iterrows():
-        norm = ", layer norm" if row["layer_norm"] == "on" else ""
-        where = f"{row['implementation']} on {row['workload']} (T {row['T']}, B {row['B']}, {row['dtype']}{norm})"
+        where = f"{row['implementation']} on {in_words(row)}"
         if row["status"] != Status.OK:
             sentences.append(f"{where} has no figure: {Ended.of(row)}.")
             continue

@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pandas as pd
 
@@ -63,7 +63,7 @@ def machines(results: Path) -> list[Path]:
 
 def index(folders: Sequence[Path], pages: Collection[Path]) -> list[Part]:
     """Parts of results/README.md: one table of all machines, and links to the pages of each folder, or else its CSV."""
-    lines: dict[Fastest, dict[str, Any]] = {}
+    lines: dict[str, dict[str, Any]] = {}
     columns, links = [], []
     for folder in folders:
         rows, label = TABLES["bench"].read(folder), folder.name
@@ -73,9 +73,8 @@ def index(folders: Sequence[Path], pages: Collection[Path]) -> list[Part]:
                 label += f", {rows['cpu_capability'].iloc[0]}"
             if label in columns:
                 label += f", {folder.name}"
-            for of, figure in _figures(Benchmark.of(rows)).items():
-                title = f"{of.place}, / padded" if of.padded else of.place
-                lines.setdefault(of, {"workload": title})[label] = figure
+            for title, figure in _figures(Benchmark.of(rows)).items():
+                lines.setdefault(title, {"workload": title})[label] = figure
             columns.append(label)
             if stale("bench", rows).any():
                 label += ", **stale**"
@@ -88,22 +87,15 @@ def index(folders: Sequence[Path], pages: Collection[Path]) -> list[Part]:
     return ["# Results", *summary, "\n".join(links), FOOT, HAND_IN]
 
 
-class Fastest(NamedTuple):
-    """What a line of the index is about: the place, and whether the ratio is to the LSTM on a padded batch."""
-
-    place: str
-    padded: bool = False
-
-
-def _figures(benchmark: Benchmark) -> dict[Fastest, tuple[Interval, str]]:
-    """Ratio and name of the fastest implementation of a machine."""
-    figures, none = dict[Fastest, tuple[Interval, str]](), float("nan")
+def _figures(benchmark: Benchmark) -> dict[str, tuple[Interval, str]]:
+    """Ratio and name of the fastest implementation of a machine, by the title of a line of the index."""
+    figures, none = dict[str, tuple[Interval, str]](), float("nan")
     for _, row in benchmark.fastest.iterrows():
         if row["layer_norm"] == "off":
-            place, name = TITLE.format_map(row), row["implementation"]
-            figures[Fastest(place)] = interval(row), name
+            title, name = TITLE.format_map(row), row["implementation"]
+            figures[title] = interval(row), name
             if pd.notna(row["vs_padded"]):
-                figures[Fastest(place, padded=True)] = Interval(row["vs_padded"], none, none), name
+                figures[f"{title}, / padded"] = Interval(row["vs_padded"], none, none), name
     return figures
 
 

@@ -53,7 +53,7 @@ of which waits for the one before, as in training.
 
 - *train, MB*, *forward, MB*: {MEANING["peak_bytes"]}
 - *of roofline*: {MEANING["share"]}
-- *refused*: the verification on this machine failed or is stale, or the check in the first visit failed.
+- *refused*: the verification on this machine failed or is stale, or a visit showed that its figures cannot be right.
 
 suite/measure/README.md says how it is measured, suite/shared/tables.toml what further columns bench.csv has.
 """
@@ -155,7 +155,7 @@ def _parts(rows: pd.DataFrame, others: Others) -> list[Part]:
 
 
 def places(benchmark: Benchmark) -> list[Part]:
-    """What was timed, a table for each place, and what cannot be."""
+    """What cannot be timed, and a table for each place."""
     parts = list[Part](f"Not timed: {reason}" for reason in benchmark.unable)
     for place in benchmark.places():
         parts += [_heading(place), time_table(place)]

@@ -27,6 +27,8 @@ QUOTED = ("medium", "char-ptb")
 DTYPES = {"cpu": ("float32",), "cuda": ("bfloat16", "float32")}
 #: Names of alternatives in sentences; implementations have their own.
 CALLED = {"compiled": "torch.compile", "labml": "labml", "jax": "JAX"}
+#: A pass in words.
+STEP = {"train": "training step", "forward": "forward pass"}
 #: Columns without a value where a row has no figures.
 _FIGURES = ["ratio", "ratio_low", "ratio_high", "median_s", "peak_bytes", "share", "work"]
 #: Columns of `Benchmark` with ratios of times to the alternatives.
@@ -61,6 +63,11 @@ FORMATS: Mapping[str, Format] = {
 }
 
 
+def leading(rows: pd.DataFrame) -> str:
+    """The pass that counts: forward of one sequence alone, as a model serves it, or without training."""
+    return "forward" if (rows["B"] == 1).all() or "train" not in set(rows["pass"]) else "train"
+
+
 @dataclass(frozen=True)
 class Place:
     """Rows of a `Benchmark` at one place."""
@@ -79,8 +86,7 @@ class Place:
 
     @property
     def lead(self) -> str:
-        """The pass that counts: forward of one sequence alone, as a model serves it, or without training."""
-        return "forward" if self.row["B"] == 1 or "train" not in set(self.rows["pass"]) else "train"
+        return leading(self.rows)
 
 
 @dataclass(frozen=True)
@@ -96,16 +102,18 @@ class Benchmark:
         - vs_padded: to `torch.nn.LSTM` on a padded batch, where that is faster than on packed sequences.
         - memory_ratio: of the peak memory to that of `torch.nn.LSTM`.
     unable: why something cannot run here, a sentence for each reason.
+    device: kind of device; "" without rows.
     """
 
     rows: pd.DataFrame
     unable: Sequence[str]
+    device: str
 
     @classmethod
     def of(cls, rows: pd.DataFrame) -> "Benchmark":
         """The benchmark of rows of bench.csv."""
         rows = TABLES["bench"].filled(rows)
-        not_run = rows["status"] == Status.NOT_RUN
+        device, not_run = str(next(iter(rows["device"]), "")), rows["status"] == Status.NOT_RUN
         rows, reasons = _at_places(rows[~not_run]), rows["detail"][not_run].unique()
         rows = rows.astype(dict.fromkeys([*_FIGURES, "busy"], float))
         rows.loc[rows["status"] != Status.OK, _FIGURES] = np.nan
@@ -118,12 +126,12 @@ class Benchmark:
         padded = _beside(rows, PADDED, "ratio")
         rows["vs_padded"] = (rows["ratio"] / padded).where(padded < 1)
         rows["memory_ratio"] = rows["peak_bytes"] / _beside(rows, BASELINE, "peak_bytes")
-        return cls(rows, list(reasons))
+        return cls(rows, list(reasons), device)
 
     @property
     def dtypes(self) -> Sequence[str]:
-        """Those of DTYPES for its device."""
-        return DTYPES[self.rows["device"].iloc[0]]
+        """The dtypes of its device, of which the first is quoted."""
+        return DTYPES[self.device]
 
     def places(self) -> Iterator[Place]:
         """The places, in the order of the rows."""
@@ -196,8 +204,8 @@ def time_table(place: Place) -> Sheet:
                 line |= {"verdict": row["verdict"], f"{step}_vs_padded": row["vs_padded"]}
         most = "train" if "train" in rows else "forward"
         line |= {f"{most}_mb": rows[most]["peak_bytes"] / MB, "memory_ratio": rows[most]["memory_ratio"]}
-        leading = rows[place.lead]
-        line |= {"roofline": (leading["share"], leading["bound"]), "busy": leading["busy"]}
+        of_lead = rows[place.lead]
+        line |= {"roofline": (of_lead["share"], of_lead["bound"]), "busy": of_lead["busy"]}
         lines.append(line)
     return Sheet(lines, FORMATS, HEADINGS)
 
@@ -231,7 +239,7 @@ def headline(benchmark: Benchmark) -> list[str]:
     Rows without an interval, or from a busy machine, have none.
     """
     return [
-        f"{_where(row)}: a training step of `{row['implementation']}` takes {_slowdown(row, benchmark)}, "
+        f"{in_words(row)}: a training step of `{row['implementation']}` takes {_slowdown(row, benchmark)}, "
         f"and {_speedup(row, benchmark)}."
         for _, row in quoted(benchmark).iterrows()
         if _known(row)
@@ -262,10 +270,10 @@ def states(benchmark: Benchmark) -> list[str]:
         found = two_states(numbers(row["baseline_s_visits"]))
         if found is None:
             continue
-        (fast, slow), step = found, {"forward": "forward pass", "train": "training step"}[row["pass"]]
+        (fast, slow), step = found, STEP[row["pass"]]
         times = (significant3(1e3 * median(seconds)) for seconds in found)
         sentences.setdefault(
-            tuple(row[["dtype", "workload", "T", "B"]]),
+            tuple(row[PLACE[:-1]]),
             f"{row['workload']} (T {row['T']}, B {row['B']}, {row['dtype']}): the machine had two states, in which a "
             f"{step} of `{BASELINE}` took {' and '.join(times)} ms ({len(fast)} and {len(slow)} visits); "
             "intervals there are as wide as these differ.",
@@ -278,7 +286,8 @@ def _known(row: pd.Series) -> bool:
     return bool(pd.notna(row["ratio_low"]) and pd.isna(row["busy"]))
 
 
-def _where(row: pd.Series) -> str:
+def in_words(row: pd.Series) -> str:
+    """A place in a sentence, such as "medium (T 50, B 32, float32, layer norm)"."""
     norm = ", layer norm" if row["layer_norm"] == "on" else ""
     return f"{row['workload']} (T {row['T']}, B {row['B']}, {row['dtype']}{norm})"
 

@@ -22,7 +22,7 @@ Others = Mapping[str, pd.DataFrame]
 
 @dataclass(frozen=True)
 class Sheet:
-    """A table: lines of values by column, a format for each column of figures, and headings other than its name.
+    """A table: lines of values by column, a format for each column of figures, and headings that are not the names.
 
     A figure is a number or a tuple of numbers, or a string that says why there is none; None and NaN show as a dash.
     """
@@ -37,19 +37,16 @@ class Sheet:
     def only(self, columns: Sequence[str]) -> "Sheet":
         return replace(self, lines=[{column: line.get(column) for column in columns} for line in self.lines])
 
-    def shown(self) -> list[str]:
-        """The columns, without those of figures that are empty."""
+    def columns(self) -> dict[str, str]:
+        """The columns by heading, without those of figures that are empty."""
         names = dict.fromkeys(column for line in self.lines for column in line)
-        return [c for c in names if c not in self.formats or any(not _none(line.get(c)) for line in self.lines)]
+        shown = [c for c in names if c not in self.formats or any(not _none(line.get(c)) for line in self.lines)]
+        return {self.headings.get(column, column): column for column in shown}
 
     def words(self) -> list[dict[str, str]]:
         """The lines as text, by heading."""
-        headings = {column: self.headings.get(column, column) for column in self.shown()}
-        return [{head: self._text(line, column) for column, head in headings.items()} for line in self.lines]
-
-    def _of_figures(self) -> dict[str, bool]:
-        """Whether a column has figures, by heading."""
-        return {self.headings.get(column, column): column in self.formats for column in self.shown()}
+        columns = self.columns()
+        return [{head: self._text(line, column) for head, column in columns.items()} for line in self.lines]
 
     def _text(self, line: Mapping[str, Any], column: str) -> str:
         value = line.get(column)
@@ -60,7 +57,7 @@ class Sheet:
     def markdown(self) -> str:
         """Markdown of the table, with figures aligned to the right."""
         words = self.words()
-        rule = ["---:" if of_figures else "---" for of_figures in self._of_figures().values()]
+        rule = ["---:" if column in self.formats else "---" for column in self.columns().values()]
         rows = [words[0].keys(), rule, *(line.values() for line in words)]
         return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
@@ -76,9 +73,9 @@ class Sheet:
             given = min(over, widths[column] - longest[column])
             widths[column], over = widths[column] - given, over - given
         view = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
-        of_figures = self._of_figures()
+        columns = self.columns()
         for head, width in widths.items():
-            view.add_column(head, justify="right" if of_figures[head] else "left", width=width)
+            view.add_column(head, justify="right" if columns[head] in self.formats else "left", width=width)
         for line in words:
             view.add_row(*line.values())
         console.width += over

@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from suite.pages.bench import places, without_figures
-from suite.pages.bench_tables import FORMATS, HEADINGS, Benchmark, summary
+from suite.pages.bench_tables import FORMATS, HEADINGS, STEP, Benchmark, leading, summary
 from suite.pages.page import Others, Page, Part, Plot, Sheet
 from suite.pages.plots import Line, Lines, line_plot
 from suite.shared.cases import BASELINE, SIZES
@@ -26,8 +26,6 @@ tables have, and are no part of the project's results. Where sizes differ in one
 a band is a 95 % confidence interval, the grey one the noise floor. A time there is the ratio times the median time of
 `torch.nn.LSTM` at that size over all rows, so times compare as ratios do.
 """
-#: The pass of a plot in words.
-STEP = {"train": "training step", "forward": "forward pass"}
 
 
 @dataclass(frozen=True)
@@ -127,8 +125,7 @@ def _without(size: str, name: str) -> str:
 
 def _timed(group: pd.DataFrame, size: str) -> pd.DataFrame:
     """Rows of the pass that counts, with `seconds`: the ratio times the median time of the baseline at the size."""
-    trained, alone = (group["pass"] == "train").any(), (group["B"] == 1).all()
-    rows = group[group["pass"] == ("train" if trained and not alone else "forward")]
+    rows = group[group["pass"] == leading(group)]
     lstm = (rows["median_s"] / rows["ratio"]).groupby(rows[size]).transform("median")
     seconds = {f"seconds{end}": lstm * rows[f"ratio{end}"] for end in ("", "_low", "_high")}
     timed: pd.DataFrame = rows.assign(**seconds)

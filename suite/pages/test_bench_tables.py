@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from suite.pages.bench import PAGE
+from suite.pages.bench import PAGE, readme_rows
 from suite.pages.bench_tables import Benchmark, bench_view, headline, summary
 from suite.pages.page import markdown
 from suite.shared.cases import BASELINE, PADDED
@@ -140,6 +140,14 @@ def test_without_a_headline_a_page_says_why(rows: Rows, why: str) -> None:
     assert headline(Benchmark.of(pd.DataFrame(rows))) == []
     assert summary(Benchmark.of(pd.DataFrame(rows))) == [why]
     assert f"**{why}**" in page(rows)
+
+
+def test_a_machine_on_which_nothing_ran_has_pages() -> None:
+    nothing = [row | {"detail": "jax is not installed."} for row in runs("jax", 0, status=Status.NOT_RUN)]
+    benchmark = Benchmark.of(pd.DataFrame(nothing))
+    assert readme_rows(benchmark).empty
+    assert summary(benchmark) == ["No implementation was timed in training."]
+    assert "Not timed: jax is not installed." in page(nothing)
 
 
 def test_a_machine_of_two_states_is_said_once_a_workload() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from suite.pages.page import markdown
 from suite.pages.verify import PAGE, conclusion, reach_table, worst_errors
-from suite.shared.cases import MULTIPLIED, SIZES
+from suite.shared.cases import MULTIPLIED
 from suite.shared.examples import HERE
 from suite.shared.outcomes import CaseOutcome
 from suite.shared.tables import TABLES
@@ -18,16 +18,10 @@ ON_CUDA = "batched_cuda runs on cuda, not on cpu."
 Rows = list[dict[str, Any]]
 
 
-#: Of a row that is about no case.
-NO_CASE: dict[str, Any] = dict.fromkeys(SIZES)
-
-
-def row(
-    implementation: str, dtype: str, ratio: float | None, reason: str = "", sizes: dict[str, Any] = NO_CASE
-) -> dict[str, Any]:
+def row(implementation: str, dtype: str, ratio: float | None, reason: str = "", /, **sizes: int) -> dict[str, Any]:
     outcome = CaseOutcome.SKIPPED if ratio is None else CaseOutcome.of(ratio)
     about = {"implementation": implementation, "dtype": dtype, "case": MULTIPLIED[0], **sizes}
-    about |= {"verdict": outcome, "reason": reason, "defined": ""}
+    about |= {"verdict": outcome, "reason": reason}
     return HERE | about | {"ratio": ratio, "tensor": "" if ratio is None else f"out {ratio}"}
 
 
@@ -106,13 +100,13 @@ OTHERS = {"B": 3, "I": 5, "S": 8, "Z": 4, "L": 2}
 
 def test_the_largest_sizes_are_those_that_passed() -> None:
     cases = [(7, 16, 0.5), (3, 40, 0.5), (90, 9, 2.0)]
-    rows = [row("batched_cpu", "float32", ratio, sizes=OTHERS | {"T": T, "H": H}) for T, H, ratio in cases]
+    rows = [row("batched_cpu", "float32", ratio, **OTHERS, T=T, H=H) for T, H, ratio in cases]
     for T, H in ((200, 9), (5, 5)):
-        rows.append(row("batched_cpu", "float32", 0.5, sizes=OTHERS | {"T": T, "H": H}) | {"forward_only": True})
+        rows.append(row("batched_cpu", "float32", 0.5, **OTHERS, T=T, H=H) | {"forward_only": True})
     rows += [
         row("batched_cpu", "float32", 0.5),
-        row("batched_cpu", "float32", None, "why", sizes=OTHERS | {"T": 99, "H": 99}),
-        row("naive", "float64", 0.1, sizes=OTHERS | {"T": 400, "H": 8}),
+        row("batched_cpu", "float32", None, "why", **OTHERS, T=99, H=99),
+        row("naive", "float64", 0.1, **OTHERS, T=400, H=8),
     ]
     assert reach_table(table(rows)).markdown().splitlines() == [
         "| implementation | dtype | T | B | I | H | S | Z |",
