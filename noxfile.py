@@ -186,7 +186,8 @@ OF_PANDAS = ("suite/measure/test_bench_compare.py", "suite/pages")
 @nox.session
 def lowest(session: nox.Session) -> None:
     """Verify, compare and report with the lowest versions that pyproject.toml allows; arguments go to pytest."""
-    constraints = bin_of(session).parent / "lowest.txt"  # temporary files of a session are in this checkout of git
+    # `create_tmp` would move the tests' temporary files into this checkout.
+    constraints = bin_of(session).parent / "lowest.txt"
     constraints.write_text("\n".join(requirement.replace(">=", "==", 1) for requirement in needed("suite")))
     install(session, "suite", "--constraint", str(constraints))
     session.install(*LABML)

@@ -26,7 +26,7 @@ from suite.checks.kernels.compiled import precompile
 from suite.checks.module.capabilities import CAPABILITIES
 from suite.pages import verify
 from suite.shared import arithmetic, machine, submission
-from suite.shared.cases import MULTIPLIED, SIZES, Case, Definition
+from suite.shared.cases import MULTIPLIED, Case, Definition
 from suite.shared.compare import FLOOR, Verdict
 from suite.shared.files import RESULTS, ROOT, ResultsError, path_of
 from suite.shared.outcomes import CaseOutcome, deciding, ran
@@ -260,13 +260,12 @@ def record(keep: Keep) -> Record:
         sizes: Case | None = None,
     ) -> None:
         about: dict[str, Any] = {"implementation": implementation, "dtype": dtype_name(dtype), "case": case}
-        about |= {size: getattr(sizes, size) for size in SIZES} if sizes else {}
-        if isinstance(ended, Verdict):
-            figures = vars(ended) | {"ratio": ended.ratio, "verdict": CaseOutcome.of(ended.ratio)}
-        else:
-            figures = {"verdict": ended, "ratio": None}
         about |= {"interpreted": interpreted, "forward_only": forward_only, "reason": reason}
-        keep("verify", **about, **figures, defined=str(defined or ""))
+        about |= {"defined": str(defined or "")} | (sizes.sizes if sizes else {})
+        if isinstance(ended, Verdict):
+            keep("verify", **about, **vars(ended), ratio=ended.ratio, verdict=CaseOutcome.of(ended.ratio))
+        else:
+            keep("verify", **about, verdict=ended)
 
     return keep_verdict
 
@@ -326,7 +325,9 @@ def rows_of_tests(reporter: pytest.TerminalReporter) -> dict[str, pd.DataFrame]:
         for name, row in (value for key, value in properties if key == ROW):
             rows.setdefault(name, []).append(row)
     tables = {name: TABLES[name].filled(pd.DataFrame(lines)) for name, lines in rows.items()}
-    return tables | {name: deciding(rows, TABLES[name].key) for name, rows in tables.items() if name == "verify"}
+    if "verify" in tables:
+        tables["verify"] = deciding(tables["verify"], TABLES["verify"].key)
+    return tables
 
 
 def write(results: Path, device: torch.device, tables: Mapping[str, pd.DataFrame]) -> list[Path]:

@@ -33,7 +33,7 @@ from suite.shared.tables import TABLES
 PRIVATE = re.compile(r"(?<![\w.)])(/[\w.+-]+){2,}|\b[A-Za-z]:\\\w|~/\w|[\w.-]+@[\w-]+")
 #: Prints the hashes of rows; it runs in the copy of another commit, which need not have it.
 HASHES = Path(__file__).with_name("handed_in_hashes.py")
-#: By table of a verification, the column and its value of what failed.
+#: By table of a verification, the column that says how a row ended, and its word for a failure.
 FAILED = {
     "verify": ("verdict", CaseOutcome.FAIL),
     "faults": ("verdict", FaultOutcome.SURVIVED),
@@ -59,13 +59,11 @@ def problems(folder: Path) -> list[str]:
         elif name in ("bench", "verify"):
             found.append(f"{path}: expected the rows of nox -s {name}, but there is no such file.")
     then = dict[str, Hashes]()
-    for commit in sorted({commit for rows in tables.values() for commit in rows["commit"].astype(str)}):
+    for commit in sorted({commit for rows in tables.values() for commit in rows["commit"]}):
         try:
             then[commit] = sources_at(commit, tables)
         except LookupError as error:
-            of = ", ".join(
-                f"{name}.csv" for name, rows in tables.items() if (rows["commit"].astype(str) == commit).any()
-            )
+            of = ", ".join(f"{name}.csv" for name, rows in tables.items() if (rows["commit"] == commit).any())
             found.append(f"{of}: {error}.")
     found += [sentence for name, rows in tables.items() for sentence in of_other_sources(name, rows, then)]
     found += failed(tables)
@@ -120,7 +118,7 @@ def sources_at(commit: str, tables: Tables) -> dict[str, pd.Series]:
 
 def of_other_sources(name: str, rows: pd.DataFrame, then: Mapping[str, Hashes]) -> Iterator[str]:
     """Sentences about rows that name other sources than the commit has that they name."""
-    for commit, made in rows.groupby(rows["commit"].astype(str)):
+    for commit, made in rows.groupby("commit"):
         if commit in then:
             others = made[made["sources"] != then[str(commit)][name].loc[made.index]]
             if len(others):
@@ -157,7 +155,7 @@ def compared(bench: pd.DataFrame, verify: pd.DataFrame, then: Mapping[str, Hashe
         of_both = ran(verify[verify["implementation"] + " in " + verify["dtype"] == which])
         if of_both.empty:
             yield f"verify.csv: expected comparisons of {which}, which was timed, but there are none."
-        for commit in rows["commit"].astype(str).unique():
+        for commit in rows["commit"].unique():
             if commit in then and (of_both["sources"] != then[commit]["verify"].loc[of_both.index]).any():
                 yield f"verify.csv: {which} was timed at commit {commit}, and compared with other sources."
 

@@ -124,9 +124,9 @@ Score = Callable[[Job, Mapping[Job, list[Row]], int], float]
 def need(rows: Sequence[Row], visits: int, *, rests: bool, half_wanted: float = math.inf) -> float:
     """How much a job wants another visit, by its summarised rows and the number of its visits that count.
 
-    Every job wants FEWEST visits. rests: a result rests on it, so it comes before others. half_wanted: then its rows
-    want an interval of no more to each side; a row slower than SLOW does not. Jobs on which no result rests and of
-    which every row is slow come last.
+    Every job wants FEWEST visits. rests: a result rests on it, so it comes before others. half_wanted: how far the
+    interval of a row may reach to each side; one slower than SLOW may reach farther. Jobs on which no result rests and
+    of which every row is slow come last.
     """
     known = [row for row in rows if row["status"] == Status.OK]
     slow = bool(known) and all(row["ratio"] > SLOW for row in known)
@@ -152,7 +152,7 @@ def rests_on(ours: Callable[[Job], bool], quoted: Sequence[str]) -> Score:
     """Score of a benchmark, see `need`.
 
     A result rests on what is ours, which wants an interval of HALF, and where headlines are quoted also on the fastest
-    alternative in training, which takes three times as long as a rule and needs its visits alone.
+    alternative in training, for which FEWEST visits do: one usually takes three times as long.
     """
 
     def score(job: Job, summaries: Mapping[Job, list[Row]], visits: int) -> float:

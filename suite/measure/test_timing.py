@@ -24,17 +24,16 @@ from suite.shared.examples import CPU, TINY
 def told(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Turns]:
     """Turns of sides that take some seconds a call, by name; the call that is drawn is its turn and number."""
 
-    def turns(**seconds: float) -> Turns:
+    def turns(baseline: float, **others: float) -> Turns:
         step: Any = None
         sides = {}
-        for name, once in seconds.items():
+        for name, once in {BASELINE: baseline, **others}.items():
             monkeypatch.setattr(timing, "warm_up", lambda *_, once=once: [once])
             sides[name] = Repeats(FakeStopwatch(), step, lambda _: Input(torch.zeros(1)))
-            sides[name].told_s = once  # type: ignore[attr-defined]
-        return Turns({{"baseline": BASELINE}.get(name, name): side for name, side in sides.items()})
+        return Turns(sides)
 
-    def round_of(side: Any, turn: int, drawn: int) -> tuple[float, tuple[int, int] | None]:
-        return side.told_s, (turn, drawn) if drawn >= 0 else None
+    def round_of(side: Repeats, turn: int, drawn: int) -> tuple[float, tuple[int, int] | None]:
+        return side.first_s, (turn, drawn) if drawn >= 0 else None
 
     monkeypatch.setattr(timing, "sleep", lambda seconds: None)
     monkeypatch.setattr(Repeats, "round", round_of)

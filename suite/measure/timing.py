@@ -32,8 +32,8 @@ AGREE, MOST = 2.0, 12
 BURST, WARM = 0.02, 0.1
 #: Least number of turns in a visit, unless one turn takes more than LONG seconds: then it is the only one.
 LEAST, LONG = 2, 0.3
-#: What takes so many times as long as the baseline is known well enough with few visits, and with BRIEF seconds of
-#: turns, which what replays needs to be seen.
+#: What takes SLOW times as long as the baseline is known well enough with few visits of BRIEF seconds of turns; with
+#: fewer turns, a file that replays its results would not be seen.
 SLOW, BRIEF = 3.0, 0.2
 #: Seconds after the last round in which results must not change.
 STILL = 0.05
@@ -203,7 +203,7 @@ class Turns:
         self.timed_s = 0.0
 
     def take(self, budget: float) -> None:
-        """Take turns for a budget of seconds, or BRIEF if all are SLOW: at least LEAST, but one if it takes LONG."""
+        """Take turns for a budget of seconds, or BRIEF if all are SLOW: LEAST or more, but one if that takes LONG."""
         turn_s = sum(side.round_s for side in self.sides.values())
         turns = 1 if turn_s > LONG else max(LEAST, int(budget / turn_s))
         for turn in range(1, turns + 1):
@@ -218,7 +218,7 @@ class Turns:
 
     def _round(self, name: Any, turn: int) -> None:
         side = self.sides[name]
-        # Each turn but the first is as likely to be drawn at last: what replays needs a first one to replay.
+        # In the end each turn but the first is as likely to be the one drawn: a replay needs a turn before.
         draws = turn <= LEAST or CHANCE.random() < 1 / (turn - 1)
         seconds, call = side.round(turn, CHANCE.randrange(side.calls) if draws else -1)
         self.rounds[name].update(seconds)
@@ -227,7 +227,7 @@ class Turns:
             self.drawn[name] = call
 
     def _slow(self) -> bool:
-        """True if there is a baseline, beside which every other side is SLOW."""
+        """True if every side but the baseline is SLOW."""
         beside = [ratio(rounds, self.rounds[BASELINE]) for name, rounds in self.rounds.items() if name != BASELINE]
         return min(beside) > SLOW
 

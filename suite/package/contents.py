@@ -13,7 +13,7 @@ from suite.shared.files import ROOT
 SINGLE = ("README.md", "noxfile.py", "pyproject.toml", ".gitignore", "PKG-INFO")
 
 
-#: Files that pyproject.toml promises, or that are built, also where the checkout has lost them.
+#: Files that a wheel has even where the checkout has lost them: pyproject.toml promises one, the other is compiled.
 REQUIRED = ("hyperlstm/py.typed", "hyperlstm/batched_cpu/library.cpp")
 
 

@@ -66,7 +66,7 @@ class Case:
     @property
     def parts(self) -> dict[str, str]:
         """Parts of the id by field: all sizes, and the options that are not the default."""
-        parts = {size: f"{size}{getattr(self, size)}" for size in SIZES}
+        parts = {size: f"{size}{number}" for size, number in self.sizes.items()}
         if self.lengths:
             parts["lengths"] = "lengths" + ".".join(map(str, self.lengths))
         for name, value in self.arguments.items():
@@ -81,6 +81,11 @@ class Case:
         if self.layer_norm:
             parts["layer_norm"] = "norm"
         return parts
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """T, B, I, H, S, Z and L by their letters."""
+        return {size: getattr(self, size) for size in SIZES}
 
     @property
     def arguments(self) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import torch
 from impls import names
 from impls.registry import find
 from suite.shared import submission
-from suite.shared.cases import BASELINE, PADDED, SIZES, Case, Definition
+from suite.shared.cases import BASELINE, PADDED, Case, Definition
 from suite.shared.code import defines, digest, meaning, reached
 from suite.shared.files import ROOT
 from suite.shared.outcomes import CaseOutcome, ran
@@ -98,9 +98,8 @@ def _workload(table: str, row: Mapping[str, Any]) -> Case:
 
 def fields(case: Case) -> str:
     """What the passes of a case are, and the work that is counted for them."""
-    sizes = {size: getattr(case, size) for size in SIZES}
     counted = case.tokens, case.multiply_adds(), *(case.least_numbers(1, 1, train) for train in (False, True))
-    return repr((sizes, case.lengths, case.arguments, case.state, case.strided, case.training, counted))
+    return repr((case.sizes, case.lengths, case.arguments, case.state, case.strided, case.training, counted))
 
 
 @cache

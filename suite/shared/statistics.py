@@ -17,7 +17,7 @@ from suite.shared.tables import TABLES
 
 #: Share of runs whose interval has the ratio, and the fewest visits that give an interval.
 COVERAGE, FEWEST = 0.95, 3
-#: A machine has two states if a visit in one takes at least so many times as long as in the other.
+#: A machine has two states if each visit in one takes more than APART times as long as in the other.
 APART = 1.3
 #: Degrees of freedom that the pooled variance of a run counts as.
 PRIOR_DOF = 4
@@ -97,9 +97,9 @@ def _summary(rows: Sequence[Row]) -> Row:
 
 
 def two_states(seconds: Sequence[float]) -> tuple[list[float], list[float]] | None:
-    """The visits of two states of a machine, the fast ones first; None if it had one state, or ever others.
+    """The visits of two states of a machine, the fast ones first; None if it had one state or more than two.
 
-    Each state has two visits, no two of which differ as much as the states do, and these differ by APART.
+    A state has at least two visits, which differ less from one another than the states do.
     """
     ordered = sorted(seconds)
     for n in range(2, len(ordered) - 1):

@@ -21,7 +21,7 @@ class Status(StrEnum):
     FAILED = "failed"
 
 
-#: Those that are errors: memory may be too small for what is right.
+#: Those that are errors, which running out of memory is not.
 WRONG = (Status.REFUSED, Status.TIME_OUT, Status.CRASHED, Status.FAILED)
 #: Most characters of a detail.
 LONGEST = 200

@@ -193,11 +193,12 @@ def _check_values(rows: pd.DataFrame) -> None:
 
 def _check_words(rows: pd.DataFrame, enumerations: Mapping[str, type[StrEnum]]) -> None:
     """Raise ValueError unless flags are flags, and words are of the enumeration of their column."""
-    flags = dict.fromkeys(_FLAGS, ("True", "False"))
-    for column, words in {**flags, **{column: tuple(words) for column, words in enumerations.items()}}.items():
-        for value in rows[column].astype(str).unique() if column in rows else ():
-            if value not in words:
-                raise ValueError(f"{column}: expected one of {', '.join(words)}, got {value}")
+    allowed: dict[str, list[str]] = {column: ["True", "False"] for column in _FLAGS}
+    allowed |= {column: [*words] for column, words in enumerations.items()}
+    for column in rows.columns.intersection([*allowed]):
+        for value in rows[column].astype(str).unique():
+            if value not in allowed[column]:
+                raise ValueError(f"{column}: expected one of {', '.join(allowed[column])}, got {value}")
 
 
 def _ranks(column: pd.Series, values: Values) -> pd.Series:
@@ -214,7 +215,7 @@ def about_pass(workload: str, case: Case, implementation: str, dtype: str, name:
     cut = [f"{n} {getattr(case, n)} of {getattr(paper, n)}" for n in "TB" if getattr(case, n) != getattr(paper, n)]
     return {
         "workload": workload,
-        **{n: getattr(case, n) for n in SIZES},
+        **case.sizes,
         "layer_norm": "on" if case.layer_norm else "off",
         "implementation": implementation,
         "dtype": dtype,

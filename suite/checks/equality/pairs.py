@@ -252,7 +252,7 @@ def _train(call: Call, model: HyperLSTM, case: Case, sample: Draw) -> Outcome:
 
 
 def _called(call: Call, model: nn.Module, case: Case, x: Tensor, state: State | None) -> Output:
-    """Call the model on sequences in their form; one alone has rows that are longer than its features."""
+    """Call the model on sequences in the form of the call; one alone has rows that are longer than its features."""
     alone = call.form is Form.ALONE
     turned = call.batch_first and not (alone or case.lengths)
     if alone:

@@ -27,6 +27,11 @@ pytestmark = pytest.mark.skipif(
 )
 
 
+def skip_without(instruction_set: str) -> None:
+    if instruction_set != "baseline" and not torch.cpu.get_capabilities().get(instruction_set):
+        pytest.skip(f"This processor has no {instruction_set}.")
+
+
 @pytest.mark.parametrize(
     ("instruction_set", "dtype"),
     [
@@ -36,8 +41,7 @@ pytestmark = pytest.mark.skipif(
     ],
 )
 def test_an_instruction_set_keeps_the_rule(instruction_set: str, dtype: torch.dtype) -> None:
-    if instruction_set != "baseline" and not torch.cpu.get_capabilities().get(instruction_set):
-        pytest.skip(f"This processor has no {instruction_set}.")
+    skip_without(instruction_set)
     with instrumented(dtype, instruction_set):
         for case in CASES:
             worst = compare(implementation("batched_cpu"), case, dtype, CPU, naive_oracle(dtype, draws=1))[0]
@@ -47,8 +51,7 @@ def test_an_instruction_set_keeps_the_rule(instruction_set: str, dtype: torch.dt
 @pytest.mark.parametrize("instruction_set", SETS)
 def test_nan_stays_in_its_row(instruction_set: str) -> None:
     """No limit of an exponential takes it for a number."""
-    if instruction_set != "baseline" and not torch.cpu.get_capabilities().get(instruction_set):
-        pytest.skip(f"This processor has no {instruction_set}.")
+    skip_without(instruction_set)
     x = torch.randn(2, 3, 5)
     x[0, 1, 0] = torch.nan
     with instrumented(torch.float32, instruction_set):

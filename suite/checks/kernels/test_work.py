@@ -52,39 +52,14 @@ class Pass(NamedTuple):
     of_threads: list[Counted]
 
     @property
-    def total(self) -> int:
-        """All multiply-adds."""
-        return sum(counted.in_steps + counted.in_jobs for counted in self.of_threads)
+    def all(self) -> Counted:
+        """Sums over the threads, which mean something for what is counted."""
+        return Counted(*map(sum, zip(*self.of_threads, strict=True)))
 
     @property
-    def read(self) -> int:
-        """Numbers of weights that were read as they are stored."""
-        return sum(counted.read for counted in self.of_threads)
-
-    @property
-    def packed(self) -> int:
-        """Numbers of matrices that were packed."""
-        return sum(counted.packed for counted in self.of_threads)
-
-    @property
-    def packed_singly(self) -> int:
-        """Those of them that were moved one at a time, which takes several times as long."""
-        return sum(counted.packed_singly for counted in self.of_threads)
-
-    @property
-    def pieces(self) -> int:
-        """Pieces of jobs."""
-        return sum(counted.pieces for counted in self.of_threads)
-
-    @property
-    def pieces_alone(self) -> int:
-        """Those of them that a thread ran while no other could take any."""
-        return sum(counted.pieces_alone for counted in self.of_threads)
-
-    @property
-    def scales(self) -> int:
-        """Numbers of d_weight that were read."""
-        return sum(counted.scales for counted in self.of_threads)
+    def multiply_adds(self) -> int:
+        """In steps and in jobs."""
+        return self.all.in_steps + self.all.in_jobs
 
     @property
     def most(self) -> int:
@@ -138,14 +113,14 @@ def test_no_product_is_made_twice(
     with limited("cpu", rows=4 * case.B, residuals=residuals):  # in several chunks
         forward, backward = passes(library, case, threads=4)
     members = split[1]  # each of which makes z of all rows
-    assert forward.total == case.tokens * (main + hyper + members * z + d)
+    assert forward.multiply_adds == case.tokens * (main + hyper + members * z + d)
     # The gradients of the weights, of x and of the states; z and d again, since they are not saved.
     again = z * members + d
     if case.I < KEEPS_V_FROM or not residuals:
         again += 4 * case.H * case.I
     if not residuals:
         again += 4 * case.H * case.H + hyper
-    assert backward.total == case.tokens * (2 * (main + hyper + z + d) + again)
+    assert backward.multiply_adds == case.tokens * (2 * (main + hyper + z + d) + again)
 
 
 def of_h(case: Case) -> int:
@@ -176,8 +151,8 @@ def test_few_rows_read_weights_once_a_step_and_pack_none_of_them(
     """Of many weights, or where so few tokens are all."""
     monkeypatch.setattr(batched_cpu, "SPLIT", split)
     forward, backward = passes(library, case, threads=2)
-    assert (forward.read, backward.read) == (case.T * of_h(case), case.T * of_h(case))
-    assert (forward.packed, forward.packed_singly) == (others(case), 0)
+    assert (forward.all.read, backward.all.read) == (case.T * of_h(case), case.T * of_h(case))
+    assert (forward.all.packed, forward.all.packed_singly) == (others(case), 0)
 
 
 @pytest.mark.parametrize(
@@ -187,18 +162,18 @@ def test_few_rows_read_weights_once_a_step_and_pack_none_of_them(
 )
 def test_other_calls_pack_each_weight_once_by_whole_vectors(case: Case, library: Instrumented) -> None:
     forward, backward = passes(library, case, threads=2)
-    assert (forward.read, backward.read) == (0, 0)
-    assert (forward.packed, forward.packed_singly) == (of_h(case) + others(case), 0)
+    assert (forward.all.read, backward.all.read) == (0, 0)
+    assert (forward.all.packed, forward.all.packed_singly) == (of_h(case) + others(case), 0)
 
 
 @pytest.mark.parametrize("threads", [2, 4])
 def test_jobs_are_cut_into_pieces_for_a_thread_that_loses_its_core(threads: int, library: Instrumented) -> None:
     case = Case(T=2, B=32, I=96, H=256, S=64, Z=4)
     forward, backward = passes(library, case, threads)
-    assert forward.pieces >= 8 * threads
-    assert backward.pieces >= 2 * 8 * threads  # of packing, and of products
-    assert forward.pieces_alone == 0
-    assert backward.pieces_alone < 8  # of what is too little for a second thread
+    assert forward.all.pieces >= 8 * threads
+    assert backward.all.pieces >= 2 * 8 * threads  # of packing, and of products
+    assert forward.all.pieces_alone == 0
+    assert backward.all.pieces_alone < 8  # of what is too little for a second thread
 
 
 @pytest.mark.parametrize("rows", [1, 4, 5, 8])
@@ -208,7 +183,7 @@ def test_several_rows_share_what_they_read_of_d_weight(
     monkeypatch.setattr(batched_cpu, "SPLIT", (1, 1))
     case = Case(T=3, B=rows, I=32, H=64, S=16, Z=16)
     forward, _ = passes(library, case, threads=1)
-    assert forward.scales == case.T * -(-rows // 4) * 12 * case.Z * case.H
+    assert forward.all.scales == case.T * -(-rows // 4) * 12 * case.Z * case.H
 
 
 def expected_split(case: Case, threads: int) -> tuple[int, int]:
