@@ -42,7 +42,7 @@ from suite.shared.format import ENVIRONMENT, SOFTWARE, ratio_text
 from suite.shared.process import Row
 from suite.shared.statistics import COVERAGE, FEWEST, Interval, between, numbers, pooled_variance
 from suite.shared.status import Status
-from suite.shared.tables import STAMP, TABLES, folder_of
+from suite.shared.tables import TABLES, folder_of
 from suite.shared.workloads import WORKLOADS
 
 #: Verdicts on a time that differs.
@@ -80,7 +80,7 @@ def differing(old: pd.DataFrame, new: pd.DataFrame, columns: Sequence[str]) -> s
     """Columns that both results have, with other values, joined by commas; "" if there are none."""
     found = []
     for column in columns:
-        values, others = ({*rows[column].astype(str)} - {""} for rows in (old, new))
+        values, others = ({*rows[column].dropna()} - {""} for rows in (old, new))
         if values and others and values != others:
             found.append(column)
     return ", ".join(found)
@@ -175,12 +175,11 @@ def same_twice(folder: Path, old: pd.DataFrame, new: Sequence[Row], device: torc
     """Compare a run with earlier rows of the same code, and put the number that differ into the results."""
     if old.empty or not new:
         return
-    rows = pd.DataFrame(new, columns=[*TABLES["bench"].columns, *STAMP])
-    before = old.reindex(columns=rows.columns)
-    if sentence := why_no_times(before, rows):
+    rows = TABLES["bench"].filled(pd.DataFrame(new))
+    if sentence := why_no_times(old, rows):
         print(f"\nThe same code twice: {sentence}")
         return
-    changes = compared(before, rows, threshold=np.inf)
+    changes = compared(old, rows, threshold=np.inf)
     changes = changes[changes["verdict"].isin(("same", *DIFFERENT))]
     if changes.empty:
         return
@@ -260,7 +259,7 @@ def revisions_compared(options: argparse.Namespace) -> int:
             for job, server in product(jobs, servers):
                 server.visit(replace(job, table="compile"), [])
             run([old, new], jobs, until=time.time() + 60 * options.minutes)
-    before, after = (pd.DataFrame(side.summary(), columns=[*TABLES["bench"].columns]) for side in (old, new))
+    before, after = (TABLES["bench"].filled(pd.DataFrame(side.summary())) for side in (old, new))
     changes = alternated(before, after, options.threshold / 100)
     show(changes)
     print(f"{options.base} is old, this checkout is new. {verdicts(changes)}.")

@@ -20,7 +20,7 @@ from suite.shared.examples import CPU, TINY, runs
 from suite.shared.files import ResultsError
 from suite.shared.statistics import FEWEST
 from suite.shared.status import Status
-from suite.shared.tables import TABLES
+from suite.shared.tables import STAMP, TABLES
 
 OLD, TWIN, NAIVE = runs("batched", 0.1), runs(BASELINE, 0.05), runs("naive", 1)
 
@@ -113,6 +113,17 @@ def test_revisions_differ_where_neighbouring_visits_do(changes: Sequence[float],
     new = [state * change for state, change in zip(old, changes, strict=True)]
     lines = bench_compare.alternated(visits("batched", old), visits("batched", new), 0.1)
     assert set(lines["verdict"]) == {verdict}
+
+
+def test_a_run_is_compared_with_rows_that_were_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The rows of a run have no stamp yet, and no columns but those that it measured."""
+    TABLES["bench"].replace(tmp_path, runs("batched", 0.1) + runs("deferred", 0.2))
+    stamped = runs("batched", 0.1) + runs("deferred", 0.3)
+    measured = [{column: value for column, value in row.items() if column not in STAMP} for row in stamped]
+    bench_compare.same_twice(tmp_path, TABLES["bench"].read(tmp_path), measured, CPU)
+    assert capsys.readouterr().out == "\nThe same code twice: 2 of 4 rows differ from those of the last run.\n"
+    (twice,) = TABLES["twice"].read(tmp_path).to_dict("records")
+    assert (twice["workload"], twice["rows"], twice["differ"]) == ("small", 4, 2)
 
 
 def test_of_many_rows_a_small_change_of_one_may_be_chance() -> None:
