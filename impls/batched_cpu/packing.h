@@ -1,6 +1,8 @@
 // The parameters of a layer as the sweeps read them: packed into panels and padded once a sequence.
 #pragma once
 
+#include <cstring>
+
 #include "layer.h"
 #include "memory.h"
 
@@ -43,8 +45,8 @@ void pack_columns(const T* from, int64_t K, int64_t n, Factor<T>* into) {
     UNROLL for (int64_t j = 0; j < V; ++j) {
       if constexpr (D == 1)
         square[j] = load(from + j * K + d);
-      else  // the D numbers of a term are moved together
-        square[j] = Vec<A>::loadu(reinterpret_cast<const A*>(from + j * K + d));
+      else  // the D numbers of a term are moved together, from an address that is a multiple of their size alone
+        std::memcpy(&square[j].native, from + j * K + d, sizeof(square[j].native));
     }
     transpose<A>(square);
     UNROLL for (int64_t j = 0; j < V; ++j) square[j].store(reinterpret_cast<A*>(into + (d + j * D) * P));
