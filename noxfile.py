@@ -153,7 +153,9 @@ def lint(session: nox.Session) -> None:
 @shared
 def selftest(session: nox.Session) -> None:
     """Check the suite's own machinery: timing, results, pages and commands; arguments go to pytest."""
-    pytest(session, "suite/shared", "suite/measure", "suite/pages", "suite/package")
+    folders = ("shared", "cases", "comparison", "candidates", "results", "measure", "pages", "package")
+    commands = map(str, sorted(Path("suite").glob("test_*.py")))
+    pytest(session, *(f"suite/{folder}" for folder in folders), *commands)
 
 
 @nox.session(reuse_venv=False)
@@ -392,7 +394,7 @@ def sanitized(
 
 @nox.session(requires=["environment"])
 def mutate(session: nox.Session) -> None:
-    """Score tests by mutants: `-- --seed 7 --n 40 suite/measure`, or of suite/pages, suite/shared or impls."""
+    """Score tests by mutants: `-- --seed 7 --n 40 suite/measure`, or of another folder of suite/, or impls."""
     session.install(*nox.project.dependency_groups(PYPROJECT, "mutate"))
     python = session.cache_dir.parent / "environment" / "bin" / "python"
     session.run("python", "-m", "suite.mutate", f"{python.absolute()} -m pytest {' '.join(WORKERS)}", *session.posargs)

@@ -26,6 +26,10 @@ import torch
 from impls import names
 from suite import report
 from suite.bench_compare import same_twice
+from suite.candidates import submission
+from suite.candidates.names import BASELINE
+from suite.cases import sizes
+from suite.cases.workloads import WORKLOADS
 from suite.checks.equality.sizes import why_no_memory
 from suite.checks.kernels.compiled import Way, precompile
 from suite.measure import choice, hardware
@@ -37,15 +41,13 @@ from suite.measure.server import Server, new_log
 from suite.measure.work import ROUNDS_AS_NAIVE
 from suite.pages import sizes as pages_of_sizes
 from suite.pages.bench_tables import PLACE, QUOTED, Benchmark, bench_view, in_words, summary
-from suite.shared import arithmetic, machine, provenance, sizes, submission
-from suite.shared.cases import BASELINE
+from suite.results import provenance
+from suite.results.format import ratio_text
+from suite.results.statistics import FEWEST
+from suite.results.status import WRONG, Ended, Status
+from suite.results.tables import TABLES, Row, Table, folder_of
+from suite.shared import arithmetic, machine
 from suite.shared.files import ResultsError, path_of
-from suite.shared.format import ratio_text
-from suite.shared.process import Row
-from suite.shared.statistics import FEWEST
-from suite.shared.status import WRONG, Ended, Status
-from suite.shared.tables import TABLES, Table, folder_of
-from suite.shared.workloads import WORKLOADS
 
 #: Columns of the rows that have one baseline.
 BESIDE = ("dtype", "workload", "T", "B", "pass")

@@ -30,20 +30,19 @@ import numpy as np
 import pandas as pd
 import torch
 
+from suite.candidates.names import BASELINE
+from suite.cases.workloads import WORKLOADS
 from suite.measure import choice
 from suite.measure.runner import Side, run
 from suite.measure.server import Server, new_log
 from suite.pages.bench_tables import HEADING, PLACE
 from suite.pages.page import Sheet
+from suite.results.format import ENVIRONMENT, SOFTWARE, ratio_text
+from suite.results.statistics import COVERAGE, FEWEST, Interval, between, numbers, pooled_variance
+from suite.results.status import Status
+from suite.results.tables import TABLES, Row, folder_of
 from suite.shared import machine
-from suite.shared.cases import BASELINE
 from suite.shared.files import ROOT, ResultsError, path_of
-from suite.shared.format import ENVIRONMENT, SOFTWARE, ratio_text
-from suite.shared.process import Row
-from suite.shared.statistics import COVERAGE, FEWEST, Interval, between, numbers, pooled_variance
-from suite.shared.status import Status
-from suite.shared.tables import TABLES, folder_of
-from suite.shared.workloads import WORKLOADS
 
 #: Verdicts on a time that differs.
 DIFFERENT = ("regression", "slower", "faster")

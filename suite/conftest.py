@@ -19,20 +19,23 @@ from impls import names, registry, why_unavailable
 from impls.definition import dtype_name
 from impls.registry import UnsupportedOptionError, find
 from suite import report
+from suite.candidates import submission
+from suite.cases.case import Case
+from suite.cases.sizes import SPELLING, parse
+from suite.cases.verification import MULTIPLIED
 from suite.checks.equality.comparisons import every_id
 from suite.checks.faults.faults import FAULTS
 from suite.checks.kernels import ahead, interpreted
 from suite.checks.kernels.compiled import precompile
 from suite.checks.module.capabilities import CAPABILITIES
+from suite.comparison.compare import FLOOR, Verdict
 from suite.pages import verify
-from suite.shared import arithmetic, machine, submission
-from suite.shared.cases import MULTIPLIED, Case, Definition
-from suite.shared.compare import FLOOR, Verdict
+from suite.results.outcomes import CaseOutcome, deciding, ran
+from suite.results.provenance import Definition
+from suite.results.tables import TABLES, VALUES, folder_of
+from suite.shared import arithmetic, machine
 from suite.shared.files import RESULTS, ROOT, ResultsError, path_of
-from suite.shared.outcomes import CaseOutcome, deciding, ran
 from suite.shared.scheduling import pytest_xdist_make_scheduler as pytest_xdist_make_scheduler
-from suite.shared.sizes import SPELLING, parse
-from suite.shared.tables import TABLES, VALUES, folder_of
 
 #: `test_interpreter.py` runs these in a process with Triton's interpreter on.
 collect_ignore_glob = ["*/test_interpreted_*.py"]
@@ -232,7 +235,7 @@ def pytest_runtest_call() -> Generator[None, object, object]:
 
 @pytest.fixture
 def keep(request: pytest.FixtureRequest) -> Keep:
-    """Function that keeps one row of a table of results, see `suite/shared/tables.toml`."""
+    """Function that keeps one row of a table of results, see `suite/results/tables.toml`."""
 
     def keep_row(name: str, **row: Any) -> None:
         plain = {column: str(value) if isinstance(value, StrEnum) else value for column, value in row.items()}

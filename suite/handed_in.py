@@ -22,12 +22,12 @@ import pandas as pd
 from impls import names
 from impls.definition import dtype_name
 from suite.measure.hardware import MOST
+from suite.results.outcomes import CapabilityOutcome, CaseOutcome, FaultOutcome, ran
+from suite.results.statistics import FEWEST
+from suite.results.status import Status
+from suite.results.tables import TABLES
 from suite.shared.arithmetic import dtype_of
 from suite.shared.files import ROOT, ResultsError
-from suite.shared.outcomes import CapabilityOutcome, CaseOutcome, FaultOutcome, ran
-from suite.shared.statistics import FEWEST
-from suite.shared.status import Status
-from suite.shared.tables import TABLES
 
 #: What shows where something was made: absolute paths, of Windows too, those in a home, and users of hosts.
 PRIVATE = re.compile(r"(?<![\w.)])(/[\w.+-]+){2,}|\b[A-Za-z]:\\\w|~/\w|[\w.-]+@[\w-]+")

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from suite.shared.provenance import sources
+from suite.results.provenance import sources
 
 
 def hash_of(table: str, row: Mapping[str, Any]) -> str | None:

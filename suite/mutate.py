@@ -18,7 +18,9 @@ from cosmic_ray.testing import run_tests
 from cosmic_ray.work_item import MutationSpec, TestOutcome
 
 #: By place, its tests in a default run, and further tests, which run if a mutant survives those before.
-SELFTEST = ("suite/measure", "suite/pages", "suite/shared")
+SELFTEST = tuple(
+    f"suite/{one}" for one in ("measure", "pages", "results", "candidates", "comparison", "cases", "shared")
+)
 CHECKS = ("module", "equality", "cost", "definition", "kernels/test_batched_cuda.py")
 MODULE, EQUALITY, *OTHERS = (f"suite/checks/{one}" for one in CHECKS)
 FURTHER = f"{MODULE}/test_submission.py suite/checks/faults/test_reach.py"

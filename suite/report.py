@@ -14,18 +14,18 @@ from typing import Any
 import pandas as pd
 
 from suite import handed_in
+from suite.candidates.names import BASELINE
 from suite.pages import bench, readme, sizes, verify
 from suite.pages.bench import WORKLOAD
 from suite.pages.bench_tables import TITLE, Benchmark
 from suite.pages.page import Page, Part, Plot, Sheet, markdown
 from suite.pages.plots import svg
 from suite.pages.webpage import report_html
-from suite.shared.cases import BASELINE
+from suite.results.format import dates, machine, with_interval
+from suite.results.provenance import stale
+from suite.results.statistics import Interval, interval
+from suite.results.tables import TABLES
 from suite.shared.files import RESULTS, ResultsError, path_of, write_whole
-from suite.shared.format import dates, machine, with_interval
-from suite.shared.provenance import stale
-from suite.shared.statistics import Interval, interval
-from suite.shared.tables import TABLES
 
 PAGES = (bench.PAGE, verify.PAGE, sizes.PAGE)
 LEAD = (

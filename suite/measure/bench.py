@@ -9,15 +9,18 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 
+from suite.candidates import submission
+from suite.candidates.candidate import Candidate
+from suite.candidates.catalogue import find
+from suite.candidates.lstm import LSTM
+from suite.candidates.names import BASELINE
+from suite.cases.case import Case, lengths
 from suite.measure import work
-from suite.measure.job import Job
+from suite.measure.job import Job, RefusedError, Turned
 from suite.measure.timing import Input, Repeats, Step, Stopwatch, Turns
-from suite.shared import submission, usage
-from suite.shared.candidates import LSTM, Candidate, find
-from suite.shared.cases import BASELINE, Case, lengths
-from suite.shared.process import RefusedError, Row, Turned
-from suite.shared.status import Ended
-from suite.shared.tables import about_pass
+from suite.results.status import Ended
+from suite.results.tables import Row, about_pass
+from suite.shared import usage
 
 #: By kind of device, seconds of the turns of a pass.
 BUDGET = {"cpu": 0.5, "cuda": 0.5}

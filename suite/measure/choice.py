@@ -9,16 +9,17 @@ from itertools import product
 import torch
 
 from impls import registry
+from suite.candidates import submission
+from suite.candidates.candidate import Candidate
+from suite.candidates.catalogue import candidates, find
+from suite.candidates.names import BASELINE
+from suite.cases.sizes import MEDIUM, short
+from suite.cases.workloads import WORKLOADS, Workload
 from suite.measure.guard import guard
-from suite.measure.job import Job
-from suite.shared import machine, submission
+from suite.measure.job import Job, RefusedError
+from suite.shared import machine
 from suite.shared.arithmetic import ARITHMETICS, dtype_of
-from suite.shared.candidates import Candidate, candidates, find
-from suite.shared.cases import BASELINE
 from suite.shared.files import RESULTS, path_of
-from suite.shared.process import RefusedError
-from suite.shared.sizes import MEDIUM, short
-from suite.shared.workloads import WORKLOADS, Workload
 
 #: By kind of device, the default minutes of a run for each dtype asked for.
 MINUTES = {"cpu": 5.0, "cuda": 16.0}

@@ -6,15 +6,15 @@ from typing import Any
 
 import torch
 
+from suite.cases.case import Case
+from suite.cases.examples import CPU, TINY
+from suite.cases.workloads import Workload
 from suite.measure import bench as visit
-from suite.measure.job import Job
+from suite.measure.job import Job, Turned
 from suite.measure.server import Server
 from suite.measure.timing import Stopwatch, Work
-from suite.shared.cases import Case
-from suite.shared.examples import CPU, TINY
-from suite.shared.process import Row, Turned
-from suite.shared.status import Ended
-from suite.shared.workloads import Workload
+from suite.results.status import Ended
+from suite.results.tables import Row
 
 
 def job(candidate: str = "batched", case: Case = TINY, name: str = "small", **changes: Any) -> Job:

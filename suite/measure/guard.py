@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from pytest_benchmark.stats import Stats
 
-from suite.shared.process import RefusedError
+from suite.measure.job import RefusedError
 
 #: Packages whose functions, classes, modules and constants must stay, and whose classes' attributes must.
 OWN = ("suite", "impls")

@@ -7,14 +7,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from suite.candidates.names import BASELINE
+from suite.cases.workloads import WORKLOADS
 from suite.measure.job import Job
 from suite.measure.timing import Stopwatch, Work
+from suite.results.statistics import FIGURES, Interval
+from suite.results.status import Ended, Status
+from suite.results.tables import Row
 from suite.shared.arithmetic import dtype_of
-from suite.shared.cases import BASELINE
-from suite.shared.process import Row
-from suite.shared.statistics import FIGURES, Interval
-from suite.shared.status import Ended, Status
-from suite.shared.workloads import WORKLOADS
 
 #: The side of the square matrices doubles from SMALLEST until their product takes LONG seconds, or up to LARGEST.
 SMALLEST, LARGEST, LONG = 512, 8192, 0.05

@@ -3,21 +3,36 @@
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import pandas as pd
 import psutil
 import torch
 
-from suite.shared import arithmetic, provenance, submission
-from suite.shared.candidates import find
-from suite.shared.cases import Case
-from suite.shared.process import Row
-from suite.shared.status import Ended, Status
-from suite.shared.tables import about_pass
-from suite.shared.workloads import Workload
+from suite.candidates import submission
+from suite.candidates.catalogue import find
+from suite.cases.case import Case
+from suite.cases.workloads import Workload
+from suite.results import provenance
+from suite.results.status import Ended, Status
+from suite.results.tables import Row, about_pass
+from suite.shared import arithmetic
 
 #: Share of the machine's memory that one process may take, so that too little memory ends only that process.
 MEMORY_SHARE = 0.6
+
+
+class Turned(NamedTuple):
+    """Message of a visit before the turns of a pass and after them, with the sum of the seconds that these then took.
+
+    The process that gets it has a clock of its own.
+    """
+
+    timed_s: float = 0.0
+
+
+class RefusedError(Exception):
+    """What was measured is no figure of the candidate; the message says why."""
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import psutil
 import torch
 
-from suite.shared.process import Row
+from suite.results.tables import Row
 
 #: A visit beside which other processes had more than this share of the cores does not count.
 BUSY = 0.1

@@ -9,15 +9,15 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
 
+from suite.candidates.catalogue import alternatives
 from suite.measure.job import Job
 from suite.measure.others import BUSY, Others, gpu, gpu_columns
 from suite.measure.server import Server
 from suite.measure.timing import SLOW
-from suite.shared.candidates import alternatives
-from suite.shared.format import significant3
-from suite.shared.process import Row
-from suite.shared.statistics import FEWEST, interval, summarised
-from suite.shared.status import Status
+from suite.results.format import significant3
+from suite.results.statistics import FEWEST, interval, summarised
+from suite.results.status import Status
+from suite.results.tables import Row
 
 #: Titles of the printed columns, by layer norm and pass; widths of a line's name and of a figure.
 COLUMNS = {("off", "forward"): "forward", ("off", "train"): "train", ("on", "forward"): "norm", ("on", "train"): "norm"}

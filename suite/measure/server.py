@@ -22,15 +22,17 @@ from typing import Any, NamedTuple, NoReturn
 import torch
 
 from impls import registry
+from suite.candidates import submission
+from suite.candidates.catalogue import candidates
+from suite.candidates.ours import BASE
 from suite.measure import bench, hardware, work
 from suite.measure.guard import guard
-from suite.measure.job import Job
+from suite.measure.job import Job, RefusedError, Turned
 from suite.measure.others import State, gpu
-from suite.shared import submission
-from suite.shared.candidates import BASE, candidates
+from suite.results.status import Ended, Status
+from suite.results.tables import Row
 from suite.shared.files import ROOT, write_whole
-from suite.shared.process import RefusedError, Row, Turned, killed_with
-from suite.shared.status import Ended, Status
+from suite.shared.process import killed_with
 
 #: What measures a job, by the table of its rows: (job, first) -> rows. first: also what does not vary between visits.
 MEASURES: Mapping[str, Callable[[Job, bool], Iterator[Row | Turned]]] = {

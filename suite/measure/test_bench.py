@@ -14,25 +14,26 @@ import torch
 
 from impls import HyperLSTM
 from suite import bench
+from suite.candidates.candidate import drawn
+from suite.candidates.catalogue import find
+from suite.candidates.names import BASELINE, PADDED
+from suite.cases.case import Case
+from suite.cases.examples import CPU, TINY
+from suite.cases.workloads import WORKLOADS, Workload
 from suite.checks.kernels.compiled import CARDS, Way
+from suite.comparison.compare import implementation
 from suite.measure import bench as visit
 from suite.measure import runner
 from suite.measure.examples import FakeServer, job, others
 from suite.measure.examples import rows as rows_of
-from suite.measure.job import Job
+from suite.measure.job import Job, RefusedError
 from suite.measure.runner import Side, Visit
-from suite.shared import candidates
-from suite.shared.candidates import find
-from suite.shared.cases import BASELINE, PADDED, Case
-from suite.shared.compare import implementation
-from suite.shared.examples import CPU, TINY, runs, verified
+from suite.results.examples import runs, verified
+from suite.results.provenance import Refusal
+from suite.results.status import Ended, Status
+from suite.results.tables import STAMP, TABLES, stamp
 from suite.shared.files import ResultsError
 from suite.shared.machine import slug
-from suite.shared.process import RefusedError
-from suite.shared.provenance import Refusal
-from suite.shared.status import Ended, Status
-from suite.shared.tables import STAMP, TABLES, stamp
-from suite.shared.workloads import WORKLOADS, Workload
 
 RAGGED = replace(TINY, lengths=(3, 1))
 Measure = Callable[[Job, list[dict[str, Any]], bool], Ended]
@@ -196,8 +197,8 @@ def test_what_is_red_or_stale_is_never_timed(tmp_path: Path, serve: Any) -> None
 @pytest.mark.parametrize(("why", "timed"), [(None, True), (Refusal.STALE, True), (Refusal.RED, False)])
 def test_a_file_is_timed_unless_red(why: Refusal | None, timed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is stale was edited since; a visit checks it."""
-    monkeypatch.setattr("suite.shared.submission.files", lambda: {"batched": Path("batched.py")})
-    monkeypatch.setattr("suite.shared.provenance.refused", lambda *_: why)
+    monkeypatch.setattr("suite.candidates.submission.files", lambda: {"batched": Path("batched.py")})
+    monkeypatch.setattr("suite.results.provenance.refused", lambda *_: why)
     assert (job("batched").planned(pd.DataFrame()).skipped is None) is timed
 
 
@@ -236,7 +237,7 @@ def test_the_rates_of_the_hardware_are_of_a_quiet_moment(monkeypatch: pytest.Mon
 def test_a_file_that_slows_the_baseline_is_refused(
     visits: int, slower: float, file: bool, refused: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("suite.shared.submission.files", lambda: {"batched": Path("batched.py")} if file else {})
+    monkeypatch.setattr("suite.candidates.submission.files", lambda: {"batched": Path("batched.py")} if file else {})
     mine = runs("batched", 0.1, visits=visits, baseline_s=0.05 * slower)
     rows = bench.believed([*mine, *runs(BASELINE, 0.05)], {})
     why = Ended(Status.REFUSED, "beside it torch.nn.LSTM takes 1.6 times as long as beside itself")
@@ -275,7 +276,7 @@ class Wrong(HyperLSTM):
 @pytest.mark.parametrize("name", ["batched", "deferred"])
 def test_a_wrong_candidate_is_refused(name: str, step: str, tensor: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def build(*given: Any) -> Wrong:
-        model = candidates._drawn(implementation(name, Wrong), *given)
+        model = drawn(implementation(name, Wrong), *given)
         assert isinstance(model, Wrong)
         model.step = step
         return model
@@ -285,7 +286,7 @@ def test_a_wrong_candidate_is_refused(name: str, step: str, tensor: str, monkeyp
     with pytest.raises(RefusedError, match=rf"^{tensor} of a timed call is off by \S+e[+-]\d\d, allowed \S+e-0[67]$"):
         rows_of(one, True)
     assert len(rows_of(one, False)) == 2  # a visit after the first compares nothing
-    monkeypatch.setattr("suite.shared.submission.files", lambda: {name: Path("mine.py")})
+    monkeypatch.setattr("suite.candidates.submission.files", lambda: {name: Path("mine.py")})
     with pytest.raises(RefusedError):
         rows_of(one, False)
 

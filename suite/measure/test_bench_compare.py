@@ -13,14 +13,15 @@ import torch
 
 from impls import HyperLSTM
 from suite import bench_compare
+from suite.candidates import catalogue, ours
+from suite.candidates.names import BASELINE
+from suite.cases.examples import CPU, TINY
 from suite.measure.server import Server
-from suite.shared import candidates
-from suite.shared.cases import BASELINE
-from suite.shared.examples import CPU, TINY, runs
+from suite.results.examples import runs
+from suite.results.statistics import FEWEST
+from suite.results.status import Status
+from suite.results.tables import STAMP, TABLES
 from suite.shared.files import ResultsError
-from suite.shared.statistics import FEWEST
-from suite.shared.status import Status
-from suite.shared.tables import STAMP, TABLES
 
 OLD, TWIN, NAIVE = runs("batched", 0.1), runs(BASELINE, 0.05), runs("naive", 1)
 
@@ -203,10 +204,10 @@ def test_of_a_revision_only_its_module_is_used(tmp_path: Path, monkeypatch: pyte
     (tmp_path / "impls").mkdir()
     (tmp_path / "impls" / "__init__.py").write_text("from .theirs import HyperLSTM")
     (tmp_path / "impls" / "theirs.py").write_text("from impls import HyperLSTM as ours\nclass HyperLSTM(ours): pass")
-    monkeypatch.setenv(candidates.BASE, str(tmp_path))
-    package = candidates.timed_package.__wrapped__()
-    monkeypatch.setattr(candidates, "timed_package", lambda: package)
-    model = candidates.find("batched").build(TINY, torch.float32, CPU)
+    monkeypatch.setenv(ours.BASE, str(tmp_path))
+    package = ours.timed_package.__wrapped__()
+    monkeypatch.setattr(ours, "timed_package", lambda: package)
+    model = catalogue.find("batched").build(TINY, torch.float32, CPU)
     assert (type(model).__module__, type(model).__bases__) == ("impls_of_base.theirs", (HyperLSTM,))
 
 

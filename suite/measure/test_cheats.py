@@ -12,13 +12,14 @@ from pathlib import Path
 import pytest
 
 from suite import bench
+from suite.candidates import submission
+from suite.candidates.names import BASELINE
+from suite.cases.case import Case
 from suite.measure.examples import job
 from suite.measure.runner import Side, Visit
 from suite.measure.server import Server, new_log
-from suite.shared import submission
-from suite.shared.cases import BASELINE, Case
-from suite.shared.process import Row
-from suite.shared.status import Ended, Status
+from suite.results.status import Ended, Status
+from suite.results.tables import Row
 
 FOLDER = Path(__file__).with_name("cheats")
 #: A cheat that is not refused takes as long as the honest file, but for noise, in one of so many visits.

@@ -9,13 +9,13 @@ import torch
 
 from impls import names
 from suite import bench
+from suite.candidates.names import BASELINE, PADDED
+from suite.cases.examples import CPU
+from suite.cases.workloads import WORKLOADS
 from suite.measure import choice
 from suite.measure.choice import fastest
 from suite.measure.job import Job
-from suite.shared.cases import BASELINE, PADDED
-from suite.shared.examples import CPU
-from suite.shared.status import Ended, Status
-from suite.shared.workloads import WORKLOADS
+from suite.results.status import Ended, Status
 
 
 def chosen(*arguments: str) -> list[Job]:
@@ -38,7 +38,7 @@ def test_without_a_gpu_workloads_are_shortened_unless_asked() -> None:
 
 
 def test_files_are_timed_beside_the_fastest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("suite.shared.submission.load_all", lambda files, device: [file.stem for file in files])
+    monkeypatch.setattr("suite.candidates.submission.load_all", lambda files, device: [file.stem for file in files])
     files = (f"--impl={tmp_path / name}.py" for name in ("one", "two"))
     options = choice.with_submitted(bench.parser().parse_args(["--device", "cpu", *files]))
     assert options.implementation == ["one", "two", BASELINE, fastest(CPU, "float32"), "jax"]

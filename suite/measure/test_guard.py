@@ -14,17 +14,19 @@ import torch
 from pytest_benchmark.stats import Stats
 
 from suite import bench
-from suite.measure import runner, timing, work
+from suite.candidates import submission
+from suite.comparison import compare
+from suite.measure import job, runner, timing, work
 from suite.measure.guard import guard
-from suite.shared import compare, process, submission
-from suite.shared.process import RefusedError
+from suite.measure.job import RefusedError
+from suite.shared import process
 
 REPLACED: list[tuple[Any, str]] = [
     (time, "perf_counter"), (time, "time"), (gc, "collect"), (random, "random"), (os, "fork"), (torch, "randn"),
     (torch, "_foreach_add_"), (torch.Tensor, "norm"), (torch.Tensor, "double"), (torch.cuda, "synchronize"),
     (torch.nn.LSTM, "forward"), (torch.nn.Module, "__call__"), (Stats, "update"), (timing, "perf_counter"),
     (timing, "np"), (timing.Turns, "take"), (timing.Stopwatch, "seconds"), (work, "wrong"), (compare, "judge"),
-    (compare.Verdict, "ratio"), (process, "RefusedError"), (import_module("impls.deferred"), "run"),
+    (compare.Verdict, "ratio"), (job, "RefusedError"), (import_module("impls.deferred"), "run"),
     (sys.modules["suite.measure.guard"], "guard"), (runner, "median"), (compare, "TIMES"),
 ]  # fmt: skip
 
@@ -67,8 +69,8 @@ def test_what_later_imports_and_calls_do_is_no_cheat(tmp_path: Path) -> None:
         "from suite.measure.guard import guard\n"
         "check = guard()\n"
         "import torch._dynamo, torch._inductor.compile_fx, torch.distributed, labml_nn.hypernetworks.hyper_lstm\n"
-        "from suite.shared.candidates import candidates\n"
-        "from suite.shared.workloads import WORKLOADS\n"
+        "from suite.candidates.catalogue import candidates\n"
+        "from suite.cases.workloads import WORKLOADS\n"
         "from dataclasses import replace\n"
         "for one in candidates():\n"
         "    if one.name in ('batched_cpu', 'deferred', 'torch.nn.LSTM'):\n"

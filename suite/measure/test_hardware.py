@@ -5,11 +5,11 @@ from functools import partial
 import pytest
 import torch
 
+from suite.cases.examples import CPU
 from suite.measure import hardware
 from suite.measure.examples import FakeStopwatch
 from suite.measure.timing import Work
-from suite.shared.examples import CPU
-from suite.shared.status import Ended, Status
+from suite.results.status import Ended, Status
 
 
 def test_the_share_is_of_the_bound_that_holds() -> None:

@@ -12,13 +12,15 @@ from pytest_benchmark.stats import Stats
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from suite.candidates.catalogue import find
+from suite.candidates.names import BASELINE
+from suite.cases.case import Case, lengths
+from suite.cases.examples import CPU, TINY
 from suite.measure import bench as visit
 from suite.measure import timing, work
 from suite.measure.examples import job, rows
-from suite.shared.candidates import find
-from suite.shared.cases import BASELINE, Case, lengths
-from suite.shared.examples import CPU, TINY
-from suite.shared.process import RefusedError, Row
+from suite.measure.job import RefusedError
+from suite.results.tables import Row
 
 PACKED = replace(TINY, T=16, B=8, lengths=lengths(16, 8))
 #: Seconds of a call of each model, and of its first call.

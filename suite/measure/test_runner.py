@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
+from suite.candidates.names import BASELINE
+from suite.cases.workloads import WORKLOADS
 from suite.measure import runner
 from suite.measure.examples import FakeServer, job, others
 from suite.measure.job import Job
 from suite.measure.runner import Score, Side, Visit, fewest_first, half, need, rests_on, visits
-from suite.shared.cases import BASELINE
-from suite.shared.process import Row
-from suite.shared.status import Ended, Status
-from suite.shared.workloads import WORKLOADS
+from suite.results.status import Ended, Status
+from suite.results.tables import Row
 
 #: Seconds, ratio and spread between visits (a standard deviation of logarithms) of a fake job.
 Fake = tuple[float, float, float]

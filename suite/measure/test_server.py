@@ -13,16 +13,16 @@ import psutil
 import pytest
 import torch
 
+from suite.cases.examples import CPU
+from suite.cases.workloads import WORKLOADS
 from suite.measure import hardware
 from suite.measure import server as server_module
 from suite.measure.examples import job
 from suite.measure.job import Job
 from suite.measure.server import Server
-from suite.shared.examples import CPU
+from suite.results.status import Ended, Status
+from suite.results.tables import Row
 from suite.shared.files import ROOT
-from suite.shared.process import Row
-from suite.shared.status import Ended, Status
-from suite.shared.workloads import WORKLOADS
 
 
 @pytest.fixture(scope="module")

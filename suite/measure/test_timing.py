@@ -10,14 +10,15 @@ import pytest
 import torch
 from torch import nn
 
+from suite.candidates import catalogue
+from suite.candidates.lstm import LSTM
+from suite.candidates.names import BASELINE, PADDED
+from suite.cases.examples import CPU, TINY
 from suite.measure import timing
 from suite.measure.bench import FUSED, fused_by
 from suite.measure.examples import FakeStopwatch
 from suite.measure.timing import Input, Repeats, Stopwatch, Turns, warm_up
 from suite.measure.work import Forward
-from suite.shared import candidates
-from suite.shared.cases import BASELINE, PADDED
-from suite.shared.examples import CPU, TINY
 
 
 @pytest.fixture
@@ -97,7 +98,7 @@ def test_a_gpu_is_timed_until_all_its_streams_are_done(monkeypatch: pytest.Monke
 
 @pytest.mark.parametrize("oneDNN", [True, False])
 def test_a_row_says_what_computes_the_baseline(oneDNN: bool) -> None:
-    step = Forward(candidates.LSTM.build(TINY, torch.float32, CPU))
+    step = Forward(LSTM.build(TINY, torch.float32, CPU))
     with torch.backends.mkldnn.flags(enabled=oneDNN):
         assert fused_by(step, Input(torch.ones(3, 2, TINY.I))) == ("oneDNN" if oneDNN else "no library")
     assert {*FUSED} <= {schema.name for schema in torch._C._jit_get_all_schemas()}
@@ -115,6 +116,6 @@ def test_the_baseline_in_bfloat16_has_its_weights_in_one_buffer(
     monkeypatch.setattr(torch.backends.cudnn, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device", lambda device: nullcontext())
     monkeypatch.setattr(torch, "_cudnn_rnn_flatten_weight", lambda *arguments: calls.append(arguments))
-    built = candidates.find(name).build(replace(TINY, L=2), dtype, torch.device(device))
+    built = catalogue.find(name).build(replace(TINY, L=2), dtype, torch.device(device))
     weights = [([*map(id, built.parameters())], 4, TINY.I, 2, TINY.H, 0, 2, False, False)]
     assert [([*map(id, w)], *sizes) for w, *sizes in calls] == (weights if flattened else [])

@@ -10,11 +10,12 @@ import torch
 from torch.nn.utils.rnn import PackedSequence
 
 from impls import registry
+from suite.candidates.catalogue import candidates, find
+from suite.candidates.names import PADDED
+from suite.cases.case import Case
+from suite.cases.examples import CPU, TINY
 from suite.measure import work
 from suite.measure.timing import Call, Input, Results
-from suite.shared.candidates import candidates, find
-from suite.shared.cases import PADDED, Case
-from suite.shared.examples import CPU, TINY
 
 CASE = Case(T=4, B=3, I=9, H=14, S=9, Z=3)
 
@@ -66,7 +67,7 @@ def test_a_timed_call_of_each_candidate_is_right(name: str, step: str, monkeypat
     if reason := one.why_unavailable(CPU, torch.float32):
         pytest.skip(reason)
     if name == "compiled":  # only a thorough run compiles its step
-        from suite.shared import compiled_lstm  # takes seconds to import
+        from suite.candidates import compiled_lstm  # takes seconds to import
 
         monkeypatch.setattr(compiled_lstm, "_run", registry.find("batched").run)
     for case in filter(

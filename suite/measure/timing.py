@@ -19,9 +19,11 @@ from pytest_benchmark.stats import Stats
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from suite.shared.cases import BASELINE, Case
-from suite.shared.compare import bits
-from suite.shared.process import RefusedError, Row
+from suite.candidates.names import BASELINE
+from suite.cases.case import Case
+from suite.comparison.compare import bits
+from suite.measure.job import RefusedError
+from suite.results.tables import Row
 
 Work = Callable[[], object]
 

@@ -9,12 +9,13 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
 from impls.registry import ORACLE
+from suite.candidates.candidate import Candidate
+from suite.cases.case import Case
+from suite.comparison import tensors
+from suite.comparison.compare import Verdict, implementation, judge
+from suite.comparison.tensors import OUTPUTS, Gradient, parameter
 from suite.measure.timing import CHANCE, Call, Input, Results, Step, Stopwatch, generator_of, warm_up
-from suite.shared import tensors, usage
-from suite.shared.candidates import Candidate
-from suite.shared.cases import Case
-from suite.shared.compare import Verdict, implementation, judge
-from suite.shared.tensors import OUTPUTS, Gradient, parameter
+from suite.shared import usage
 
 #: A timed call may err by so many times what the tolerance rule allows. A verification takes the rounding error of the
 #: naive form from several draws; that of one call may be small by chance, most where layer norm is over few units.

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from impls.definition import Inputs, LayerParams, LayerState, Mask, shapes
 from impls.registry import ORACLE, find
+from suite.cases.case import Case
+from suite.comparison.tensors import OUTPUTS
 from suite.package.equations import Layer, assigned, by_index, codes, said, table
-from suite.shared.cases import Case
-from suite.shared.tensors import OUTPUTS
 
 #: No two alike, and larger than the number of gates.
 I, H, S, Z = 8, 7, 6, 5

@@ -13,11 +13,11 @@ from impls.calls import _LEVELS
 from impls.registry import find
 from suite import bench, bench_compare
 from suite.checks.equality.comparisons import WIDE_ORACLE
+from suite.comparison.compare import FLOOR, TIMES
 from suite.measure import bench as visit
 from suite.measure import choice, hardware, runner, server, timing, work
 from suite.measure.others import BUSY
-from suite.shared import statistics
-from suite.shared.compare import FLOOR, TIMES
+from suite.results import statistics
 from suite.shared.files import ROOT
 
 README, USAGE, IMPLS = ROOT / "README.md", ROOT / "impls" / "USAGE.md", ROOT / "impls" / "README.md"

@@ -6,6 +6,8 @@ from functools import partial
 import pandas as pd
 from matplotlib.figure import Figure
 
+from suite.candidates.names import BASELINE, PADDED
+from suite.cases.case import SIZES
 from suite.pages.bench_tables import (
     TITLE,
     Benchmark,
@@ -16,11 +18,10 @@ from suite.pages.bench_tables import (
 )
 from suite.pages.page import Others, Page, Part, Plot, Sheet
 from suite.pages.plots import Bar, Panel, bar_plot
-from suite.shared.cases import BASELINE, PADDED, SIZES
-from suite.shared.format import count, percent, significant3, sizes
-from suite.shared.statistics import interval
-from suite.shared.status import Ended, Status
-from suite.shared.tables import MEANING
+from suite.results.format import count, percent, significant3, sizes
+from suite.results.statistics import interval
+from suite.results.status import Ended, Status
+from suite.results.tables import MEANING
 
 #: The workload of the plot and of the README's table, without layer norm, in the first of DTYPES that was timed.
 WORKLOAD = "medium"
@@ -55,7 +56,7 @@ of which waits for the one before, as in training.
 - *of roofline*: {MEANING["share"]}
 - *refused*: the verification on this machine failed or is stale, or a visit showed that its figures cannot be right.
 
-suite/measure/README.md says how it is measured, suite/shared/tables.toml what further columns bench.csv has.
+suite/measure/README.md says how it is measured, suite/results/tables.toml what further columns bench.csv has.
 """
 HARDWARE = """## The hardware
 

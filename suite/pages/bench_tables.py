@@ -10,13 +10,13 @@ import numpy as np
 import pandas as pd
 
 from impls import names
+from suite.candidates.catalogue import alternatives
+from suite.candidates.names import ALTERNATIVES, BASELINE, PADDED
 from suite.pages.page import Format, Sheet
-from suite.shared.candidates import alternatives
-from suite.shared.cases import ALTERNATIVES, BASELINE, PADDED
-from suite.shared.format import MB, NONE, percent, ratio_text, significant3, with_interval
-from suite.shared.statistics import FEWEST, interval, numbers, quotient, two_states
-from suite.shared.status import Status
-from suite.shared.tables import PASSES, TABLES
+from suite.results.format import MB, NONE, percent, ratio_text, significant3, with_interval
+from suite.results.statistics import FEWEST, interval, numbers, quotient, two_states
+from suite.results.status import Status
+from suite.results.tables import PASSES, TABLES
 
 #: Columns that make a place, at which candidates are compared; and its title, without layer norm and with it.
 PLACE = ["dtype", "workload", "T", "B", "layer_norm"]

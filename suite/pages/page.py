@@ -12,8 +12,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from suite.shared.format import NONE, machine, origin
-from suite.shared.tables import TABLES
+from suite.results.format import NONE, machine, origin
+from suite.results.tables import TABLES
 
 Format = Callable[[Any], str]
 #: Rows of other tables that a page shows, by name; only tables that the machine has.

@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import LogLocator, NullLocator
 
-from suite.shared.cases import BASELINE, ORDER
-from suite.shared.format import count, significant3
+from suite.candidates.names import BASELINE, ORDER
+from suite.results.format import count, significant3
 
 #: Colour of text, axes and ticks: a grey that is legible on white and on near-black.
 INK = "#7d8590"

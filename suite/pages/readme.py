@@ -12,17 +12,17 @@ from typing import Any
 import pandas as pd
 
 from impls.registry import IMPLS, Impl
+from suite.candidates.names import BASELINE
 from suite.pages.bench import SHOWN, WORKLOAD, readme_rows, training_caption
 from suite.pages.bench_tables import Benchmark, headline
 from suite.pages.page import Format, Part, Sheet, markdown
-from suite.shared.cases import BASELINE
+from suite.results.format import dates, machine, ratio_text, with_interval
+from suite.results.outcomes import CaseOutcome
+from suite.results.provenance import stale
+from suite.results.statistics import interval
+from suite.results.status import Status
+from suite.results.tables import TABLES
 from suite.shared.files import ROOT
-from suite.shared.format import dates, machine, ratio_text, with_interval
-from suite.shared.outcomes import CaseOutcome
-from suite.shared.provenance import stale
-from suite.shared.statistics import interval
-from suite.shared.status import Status
-from suite.shared.tables import TABLES
 
 README = ROOT / "README.md"
 TIME, MEMORY = f"training time / {BASELINE}", f"peak memory / {BASELINE}"

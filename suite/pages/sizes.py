@@ -9,15 +9,16 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from suite.candidates.names import BASELINE
+from suite.cases.case import SIZES
+from suite.cases.sizes import named, parse
 from suite.pages.bench import places, without_figures
 from suite.pages.bench_tables import FORMATS, HEADINGS, STEP, Benchmark, leading, summary
 from suite.pages.page import Others, Page, Part, Plot, Sheet
 from suite.pages.plots import Line, Lines, line_plot
-from suite.shared.cases import BASELINE, SIZES
-from suite.shared.format import MB, count, significant3, sizes
-from suite.shared.sizes import named, parse
-from suite.shared.statistics import Interval, interval
-from suite.shared.status import Status
+from suite.results.format import MB, count, significant3, sizes
+from suite.results.statistics import Interval, interval
+from suite.results.status import Status
 
 READ = """## How to read this
 

@@ -8,13 +8,13 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
+from suite.candidates.names import BASELINE, PADDED
 from suite.pages.bench import PAGE, readme_rows
 from suite.pages.bench_tables import Benchmark, bench_view, headline, summary
 from suite.pages.page import markdown
-from suite.shared.cases import BASELINE, PADDED
-from suite.shared.examples import runs
-from suite.shared.status import Status
-from suite.shared.tables import TABLES
+from suite.results.examples import runs
+from suite.results.status import Status
+from suite.results.tables import TABLES
 
 Rows = list[dict[str, Any]]
 

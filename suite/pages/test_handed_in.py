@@ -9,10 +9,10 @@ import pandas as pd
 import pytest
 
 from suite import handed_in, report
-from suite.shared import provenance
-from suite.shared.cases import BASELINE
-from suite.shared.examples import HERE, runs, verified
-from suite.shared.tables import TABLES
+from suite.candidates.names import BASELINE
+from suite.results import provenance
+from suite.results.examples import HERE, runs, verified
+from suite.results.tables import TABLES
 
 #: Changes the text of bench.csv or verify.csv.
 Edit = Callable[[str], str]
@@ -202,7 +202,7 @@ def test_the_code_of_a_commit_says_what_its_rows_depend_on(tmp_path: Path, monke
         command = ["git", "-c", "user.name=a", "-c", "user.email=a@b", *arguments]
         return subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True).stdout.strip()
 
-    module = tmp_path / "suite" / "shared" / "provenance.py"
+    module = tmp_path / "suite" / "results" / "provenance.py"
     module.parent.mkdir(parents=True)
     (tmp_path / "impls").mkdir()
     (tmp_path / "impls" / "a.py").touch()

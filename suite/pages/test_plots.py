@@ -7,11 +7,11 @@ from matplotlib.axes import Axes
 from matplotlib.container import BarContainer
 from matplotlib.figure import Figure
 
+from suite.candidates.names import BASELINE, ORDER
 from suite.pages.bench import readme_rows, speed_bars, training
 from suite.pages.bench_tables import Benchmark
 from suite.pages.plots import COLOUR_OF_A_FILE, COLOURS, LOOKS, Bar, Panel, bar_plot, svg
-from suite.shared.cases import BASELINE, ORDER
-from suite.shared.examples import runs
+from suite.results.examples import runs
 
 
 def test_every_name_has_its_own_colour() -> None:

@@ -8,14 +8,14 @@ import pandas as pd
 import pytest
 
 from impls.registry import IMPLS
+from suite.candidates.names import BASELINE
 from suite.pages import readme
 from suite.pages.bench_tables import Benchmark
-from suite.shared.cases import BASELINE
-from suite.shared.examples import HERE, runs, verified
-from suite.shared.format import machine
-from suite.shared.provenance import sources
-from suite.shared.status import Status
-from suite.shared.tables import TABLES
+from suite.results.examples import HERE, runs, verified
+from suite.results.format import machine
+from suite.results.provenance import sources
+from suite.results.status import Status
+from suite.results.tables import TABLES
 
 
 def medium(*rows: dict[str, Any]) -> list[dict[str, Any]]:

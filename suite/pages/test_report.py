@@ -10,10 +10,10 @@ import pytest
 
 from suite import report
 from suite.pages.page import Sheet
-from suite.shared.examples import HERE, runs, verified
+from suite.results.examples import HERE, runs, verified
+from suite.results.provenance import sources
+from suite.results.tables import TABLES
 from suite.shared.files import ResultsError
-from suite.shared.provenance import sources
-from suite.shared.tables import TABLES
 
 #: Name and attributes of each.
 Elements = list[tuple[str, dict[str, str]]]

@@ -8,15 +8,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from suite.candidates.names import BASELINE
+from suite.cases.case import SIZES
+from suite.cases.sizes import parse, short
+from suite.cases.workloads import Workload
 from suite.pages.bench_tables import Benchmark
 from suite.pages.plots import by_factors
 from suite.pages.sizes import PAGE, Sweep, sweeps
-from suite.shared.cases import BASELINE, SIZES
-from suite.shared.examples import HERE, runs
-from suite.shared.sizes import parse, short
-from suite.shared.status import Status
-from suite.shared.tables import about_pass
-from suite.shared.workloads import Workload
+from suite.results.examples import HERE, runs
+from suite.results.status import Status
+from suite.results.tables import about_pass
 
 Rows = list[dict[str, Any]]
 

@@ -7,12 +7,12 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from suite.cases.verification import MULTIPLIED
 from suite.pages.page import markdown
 from suite.pages.verify import PAGE, conclusion, reach_table, worst_errors
-from suite.shared.cases import MULTIPLIED
-from suite.shared.examples import HERE
-from suite.shared.outcomes import CaseOutcome
-from suite.shared.tables import TABLES
+from suite.results.examples import HERE
+from suite.results.outcomes import CaseOutcome
+from suite.results.tables import TABLES
 
 ON_CUDA = "batched_cuda runs on cuda, not on cpu."
 Rows = list[dict[str, Any]]

@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from suite.pages.page import Others, Page, Part, Sheet
-from suite.shared.format import count, ratio_text
-from suite.shared.outcomes import CaseOutcome, FaultOutcome, deciding, ran
+from suite.results.format import count, ratio_text
+from suite.results.outcomes import CaseOutcome, FaultOutcome, deciding, ran
 
 ERRORS = """## Errors
 

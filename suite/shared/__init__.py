@@ -1,1 +1,1 @@
-"""Shared by all of the suite: cases, the oracle and its rule, candidates, child processes, rows of results."""
+"""Shared by all of the suite: the machine, files, child processes, and memory of a pass."""

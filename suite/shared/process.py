@@ -11,23 +11,11 @@ import signal
 import subprocess
 import sys
 import tempfile
-from typing import Any, NamedTuple
 
 from suite.shared.files import ROOT
 
 #: Of Linux' prctl: the signal that a process gets when its parent ends.
 _PR_SET_PDEATHSIG = 1
-
-Row = dict[str, Any]
-
-
-class Turned(NamedTuple):
-    """Message of a visit before the turns of a pass and after them, with the sum of the seconds that these then took.
-
-    The process that gets it has a clock of its own.
-    """
-
-    timed_s: float = 0.0
 
 
 class ProcessError(Exception):
@@ -42,10 +30,6 @@ class ProcessError(Exception):
 
     def __str__(self) -> str:
         return f"{self.reason}\n{self.output}"
-
-
-class RefusedError(Exception):
-    """What was measured is no figure of the candidate; the message says why."""
 
 
 def run(module: str, *arguments: str, limit: float | None = None, **environment: str | None) -> None:

@@ -1,22 +1,13 @@
 """Memory and operators of a pass, on any device."""
 
-import gc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
-from functools import partial
-from itertools import accumulate, product
+from itertools import accumulate
 from typing import Any
 
 import torch
 from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
-
-from impls.gradient.chunks import limited
-from impls.registry import find
-from suite.shared.cases import Case
-from suite.shared.compare import draw, model_and_draw
-from suite.shared.oracle import plain
 
 
 class Called(TorchDispatchMode):
@@ -44,27 +35,6 @@ def saved_bytes(work: Callable[[], object], device: torch.device) -> int:
         result = work()
     del result
     return sum(sizes)
-
-
-def held(name: str, case: Case, device: torch.device) -> int:
-    """Bytes that calls of a new batch size hold after calls of the size before: steps of training, and inference."""
-    larger = replace(case, B=case.B + 1)
-    model, _ = model_and_draw(name, case, torch.float32, device)
-    samples = {each: draw(each, 0, torch.float32, device) for each in (case, larger)}
-
-    def train(*cases: Case) -> None:
-        for each, residuals in product(cases, (True, True, False)):
-            with limited(device.type, residuals=residuals):
-                plain(model, each, samples[each])
-            with torch.no_grad():
-                model(samples[each].x, samples[each].state)
-        model.zero_grad(set_to_none=True)
-        if find(name).interpreted(device):  # by frames that refer to one another, with the last launch's arguments
-            gc.collect()
-
-    train(larger)
-    gc.collect()
-    return saved_bytes(partial(train, case, larger), device)
 
 
 @contextmanager

@@ -17,8 +17,8 @@ from torch.utils.flop_counter import flop_registry
 
 from impls.gradient import operator
 from impls.registry import IMPLS
-from suite.shared import submission
-from suite.shared.cases import Case
+from suite.candidates import submission
+from suite.cases.case import Case
 
 #: Implementations whose arithmetic is torch's.
 OF_TORCH = [impl.name for impl in IMPLS if not impl.probe and impl.name not in submission.files()]

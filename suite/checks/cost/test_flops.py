@@ -9,13 +9,14 @@ from torch.utils import flop_counter
 from torch.utils.flop_counter import FlopCounterMode
 
 from impls.registry import IMPLS
+from suite.candidates import submission
+from suite.cases.case import Case
 from suite.checks.cost.counted import CASES, OF_TORCH
+from suite.comparison.compare import model_and_draw
+from suite.comparison.oracle import arguments, backward, outputs
+from suite.comparison.tensors import Argument, X, parameter
 from suite.conftest import skip_unless_checked
-from suite.shared import process, submission
-from suite.shared.cases import Case
-from suite.shared.compare import model_and_draw
-from suite.shared.oracle import arguments, backward, outputs
-from suite.shared.tensors import Argument, X, parameter
+from suite.shared import process
 
 HAND_WRITTEN = [impl.name for impl in IMPLS if impl.hand_written and impl.name not in submission.files()]
 #: What a call must not import.

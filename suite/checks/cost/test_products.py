@@ -15,12 +15,12 @@ import torch
 from impls import batched_cpu
 from impls.gradient.chunks import bounds, limited
 from impls.registry import ORACLE, find
+from suite.cases.case import Case
 from suite.checks.cost.counted import CASES, OF_TORCH, Operators
 from suite.checks.kernels.launched import recorded
+from suite.comparison.compare import model_and_draw
+from suite.comparison.oracle import arguments, outputs, plain
 from suite.conftest import skip_unless_checked
-from suite.shared.cases import Case
-from suite.shared.compare import model_and_draw
-from suite.shared.oracle import arguments, outputs, plain
 
 CPU = torch.device("cpu")
 

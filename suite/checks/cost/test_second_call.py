@@ -12,12 +12,12 @@ import torch
 
 from impls import HyperLSTM, batched_cpu, names
 from impls.batched_cpu.loading import library
+from suite.candidates import submission
+from suite.cases.case import Case
 from suite.checks.cost.counted import audited, cache_misses, calls_of_python, random_state
+from suite.comparison.compare import model_and_draw
+from suite.comparison.oracle import Draw, inputs, outputs, plain
 from suite.conftest import skip_unless_checked
-from suite.shared import submission
-from suite.shared.cases import Case
-from suite.shared.compare import model_and_draw
-from suite.shared.oracle import Draw, inputs, outputs, plain
 
 CPU, F32 = torch.device("cpu"), torch.float32
 ONE = Case(T=3, B=2, I=5, H=7, S=5, Z=2)

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from impls import HyperLSTM
+from suite.cases.case import Case
 from suite.checks.faults.planting import Edited, edits
-from suite.shared.cases import Case
-from suite.shared.compare import Build, compare
-from suite.shared.tensors import GATE_NORM_BIASES, parameter
+from suite.comparison.compare import Build, compare
+from suite.comparison.tensors import GATE_NORM_BIASES, parameter
 
 CASE = Case(T=7, B=3, I=5, H=8, S=6, Z=3, L=2, layer_norm=True, state="stacked")
 CPU = torch.device("cpu")

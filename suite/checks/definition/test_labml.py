@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 from impls.convert import from_labml, to_labml
 from impls.definition import dtype_name
-from suite.shared.candidates import labml_as_ours
-from suite.shared.cases import Case
-from suite.shared.compare import FLOOR, compare, draw, implementation, naive_oracle
-from suite.shared.tensors import Gradient, parameter
+from suite.candidates.labml import as_ours
+from suite.cases.case import Case
+from suite.comparison.compare import FLOOR, compare, draw, implementation, naive_oracle
+from suite.comparison.tensors import Gradient, parameter
 
 CASE = Case(T=7, B=3, I=4, H=6, S=5, Z=2, layer_norm=True, state="stacked")
 CPU = torch.device("cpu")
@@ -38,7 +38,7 @@ def labml() -> Module:
 @pytest.mark.parametrize("L", [1, 2, 3])
 def test_same_output_states_and_every_gradient(L: int, state: str) -> None:
     case = replace(CASE, L=L, state=state)
-    verdicts = compare(labml_as_ours, case, torch.float64, CPU, naive_oracle(torch.float64, draws=1))
+    verdicts = compare(as_ours, case, torch.float64, CPU, naive_oracle(torch.float64, draws=1))
     assert {str(Gradient(parameter(name))) for name in params(L)} <= {verdict.tensor for verdict in verdicts}
     assert verdicts[0].ratio <= 1, verdicts[0]
 

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from impls import HyperLSTM
 from impls.registry import ORACLE
-from suite.shared.cases import Case
-from suite.shared.compare import model_and_draw
-from suite.shared.oracle import arguments, outputs
+from suite.cases.case import Case
+from suite.comparison.compare import model_and_draw
+from suite.comparison.oracle import arguments, outputs
 
 
 @pytest.mark.parametrize("layer_norm", [False, True], ids=["plain", "norm"])

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from impls import HyperLSTM
-from suite.shared.cases import Case
-from suite.shared.tensors import Results
+from suite.cases.case import Case
+from suite.comparison.tensors import Results
 
 #: Arguments from -MOST to MOST, in parts that are judged by themselves: where a function is nearly 0 its errors would
 #: not show among larger numbers. The last part is from -SMALL to SMALL. Each part is a row of a batch of a model of

@@ -8,10 +8,10 @@ from torch import Tensor
 
 from impls import HyperLSTM
 from impls.registry import ORACLE
+from suite.cases.case import Case
 from suite.checks.equality.uses import Use
-from suite.shared.cases import Case
-from suite.shared.oracle import Draw, Outcome, arguments, backward, gradients, outputs, plain
-from suite.shared.tensors import OUTPUTS, STATE, Argument, Results, X, parameter
+from suite.comparison.oracle import Draw, Outcome, arguments, backward, gradients, outputs, plain
+from suite.comparison.tensors import OUTPUTS, STATE, Argument, Results, X, parameter
 
 Parameters = dict[str, Tensor]
 

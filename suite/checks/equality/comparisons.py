@@ -12,25 +12,15 @@ import torch
 
 from impls import HyperLSTM, names
 from impls.registry import ORACLE, Impl, find
+from suite.cases.case import Case, lengths
+from suite.cases.verification import DROPOUT, RAGGED, ROWS, SPLIT, VERIFY, VERIFY_FIRST, VERIFY_TINY, WIDE
+from suite.cases.workloads import TIMED
 from suite.checks.equality.leftovers import watched
 from suite.checks.equality.pairs import PAIRS, Pair
 from suite.checks.equality.uses import Arithmetic, Use
-from suite.shared.cases import (
-    DROPOUT,
-    RAGGED,
-    ROWS,
-    SPLIT,
-    VERIFY,
-    VERIFY_FIRST,
-    VERIFY_TINY,
-    WIDE,
-    Case,
-    Definition,
-    lengths,
-)
-from suite.shared.compare import DRAWS, FLOOR, Build, Oracle, Verdict, compare, naive_oracle
-from suite.shared.oracle import run_plain
-from suite.shared.workloads import TIMED
+from suite.comparison.compare import DRAWS, FLOOR, Build, Oracle, Verdict, compare, naive_oracle
+from suite.comparison.oracle import run_plain
+from suite.results.provenance import Definition
 
 F64, F32, BF16, F16 = torch.float64, torch.float32, torch.bfloat16, torch.float16
 #: Cases at which a model is used in many ways.

@@ -8,14 +8,14 @@ import torch
 
 from impls import why_unavailable
 from impls.definition import dtype_name
+from suite.cases.case import Case
 from suite.checks.equality.comparisons import Comparison
 from suite.checks.equality.sizes import Sized, at_sizes, memory_of
+from suite.comparison.compare import draw, implementation
+from suite.comparison.oracle import Draw
 from suite.conftest import Record, skip_unless_checked
+from suite.results.outcomes import CaseOutcome
 from suite.shared.arithmetic import dtype_of
-from suite.shared.cases import Case
-from suite.shared.compare import draw, implementation
-from suite.shared.oracle import Draw
-from suite.shared.outcomes import CaseOutcome
 
 #: (name of an implementation, comparison, why it is not made, if it is not)
 Check = Callable[..., None]

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from impls import HyperLSTM
+from suite.cases.case import Case
 from suite.checks.equality.uses import Use, changed, observed
-from suite.shared.cases import Case
-from suite.shared.compare import changed_arguments
-from suite.shared.oracle import Draw, Outcome, named, packed, run_plain
-from suite.shared.tensors import Argument, Kind
+from suite.comparison.compare import changed_arguments
+from suite.comparison.oracle import Draw, Outcome, named, packed, run_plain
+from suite.comparison.tensors import Argument, Kind
 
 #: Function that returns a tensor of the same numbers in another layout.
 Layout = Callable[[Tensor], Tensor]

@@ -3,19 +3,25 @@
 `python -m suite.checks.equality.leftovers DEVICE` fails if a first call in its process changes a setting.
 """
 
+import gc
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from itertools import product
 
 import torch
 from torch import Tensor
 
 from impls import HyperLSTM, names, why_unavailable
-from impls.gradient.chunks import limits
+from impls.gradient.chunks import limited, limits
 from impls.registry import find
-from suite.shared.cases import TWO_LAYERS, Case
-from suite.shared.compare import model_and_draw
-from suite.shared.oracle import Draw, Outcome, Run, plain
+from suite.cases.case import Case
+from suite.cases.verification import TWO_LAYERS
+from suite.comparison.compare import draw, model_and_draw
+from suite.comparison.oracle import Draw, Outcome, Run, plain
+from suite.shared.usage import saved_bytes
 
 #: A few denormals, which are slow, in an array that is large enough for all of torch's threads to share.
 _DENORMALS = torch.zeros(1 << 16, dtype=torch.float64).index_fill_(0, torch.arange(0, 1 << 16, 512), 1e-310)
@@ -82,6 +88,27 @@ def watched(run: Run) -> Run:
         return outcome._replace(findings=outcome.findings + findings)
 
     return watch
+
+
+def held(name: str, case: Case, device: torch.device) -> int:
+    """Bytes that calls of a new batch size hold after calls of the size before: steps of training, and inference."""
+    larger = replace(case, B=case.B + 1)
+    model, _ = model_and_draw(name, case, torch.float32, device)
+    samples = {each: draw(each, 0, torch.float32, device) for each in (case, larger)}
+
+    def train(*cases: Case) -> None:
+        for each, residuals in product(cases, (True, True, False)):
+            with limited(device.type, residuals=residuals):
+                plain(model, each, samples[each])
+            with torch.no_grad():
+                model(samples[each].x, samples[each].state)
+        model.zero_grad(set_to_none=True)
+        if find(name).interpreted(device):  # by frames that refer to one another, with the last launch's arguments
+            gc.collect()
+
+    train(larger)
+    gc.collect()
+    return saved_bytes(partial(train, case, larger), device)
 
 
 def first_calls(device: str) -> None:

@@ -11,12 +11,12 @@ from torch.nn.functional import pad
 
 from impls import HyperLSTM
 from impls.gradient.chunks import limited
+from suite.cases.case import Case
 from suite.checks.equality.layouts import OF_ALL_TENSORS, Layouts, in_layouts
 from suite.checks.equality.leftovers import watched
 from suite.checks.equality.uses import MEANS_FAR_FROM_0, SATURATED, Arithmetic, Trains, Use, of_trained, without_others
-from suite.shared.cases import Case
-from suite.shared.oracle import Draw, Outcome, Output, State, inputs, packed
-from suite.shared.tensors import BIASES, OUTPUTS, Argument, Kind, X, parameter
+from suite.comparison.oracle import Draw, Outcome, Output, State, inputs, packed
+from suite.comparison.tensors import BIASES, OUTPUTS, Argument, Kind, X, parameter
 
 
 class Form(Enum):

@@ -3,6 +3,7 @@
 import gc
 import weakref
 from functools import partial
+from typing import Any
 
 import pytest
 import torch
@@ -10,12 +11,12 @@ import torch
 from impls import HyperLSTM
 from impls.gradient.chunks import limited
 from impls.registry import Impl, find
+from suite.cases.verification import TWO_LAYERS
 from suite.checks.equality.comparisons import DROPPED, F32
-from suite.checks.equality.leftovers import settings
+from suite.checks.equality.leftovers import held, settings
+from suite.comparison.compare import assert_bitwise_equal, model_and_draw
+from suite.comparison.oracle import Draw, plain
 from suite.shared import process
-from suite.shared.compare import assert_bitwise_equal, model_and_draw
-from suite.shared.oracle import Draw, plain
-from suite.shared.usage import held
 
 
 def model_of(name: str, device: torch.device) -> tuple[HyperLSTM, Draw]:
@@ -55,6 +56,17 @@ def test_an_exception_changes_no_setting(runnable: str, device: torch.device, mo
 
 def test_many_steps_hold_no_memory(runnable: str, device: torch.device) -> None:
     assert held(runnable, DROPPED, device) == 0
+
+
+def test_memory_that_calls_hold_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept, forward = list[Any](), HyperLSTM.forward
+
+    def keeping(*given: Any) -> Any:
+        kept.append(forward(*given))
+        return kept[-1]
+
+    monkeypatch.setattr(HyperLSTM, "forward", keeping)
+    assert held("batched", TWO_LAYERS, torch.device("cpu")) > 0
 
 
 def test_nothing_holds_a_model_after_its_calls(runnable: str, device: torch.device) -> None:

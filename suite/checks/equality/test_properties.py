@@ -9,13 +9,14 @@ from torch import Tensor
 
 from impls.definition import dtype_name
 from impls.registry import IMPLS, ORACLE, find
+from suite.cases.case import Case
+from suite.cases.verification import ROWS, VERIFY_FIRST
 from suite.checks.equality.conftest import numbers
 from suite.checks.equality.uses import changed
 from suite.checks.equality.values import everything
-from suite.shared.cases import ROWS, VERIFY_FIRST, Case
-from suite.shared.compare import assert_bitwise_equal, draw
-from suite.shared.oracle import Draw, inputs
-from suite.shared.tensors import OF_SEQUENCES, STATE_NAMES, Argument, Results, X
+from suite.comparison.compare import assert_bitwise_equal, draw
+from suite.comparison.oracle import Draw, inputs
+from suite.comparison.tensors import OF_SEQUENCES, STATE_NAMES, Argument, Results, X
 
 #: Rows, units and embeddings enough for several tiles, threads and panels, with edges; and a small case. Both are
 #: compared by value, too, since a check of bits compares an implementation with itself; literal ones are not at ROWS.

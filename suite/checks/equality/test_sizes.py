@@ -5,11 +5,11 @@ from functools import partial
 import pytest
 import torch
 
+from suite.cases.case import Case
 from suite.checks.equality.comparisons import F32, F64, INFERENCE, PLAIN, WIDE_ORACLE, Group
 from suite.checks.equality.sizes import at_sizes, bytes_needed
-from suite.shared.cases import Case
-from suite.shared.compare import model_and_draw
-from suite.shared.oracle import plain
+from suite.comparison.compare import model_and_draw
+from suite.comparison.oracle import plain
 from suite.shared.usage import peak_bytes
 
 CPU = torch.device("cpu")

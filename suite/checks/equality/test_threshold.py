@@ -8,8 +8,8 @@ import torch
 
 from suite.checks.equality.comparisons import SMALL, Comparison, against_naive
 from suite.checks.equality.conftest import Check
-from suite.shared.compare import Build, Verdict
-from suite.shared.outcomes import CaseOutcome
+from suite.comparison.compare import Build, Verdict
+from suite.results.outcomes import CaseOutcome
 
 PASS, FAIL = CaseOutcome.PASS, CaseOutcome.FAIL
 

@@ -13,10 +13,10 @@ from impls.registry import IMPLS
 from suite.checks.equality.comparisons import BF16, F32, F64, MEANS_FAR_FROM_0, USED, WIDE_ORACLE
 from suite.checks.equality.conftest import numbers
 from suite.checks.equality.values import CASE, WIDER, both, error_of_cells_far_from_0
+from suite.comparison.compare import reference, relative_error
+from suite.comparison.oracle import Draw
+from suite.comparison.tensors import OF_SEQUENCES, Argument, Gradient, Kind
 from suite.conftest import skip_unless_checked
-from suite.shared.compare import reference, relative_error
-from suite.shared.oracle import Draw
-from suite.shared.tensors import OF_SEQUENCES, Argument, Gradient, Kind
 
 #: Added to 1 in bfloat16 it is lost.
 SMALL = 2.0**-9

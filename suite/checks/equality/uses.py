@@ -17,8 +17,8 @@ from torch._subclasses.fake_utils import CrossRefFakeMode
 from impls import HyperLSTM
 from impls.definition import LayerParams
 from impls.gradient.chunks import NUMBERS, limited
-from suite.shared.cases import Case
-from suite.shared.oracle import (
+from suite.cases.case import Case
+from suite.comparison.oracle import (
     Draw,
     Numbers,
     Outcome,
@@ -33,7 +33,7 @@ from suite.shared.oracle import (
     run_plain,
     state_of,
 )
-from suite.shared.tensors import (
+from suite.comparison.tensors import (
     ARRIVING,
     GATE_BIASES,
     GATE_NORM_BIASES,

@@ -28,8 +28,8 @@ import torch
 
 import impls
 from impls.gradient import chunks
+from suite.comparison.compare import Build, Verdict, implementation
 from suite.shared.arithmetic import dtype_of
-from suite.shared.compare import Build, Verdict, implementation
 
 #: The number of the active fault, as the C++ reads it.
 VARIABLE = "HYPERLSTM_FAULT"

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable
 
-from suite.shared.cases import Case
+from suite.cases.case import Case
 
 #: By name, of a comparison's case.
 CONDITIONS: dict[str, Callable[[Case], bool]] = {

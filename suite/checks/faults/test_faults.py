@@ -9,11 +9,11 @@ from impls import why_unavailable
 from impls.definition import dtype_name
 from suite.checks.equality.comparisons import Comparison
 from suite.checks.faults.faults import FAULTS, Planted
+from suite.comparison.compare import Verdict
+from suite.comparison.tensors import OUTPUTS
 from suite.conftest import Keep
+from suite.results.outcomes import FaultOutcome
 from suite.shared import arithmetic
-from suite.shared.compare import Verdict
-from suite.shared.outcomes import FaultOutcome
-from suite.shared.tensors import OUTPUTS
 
 CPU = torch.device("cpu")
 

@@ -5,9 +5,9 @@ import torch
 
 from impls import names
 from impls.registry import ORACLE
+from suite.cases.workloads import TIMED
 from suite.checks.equality.comparisons import BF16, F32, F64, PLAIN, ROUNDED, small, used, wide
 from suite.checks.faults.reach import unmet
-from suite.shared.workloads import TIMED
 
 #: `naive` would build its weight tensors at large sizes.
 NAMES = [name for name in names() if name != ORACLE]

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from suite.candidates import submission
 from suite.checks.equality.comparisons import small
 from suite.checks.faults.planting import Fault, listed
-from suite.shared import submission
-from suite.shared.compare import implementation
+from suite.comparison.compare import implementation
 
 
 def listed_beside(file: Path) -> list[Fault]:

@@ -6,13 +6,14 @@ from itertools import chain, product
 
 from impls.definition import dtype_name
 from impls.registry import find
+from suite.cases.case import Case
+from suite.cases.verification import DROPOUT, RAGGED
+from suite.cases.workloads import WORKLOADS
 from suite.checks.equality import activations, values
 from suite.checks.equality.comparisons import DROPPED, paired, small, used, wide
 from suite.checks.kernels.compiled import Way as Way
 from suite.checks.kernels.interpreted import CASES, NAME
 from suite.checks.module import capabilities, models, runs
-from suite.shared.cases import DROPOUT, RAGGED, Case
-from suite.shared.workloads import WORKLOADS
 
 PRECISIONS = ("float32", "tf32", "bfloat16", "float16")
 #: As large as users run it, where a product is another instruction, tiles have extra columns, and members share rows.

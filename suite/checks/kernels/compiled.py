@@ -26,11 +26,11 @@ from impls import why_unavailable
 from impls.batched_cuda import split
 from impls.batched_cuda.split import A10, A100, B200, H100, L4, RTX_5090, Card
 from impls.definition import dtype_name
+from suite.cases.case import Case
+from suite.cases.workloads import WORKLOADS
 from suite.checks.kernels import instructions
 from suite.checks.kernels.launched import Launch, recorded
-from suite.shared.cases import Case
 from suite.shared.process import killed_with
-from suite.shared.workloads import WORKLOADS
 
 _BASE = WORKLOADS["char-ptb"].case
 #: The sizes at which kernels are compiled: the workloads, large batches, rows that no vector divides, the ends of Z.

@@ -18,14 +18,15 @@ from torch.utils._pytree import tree_map_only
 from impls.definition import dtype_name
 from impls.gradient.chunks import NUMBERS, limited
 from impls.registry import ORACLE, find
+from suite.cases.case import Case
+from suite.cases.verification import DROPOUT, RAGGED, VERIFY, VERIFY_TILES
 from suite.checks.equality import comparisons
 from suite.checks.equality.comparisons import WIDE_ORACLE, Comparison, against_naive, against_wide, paired
 from suite.checks.equality.pairs import OF_A_LAYER, Trained
 from suite.checks.faults.planting import Edited, Fault, listed
-from suite.shared.cases import DROPOUT, RAGGED, VERIFY, VERIFY_TILES, Case
-from suite.shared.compare import Verdict, implementation, model_and_draw, relative_error
-from suite.shared.oracle import plain
-from suite.shared.tensors import Gradient, parameter
+from suite.comparison.compare import Verdict, implementation, model_and_draw, relative_error
+from suite.comparison.oracle import plain
+from suite.comparison.tensors import Gradient, parameter
 
 NAME = "batched_cuda"
 GRADIENT_OF_BIAS = Gradient(parameter("layers.0.bias"))

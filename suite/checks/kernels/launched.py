@@ -11,8 +11,8 @@ from impls import HyperLSTM
 from impls.definition import Inputs, LayerParams, LayerState, Mask
 from impls.gradient import chunks, operator
 from impls.registry import find
+from suite.cases.case import Case
 from suite.shared.arithmetic import dtype_of
-from suite.shared.cases import Case
 from suite.shared.usage import Called
 
 META = torch.device("meta")

@@ -16,7 +16,7 @@ import torch
 from impls.batched_cuda import launching, layout, split
 from suite.checks.kernels.compiled import described
 from suite.checks.kernels.launched import Launch
-from suite.shared import compare
+from suite.comparison import compare
 
 _test, _noted = [""], dict[str, str]()
 

@@ -3,9 +3,9 @@
 import torch
 
 from impls import batched_cpu
-from suite.shared.cases import Case
-from suite.shared.compare import evaluate, implementation
-from suite.shared.tensors import Results
+from suite.cases.case import Case
+from suite.comparison.compare import evaluate, implementation
+from suite.comparison.tensors import Results
 
 #: Several panels of units in each LSTM, with edges, on any CPU; rows for groups of different sizes.
 CASES = [Case(T=5, B=5, I=4, H=150, S=70, Z=2, layer_norm=norm, state="stacked") for norm in (False, True)]

@@ -13,9 +13,9 @@ from torch import Tensor
 from impls import batched_cpu, why_unavailable
 from impls.definition import dtype_name
 from impls.gradient.chunks import limited
+from suite.cases.case import Case
 from suite.checks.kernels.instrumented import instrumented
-from suite.shared.cases import Case
-from suite.shared.compare import assert_bitwise_equal, model_and_draw
+from suite.comparison.compare import assert_bitwise_equal, model_and_draw
 
 CPU = torch.device("cpu")
 #: Two panels of units, and rows for two groups.

@@ -20,12 +20,12 @@ from impls.batched_cuda import split, why_no_driver
 from impls.gradient.chunks import limited, limits
 from impls.registry import find, resolve
 from suite import conftest
+from suite.cases.workloads import WORKLOADS
 from suite.checks.kernels import native, told_card
 from suite.checks.kernels.ahead import FULL, STEPS
 from suite.checks.kernels.interpreted import NAME
 from suite.checks.kernels.launched import recorded
 from suite.shared.files import ROOT
-from suite.shared.workloads import WORKLOADS
 
 needs_triton = pytest.mark.skipif(find_spec("triton") is None, reason="Triton is not installed.")
 CPU = torch.device("cpu")

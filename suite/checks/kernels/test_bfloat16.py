@@ -10,14 +10,14 @@ import torch
 
 from impls import why_unavailable
 from impls.batched_cpu import loading, sets
+from suite.cases.verification import MULTIPLIED, ROWS, VERIFY_FIRST, WIDE
+from suite.cases.workloads import TIMED
 from suite.checks.equality.comparisons import BF16, PLAIN, Comparison, against_naive, used, wide
 from suite.checks.equality.conftest import numbers
 from suite.checks.equality.values import both, everything
+from suite.comparison.compare import assert_bitwise_equal, implementation, relative_error
+from suite.comparison.tensors import OUTPUTS, Gradient, parameter
 from suite.conftest import Record
-from suite.shared.cases import MULTIPLIED, ROWS, VERIFY_FIRST, WIDE
-from suite.shared.compare import assert_bitwise_equal, implementation, relative_error
-from suite.shared.tensors import OUTPUTS, Gradient, parameter
-from suite.shared.workloads import TIMED
 
 CPU, NAME = torch.device("cpu"), "batched_cpu"
 pytestmark = pytest.mark.skipif(why_unavailable(NAME, CPU) is not None, reason=f"{why_unavailable(NAME, CPU)}")

@@ -11,9 +11,10 @@ import torch
 from impls import HyperLSTM, why_unavailable
 from impls.batched_cpu import loading, sets
 from impls.definition import dtype_name
+from suite.cases.case import Case
+from suite.cases.verification import VERIFY_FIRST, WIDE
 from suite.checks.kernels.instrumented import instrumented
-from suite.shared.cases import VERIFY_FIRST, WIDE, Case
-from suite.shared.compare import compare, implementation, naive_oracle
+from suite.comparison.compare import compare, implementation, naive_oracle
 
 CPU = torch.device("cpu")
 #: Sizes that fill no vector, and panels and tiles with edges.

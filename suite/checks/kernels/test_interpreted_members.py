@@ -8,11 +8,12 @@ import torch
 
 import impls
 from impls.definition import dtype_name
+from suite.cases.case import Case
+from suite.cases.verification import VERIFY_TILES
 from suite.checks.faults.planting import Edited, Fault, edits, listed
 from suite.checks.kernels.interpreted import NAME
 from suite.checks.kernels.members import LIMIT, together
-from suite.shared.cases import VERIFY_TILES, Case
-from suite.shared.compare import compare, implementation, naive_oracle
+from suite.comparison.compare import compare, implementation, naive_oracle
 
 CPU = torch.device("cpu")
 #: Two groups, edges of every tile, many z; packed sequences that end in both groups; a mask.

@@ -17,10 +17,10 @@ from triton.runtime.interpreter import InterpreterBuilder
 from impls.batched_cuda import layout
 from impls.batched_cuda.parts import tf32
 from impls.definition import LayerParams
+from suite.cases.case import Case
 from suite.checks.kernels.interpreted import NAME
 from suite.checks.kernels.traced import traced
-from suite.shared.cases import Case
-from suite.shared.compare import assert_bitwise_equal, evaluate, implementation, model_and_draw
+from suite.comparison.compare import assert_bitwise_equal, evaluate, implementation, model_and_draw
 
 CPU = torch.device("cpu")
 #: Bits of a float32 that TF32 drops.

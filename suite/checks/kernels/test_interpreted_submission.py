@@ -5,9 +5,9 @@ from pathlib import Path
 
 import torch
 
+from suite.candidates import submission
 from suite.checks.module import runs
-from suite.shared import submission
-from suite.shared.compare import implementation
+from suite.comparison.compare import implementation
 
 CPU = torch.device("cpu")
 

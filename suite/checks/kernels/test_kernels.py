@@ -20,7 +20,9 @@ import torch
 from impls import why_unavailable
 from impls.batched_cuda import split
 from impls.batched_cuda.split import H100, Card
+from suite.cases.workloads import WORKLOADS
 from suite.checks.equality.comparisons import PLAIN
+from suite.checks.equality.leftovers import held
 from suite.checks.equality.values import error_of_cells_far_from_0
 from suite.checks.faults.planting import stale
 from suite.checks.faults.reach import unmet
@@ -31,8 +33,6 @@ from suite.checks.kernels.interpreted import NAME
 from suite.checks.kernels.launched import recorded
 from suite.conftest import Record
 from suite.shared.process import ProcessError, killed_with, run
-from suite.shared.usage import held
-from suite.shared.workloads import WORKLOADS
 
 pytestmark = pytest.mark.skipif(find_spec("triton") is None, reason="Triton is not installed.")
 more = pytest.mark.thorough("other cases of batched_cuda, interpreted")

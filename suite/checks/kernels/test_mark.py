@@ -16,12 +16,12 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from impls import HyperLSTM, batched_cuda, proof, registry
 from impls.batched_cuda.split import H100
+from suite.cases.case import Case
 from suite.checks.kernels import ahead, native
 from suite.checks.kernels.ahead import PRECISIONS
 from suite.checks.kernels.compiled import Kernel
 from suite.checks.kernels.native import First
 from suite.checks.kernels.told_card import CUDA, NAME, tell
-from suite.shared.cases import Case
 
 pytestmark = pytest.mark.skipif(find_spec("triton") is None, reason="Triton is not installed.")
 

@@ -16,6 +16,7 @@ import torch
 
 from impls import why_unavailable
 from impls.batched_cuda import split
+from suite.cases.case import Case
 from suite.checks.equality.comparisons import against_naive
 from suite.checks.kernels import interpreted
 from suite.checks.kernels.ahead import (
@@ -33,11 +34,10 @@ from suite.checks.kernels.interpreted import CASES, NAME
 from suite.checks.kernels.launched import either_split
 from suite.checks.kernels.native import First, at_once
 from suite.checks.module.runs import by_grad
+from suite.comparison.compare import Oracle, assert_bitwise_equal, compare, implementation, model_and_draw, reference
+from suite.comparison.tensors import Results
 from suite.conftest import Record
 from suite.shared import arithmetic
-from suite.shared.cases import Case
-from suite.shared.compare import Oracle, assert_bitwise_equal, compare, implementation, model_and_draw, reference
-from suite.shared.tensors import Results
 
 
 @pytest.fixture

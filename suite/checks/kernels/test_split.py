@@ -14,11 +14,11 @@ from impls import batched_cpu, why_unavailable
 from impls.batched_cpu import build
 from impls.definition import dtype_name
 from impls.gradient.chunks import limited
+from suite.cases.case import Case
 from suite.checks.kernels.splits import CASES, of_split
-from suite.shared.cases import Case
-from suite.shared.compare import assert_bitwise_equal, evaluate, implementation, judge, reference
+from suite.comparison.compare import assert_bitwise_equal, evaluate, implementation, judge, reference
+from suite.comparison.tensors import OUTPUTS, Gradient, parameter
 from suite.shared.files import ROOT
-from suite.shared.tensors import OUTPUTS, Gradient, parameter
 
 SPLITS = [(1, 1), (1, 2), (1, 3), (1, 8), (2, 1), (2, 3), (3, 2), (4, 1)]
 #: Weights so large, and rows so few, that the weights are not packed into panels; one to four rows per group.
@@ -105,8 +105,8 @@ def test_a_call_on_one_thread_starts_no_other() -> None:
 SMALLER_TEAM = """
 import torch
 from suite.checks.kernels.splits import CASES, of_split
-from suite.shared.compare import assert_bitwise_equal
-from suite.shared.tensors import OUTPUTS
+from suite.comparison.compare import assert_bitwise_equal
+from suite.comparison.tensors import OUTPUTS
 torch.set_num_threads(8)
 expected, *others = (of_split(CASES[1], split) for split in ((1, 1), (2, 4), None))
 for results in others:

@@ -11,10 +11,10 @@ from torch.nn.utils.rnn import pack_padded_sequence
 from impls import batched_cpu, why_unavailable
 from impls.batched_cpu import KEEPS_V_FROM
 from impls.gradient.chunks import limited
+from suite.cases.case import Case, lengths
+from suite.cases.workloads import WORKLOADS, resized
 from suite.checks.kernels.instrumented import Counted, Instrumented, instrumented
-from suite.shared.cases import Case, lengths
-from suite.shared.compare import implementation
-from suite.shared.workloads import WORKLOADS, resized
+from suite.comparison.compare import implementation
 
 CPU, F32 = torch.device("cpu"), torch.float32
 #: Of the baseline instruction set, which every build has: lanes of a vector, columns of a panel.

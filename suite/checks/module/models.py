@@ -4,9 +4,9 @@ import torch
 from torch import Tensor
 
 from impls import HyperLSTM
-from suite.shared.cases import Case
-from suite.shared.compare import judge, model_and_draw
-from suite.shared.tensors import Results
+from suite.cases.case import Case
+from suite.comparison.compare import judge, model_and_draw
+from suite.comparison.tensors import Results
 
 L, T, B, I, H, S, Z = 2, 6, 3, 4, 6, 5, 2
 CASE = Case(T=T, B=B, I=I, H=H, S=S, Z=Z, L=L, layer_norm=True, state="stacked")

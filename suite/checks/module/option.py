@@ -14,10 +14,12 @@ import torch
 
 from impls import HyperLSTM, names, why_unavailable
 from impls.registry import find, resolve
-from suite.shared import candidates, submission
-from suite.shared.cases import ALTERNATIVES, DROPOUT, RAGGED, Case
-from suite.shared.compare import compare, implementation, naive_oracle
-from suite.shared.sizes import parse
+from suite.candidates import catalogue, submission
+from suite.candidates.names import ALTERNATIVES
+from suite.cases.case import Case
+from suite.cases.sizes import parse
+from suite.cases.verification import DROPOUT, RAGGED
+from suite.comparison.compare import compare, implementation, naive_oracle
 
 OPTION = "forget_bias"
 CPU, F64 = torch.device("cpu"), torch.float64
@@ -62,7 +64,7 @@ def main(*files: str) -> None:
     for case in CASES:
         with_option = replace(case, **added)
         assert parse(with_option.id) == with_option
-        assert not [name for name in ALTERNATIVES if candidates.find(name).takes(with_option)]
+        assert not [name for name in ALTERNATIVES if catalogue.find(name).takes(with_option)]
         assert resolve("auto", CPU, F64, with_option.options).name == "row_scaled"
         has_an_effect(case, with_option)
         for name in runnable:

@@ -6,10 +6,11 @@ from dataclasses import replace
 import torch
 
 from impls import HyperLSTM
-from suite.shared.cases import TWO_LAYERS, Case
-from suite.shared.compare import DRAWS, Build, assert_close, evaluate
-from suite.shared.oracle import Draw, Outcome, by_name, plain
-from suite.shared.tensors import Gradient, Results, X, parameter
+from suite.cases.case import Case
+from suite.cases.verification import TWO_LAYERS
+from suite.comparison.compare import DRAWS, Build, assert_close, evaluate
+from suite.comparison.oracle import Draw, Outcome, by_name, plain
+from suite.comparison.tensors import Gradient, Results, X, parameter
 
 F32 = torch.float32
 #: Results of a call of a model on the numbers of a draw.

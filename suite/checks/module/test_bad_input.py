@@ -14,8 +14,8 @@ from torch.nn.utils.rnn import PackedSequence
 
 from impls import HyperLSTM, registry, why_unavailable
 from suite.checks.module.models import CASE, H, I, L, S, Z
-from suite.shared.compare import assert_bitwise_equal, model_and_draw
-from suite.shared.tensors import STATE_NAMES, Results
+from suite.comparison.compare import assert_bitwise_equal, model_and_draw
+from suite.comparison.tensors import STATE_NAMES, Results
 
 CPU = torch.device("cpu")
 SIZES = {"input_size": I, "hidden_size": H, "hyper_size": S, "n_z": Z, "n_layers": L}

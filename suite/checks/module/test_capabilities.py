@@ -7,9 +7,9 @@ from impls.registry import IMPLS
 from suite.checks.module import capabilities
 from suite.checks.module.capabilities import CAPABILITIES, Check
 from suite.checks.module.runs import KEPT
+from suite.comparison.compare import model_and_draw
 from suite.conftest import Keep, skip_unless_checked, skipping_undeclared
-from suite.shared.compare import model_and_draw
-from suite.shared.outcomes import CapabilityOutcome
+from suite.results.outcomes import CapabilityOutcome
 
 CELLS = [
     pytest.param(title, impl.name, id=f"{impl.name}-{title.replace(' ', '-')}")

@@ -19,9 +19,9 @@ from impls.definition import Inputs, LayerParams, LayerState
 from impls.gradient import operator
 from impls.gradient.chunks import Limits, bounds, limited, limits
 from impls.registry import IMPLS, find
+from suite.candidates import submission
 from suite.checks.module.models import CASE, model_and_input
 from suite.conftest import skip_unless_checked
-from suite.shared import submission
 from suite.shared.usage import Called, saved_bytes
 
 HAND_WRITTEN = [impl.name for impl in IMPLS if impl.hand_written]

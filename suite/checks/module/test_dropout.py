@@ -10,8 +10,8 @@ from torch.func import functional_call, vmap
 
 from impls import HyperLSTM, calls
 from suite.checks.module.models import DROPPED, P, assert_same, model_and_input
-from suite.shared.oracle import Output, by_name
-from suite.shared.tensors import Results
+from suite.comparison.oracle import Output, by_name
+from suite.comparison.tensors import Results
 
 ONE_STEP = replace(DROPPED, T=1, L=1, dropout=0.0, state="none")
 

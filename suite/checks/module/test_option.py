@@ -8,9 +8,9 @@ import sys
 from pathlib import Path
 
 from impls.registry import IMPLS
+from suite.candidates import submission
 from suite.checks.module.files import BY_HAND, EXAMPLE
 from suite.checks.module.option import OPTION
-from suite.shared import submission
 from suite.shared.files import ROOT
 
 _SUPPORTED = '{"layer_norm", "recurrent_dropout", "forget_bias"}'
@@ -35,10 +35,10 @@ STEPS: dict[str, dict[str, str]] = {
         "        preference=1,\n": f"        preference=1,\n        options=frozenset({_SUPPORTED}),\n",
         "preference=2, literal=True": f"preference=2, literal=True, options=frozenset({_SUPPORTED})",
     },
-    "suite/shared/cases.py": {
+    "suite/cases/case.py": {
         "    recurrent_dropout: float = 0.0\n": "    recurrent_dropout: float = 0.0\n    forget_bias: float = 0.0\n",
     },
-    "suite/shared/oracle.py": {
+    "suite/comparison/oracle.py": {
         "Inputs(y, start, part.of(g_dropped))": "Inputs(y, start, part.of(g_dropped), forget_bias=case.forget_bias)",
     },
 }

@@ -9,10 +9,10 @@ import torch
 
 from impls import Impl, names, register, registry
 from impls.definition import Inputs
+from suite.candidates import submission
 from suite.checks.module.files import BY_HAND
 from suite.checks.module.runs import CASE
-from suite.shared import submission
-from suite.shared.compare import implementation
+from suite.comparison.compare import implementation
 
 CPU = torch.device("cpu")
 F32 = torch.float32

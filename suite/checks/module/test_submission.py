@@ -14,10 +14,12 @@ import pytest
 import torch
 
 from suite import conftest
+from suite.candidates import submission
+from suite.candidates.names import ORDER
 from suite.checks.module.files import BY_HAND, EXAMPLE
-from suite.shared import process, provenance, submission
-from suite.shared.cases import ORDER
-from suite.shared.compare import Verdict
+from suite.comparison.compare import Verdict
+from suite.results import provenance
+from suite.shared import process
 from suite.shared.files import ROOT
 
 CPU = torch.device("cpu")

@@ -7,20 +7,10 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from suite.shared.examples import HERE, verified
-from suite.shared.format import (
-    count,
-    dates,
-    machine,
-    origin,
-    percent,
-    ratio_text,
-    significant3,
-    sizes,
-    with_interval,
-)
-from suite.shared.statistics import Interval
-from suite.shared.tables import TABLES
+from suite.results.examples import HERE, verified
+from suite.results.format import count, dates, machine, origin, percent, ratio_text, significant3, sizes, with_interval
+from suite.results.statistics import Interval
+from suite.results.tables import TABLES
 
 NAN = float("nan")
 

@@ -9,8 +9,10 @@ import torch
 from torch import Tensor
 
 from impls import HyperLSTM
-from suite.shared.cases import TWO_LAYERS, Case
-from suite.shared.compare import (
+from suite.cases.case import Case
+from suite.cases.examples import CPU
+from suite.cases.verification import TWO_LAYERS
+from suite.comparison.compare import (
     FLOOR,
     TIMES,
     Oracle,
@@ -23,9 +25,8 @@ from suite.shared.compare import (
     judge,
     relative_error,
 )
-from suite.shared.examples import CPU
-from suite.shared.oracle import Draw, Outcome, named, plain, run_plain, without_module
-from suite.shared.tensors import ARRIVING, STATE, Argument, Gradient, Results, X, parameter
+from suite.comparison.oracle import Draw, Outcome, named, plain, run_plain, without_module
+from suite.comparison.tensors import ARRIVING, STATE, Argument, Gradient, Results, X, parameter
 
 F32, F64 = torch.float32, torch.float64
 TWO = replace(TWO_LAYERS, T=3, H=7, layer_norm=True)

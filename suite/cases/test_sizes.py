@@ -5,23 +5,23 @@ from dataclasses import replace
 
 import pytest
 
-from suite.shared import cases
-from suite.shared.sizes import MEDIUM, SPELLING, Axis, SizeError, axis, parse, short
-from suite.shared.workloads import TIMED, WORKLOADS
+from suite.cases import verification
+from suite.cases.sizes import MEDIUM, SPELLING, Axis, SizeError, axis, parse, short
+from suite.cases.workloads import TIMED, WORKLOADS
 
 TABLES = (
-    cases.VERIFY,
-    cases.RAGGED,
-    cases.DROPOUT,
-    cases.VERIFY_FIRST,
-    cases.VERIFY_TINY,
-    cases.VERIFY_TILES,
-    cases.WIDE,
+    verification.VERIFY,
+    verification.RAGGED,
+    verification.DROPOUT,
+    verification.VERIFY_FIRST,
+    verification.VERIFY_TINY,
+    verification.VERIFY_TILES,
+    verification.WIDE,
 )
 EVERY = [
     *(case for table in TABLES for case in table),
-    cases.SPLIT,
-    cases.ROWS,
+    verification.SPLIT,
+    verification.ROWS,
     *TIMED,
     *(workload.case for workload in WORKLOADS.values()),
 ]

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from suite.shared import candidates
-from suite.shared.examples import CPU, runs
+from suite.candidates import ours
+from suite.cases.examples import CPU
+from suite.results.examples import runs
+from suite.results.tables import TABLES, stamp
 from suite.shared.files import ROOT
-from suite.shared.tables import TABLES, stamp
 
 COMMANDS = """
 from impls import HyperLSTM
@@ -34,7 +35,7 @@ def test_commands_run_in_an_odd_environment(tmp_path: Path) -> None:
     folder = tmp_path / "two words:ü"
     for name in ("old", "new"):
         TABLES["bench"].replace(folder / name, runs("batched", 0.1))
-    empty = dict.fromkeys(("CXX", "XDG_CACHE_HOME", "HYPERLSTM_INVOKED_FROM", "HYPERLSTM_IMPL", candidates.BASE), "")
+    empty = dict.fromkeys(("CXX", "XDG_CACHE_HOME", "HYPERLSTM_INVOKED_FROM", "HYPERLSTM_IMPL", ours.BASE), "")
     kept = {
         "TORCH_EXTENSIONS_DIR": os.environ.get("TORCH_EXTENSIONS_DIR") or str(Path.home() / ".cache/torch_extensions")
     }
@@ -66,7 +67,7 @@ def test_rows_have_the_date_of_utc() -> None:
 
 @pytest.mark.parametrize("folder", [None, ""], ids=["missing", "empty"])
 def test_without_another_folder_this_checkout_is_timed(folder: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(candidates.BASE, raising=False)
+    monkeypatch.delenv(ours.BASE, raising=False)
     if folder is not None:
-        monkeypatch.setenv(candidates.BASE, folder)
-    assert candidates.timed_package.__wrapped__().__name__ == "impls"
+        monkeypatch.setenv(ours.BASE, folder)
+    assert ours.timed_package.__wrapped__().__name__ == "impls"

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch.nn.utils.rnn import pack_sequence
 
-from suite.shared.candidates import candidates, find
-from suite.shared.cases import Case
-from suite.shared.examples import CPU, TINY
+from suite.candidates.catalogue import candidates, find
+from suite.cases.case import Case
+from suite.cases.examples import CPU, TINY
 
 F32 = torch.float32
 TIMED = [one.name for one in candidates() if not one.compiles_each_size and not one.pads and one.name != "batched_cuda"]

@@ -14,10 +14,9 @@ from torch.utils._pytree import tree_map_only
 from impls import HyperLSTM
 from impls.definition import NORM_NAMES
 from impls.registry import ORACLE, UnsupportedOptionError, find
-from suite.shared.arithmetic import eps
-from suite.shared.cases import Case
-from suite.shared.oracle import Draw, Numbers, Outcome, Run, named, run_plain, without_module
-from suite.shared.tensors import (
+from suite.cases.case import Case
+from suite.comparison.oracle import Draw, Numbers, Outcome, Run, named, run_plain, without_module
+from suite.comparison.tensors import (
     GATE_BIASES,
     NORM_WEIGHTS,
     OUTPUTS,
@@ -27,6 +26,7 @@ from suite.shared.tensors import (
     Results,
     parameter,
 )
+from suite.shared.arithmetic import eps
 
 #: Number of draws of a case; their results are stacked, so that the rule is about norms over enough numbers.
 DRAWS = 8

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from suite.shared.cases import Case, lengths
+from suite.cases.case import Case, lengths
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,8 @@ from impls import HyperLSTM
 from impls.calls import draw as draw_mask
 from impls.definition import Inputs, LayerParams, LayerState, Mask
 from impls.registry import find
-from suite.shared.cases import Case
-from suite.shared.tensors import ARRIVING, OUTPUTS, STATE, Argument, Arguments, Gradient, Results, X, parameter
+from suite.cases.case import Case
+from suite.comparison.tensors import ARRIVING, OUTPUTS, STATE, Argument, Arguments, Gradient, Results, X, parameter
 
 State = tuple[Tensor, ...]
 Output = tuple[Tensor, State]

@@ -16,13 +16,14 @@ import pytest
 
 from impls import names
 from impls.registry import IMPLS
-from suite.shared import provenance
-from suite.shared.cases import ORDER
-from suite.shared.examples import CPU, runs, verified
+from suite.candidates.names import ORDER
+from suite.cases.examples import CPU
+from suite.results import provenance
+from suite.results.examples import runs, verified
+from suite.results.outcomes import CaseOutcome
+from suite.results.provenance import Refusal, refused
+from suite.results.tables import stamp
 from suite.shared.files import ROOT
-from suite.shared.outcomes import CaseOutcome
-from suite.shared.provenance import Refusal, refused
-from suite.shared.tables import stamp
 
 FAIL = CaseOutcome.FAIL
 
@@ -43,11 +44,19 @@ def test_what_failed_or_is_stale_is_refused(rows: list[dict[str, Any]], refusal:
     assert refused(pd.DataFrame(rows), "batched", "float32") == refusal
 
 
+#: Folders, beside `impls`, of what rows depend on.
+COPIED = [
+    *(f"suite/{folder}" for folder in ("shared", "cases", "comparison", "candidates", "results", "measure")),
+    provenance.EQUALITY,
+    "suite/checks/faults",
+]
+
+
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a copy of what rows depend on."""
     folder = tmp_path_factory.mktemp("copy")
-    for part in ("impls", "suite/shared", "suite/measure", provenance.EQUALITY, "suite/checks/faults"):
+    for part in ("impls", *COPIED):
         shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
     (folder / "suite/checks/module").mkdir()
     shutil.copy(ROOT / "suite/checks/module/capabilities.py", folder / "suite/checks/module")
@@ -81,10 +90,11 @@ ROWS: dict[str, tuple[str, dict[str, Any]]] = {
 HAND_WRITTEN = [impl.name for impl in IMPLS if impl.hand_written]
 CHECKED = ["verify *", "faults", "capabilities"]
 TIMED = ["bench *", "sizes *", "twice"]
-SHARED, MEASURE, EQUALITY = "suite/shared", "suite/measure", provenance.EQUALITY
+CASES, COMPARISON, CANDIDATES = "suite/cases", "suite/comparison", provenance.CANDIDATES
+RESULTS, MEASURE, EQUALITY = "suite/results", "suite/measure", provenance.EQUALITY
 OF_PAIRS = "verify * pairs.PAIRS"
 #: What workloads are made of.
-OF_WORKLOADS = (f"{SHARED}/cases.py", f"{SHARED}/workloads.py")
+OF_WORKLOADS = (f"{CASES}/case.py", f"{CASES}/workloads.py")
 
 
 def hashes() -> dict[str, str]:
@@ -98,12 +108,17 @@ def of(*names: str) -> list[str]:
     return [*labels, "faults", "capabilities"] if "deferred" in names else labels
 
 
+def of_ours(table: str) -> list[str]:
+    """Labels of the rows of all implementations in a table."""
+    return [f"{table} {name} *" for name in names()]
+
+
 @pytest.mark.parametrize(
     ("path", "old", "new", "expected"),
     [
         # What no row depends on: comments, docstrings, layout, and what is run.
-        (f"{SHARED}/compare.py", "TIMES = 2.0\n", "TIMES = 2.0  # twice\n\n", []),
-        (f"{SHARED}/compare.py", '"""The comparison: run', '"""The comparison:\n\nrun', []),
+        (f"{COMPARISON}/compare.py", "TIMES = 2.0\n", "TIMES = 2.0  # twice\n\n", []),
+        (f"{COMPARISON}/compare.py", '"""The comparison: run', '"""The comparison:\n\nrun', []),
         (f"{EQUALITY}/pairs.py", '"""True for a call', '"""Whether it is a call', []),
         (f"{MEASURE}/timing.py", "#: Two calls agree", "#: They agree", []),
         (f"{MEASURE}/timing.py", "BURST, WARM = 0.02, 0.1", "(\n    BURST,\n    WARM,\n) = 0.020, 0.1", []),
@@ -111,26 +126,30 @@ def of(*names: str) -> list[str]:
         ("impls/batched_cpu/forward.cpp", "// The forward sweep", "/* The sweep */ //", []),
         ("impls/batched_cpu/forward.cpp", "  sweep.run();\n", "\n    sweep . run( ) ;\n", []),
         ("impls/registry.py", "preference", "order", []),
-        (f"{SHARED}/cases.py", "Case(T=1, B=1, I=5, H=7, S=5, Z=2)", "Case(T=1, B=1, I=5, H=8, S=5, Z=2)", []),
-        (f"{SHARED}/cases.py", "I=31, H=31", "I=30, H=31", []),
-        (f"{SHARED}/workloads.py", "_MEDIUM = Case(T=50, B=32,", "_MEDIUM = Case( T=50, B=32,", []),
-        (f"{SHARED}/workloads.py", "        time_compiled=True,\n", "", []),
+        (f"{CASES}/verification.py", "Case(T=1, B=1, I=5, H=7, S=5, Z=2)", "Case(T=1, B=1, I=5, H=8, S=5, Z=2)", []),
+        (f"{CASES}/verification.py", "I=31, H=31", "I=30, H=31", []),
+        (f"{CASES}/workloads.py", "_MEDIUM = Case(T=50, B=32,", "_MEDIUM = Case( T=50, B=32,", []),
+        (f"{CASES}/workloads.py", "        time_compiled=True,\n", "", []),
         (f"{EQUALITY}/comparisons.py", "LITERAL = Case(T=2", "LITERAL = Case(T=3", []),
         # What decides a time.
         (f"{MEASURE}/timing.py", "BURST, WARM = 0.02", "BURST, WARM = 0.03", TIMED),
         (f"{MEASURE}/bench.py", '"cpu": 0.5', '"cpu": 0.6', TIMED),
         (f"{MEASURE}/work.py", ".square().mean()", ".square().sum()", TIMED),
         (f"{MEASURE}/hardware.py", "LONG = 512, 8192, 0.05", "LONG = 512, 8192, 0.06", ["hardware"]),
-        (f"{SHARED}/statistics.py", "COVERAGE, FEWEST = 0.95", "COVERAGE, FEWEST = 0.9", TIMED),
-        (f"{SHARED}/cases.py", "12 * Z * S", "11 * Z * S", ["bench *"]),
-        (f"{SHARED}/workloads.py", "B=8, I=32, H=64", "B=8, I=32, H=65", ["bench * small"]),
-        (f"{SHARED}/cases.py", "randint(T // 4", "randint(T // 3", ["bench * medium-ragged"]),
-        (f"{SHARED}/candidates.py", "case.Z, case.L).to(dtype)", "case.Z, 1).to(dtype)", ["bench labml *"]),
-        (f"{SHARED}/candidates.py", "    return lstm\n", "    return lstm.eval()\n", ["bench *", "sizes *"]),
-        (f"{SHARED}/jax_lstm.py", "x @ w_x)", "x @ w_x, unroll=2)", ["bench jax *"]),
+        (f"{RESULTS}/statistics.py", "COVERAGE, FEWEST = 0.95", "COVERAGE, FEWEST = 0.9", TIMED),
+        (f"{CASES}/case.py", "12 * Z * S", "11 * Z * S", ["bench *"]),
+        (f"{CASES}/workloads.py", "B=8, I=32, H=64", "B=8, I=32, H=65", ["bench * small"]),
+        (f"{CASES}/case.py", "randint(T // 4", "randint(T // 3", ["bench * medium-ragged"]),
+        (f"{CANDIDATES}/labml.py", "case.Z, case.L).to(dtype)", "case.Z, 1).to(dtype)", ["bench labml *"]),
+        (f"{CANDIDATES}/lstm.py", "    return lstm\n", "    return lstm.eval()\n", ["bench *", "sizes *"]),
+        (f"{CANDIDATES}/lstm.py", "pads=True", "pads=False", ["bench torch.nn.LSTM padded *"]),
+        (f"{CANDIDATES}/ours.py", "literal=impl.literal", "literal=False", [*of_ours("bench"), *of_ours("sizes")]),
+        (f"{CANDIDATES}/candidate.py", "case.H + 2 * case.S", "case.H + case.S", TIMED),
+        (f"{CANDIDATES}/compiled_lstm.py", "GRAPHS = 256", "GRAPHS = 64", ["bench compiled *"]),
+        (f"{CANDIDATES}/jax_lstm.py", "x @ w_x)", "x @ w_x, unroll=2)", ["bench jax *"]),
         # What decides a comparison.
-        (f"{SHARED}/compare.py", "TIMES = 2.0", "TIMES = 2.1", CHECKED),
-        (f"{SHARED}/compare.py", "0.7 / math.sqrt", "0.8 / math.sqrt", CHECKED),
+        (f"{COMPARISON}/compare.py", "TIMES = 2.0", "TIMES = 2.1", CHECKED),
+        (f"{COMPARISON}/compare.py", "0.7 / math.sqrt", "0.8 / math.sqrt", CHECKED),
         (f"{EQUALITY}/comparisons.py", "BF16: BF16,", "BF16: F16,", CHECKED),
         (f"{EQUALITY}/comparisons.py", "(DRAWS, 3)", "(DRAWS, 2)", CHECKED),
         (f"{EQUALITY}/comparisons.py", "draws = 2 if", "draws = 3 if", CHECKED),
@@ -156,7 +175,7 @@ def test_an_edit_makes_stale_what_depends_on_it(
     provenance._files.cache_clear()
     if path in OF_WORKLOADS:
         cases, workloads = (str(copy / file) for file in OF_WORKLOADS)
-        monkeypatch.setitem(sys.modules, "suite.shared.cases", SimpleNamespace(**runpy.run_path(cases)))
+        monkeypatch.setitem(sys.modules, "suite.cases.case", SimpleNamespace(**runpy.run_path(cases)))
         edited = runpy.run_path(workloads)
         monkeypatch.setattr(provenance, "WORKLOADS", edited["WORKLOADS"])
         monkeypatch.setattr(provenance, "resized", edited["resized"])
@@ -187,7 +206,7 @@ def test_a_table_of_definitions_that_lacks_one_is_an_error(
 ) -> None:
     """As all rows would seem stale."""
     rows = pd.DataFrame([verified()])
-    monkeypatch.setitem(provenance.TABLES, "verify", {f"{SHARED}/{file}": [name]})
+    monkeypatch.setitem(provenance.TABLES, "verify", {f"{COMPARISON}/{file}": [name]})
     provenance._sources.cache_clear()
     with pytest.raises(error):
         provenance.stale("verify", rows)

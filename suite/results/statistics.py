@@ -11,9 +11,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from suite.shared.process import Row
-from suite.shared.status import Ended
-from suite.shared.tables import TABLES
+from suite.results.status import Ended
+from suite.results.tables import TABLES, Row
 
 #: Share of runs whose interval has the ratio, and the fewest visits that give an interval.
 COVERAGE, FEWEST = 0.95, 3

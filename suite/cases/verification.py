@@ -1,132 +1,8 @@
-"""The cases of verification: sizes of models, and how their input is given."""
+"""The cases of verification."""
 
-import random
-from dataclasses import dataclass, fields, replace
-from inspect import signature
-from typing import Any, NamedTuple
+from dataclasses import replace
 
-from impls import HyperLSTM, names
-from impls.registry import OPTIONS
-
-#: Baseline of each round of a benchmark.
-BASELINE = "torch.nn.LSTM"
-#: The baseline on a padded batch, which a user of packed sequences could take instead.
-PADDED = f"{BASELINE} padded"
-#: What a user would pick instead of ours: torch.compile, and HyperLSTMs of others.
-ALTERNATIVES = ("compiled", "labml", "jax")
-#: Everything that is measured, in the order of tables and plots.
-ORDER = (*names(), BASELINE, PADDED, *ALTERNATIVES)
-#: Letters of the sizes of a case, its first fields.
-SIZES = "TBIHSZL"
-
-_ARGUMENTS = signature(HyperLSTM).parameters
-
-
-class Definition(NamedTuple):
-    """Where the uses of a case are defined: a module of `suite/checks/equality`, and a name in it."""
-
-    module: str
-    name: str
-
-    @classmethod
-    def of(cls, text: str) -> "Definition | None":
-        """That of a column `defined`, None for a plain call."""
-        module, _, name = text.partition(".")
-        return cls(module, name) if text else None
-
-    def __str__(self) -> str:
-        """The text of the column."""
-        return f"{self.module}.{self.name}"
-
-
-@dataclass(frozen=True)
-class Case:
-    """Sizes of one model and its input, and how the input is given."""
-
-    T: int
-    B: int
-    I: int
-    H: int
-    S: int
-    Z: int
-    L: int = 1
-    layer_norm: bool = False
-    state: str = "none"  # or "stacked" [L, B, *], or "plain" [B, *], which starts every layer
-    strided: bool = False  # x is a transposed view
-    lengths: tuple[int, ...] = ()  # of B sequences that end at different steps, the longest at T; () if all do at T
-    dropout: float = 0.0
-    recurrent_dropout: float = 0.0
-    training: bool = True  # as opposed to evaluation mode, in which nothing is dropped
-
-    @property
-    def id(self) -> str:
-        """Name of the case in test ids and tables, such as `T7-B3-I5-H16-S8-Z4-L2-strided-stacked-norm`."""
-        return "-".join(self.parts.values())
-
-    @property
-    def parts(self) -> dict[str, str]:
-        """Parts of the id by field: all sizes, and the options that are not the default."""
-        parts = {size: f"{size}{number}" for size, number in self.sizes.items()}
-        if self.lengths:
-            parts["lengths"] = "lengths" + ".".join(map(str, self.lengths))
-        for name, value in self.arguments.items():
-            if value and name != "layer_norm":
-                parts[name] = name if value is True else f"{name}{value:g}"
-        if not self.training:
-            parts["training"] = "eval"
-        if self.strided:
-            parts["strided"] = "strided"
-        if self.state != "none":
-            parts["state"] = self.state
-        if self.layer_norm:
-            parts["layer_norm"] = "norm"
-        return parts
-
-    @property
-    def sizes(self) -> dict[str, int]:
-        """T, B, I, H, S, Z and L by their letters."""
-        return {size: getattr(self, size) for size in SIZES}
-
-    @property
-    def arguments(self) -> dict[str, Any]:
-        """The options of the model, as arguments of `HyperLSTM`: the fields that both have."""
-        return {field.name: getattr(self, field.name) for field in fields(self) if field.name in _ARGUMENTS}
-
-    @property
-    def options(self) -> list[str]:
-        """The options that an implementation must support."""
-        return [name for name in OPTIONS if getattr(self, name)]
-
-    @property
-    def inputs(self) -> list[int]:
-        """The features that each layer reads."""
-        return [self.I] + [self.H] * (self.L - 1)
-
-    @property
-    def tokens(self) -> int:
-        """Number of steps of all sequences."""
-        return sum(self.lengths) if self.lengths else self.T * self.B
-
-    def multiply_adds(self) -> int:
-        """Multiply-adds of a forward pass over the whole input (impls/README.md, Costs)."""
-        H, S, Z = self.H, self.S, self.Z
-        steps = [4 * H * (H + I) + 4 * S * (H + I + S) + 12 * Z * S + 12 * H * Z for I in self.inputs]
-        return self.tokens * sum(steps)
-
-    def least_numbers(self, parameters: int, saved: int, train: bool) -> int:
-        """Least numbers that a pass moves between memory and processor, if the cache holds everything else.
-
-        Forward: x in, each layer's h out, the parameters in. A training step adds for its backward pass: x, h, the
-        gradient of h and the parameters in; `saved`, the other numbers per token and layer that it needs, out and in;
-        the gradients of the parameters out.
-        """
-        x, h = self.tokens * sum(self.inputs), self.tokens * self.H * self.L
-        forward = x + h + parameters
-        return forward + x + 2 * h + 2 * self.tokens * saved * self.L + 2 * parameters if train else forward
-
-
-#: Options of the model that a case may have, as arguments of `HyperLSTM`.
-ARGUMENTS = tuple(field.name for field in fields(Case) if field.name in _ARGUMENTS)
+from suite.cases.case import Case, lengths
 
 
 def _both(*cases: Case) -> tuple[Case, ...]:
@@ -198,12 +74,6 @@ VERIFY_TILES = (
 
 #: Names in the verification table of checks of each way to multiply bfloat16, see `test_bfloat16.py`.
 MULTIPLIED = [f"multiplied by {way}" for way in ("float32", "avx512_bf16", "amx")]
-
-
-def lengths(T: int, B: int, draw: int = 0) -> tuple[int, ...]:
-    """Lengths of B sequences, uniform in [T / 4, T] and the same each time; the longest, of T, comes first."""
-    drawn = random.Random(draw)
-    return T, *sorted((drawn.randint(T // 4, T) for _ in range(B - 1)), reverse=True)
 
 
 #: The sizes that people run, on both sides of those at which a code path changes: vectors, panels and tiles of units

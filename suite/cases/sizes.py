@@ -10,8 +10,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from suite.shared.cases import SIZES, Case
-from suite.shared.workloads import WORKLOADS
+from suite.cases.case import SIZES, Case
+from suite.cases.workloads import WORKLOADS
 
 #: Sizes that are left out.
 MEDIUM = WORKLOADS["medium"].case

@@ -15,12 +15,15 @@ from typing import Any
 import pandas as pd
 import torch
 
-from suite.shared import machine, provenance, submission
-from suite.shared.cases import ORDER, SIZES, Case
+from suite.candidates import submission
+from suite.candidates.names import ORDER
+from suite.cases.case import SIZES, Case
+from suite.cases.workloads import WORKLOADS
+from suite.results import provenance
+from suite.results.outcomes import CapabilityOutcome, CaseOutcome, FaultOutcome
+from suite.results.status import Status
+from suite.shared import machine
 from suite.shared.files import ResultsError, write_whole
-from suite.shared.outcomes import CapabilityOutcome, CaseOutcome, FaultOutcome
-from suite.shared.status import Status
-from suite.shared.workloads import WORKLOADS
 
 #: Names of what is timed.
 PASSES = ("forward", "train")
@@ -43,6 +46,8 @@ _ENUMERATIONS: Mapping[str, Mapping[str, type[StrEnum]]] = {
 MEANING: Mapping[str, str] = _DECLARED["meaning"]
 #: A row stays if a later one of the same code and environment has fewer than this share of its visits.
 FEWER = 0.5
+#: A row of a table, by column.
+Row = dict[str, Any]
 #: Values of columns of a key, in order. Rows with other values are about what no longer exists, and are dropped.
 Values = Mapping[str, Sequence[str]]
 #: The values of every run; a verification has more, which only the checks know.

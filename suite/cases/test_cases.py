@@ -5,11 +5,13 @@ from dataclasses import replace
 import pytest
 import torch
 
+from suite.candidates.catalogue import find
+from suite.candidates.lstm import LSTM
+from suite.cases.case import Case, lengths
+from suite.cases.examples import CPU
+from suite.cases.verification import DROPOUT, TWO_LAYERS
+from suite.cases.workloads import WORKLOADS
 from suite.shared import arithmetic
-from suite.shared.candidates import LSTM, find
-from suite.shared.cases import DROPOUT, TWO_LAYERS, Case, lengths
-from suite.shared.examples import CPU
-from suite.shared.workloads import WORKLOADS
 
 F32 = torch.float32
 

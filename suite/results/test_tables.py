@@ -11,16 +11,19 @@ import torch
 
 from impls import proof
 from suite import conftest
+from suite.candidates import submission
+from suite.cases.examples import CPU
+from suite.cases.verification import MULTIPLIED
 from suite.checks.equality import comparisons
 from suite.checks.kernels import interpreted
-from suite.shared import machine, process, provenance, submission
-from suite.shared.cases import MULTIPLIED
-from suite.shared.examples import CPU, HERE, runs, verified
+from suite.results import provenance
+from suite.results.examples import HERE, runs, verified
+from suite.results.outcomes import deciding
+from suite.results.status import Status
+from suite.results.tables import STAMP, TABLES, Table, folder_of, stamp
+from suite.shared import machine, process
 from suite.shared.files import ResultsError, write_whole
 from suite.shared.machine import slug
-from suite.shared.outcomes import deciding
-from suite.shared.status import Status
-from suite.shared.tables import STAMP, TABLES, Table, folder_of, stamp
 
 LETTERS = Table("letters", ("name", "T"), ("name", "T", "ratio"))
 

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from suite.shared.statistics import (
+from suite.results.statistics import (
     Interval,
     between,
     numbers,
@@ -14,7 +14,7 @@ from suite.shared.statistics import (
     summarised,
     two_states,
 )
-from suite.shared.status import Ended, Status
+from suite.results.status import Ended, Status
 
 
 @pytest.mark.parametrize(("freedom", "coverage", "quantile"), [(2, 0.95, 4.303), (9, 0.95, 2.262), (9, 0.99, 3.250)])

@@ -5,40 +5,42 @@ from collections.abc import Collection, Mapping
 from enum import StrEnum
 from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 import torch
 
 from impls import names
 from impls.registry import find
-from suite.shared import submission
-from suite.shared.cases import BASELINE, PADDED, Case, Definition
-from suite.shared.code import defines, digest, meaning, reached
+from suite.candidates import submission
+from suite.candidates.catalogue import find as find_candidate
+from suite.candidates.names import ALTERNATIVES, BASELINE, PADDED
+from suite.cases.case import Case
+from suite.cases.sizes import SizeError, parse
+from suite.cases.workloads import WORKLOADS, resized
+from suite.results.code import defines, digest, meaning, reached
+from suite.results.outcomes import CaseOutcome, ran
 from suite.shared.files import ROOT
-from suite.shared.outcomes import CaseOutcome, ran
-from suite.shared.sizes import SizeError, parse
-from suite.shared.workloads import WORKLOADS, resized
 
 #: Definitions by file; "" is all of a file. What these use in the same file and in PACKAGES is part of it.
 Definitions = dict[str, Collection[str]]
-PACKAGES = ("suite.measure", "suite.checks.equality")
+PACKAGES = ("suite.measure", "suite.checks.equality", "suite.candidates.candidate")
 EQUALITY = "suite/checks/equality"
 #: What decides a time: the visit with all of `measure` that it uses, and how its figures are summarised.
 TIMING: Definitions = {
     "suite/measure/bench.py": ["rows"],
     "suite/measure/hardware.py": ["share"],
     "suite/shared/arithmetic.py": ["dtype_of", "use"],
-    "suite/shared/statistics.py": ["summarised"],
+    "suite/results/statistics.py": ["summarised"],
     "suite/shared/usage.py": ["peak_bytes"],
 }
 #: What decides a comparison: the tolerance rule, the draws, the oracle, and what a case is.
 RULE: Definitions = {
-    "suite/shared/compare.py": [""],
+    "suite/comparison/compare.py": [""],
     "suite/shared/arithmetic.py": [""],
-    "suite/shared/oracle.py": [""],
-    "suite/shared/tensors.py": [""],
-    "suite/shared/cases.py": ["Case.arguments"],
+    "suite/comparison/oracle.py": [""],
+    "suite/comparison/tensors.py": [""],
+    "suite/cases/case.py": ["Case.arguments"],
     f"{EQUALITY}/comparisons.py": ["Comparison.verdicts", "against_naive", "against_wide"],
 }
 #: By table, what its rows depend on beside their implementation.
@@ -53,19 +55,28 @@ TABLES: dict[str, Definitions] = {
 }
 #: Tables of times of candidates.
 TIMES = ("bench", "sizes")
-CANDIDATES = "suite/shared/candidates.py"
-#: By candidate, its definition in CANDIDATES. Of ours it is `_implementation`.
-DEFINED = {BASELINE: "LSTM", PADDED: "PADDED_LSTM", "compiled": "COMPILED", "labml": "LABML", "jax": "JAX"}
-#: Further files of candidates that are no implementation, by name.
-EXTRA_FILES = {
-    "compiled": (
-        *(f"impls/{name}.py" for name in ("batched", "calls", "definition", "hyperlstm")),
-        "suite/shared/compiled_lstm.py",
-    ),
-    "jax": ("impls/definition.py", "suite/shared/jax_lstm.py"),
-}
+CANDIDATES = "suite/candidates"
+#: What defines the baseline, by name. All rows depend on the first.
+LSTMS = {BASELINE: "LSTM", PADDED: "PADDED_LSTM"}
 #: Of `impls`, on which no row depends: these choose an implementation or convert parameters, and compute nothing.
 WITHOUT_RESULTS = ("__init__", "registry", "proof", "convert")
+
+
+class Definition(NamedTuple):
+    """Where the uses of a case are defined: a module of `suite/checks/equality`, and a name in it."""
+
+    module: str
+    name: str
+
+    @classmethod
+    def of(cls, text: str) -> "Definition | None":
+        """That of a column `defined`, None for a plain call."""
+        module, _, name = text.partition(".")
+        return cls(module, name) if text else None
+
+    def __str__(self) -> str:
+        """The text of the column."""
+        return f"{self.module}.{self.name}"
 
 
 class GoneError(ValueError):
@@ -106,7 +117,9 @@ def fields(case: Case) -> str:
 def _sources(root: Path, table: str, implementation: str, defined: str, workload: str) -> str:
     parts = dict(TABLES[table])
     if table in TIMES:
-        parts[CANDIDATES] = {"LSTM", DEFINED.get(implementation, "_implementation")}
+        parts[f"{CANDIDATES}/lstm.py"] = {LSTMS[BASELINE], LSTMS.get(implementation, LSTMS[BASELINE])}
+        if implementation not in LSTMS and implementation not in ALTERNATIVES:
+            parts[f"{CANDIDATES}/ours.py"] = ["candidate_of"]
     if definition := Definition.of(defined):
         file = f"{EQUALITY}/{definition.module}.py"
         if not defines(root / file, definition.name):
@@ -124,9 +137,12 @@ def _files(root: Path, implementation: str) -> str:
 def source_files(root: Path, implementation: str) -> list[Path]:
     """Files of an implementation and of the module around it.
 
-    No implementation imports another, and only hand-written ones use `gradient`, which a file of `--impl` may.
-    implementation: a name of the registry, or an external name, which has `EXTRA_FILES`.
+    No implementation imports another, and only hand-written ones use `gradient`, which a file of `--impl` may. Of an
+    alternative they are the files of `candidates` whose names begin with its own, and what it runs of `impls`.
     """
+    if implementation in ALTERNATIVES:
+        runs = [root / "impls" / f"{module}.py" for module in find_candidate(implementation).runs]
+        return [*runs, *sorted((root / CANDIDATES).glob(f"{implementation}*.py"))]
     submitted = implementation in submission.files()
     files = submission.sources(implementation) if submitted else []
     if implementation in names():
@@ -137,7 +153,7 @@ def source_files(root: Path, implementation: str) -> list[Path]:
             part = path.relative_to(root / "impls").parts[0].removesuffix(".py")
             if path.suffix in {".py", ".h", ".cpp"} and part not in others:
                 files.append(path)
-    return [*files, *(root / path for path in EXTRA_FILES.get(implementation, ()))]
+    return files
 
 
 def stale(table: str, rows: pd.DataFrame) -> pd.Series:

@@ -18,12 +18,13 @@ import pytest
 
 import noxfile
 from suite import bench, bench_compare, conftest, report
+from suite.cases.examples import CPU
 from suite.measure import choice
+from suite.results.examples import runs
+from suite.results.status import Ended, Status
+from suite.results.tables import TABLES
 from suite.shared import files, machine
-from suite.shared.examples import CPU, runs
 from suite.shared.files import ROOT
-from suite.shared.status import Ended, Status
-from suite.shared.tables import TABLES
 
 
 def verify_parser() -> argparse.ArgumentParser:
@@ -276,7 +277,7 @@ def test_a_benchmark_fails_where_a_row_went_wrong(
 def test_few_minutes_are_not_the_default(minutes: float, monkeypatch: pytest.MonkeyPatch) -> None:
     options = bench.parser().parse_args(["--device", "cpu", "--minutes", str(minutes)])
     assert choice.minutes(options) == minutes
-    monkeypatch.setattr("suite.shared.submission.load_all", lambda *_: [])
+    monkeypatch.setattr("suite.candidates.submission.load_all", lambda *_: [])
     options.impl, options.results = [Path("mine.py")], Path("out")
     assert choice.with_submitted(options).minutes == minutes
 
@@ -307,7 +308,7 @@ def test_verify_refuses_what_it_cannot_check(tmp_path: Path, monkeypatch: pytest
     def refuse(*_: Any) -> None:
         raise SystemExit("what is wrong with it")
 
-    monkeypatch.setattr("suite.shared.submission.load_all", refuse)
+    monkeypatch.setattr("suite.candidates.submission.load_all", refuse)
     with pytest.raises(pytest.UsageError, match=r"^what is wrong with it$"):
         conftest.pytest_configure(configured("--device", "cpu", "--impl", str(tmp_path / "mine.py")))
 
@@ -316,7 +317,7 @@ def test_verify_refuses_what_it_cannot_check(tmp_path: Path, monkeypatch: pytest
 def test_failures_of_a_file_take_a_line_unless_asked(
     chosen: str, style: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("suite.shared.submission.load_all", lambda *_: ["mine"])
+    monkeypatch.setattr("suite.candidates.submission.load_all", lambda *_: ["mine"])
     config = configured("--device", "cpu", "--impl", str(tmp_path / "mine.py"))
     config.option.tbstyle = chosen
     conftest.pytest_configure(config)
@@ -326,7 +327,9 @@ def test_failures_of_a_file_take_a_line_unless_asked(
 
 
 def test_a_benchmark_ends_with_a_sentence_about_each_file(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("suite.shared.submission.files", lambda: {"batched": Path("batched.py"), "naive": Path("n.py")})
+    monkeypatch.setattr(
+        "suite.candidates.submission.files", lambda: {"batched": Path("batched.py"), "naive": Path("n.py")}
+    )
     rows = [*runs("batched", 0.2), *runs("deferred", 0.1), *runs("row_scaled", 0.4), *runs("naive", 0)]
     last = bench.conclusion(pd.DataFrame([*rows, *runs("batched", 0.3, layer_norm=True)])).splitlines()[-3:]
     where = "on small (T 3, B 2, float32"

@@ -5,9 +5,9 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from suite.shared.provenance import stale
-from suite.shared.statistics import Interval
-from suite.shared.tables import STAMP
+from suite.results.provenance import stale
+from suite.results.statistics import Interval
+from suite.results.tables import STAMP
 
 #: Columns that say where rows were measured; the rows of a page are grouped by them.
 ENVIRONMENT = ("device", "processor", "cpu_capability", "threads", "torch", "python")

@@ -27,11 +27,12 @@ import impls.gradient.chunks  # noqa: F401, so that files can import its package
 from impls import Impl, register
 from impls.definition import dtype_name
 from impls.registry import find
+from suite.candidates.names import ORDER
+from suite.cases.case import Case
+from suite.comparison.compare import evaluate, implementation, model_and_draw
+from suite.comparison.oracle import plain
 from suite.shared import process
-from suite.shared.cases import ORDER, Case
-from suite.shared.compare import evaluate, implementation, model_and_draw
 from suite.shared.files import RESULTS, ROOT, write_whole
-from suite.shared.oracle import plain
 
 #: Seconds that the first calls of all files may take, which may compile them.
 LIMIT = 120.0

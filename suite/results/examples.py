@@ -3,17 +3,12 @@
 from dataclasses import replace
 from typing import Any
 
-import torch
+from suite.cases.examples import CPU, TINY
+from suite.cases.verification import MULTIPLIED
+from suite.results.outcomes import CaseOutcome
+from suite.results.status import Ended, Status
+from suite.results.tables import PASSES, about_pass, stamp
 
-from suite.shared.cases import MULTIPLIED
-from suite.shared.outcomes import CaseOutcome
-from suite.shared.status import Ended, Status
-from suite.shared.tables import PASSES, about_pass, stamp
-from suite.shared.workloads import WORKLOADS
-
-#: Few steps and rows of the workload *small*.
-TINY = replace(WORKLOADS["small"].case, T=3, B=2)
-CPU = torch.device("cpu")
 HERE = stamp(CPU, "hardware", {})
 
 

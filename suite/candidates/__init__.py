@@ -1,0 +1,1 @@
+"""What is compared and timed: every implementation, files of users, and what people use today."""

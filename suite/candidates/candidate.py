@@ -1,0 +1,78 @@
+"""A candidate: something that the benchmark times."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from impls.registry import OPTIONS
+from suite.cases.case import Case, Feature
+from suite.comparison.compare import Build, draw
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """Something to time: how to build it for a case with random weights, and how it compares with ours."""
+
+    name: str
+    build: Callable[[Case, torch.dtype, torch.device], nn.Module]
+    layer_norms: tuple[bool, ...]
+    why_unavailable: Callable[[torch.device, torch.dtype], str | None]
+    #: Options of the model that it has, beside layer norm.
+    options: frozenset[str] = frozenset(OPTIONS)
+    #: What a case may have beside its sizes and the options of the model.
+    features: frozenset[Feature] = frozenset(Feature)
+    #: Whether it pads packed sequences, and is timed on these alone.
+    pads: bool = False
+    #: Whether every new combination of sizes is compiled first, which takes many seconds.
+    compiles_each_size: bool = False
+    #: Whether it is a reference form, which is written like the equation, and slow.
+    literal: bool = False
+    #: Whether its gradient is written by hand, not recorded by autograd.
+    hand_written: bool = True
+    #: Whether others wrote it. Without a GPU it is timed by default on few workloads.
+    of_others: bool = False
+    #: Whether it computes what a HyperLSTM does, so that its results are compared with those of a verified one,
+    compared: bool = True
+    #: and tensors like its parameters, by name, under the names and in the shapes of a HyperLSTM's.
+    as_ours: Callable[[Mapping[str, Tensor]], dict[str, Tensor]] = dict
+    #: An implementation that computes part of it, and modules of `impls` that it runs, if it is none of these.
+    built_on: str = ""
+    runs: tuple[str, ...] = ()
+    #: Other projects' modules that its first call imports, which takes long, and kinds of device on which it may run.
+    modules: tuple[str, ...] = ()
+    devices: tuple[str, ...] = ("cpu", "cuda")
+    #: Whether torch computes it. Otherwise its memory is not measured.
+    of_torch: bool = True
+    multiply_adds: Callable[[Case], int] = Case.multiply_adds
+    #: Numbers per token and layer that a backward pass needs beside x and h: c, and h and c of the hyper LSTM.
+    saved: Callable[[Case], int] = lambda case: case.H + 2 * case.S
+
+    def takes(self, case: Case) -> bool:
+        """True if it can compute a case, and is timed on such ones at all."""
+        if self.pads and not case.lengths:
+            return False
+        return case.features <= self.features and {*case.options} - {"layer_norm"} <= self.options
+
+
+def drawn(build: Build, case: Case, dtype: torch.dtype, device: torch.device) -> nn.Module:
+    """A model with random weights."""
+    model = build(case, dtype, torch.device("meta"))
+    model.load_state_dict(draw(case, 0, dtype, device).params, assign=True)
+    return model
+
+
+#: Of alternatives that take batches of one length.
+BATCHES = frozenset({Feature.LAYERS, Feature.STATE})
+
+
+def alternative(name: str, ours: Build, features: frozenset[Feature] = BATCHES, **options: Any) -> Candidate:
+    """An alternative to ours, without options of the model but layer norm.
+
+    ours: builds it with the interface of `HyperLSTM`. options: further fields of the candidate.
+    """
+    usual = {"build": partial(drawn, ours), "layer_norms": (False, True), "options": frozenset(), "features": features}
+    return Candidate(name, **{**usual, **options})

@@ -1,0 +1,42 @@
+"""`batched` with its step through torch.compile."""
+
+from importlib.util import find_spec
+
+import torch
+
+from impls import HyperLSTM
+from suite.candidates.candidate import alternative
+from suite.cases.case import Case
+from suite.comparison.compare import implementation
+
+
+def as_ours(case: Case, dtype: torch.dtype, device: torch.device) -> HyperLSTM:
+    """`batched` with its step through torch.compile."""
+    from suite.candidates.compiled_lstm import CompiledHyperLSTM
+
+    return implementation("batched", CompiledHyperLSTM)(case, dtype, device)
+
+
+def why_not(device: torch.device, dtype: torch.dtype) -> str | None:
+    """None if torch.compile can compile for the device, else the reason in a sentence."""
+    if device.type == "cuda":
+        return None if find_spec("triton") else "compiled needs Triton on a GPU; it is not installed."
+    from torch._inductor.cpp_builder import get_cpp_compiler  # takes seconds to import
+
+    try:
+        get_cpp_compiler()
+    except Exception as error:
+        return f"compiled needs a C++ compiler, and torch finds none: {' '.join(str(error).split())}"
+    return None
+
+
+CANDIDATE = alternative(
+    "compiled",
+    as_ours,
+    why_unavailable=why_not,
+    compiles_each_size=True,
+    hand_written=False,
+    built_on="batched",
+    runs=("batched", "calls", "definition", "hyperlstm"),
+    modules=("torch._dynamo", "torch._inductor.compile_fx"),
+)

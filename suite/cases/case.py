@@ -1,0 +1,131 @@
+"""A case: sizes of one model and its input, and how the input is given."""
+
+import random
+from dataclasses import dataclass, fields
+from enum import Enum, auto
+from inspect import signature
+from typing import Any
+
+from impls import HyperLSTM
+from impls.registry import OPTIONS
+
+#: Letters of the sizes of a case, its first fields.
+SIZES = "TBIHSZL"
+
+_ARGUMENTS = signature(HyperLSTM).parameters
+
+
+class Feature(Enum):
+    """What a case may have beside its sizes and the options of the model."""
+
+    PACKED = auto()
+    #: More than one.
+    LAYERS = auto()
+    #: A given state.
+    STATE = auto()
+
+
+@dataclass(frozen=True)
+class Case:
+    """Sizes of one model and its input, and how the input is given."""
+
+    T: int
+    B: int
+    I: int
+    H: int
+    S: int
+    Z: int
+    L: int = 1
+    layer_norm: bool = False
+    state: str = "none"  # or "stacked" [L, B, *], or "plain" [B, *], which starts every layer
+    strided: bool = False  # x is a transposed view
+    lengths: tuple[int, ...] = ()  # of B sequences that end at different steps, the longest at T; () if all do at T
+    dropout: float = 0.0
+    recurrent_dropout: float = 0.0
+    training: bool = True  # as opposed to evaluation mode, in which nothing is dropped
+
+    @property
+    def id(self) -> str:
+        """Name of the case in test ids and tables, such as `T7-B3-I5-H16-S8-Z4-L2-strided-stacked-norm`."""
+        return "-".join(self.parts.values())
+
+    @property
+    def parts(self) -> dict[str, str]:
+        """Parts of the id by field: all sizes, and the options that are not the default."""
+        parts = {size: f"{size}{number}" for size, number in self.sizes.items()}
+        if self.lengths:
+            parts["lengths"] = "lengths" + ".".join(map(str, self.lengths))
+        for name, value in self.arguments.items():
+            if value and name != "layer_norm":
+                parts[name] = name if value is True else f"{name}{value:g}"
+        if not self.training:
+            parts["training"] = "eval"
+        if self.strided:
+            parts["strided"] = "strided"
+        if self.state != "none":
+            parts["state"] = self.state
+        if self.layer_norm:
+            parts["layer_norm"] = "norm"
+        return parts
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """T, B, I, H, S, Z and L by their letters."""
+        return {size: getattr(self, size) for size in SIZES}
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The options of the model, as arguments of `HyperLSTM`: the fields that both have."""
+        return {field.name: getattr(self, field.name) for field in fields(self) if field.name in _ARGUMENTS}
+
+    @property
+    def options(self) -> list[str]:
+        """The options that an implementation must support."""
+        return [name for name in OPTIONS if getattr(self, name)]
+
+    @property
+    def features(self) -> frozenset[Feature]:
+        """What the case has beside its sizes and the options of the model."""
+        had = {
+            Feature.PACKED: bool(self.lengths),
+            Feature.LAYERS: self.L > 1,
+            Feature.STATE: self.state != "none",
+        }
+        return frozenset(feature for feature, has in had.items() if has)
+
+    @property
+    def inputs(self) -> list[int]:
+        """The features that each layer reads."""
+        return [self.I] + [self.H] * (self.L - 1)
+
+    @property
+    def tokens(self) -> int:
+        """Number of steps of all sequences."""
+        return sum(self.lengths) if self.lengths else self.T * self.B
+
+    def multiply_adds(self) -> int:
+        """Multiply-adds of a forward pass over the whole input (impls/README.md, Costs)."""
+        H, S, Z = self.H, self.S, self.Z
+        steps = [4 * H * (H + I) + 4 * S * (H + I + S) + 12 * Z * S + 12 * H * Z for I in self.inputs]
+        return self.tokens * sum(steps)
+
+    def least_numbers(self, parameters: int, saved: int, train: bool) -> int:
+        """Least numbers that a pass moves between memory and processor, if the cache holds everything else.
+
+        Forward: x in, each layer's h out, the parameters in. A training step adds for its backward pass: x, h, the
+        gradient of h and the parameters in; `saved`, the other numbers per token and layer that it needs, out and in;
+        the gradients of the parameters out.
+        """
+        x, h = self.tokens * sum(self.inputs), self.tokens * self.H * self.L
+        forward = x + h + parameters
+        return forward + x + 2 * h + 2 * self.tokens * saved * self.L + 2 * parameters if train else forward
+
+
+#: Options of the model that a case may have, as arguments of `HyperLSTM`.
+ARGUMENTS = tuple(field.name for field in fields(Case) if field.name in _ARGUMENTS)
+
+
+def lengths(T: int, B: int, draw: int = 0) -> tuple[int, ...]:
+    """Lengths of B sequences, uniform in [T / 4, T] and the same each time; the longest, of T, comes first."""
+    drawn = random.Random(draw)
+    return T, *sorted((drawn.randint(T // 4, T) for _ in range(B - 1)), reverse=True)

@@ -1,0 +1,1 @@
+"""The comparison: the oracle, the rule, and which tensor is which."""
