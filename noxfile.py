@@ -100,6 +100,24 @@ def of_suite(argument: str) -> bool:
     return Path(argument).parts[:1] == ("suite",)
 
 
+def with_files(arguments: Sequence[str]) -> list[str]:
+    """Arguments with `--impl a.py b.py` as `--impl=a.py --impl=b.py`.
+
+    Otherwise pytest, which learns its options from suite/conftest.py, first loads a conftest.py that is near the file.
+    """
+    spelled: list[str] = []
+    in_files = False
+    for argument in arguments:
+        in_files = argument == "--impl" or (in_files and not argument.startswith("-"))
+        if not in_files or argument == "--impl":
+            spelled.append(argument)
+            continue
+        if spelled[-1] == "--impl":
+            spelled.pop()
+        spelled.append(f"--impl={argument}")
+    return spelled
+
+
 def pytest(session: nox.Session, *arguments: str, start: Sequence[str] = ("-m", "pytest"), **env: str) -> None:
     """Run tests, see WORKERS.
 
@@ -107,11 +125,12 @@ def pytest(session: nox.Session, *arguments: str, start: Sequence[str] = ("-m", 
         those of the command line win, since they come last.
     start: what runs pytest.
     """
-    if any(of_suite(argument) for argument in session.posargs):
+    asked = with_files(session.posargs)
+    if any(map(of_suite, asked)):
         arguments = tuple(argument for argument in arguments if not of_suite(argument))
     # Where processes share cores, a thread that waits should not keep a core from them.
     env = {"OMP_WAIT_POLICY": "passive", **CUBLAS, **env}
-    run(session, *start, *WORKERS, *HANGS, *arguments, *session.posargs, **env)
+    run(session, *start, *WORKERS, *HANGS, *arguments, *asked, **env)
 
 
 @shared

@@ -29,7 +29,7 @@ from suite.bench_compare import same_twice
 from suite.candidates import submission
 from suite.candidates.names import BASELINE
 from suite.cases import sizes
-from suite.cases.workloads import WORKLOADS
+from suite.cases.workloads import WORKLOADS, Pass
 from suite.checks.equality.sizes import why_no_memory
 from suite.checks.kernels.compiled import Way, precompile
 from suite.measure import choice, hardware
@@ -40,7 +40,7 @@ from suite.measure.runner import NAME, REPEATED, Side, rests_on, run
 from suite.measure.server import Server, new_log
 from suite.measure.work import ROUNDS_AS_NAIVE
 from suite.pages import sizes as pages_of_sizes
-from suite.pages.bench_tables import PLACE, QUOTED, Benchmark, bench_view, in_words, summary
+from suite.pages.bench_tables import NORM, PLACE, QUOTED, Benchmark, bench_view, in_words, summary
 from suite.results import provenance
 from suite.results.format import ratio_text
 from suite.results.statistics import FEWEST
@@ -193,7 +193,7 @@ def baseline_slowed(row: Row, alone: Row) -> str:
 def compile_kernels(jobs: Sequence[Job], device: torch.device) -> None:
     """Compile kernels ahead of time, on all cores."""
     ways = [
-        Way(replace(case, training=name == "train"), job.dtype)
+        Way(replace(case, training=name is Pass.TRAIN), job.dtype)
         for job in jobs
         if job.candidate == "batched_cuda"
         for case in job.cases
@@ -246,7 +246,7 @@ def conclusion(rows: pd.DataFrame) -> str:
 def about_files(rows: pd.DataFrame) -> list[str]:
     """How long a training step of each file of `--impl` takes, or why it was not timed, a sentence for each row."""
     sentences = list[str]()
-    trained = rows[rows["pass"] == "train"]
+    trained = rows[rows["pass"] == Pass.TRAIN]
     timed = trained[trained["status"] == Status.OK]
     ours = timed[timed["implementation"].isin(set(names()) - set(submission.files()))]
     for _, row in trained[trained["implementation"].isin(submission.files())].iterrows():
@@ -265,7 +265,7 @@ def show_plan(planned: Sequence[Job]) -> None:
     """Print the jobs, and why some would not run."""
     width = max([NAME, *(len(job.label) for job in planned)])
     for job in planned:
-        norms = " and ".join("on" if norm else "off" for norm in job.layer_norms)
+        norms = " and ".join(NORM[norm] for norm in job.layer_norms)
         print(f"{job.label:{width}} layer norm {norms:10} {job.skipped or ''}".rstrip())
     print(f"\n{sum(not job.skipped for job in planned)} of {len(planned)} jobs would run.")
 

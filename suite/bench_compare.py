@@ -35,10 +35,10 @@ from suite.cases.workloads import WORKLOADS
 from suite.measure import choice
 from suite.measure.runner import Side, run
 from suite.measure.server import Server, new_log
-from suite.pages.bench_tables import HEADING, PLACE
+from suite.pages.bench_tables import PLACE, heading
 from suite.pages.page import Sheet
 from suite.results.format import ENVIRONMENT, SOFTWARE, ratio_text
-from suite.results.statistics import COVERAGE, FEWEST, Interval, between, numbers, pooled_variance
+from suite.results.statistics import COVERAGE, FEWEST, Interval, between, pooled_variance
 from suite.results.status import Status
 from suite.results.tables import TABLES, Row, folder_of
 from suite.shared import machine
@@ -104,8 +104,11 @@ def alternated(old: pd.DataFrame, new: pd.DataFrame, threshold: float) -> pd.Dat
     The change is of the quotients of neighbouring visits' times, which vary less than those of their ratios.
     """
     both = new.merge(old, how="right", on=list(TABLES["bench"].key), suffixes=("", "_old"))
-    visits = both[["median_s_visits", "median_s_visits_old"]].fillna("").map(numbers).to_numpy()
-    pairs = [[new_s / old_s for new_s, old_s in zip(*pair, strict=False)] for pair in visits]
+    visits = zip(both["median_s_visits"], both["median_s_visits_old"], strict=True)
+    pairs = [
+        [new_s / old_s for new_s, old_s in zip(new_visits, old_visits, strict=False)]
+        for new_visits, old_visits in visits
+    ]
     coverage = 1 - (1 - COVERAGE) / max(1, sum(len(quotients) >= FEWEST for quotients in pairs))
     pooled = pooled_variance(pairs)
     intervals = [between(each, pooled, coverage) if each else Interval(*[np.nan] * 3) for each in pairs]
@@ -148,7 +151,7 @@ def show(changes: pd.DataFrame) -> None:
     headings = {"old": "old / LSTM", "new": "new / LSTM"}
     for _, part in changes.groupby(PLACE, sort=False):
         lines = part.drop(columns=[*PLACE, "status"]).to_dict("records")
-        Sheet(lines, formats, headings).show(HEADING.format_map(part.iloc[0]))
+        Sheet(lines, formats, headings).show(heading(part.iloc[0]))
     print()
 
 
@@ -219,7 +222,7 @@ def base_of_results(names: Sequence[str], root: Path = ROOT) -> tuple[str, str]:
 
     It is the commit that the rows under results/ name, not the one that added them: only the first was measured. So a
     slowdown that is meant comes with new results, and what is compared from then on is that code. A commit of other
-    code, such as one with changes that it lacks, is not in the history.
+    code is not in the history, and code with changes is that of no commit.
     """
     about = ", ".join(names)
     history = _git(root, "rev-list", "HEAD")
@@ -230,7 +233,7 @@ def base_of_results(names: Sequence[str], root: Path = ROOT) -> tuple[str, str]:
         rows = TABLES["bench"].read(folder)
         if not rows.empty:
             timed = rows[(rows["status"] == Status.OK) & rows["implementation"].isin(names)]
-            measured.update(timed["commit"].dropna())
+            measured.update(timed["commit"][~timed["dirty"] & (timed["commit"] != "")])
     base = next((commit[:10] for commit in history if commit.startswith(tuple(measured))), "")
     if not base:
         return "", f"Not compared: no figures of {about} under results/ name a commit in the history of this one."

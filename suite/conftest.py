@@ -266,7 +266,7 @@ def record(keep: Keep) -> Record:
         about |= {"interpreted": interpreted, "forward_only": forward_only, "reason": reason}
         about |= {"defined": str(defined or "")} | (sizes.sizes if sizes else {})
         if isinstance(ended, Verdict):
-            keep("verify", **about, **vars(ended), ratio=ended.ratio, verdict=CaseOutcome.of(ended.ratio))
+            keep("verify", **about, **ended.columns, verdict=CaseOutcome.of(ended.ratio))
         else:
             keep("verify", **about, verdict=ended)
 

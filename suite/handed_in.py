@@ -59,7 +59,8 @@ def problems(folder: Path) -> list[str]:
         elif name in ("bench", "verify"):
             found.append(f"{path}: expected the rows of nox -s {name}, but there is no such file.")
     then = dict[str, Hashes]()
-    for commit in sorted({commit for rows in tables.values() for commit in rows["commit"]}):
+    found += with_changes(tables)
+    for commit in sorted({commit for rows in tables.values() for commit in rows["commit"][~rows["dirty"]]}):
         try:
             then[commit] = sources_at(commit, tables)
         except LookupError as error:
@@ -92,7 +93,7 @@ def private(path: Path) -> Iterator[str]:
 def sources_at(commit: str, tables: Tables) -> dict[str, pd.Series]:
     """Hashes of what the rows of tables depend on, as the code of a commit has it; LookupError if there is no such."""
     if not re.fullmatch("[0-9a-f]{7,40}", commit):
-        raise LookupError(f"expected a commit without changes, got {commit!r}")
+        raise LookupError(f"expected a commit, got {commit!r}")
     ancestor = ["git", "-C", str(ROOT), "merge-base", "--is-ancestor", commit, "HEAD"]
     if subprocess.run(ancestor, capture_output=True, check=False).returncode:
         raise LookupError(f"commit {commit} is not in the history of this checkout")
@@ -116,9 +117,18 @@ def sources_at(commit: str, tables: Tables) -> dict[str, pd.Series]:
     return {name: pd.Series(hashes[name], of.index, dtype=object) for name, of in tables.items()}
 
 
+def with_changes(tables: Tables) -> Iterator[str]:
+    """Sentences about rows that code with changes made, which no commit has."""
+    for name, rows in tables.items():
+        dirty = rows[rows["dirty"]]
+        if len(dirty):
+            which = f"{len(dirty)} of {len(rows)} rows were made by code with changes that no commit has"
+            yield f"{name}.csv: {which}, the first is of {_about(dirty)}."
+
+
 def of_other_sources(name: str, rows: pd.DataFrame, then: Mapping[str, Hashes]) -> Iterator[str]:
     """Sentences about rows that name other sources than the commit has that they name."""
-    for commit, made in rows.groupby("commit"):
+    for commit, made in rows[~rows["dirty"]].groupby("commit"):
         if commit in then:
             others = made[made["sources"] != then[str(commit)][name].loc[made.index]]
             if len(others):

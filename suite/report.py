@@ -91,7 +91,7 @@ def _figures(benchmark: Benchmark) -> dict[str, tuple[Interval, str]]:
     """Ratio and name of the fastest implementation of a machine, by the title of a line of the index."""
     figures, none = dict[str, tuple[Interval, str]](), float("nan")
     for _, row in benchmark.fastest.iterrows():
-        if row["layer_norm"] == "off":
+        if not row["layer_norm"]:
             title, name = TITLE.format_map(row), row["implementation"]
             figures[title] = interval(row), name
             if pd.notna(row["vs_padded"]):

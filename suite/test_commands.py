@@ -138,6 +138,22 @@ def test_each_process_takes_the_next_test_of_a_file(spelling: list[str]) -> None
 
 
 @pytest.mark.parametrize(
+    ("typed", "passed"),
+    [
+        ("--impl a.py", "--impl=a.py"),
+        ("--impl=a.py", "--impl=a.py"),
+        ("-k x --impl a.py suite/b.py --thorough -m y", "-k x --impl=a.py --impl=suite/b.py --thorough -m y"),
+        ("--impl a.py --impl b.py", "--impl=a.py --impl=b.py"),
+        ("-x --impl", "-x --impl"),
+    ],
+)
+def test_a_file_is_no_place_of_tests(typed: str, passed: str) -> None:
+    """Near the file may be another checkout, whose conftest.py pytest would load."""
+    words, _ = ran("verify", *typed.split())
+    assert words[-len(passed.split()) :] == passed.split()
+
+
+@pytest.mark.parametrize(
     ("argument", "message"),
     [
         ("mine.py", "mine.py: expected a file or folder under suite/; an implementation in a file comes after --impl"),
@@ -233,7 +249,7 @@ def test_a_revision_fails_beyond_the_threshold(
     change: float, threshold: list[str], status: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def side(seconds: float) -> SimpleNamespace:
-        visits = " ".join(str(seconds * noise) for noise in (1.0, 1.001, 0.999, 1.0, 1.001, 0.999))
+        visits = tuple(seconds * noise for noise in (1.0, 1.001, 0.999, 1.0, 1.001, 0.999))
         return SimpleNamespace(summary=lambda: runs("batched", seconds, median_s_visits=visits))
 
     sides = iter([side(1.0), side(change)])

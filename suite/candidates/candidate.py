@@ -21,6 +21,8 @@ class Candidate:
     build: Callable[[Case, torch.dtype, torch.device], nn.Module]
     layer_norms: tuple[bool, ...]
     why_unavailable: Callable[[torch.device, torch.dtype], str | None]
+    #: What people call it, if not by its name.
+    called: str = ""
     #: Options of the model that it has, beside layer norm.
     options: frozenset[str] = frozenset(OPTIONS)
     #: What a case may have beside its sizes and the options of the model.
@@ -50,6 +52,11 @@ class Candidate:
     multiply_adds: Callable[[Case], int] = Case.multiply_adds
     #: Numbers per token and layer that a backward pass needs beside x and h: c, and h and c of the hyper LSTM.
     saved: Callable[[Case], int] = lambda case: case.H + 2 * case.S
+
+    @property
+    def title(self) -> str:
+        """Its name in sentences."""
+        return self.called or f"`{self.name}`"
 
     def takes(self, case: Case) -> bool:
         """True if it can compute a case, and is timed on such ones at all."""

@@ -39,4 +39,5 @@ CANDIDATE = alternative(
     built_on="batched",
     runs=("batched", "calls", "definition", "hyperlstm"),
     modules=("torch._dynamo", "torch._inductor.compile_fx"),
+    called="torch.compile",
 )

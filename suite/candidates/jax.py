@@ -38,4 +38,5 @@ CANDIDATE = alternative(
     modules=("jax",),
     runs=("definition",),
     of_others=True,
+    called="JAX",
 )

@@ -46,4 +46,5 @@ CANDIDATE = alternative(
     as_ours=from_labml,
     modules=("labml_nn.hypernetworks.hyper_lstm",),
     of_others=True,
+    called="labml",
 )

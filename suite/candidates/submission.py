@@ -28,7 +28,7 @@ from impls import Impl, register
 from impls.definition import dtype_name
 from impls.registry import find
 from suite.candidates.names import ORDER
-from suite.cases.case import Case
+from suite.cases.case import Case, Start
 from suite.comparison.compare import evaluate, implementation, model_and_draw
 from suite.comparison.oracle import plain
 from suite.shared import process
@@ -36,7 +36,7 @@ from suite.shared.files import RESULTS, ROOT, write_whole
 
 #: Seconds that the first calls of all files may take, which may compile them.
 LIMIT = 120.0
-SMALL = Case(T=3, B=2, I=5, H=7, S=4, Z=2, state="plain")
+SMALL = Case(T=3, B=2, I=5, H=7, S=4, Z=2, state=Start.PLAIN)
 #: Environment variable with the paths of the files by name, as JSON, for the processes that this one starts.
 VARIABLE = "HYPERLSTM_IMPL"
 #: The project's own modules, beside which a file may be.
@@ -175,7 +175,7 @@ def try_out(impl: Impl, device: torch.device) -> None:
             print(f"a training step in {dtype_name(dtype)} on {device}, {case.id}", flush=True)
             outcome = evaluate(implementation(impl.name), case, dtype, device, rounded=dtype, draws=1)
             if outcome.findings:
-                raise ValueError(f"run(p, inputs): expected no change, {', '.join(outcome.findings)}")
+                raise ValueError(f"run(p, inputs): expected no change, {', '.join(map(str, outcome.findings))}")
             _try_shapes(impl, dtype)
 
 

@@ -7,7 +7,7 @@ import torch
 from torch.nn.utils.rnn import pack_sequence
 
 from suite.candidates.catalogue import candidates, find
-from suite.cases.case import Case
+from suite.cases.case import Case, Start
 from suite.cases.examples import CPU, TINY
 
 F32 = torch.float32
@@ -18,7 +18,7 @@ EXTERNAL = ("labml", "jax")
 
 @pytest.mark.parametrize("name", [*TIMED, "jax", pytest.param("compiled", marks=pytest.mark.thorough("torch.compile"))])
 def test_a_candidate_is_built(name: str) -> None:
-    one, state = find(name), "none" if name == "jax" else "stacked"
+    one, state = find(name), Start.NONE if name == "jax" else Start.STACKED
     case = Case(T=3, B=2, I=5, H=9, S=6, Z=2, layer_norm=name in EXTERNAL, state=state)
     if reason := one.why_unavailable(CPU, F32):
         pytest.skip(reason)

@@ -2,7 +2,7 @@
 
 import random
 from dataclasses import dataclass, fields
-from enum import Enum, auto
+from enum import Enum, StrEnum, auto
 from inspect import signature
 from typing import Any
 
@@ -13,6 +13,16 @@ from impls.registry import OPTIONS
 SIZES = "TBIHSZL"
 
 _ARGUMENTS = signature(HyperLSTM).parameters
+
+
+class Start(StrEnum):
+    """The state that a call is given, as ids name it."""
+
+    NONE = "none"
+    #: [L, B, *], a state for each layer.
+    STACKED = "stacked"
+    #: [B, *], which starts every layer.
+    PLAIN = "plain"
 
 
 class Feature(Enum):
@@ -37,7 +47,7 @@ class Case:
     Z: int
     L: int = 1
     layer_norm: bool = False
-    state: str = "none"  # or "stacked" [L, B, *], or "plain" [B, *], which starts every layer
+    state: Start = Start.NONE
     strided: bool = False  # x is a transposed view
     lengths: tuple[int, ...] = ()  # of B sequences that end at different steps, the longest at T; () if all do at T
     dropout: float = 0.0
@@ -62,8 +72,8 @@ class Case:
             parts["training"] = "eval"
         if self.strided:
             parts["strided"] = "strided"
-        if self.state != "none":
-            parts["state"] = self.state
+        if self.state is not Start.NONE:
+            parts["state"] = str(self.state)
         if self.layer_norm:
             parts["layer_norm"] = "norm"
         return parts
@@ -89,7 +99,7 @@ class Case:
         had = {
             Feature.PACKED: bool(self.lengths),
             Feature.LAYERS: self.L > 1,
-            Feature.STATE: self.state != "none",
+            Feature.STATE: self.state is not Start.NONE,
         }
         return frozenset(feature for feature, has in had.items() if has)
 

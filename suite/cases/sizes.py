@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from suite.cases.case import SIZES, Case
+from suite.cases.case import SIZES, Case, Start
 from suite.cases.workloads import WORKLOADS
 
 #: Sizes that are left out.
@@ -124,6 +124,6 @@ _WORDS: dict[str, tuple[str, Any]] = {
     "norm": ("layer_norm", True),
     "eval": ("training", False),
     "strided": ("strided", True),
-    "stacked": ("state", "stacked"),
-    "plain": ("state", "plain"),
+    "stacked": ("state", Start.STACKED),
+    "plain": ("state", Start.PLAIN),
 }

@@ -2,8 +2,17 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from enum import StrEnum
 
-from suite.cases.case import Case, lengths
+from suite.cases.case import Case, Start, lengths
+
+
+class Pass(StrEnum):
+    """What is timed of a model, the column `pass`."""
+
+    FORWARD = "forward"
+    #: A training step: forward and backward.
+    TRAIN = "train"
 
 
 @dataclass(frozen=True)
@@ -37,9 +46,9 @@ class Workload:
         return (self.case.layer_norm,) if self.named or self.case.layer_norm else (False, True)
 
     @property
-    def passes(self) -> tuple[str, ...]:
+    def passes(self) -> tuple[Pass, ...]:
         """What is timed: forward alone in evaluation mode."""
-        return ("forward", "train") if self.case.training else ("forward",)
+        return (Pass.FORWARD, Pass.TRAIN) if self.case.training else (Pass.FORWARD,)
 
     @property
     def shortened(self) -> "Workload":
@@ -79,7 +88,7 @@ _WORKLOADS = (
     Workload("char-ptb", _CHAR_PTB, BOTH, short=(10, 64)),
     Workload("enwik8", _ENWIK8, ("cuda",), short=(5, 16)),
     Workload("stream", replace(_CHAR_PTB, B=1), BOTH, short=(20, 1)),
-    Workload("step", replace(_MEDIUM, T=1, B=1, state="stacked", training=False), BOTH),
+    Workload("step", replace(_MEDIUM, T=1, B=1, state=Start.STACKED, training=False), BOTH),
     Workload("handwriting", _HANDWRITING, short=(20, 32)),
     Workload("small-ragged", replace(_SMALL, lengths=lengths(100, 8))),
     Workload("medium-ragged", replace(_MEDIUM, lengths=lengths(50, 32)), ("cpu",)),

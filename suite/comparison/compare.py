@@ -14,16 +14,17 @@ from torch.utils._pytree import tree_map_only
 from impls import HyperLSTM
 from impls.definition import NORM_NAMES
 from impls.registry import ORACLE, UnsupportedOptionError, find
-from suite.cases.case import Case
+from suite.cases.case import Case, Start
 from suite.comparison.oracle import Draw, Numbers, Outcome, Run, named, run_plain, without_module
 from suite.comparison.tensors import (
     GATE_BIASES,
     NORM_WEIGHTS,
     OUTPUTS,
-    Argument,
     Arguments,
+    Finding,
     Gradient,
     Results,
+    Wrong,
     parameter,
 )
 from suite.shared.arithmetic import eps
@@ -95,7 +96,7 @@ def _draw(case: Case, seed: int) -> Draw:
 
     model = implementation("naive")(case, torch.float64, torch.device("meta"))
     T, B, I, H, S, L = case.T, case.B, case.I, case.H, case.S, case.L
-    layers = {"none": None, "plain": (), "stacked": (L,)}[case.state]
+    layers = {Start.NONE: None, Start.PLAIN: (), Start.STACKED: (L,)}[case.state]
     params = {name: values(parameter(name).part, p.shape) for name, p in model.named_parameters()}
     x = normal(B, T, I).transpose(0, 1) if case.strided else normal(T, B, I)
     state = None if layers is None else tuple(0.7 * normal(*layers, B, F) for F in (H, H, S, S))
@@ -140,7 +141,7 @@ def evaluate(
     model = build(case, dtype, torch.device("meta")).to_empty(device=device)
     buffers: Draw | None = None
     results: dict[str | Gradient, list[Tensor]] = {}
-    findings: dict[str, None] = {}
+    findings: dict[Finding, None] = {}
     for seed in range(draws):
         drawn = draw(case, seed, rounded, device)
         drawn = drawn if numbers is None else numbers(drawn)
@@ -161,13 +162,13 @@ def evaluate(
     return Outcome({name: torch.stack(values) for name, values in results.items()}, tuple(findings))
 
 
-def changed_arguments(before: Arguments, after: Arguments) -> list[str]:
+def changed_arguments(before: Arguments, after: Arguments) -> list[Finding]:
     """A finding of each argument whose bits are no longer those of before."""
-    changed: list[Argument] = []
+    changed: list[Finding] = []
     for argument, value in after.items():
         if not bits(value).equal(bits(before[argument])):
-            changed.append(argument)
-    return [f"argument changed: {argument}" for argument in changed]
+            changed.append(Finding(Wrong.ARGUMENT_CHANGED, argument))
+    return changed
 
 
 def bits(value: Tensor) -> Tensor:
@@ -190,7 +191,7 @@ def reference(
     build = implementation(name)
     outcome = evaluate(build, case, dtype, device, rounded=rounded, draws=draws, run=run, numbers=numbers)
     if outcome.findings:
-        raise ValueError(f"{name}: expected a reference without findings, got {', '.join(outcome.findings)}")
+        raise ValueError(f"{name}: expected a reference without findings, got {', '.join(map(str, outcome.findings))}")
     return outcome.tensors
 
 
@@ -221,16 +222,21 @@ class Verdict:
     error: float
     allowed: float
     use: str = ""
-    finding: str = ""
+    finding: Finding | None = None
 
     @property
     def ratio(self) -> float:
         """The error as a multiple of the allowed one; above 1 the tensor is wrong."""
         return self.error / self.allowed
 
+    @property
+    def columns(self) -> dict[str, Any]:
+        """The columns of a row that has the verdict."""
+        return vars(self) | {"finding": str(self.finding or ""), "ratio": self.ratio}
+
     def __str__(self) -> str:
         use = f", {self.use}" if self.use else ""
-        if self.finding:
+        if self.finding is not None:
             return f"{self.finding}{use}"
         return f"{self.tensor}{use}: relative error {self.error:.2e}, allowed {self.allowed:.2e}"
 
@@ -249,7 +255,7 @@ def relative_error(value: Tensor, oracle: Tensor) -> float:
 
 
 def judge(
-    results: Results, oracle: Results, naive: Results, dtype: torch.dtype, findings: Sequence[str] = ()
+    results: Results, oracle: Results, naive: Results, dtype: torch.dtype, findings: Sequence[Finding] = ()
 ) -> list[Verdict]:
     """Apply the tolerance rule to every tensor of the oracle; return the verdicts, worst first: findings, then tensors.
 

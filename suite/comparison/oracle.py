@@ -17,7 +17,18 @@ from impls.calls import draw as draw_mask
 from impls.definition import Inputs, LayerParams, LayerState, Mask
 from impls.registry import find
 from suite.cases.case import Case
-from suite.comparison.tensors import ARRIVING, OUTPUTS, STATE, Argument, Arguments, Gradient, Results, X, parameter
+from suite.comparison.tensors import (
+    ARRIVING,
+    OUTPUTS,
+    STATE,
+    Argument,
+    Arguments,
+    Finding,
+    Gradient,
+    Results,
+    X,
+    parameter,
+)
 
 State = tuple[Tensor, ...]
 Output = tuple[Tensor, State]
@@ -35,13 +46,10 @@ class Draw(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What a run of a model gives: tensors by name, and findings, each of which is a failure by itself.
-
-    A finding is a sentence about what is wrong beside the numbers, such as "argument changed: x".
-    """
+    """What a run of a model gives: tensors by name, and findings, each of which is a failure by itself."""
 
     tensors: Results
-    findings: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
 
 
 #: Of numbers in the dtype of the model.

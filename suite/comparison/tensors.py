@@ -1,6 +1,6 @@
 """Which tensor is which: the arguments of a call of a HyperLSTM, and its results."""
 
-from enum import Enum
+from enum import Enum, StrEnum
 from typing import NamedTuple
 
 from torch import Tensor
@@ -50,6 +50,28 @@ class Gradient(NamedTuple):
     def __str__(self) -> str:
         """Name in tables, such as `grad layers.0.bias`."""
         return f"grad {self.of}"
+
+
+class Wrong(StrEnum):
+    """What may be wrong beside the numbers."""
+
+    ARGUMENT_CHANGED = "argument changed"
+    SETTING_CHANGED = "setting changed"
+    NO_EFFECT = "option without effect"
+    #: Of a result that requires a gradient although nothing that it depends on does, and the other way round.
+    GRAPH = "graph without a use"
+    NO_GRAPH = "no graph"
+
+
+class Finding(NamedTuple):
+    """Something wrong beside the numbers, which is a failure by itself; of: the argument, setting, option or result."""
+
+    wrong: Wrong
+    of: str | Argument
+
+    def __str__(self) -> str:
+        """Words in tables, such as `argument changed: x`."""
+        return f"{self.wrong}: {self.of}"
 
 
 X = Argument(Kind.X)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from impls import HyperLSTM
-from suite.cases.case import Case
+from suite.cases.case import Case, Start
 from suite.cases.examples import CPU
 from suite.cases.verification import TWO_LAYERS
 from suite.comparison.compare import (
@@ -26,11 +26,11 @@ from suite.comparison.compare import (
     relative_error,
 )
 from suite.comparison.oracle import Draw, Outcome, named, plain, run_plain, without_module
-from suite.comparison.tensors import ARRIVING, STATE, Argument, Gradient, Results, X, parameter
+from suite.comparison.tensors import ARRIVING, STATE, Argument, Finding, Gradient, Results, Wrong, X, parameter
 
 F32, F64 = torch.float32, torch.float64
 TWO = replace(TWO_LAYERS, T=3, H=7, layer_norm=True)
-THREE = replace(TWO_LAYERS, T=3, L=3, state="stacked")
+THREE = replace(TWO_LAYERS, T=3, L=3, state=Start.STACKED)
 TWO_DRAWS = Oracle("row_scaled", F64, draws=2)
 
 
@@ -53,17 +53,18 @@ def test_a_fault_is_found_by_the_tensor_that_it_damages(tensor: str | Gradient) 
 @pytest.mark.parametrize("argument", [X, parameter("layers.0.bias"), STATE[1], ARRIVING[1]], ids=str)
 def test_a_changed_argument_is_a_finding(argument: Argument) -> None:
     """In the second draw alone, by one bit; and so is what a run finds."""
+    seed = Finding(Wrong.SETTING_CHANGED, "seed")
 
     def run(model: HyperLSTM, case: Case, sample: Draw) -> Outcome:
         results = plain(model, case, sample)
         if torch.initial_seed() == 1:
             value = named(sample)[argument]
             value.data[..., -1] = torch.nextafter(value.data[..., -1], torch.tensor(math.inf, dtype=F64))
-        return Outcome(results, ("seed",) * torch.initial_seed())
+        return Outcome(results, (seed,) * torch.initial_seed())
 
     verdicts = compare(implementation("row_scaled"), THREE, F64, CPU, TWO_DRAWS, run=run)
     wrong = [verdict for verdict in verdicts if verdict.ratio > 1]
-    assert [verdict.finding for verdict in wrong] == ["seed", f"argument changed: {argument}"]
+    assert [verdict.finding for verdict in wrong] == [seed, Finding(Wrong.ARGUMENT_CHANGED, argument)]
     assert [verdict.tensor for verdict in wrong] == ["", ""]
 
 
@@ -111,8 +112,9 @@ def test_an_output_in_another_dtype_is_wrong() -> None:
 def test_findings_come_first_then_the_worst_tensor() -> None:
     oracle: Results = {"a": ORACLE, "b": ORACLE, "c": ORACLE}
     results: Results = {"a": off(1e-7), "b": off(1e-3), "c": off(1e-9)}
-    finding, *tensors = judge(results, oracle, oracle, F32, ["argument changed: x"])
-    assert (finding.finding, finding.ratio, str(finding)) == ("argument changed: x", math.inf, "argument changed: x")
+    changed = Finding(Wrong.ARGUMENT_CHANGED, X)
+    finding, *tensors = judge(results, oracle, oracle, F32, [changed])
+    assert (finding.finding, finding.ratio, str(finding)) == (changed, math.inf, "argument changed: x")
     assert [verdict.tensor for verdict in tensors] == ["b", "a", "c"]
     assert str(replace(tensors[0], use="observed")).startswith("b, observed: relative error 1.00e-03, allowed ")
     with pytest.raises(ValueError, match=r"expected the tensors \['a', 'b', 'c'\], got \['a'\]"):

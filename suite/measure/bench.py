@@ -15,6 +15,7 @@ from suite.candidates.catalogue import find
 from suite.candidates.lstm import LSTM
 from suite.candidates.names import BASELINE
 from suite.cases.case import Case, lengths
+from suite.cases.workloads import Pass
 from suite.measure import work
 from suite.measure.job import Job, RefusedError, Turned
 from suite.measure.timing import Input, Repeats, Step, Stopwatch, Turns
@@ -76,9 +77,9 @@ def drawn(case: Case, draw: int) -> Case:
     return replace(case, lengths=lengths(case.T, case.B, draw)) if draw and case.lengths else case
 
 
-def once_measured(candidate: Candidate, step: Step, case: Case, name: str, given: Input) -> Row:
+def once_measured(candidate: Candidate, step: Step, case: Case, name: Pass, given: Input) -> Row:
     """Columns that do not vary between visits: memory, and costs by formula, for packed sequences at draw 0."""
-    training, parameters = name == "train", sum(p.numel() for p in step.model.parameters())
+    training, parameters = name is Pass.TRAIN, sum(p.numel() for p in step.model.parameters())
     computed = replace(case, lengths=()) if candidate.pads else case
     return {
         "peak_bytes": work.peak(step, given) if candidate.of_torch else None,

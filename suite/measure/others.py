@@ -85,9 +85,9 @@ def gpu(device: torch.device) -> State | None:
 
 
 def gpu_columns(before: State | None, during: list[State]) -> Row:
-    """Columns of a visit to a GPU; none without its state."""
+    """Columns of a visit to a GPU, none without its state; `throttled` is a set of names."""
     if before is None or not during:
         return {}
-    throttles = sorted(frozenset.union(*(state.throttles for state in during)))
+    throttles = frozenset.union(*(state.throttles for state in during))
     mhz = median(state.mhz for state in during)
-    return {"gpu_busy": before.busy, "gpu_mhz": mhz, "throttled": ", ".join(throttles)}
+    return {"gpu_busy": before.busy, "gpu_mhz": mhz, "throttled": throttles}

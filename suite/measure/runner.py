@@ -10,6 +10,7 @@ from statistics import median
 from typing import Any
 
 from suite.candidates.catalogue import alternatives
+from suite.cases.workloads import Pass
 from suite.measure.job import Job
 from suite.measure.others import BUSY, Others, gpu, gpu_columns
 from suite.measure.server import Server
@@ -20,7 +21,12 @@ from suite.results.status import Status
 from suite.results.tables import Row
 
 #: Titles of the printed columns, by layer norm and pass; widths of a line's name and of a figure.
-COLUMNS = {("off", "forward"): "forward", ("off", "train"): "train", ("on", "forward"): "norm", ("on", "train"): "norm"}
+COLUMNS = {
+    (False, Pass.FORWARD): "forward",
+    (False, Pass.TRAIN): "train",
+    (True, Pass.FORWARD): "norm",
+    (True, Pass.TRAIN): "norm",
+}
 NAME, FIGURE = 43, 9
 #: Statuses that are longer than a figure.
 SHORT: Mapping[str, str] = {Status.NO_MEMORY: "no memory"}
@@ -111,7 +117,7 @@ def _state(visits: Sequence[Visit]) -> Row:
         columns["busy"] = median(visit.others for visit in visits)
     rows = [visit.rows[0] for visit in visits if visit.rows and visit.rows[0].get("gpu_mhz") is not None]
     if rows:
-        names = {name for row in rows for name in row["throttled"].split(", ") if name}
+        names = {name for row in rows for name in row["throttled"]}
         columns |= {column: median(row[column] for row in rows) for column in ("gpu_busy", "gpu_mhz")}
         columns["throttled"] = ", ".join(sorted(names))
     return columns
@@ -173,7 +179,7 @@ def _fastest_alternative(job: Job, summaries: Mapping[Job, list[Row]]) -> Job | 
         for other, rows in summaries.items()
         if (other.workload, other.dtype) == (job.workload, job.dtype) and other.candidate in named
         for row in rows
-        if (row["status"], row["pass"], row["layer_norm"]) == (Status.OK, "train", "off")
+        if (row["status"], row["pass"], row["layer_norm"]) == (Status.OK, Pass.TRAIN, False)
     }
     return min(ratios, key=lambda other: ratios[other], default=None)
 

@@ -95,7 +95,7 @@ def test_a_merge_that_was_not_finished_is_named(tmp_path: Path) -> None:
 
 def visits(name: str, seconds: Sequence[float]) -> pd.DataFrame:
     few: dict[str, Any] = {} if len(seconds) >= FEWEST else {"ratio_low": None, "ratio_high": None}
-    rows = runs(name, 0.05, median_s_visits=" ".join(map(str, seconds)), **few)
+    rows = runs(name, 0.05, median_s_visits=tuple(seconds), **few)
     return pd.DataFrame(rows)
 
 
@@ -165,8 +165,11 @@ class History:
         self("commit", "--quiet", "--allow-empty", "-m", code)
         return self("rev-parse", "--short=10", "HEAD")
 
-    def results(self, machine: str, commit: str, name: str = "batched", seconds: float = 0.1) -> None:
-        TABLES["bench"].replace(self.folder / "results" / machine, runs(name, seconds, commit=commit))
+    def results(
+        self, machine: str, commit: str, name: str = "batched", seconds: float = 0.1, *, dirty: bool = False
+    ) -> None:
+        rows = runs(name, seconds, commit=commit, dirty=dirty)
+        TABLES["bench"].replace(self.folder / "results" / machine, rows)
 
     def base(self) -> tuple[str, str]:
         return bench_compare.base_of_results(["batched", "deferred"], self.folder)
@@ -179,8 +182,8 @@ def test_the_base_is_the_newest_commit_that_was_measured(tmp_path: Path) -> None
     history.results("machine", first)
     assert history.base() == (first, "")
     history.results("another machine", second)
-    history.results("with a change", f"{third} dirty")
-    history.results("without git", "unknown")
+    history.results("with a change", third, dirty=True)
+    history.results("without git", "")
     history.results("another branch", other)
     history.results("of another implementation", third, "naive")
     history.results("without a figure", third, seconds=0)

@@ -30,7 +30,7 @@ def test_a_row_that_multiplies_faster_than_the_machine_is_refused() -> None:
         "status": Status.OK,
         "dtype": "float32",
         "ratio": 0.1,
-        "ratio_visits": "1",
+        "ratio_visits": (1.0,),
     }
     assert hardware.share(row | {"median_s": 0.41}, ceiling)["bound"] == "memory"
     refused = row | {"median_s": 0.39} | hardware.share(row | {"median_s": 0.39}, ceiling)

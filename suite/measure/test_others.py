@@ -110,6 +110,6 @@ def test_a_gpu_says_how_it_is(
 
 def test_columns_of_a_gpu() -> None:
     states = [State(0.9, mhz, frozenset(names)) for mhz, names in ((1500, {"power"}), (1600, {"temperature"}))]
-    columns = {"gpu_busy": 0.3, "gpu_mhz": 1550, "throttled": "power, temperature"}
+    columns = {"gpu_busy": 0.3, "gpu_mhz": 1550, "throttled": {"power", "temperature"}}
     assert gpu_columns(State(0.3, 200, frozenset({"hardware"})), states) == columns
     assert gpu_columns(None, states) == gpu_columns(states[0], []) == {}

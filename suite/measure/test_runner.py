@@ -263,9 +263,9 @@ def test_what_a_busy_first_visit_measured_is_kept(clock: Clock) -> None:
 
 def test_rows_of_a_gpu_have_its_state(clock: Clock) -> None:
     states = [
-        {"gpu_busy": 0.0, "gpu_mhz": 1900.0, "throttled": ""},
-        {"gpu_busy": 0.4, "gpu_mhz": 1500.0, "throttled": "power"},
-        {"gpu_busy": 0.2, "gpu_mhz": 1600.0, "throttled": "power, temperature"},
+        {"gpu_busy": 0.0, "gpu_mhz": 1900.0, "throttled": frozenset()},
+        {"gpu_busy": 0.4, "gpu_mhz": 1500.0, "throttled": frozenset({"power"})},
+        {"gpu_busy": 0.2, "gpu_mhz": 1600.0, "throttled": frozenset({"power", "temperature"})},
     ]
     rows = [row | OK | {"median_s": 1.0} for row in job().rows(Ended())]
     side = Side(clock.server({}), {job(): [Visit([row | state for row in rows]) for state in states]})

@@ -55,7 +55,7 @@ def ends(server: Server, one: Job, **options: Any) -> list[Ended]:
 def test_a_visit_yields_every_row_of_its_job(server: Server) -> None:
     rows = visited(server, job(layer_norms=(False, True)))
     assert [(row["pass"], row["layer_norm"], row["status"]) for row in rows] == [
-        ("forward", "off", "ok"), ("forward", "on", "ok"), ("train", "off", "ok"), ("train", "on", "ok"),
+        ("forward", False, "ok"), ("forward", True, "ok"), ("train", False, "ok"), ("train", True, "ok"),
     ]  # fmt: skip
     assert all(row["median_s"] > 0 and row["ratio"] > 0 and row["peak_bytes"] > 0 for row in rows)
     later = list[Row]()

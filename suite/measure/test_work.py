@@ -12,8 +12,9 @@ from torch.nn.utils.rnn import PackedSequence
 from impls import registry
 from suite.candidates.catalogue import candidates, find
 from suite.candidates.names import PADDED
-from suite.cases.case import Case
+from suite.cases.case import Case, Start
 from suite.cases.examples import CPU, TINY
+from suite.cases.workloads import Pass
 from suite.measure import work
 from suite.measure.timing import Call, Input, Results
 
@@ -62,7 +63,7 @@ COMPARED = [one.name for one in candidates() if one.compared and one.name != "ba
 
 @pytest.mark.parametrize("step", work.STEPS)
 @pytest.mark.parametrize("name", COMPARED)
-def test_a_timed_call_of_each_candidate_is_right(name: str, step: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_timed_call_of_each_candidate_is_right(name: str, step: Pass, monkeypatch: pytest.MonkeyPatch) -> None:
     one = find(name)
     if reason := one.why_unavailable(CPU, torch.float32):
         pytest.skip(reason)
@@ -83,11 +84,11 @@ def test_a_timed_call_of_each_candidate_is_right(name: str, step: str, monkeypat
         right = Call(given[1], run.parameters_at(1), results[1], random_at[1])
         assert work.wrong(one, case, step, right) == ""
         slips: dict[str, Any] = {"results": results[2]}
-        if case.state != "none":
+        if case.state is not Start.NONE:
             slips["given"] = given[1]._replace(state=given[2].state)
-        if step == "train":
+        if step is Pass.TRAIN:
             slips["parameters"] = run.parameters_at(2)
-        if step == "train" and case.recurrent_dropout:
+        if step is Pass.TRAIN and case.recurrent_dropout:
             slips["random"] = random_at[2]
         for name_of, value in slips.items():
             wrong = work.wrong(one, case, step, replace(right, **{name_of: value}))
@@ -106,7 +107,7 @@ def test_no_candidate_is_its_own_oracle(monkeypatch: pytest.MonkeyPatch) -> None
     for name in COMPARED:
         pairs[name] = []
         one = replace(find(name), as_ours=dict)
-        work.verdicts(one, CASE, "forward", Call(Input(torch.ones(1)), {}, Results([torch.ones(2)]), torch.ones(1)))
+        work.verdicts(one, CASE, Pass.FORWARD, Call(Input(torch.ones(1)), {}, Results([torch.ones(2)]), torch.ones(1)))
     oracles = {name: oracle for name, ((oracle, dtype), _) in pairs.items() if dtype == torch.float64}
     assert oracles == dict.fromkeys(COMPARED, "deferred") | {"deferred": "batched"}
     rounded = {name: own for name, (_, (own, dtype)) in pairs.items() if dtype == torch.float32}

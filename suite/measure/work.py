@@ -10,7 +10,8 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
 from impls.registry import ORACLE
 from suite.candidates.candidate import Candidate
-from suite.cases.case import Case
+from suite.cases.case import Case, Start
+from suite.cases.workloads import Pass
 from suite.comparison import tensors
 from suite.comparison.compare import Verdict, implementation, judge
 from suite.comparison.tensors import OUTPUTS, Gradient, parameter
@@ -45,9 +46,9 @@ def example(case: Case, dtype: torch.dtype, device: torch.device, *, of_lstm: bo
     if case.lengths:
         in_order = sorted(case.lengths, reverse=True) == list(case.lengths)
         x = pack_padded_sequence(batch, list(case.lengths), enforce_sorted=in_order)
-    if case.state == "none":
+    if case.state is Start.NONE:
         return Input(x)
-    layers = () if case.state == "plain" and not of_lstm else (L,)
+    layers = () if case.state is Start.PLAIN and not of_lstm else (L,)
     return Input(x, tuple(normal(*layers, B, F) for F in ((H, H) if of_lstm else (H, H, S, S))))
 
 
@@ -122,10 +123,10 @@ def _flat(out: Any, last: Sequence[Tensor]) -> tuple[Tensor, ...]:
 
 
 #: By name in the rows.
-STEPS: Mapping[str, type[Forward] | type[Training]] = {"forward": Forward, "train": Training}
+STEPS: Mapping[Pass, type[Forward] | type[Training]] = {Pass.FORWARD: Forward, Pass.TRAIN: Training}
 
 
-def wrong(candidate: Candidate, case: Case, name: str, call: Call) -> str:
+def wrong(candidate: Candidate, case: Case, name: Pass, call: Call) -> str:
     """What is wrong with the results of a timed call; "" if they are right. name: the pass."""
     worst = verdicts(candidate, case, name, call)[0]
     if worst.ratio <= OF_ONE_DRAW:
@@ -134,7 +135,7 @@ def wrong(candidate: Candidate, case: Case, name: str, call: Call) -> str:
     return f"{worst.tensor} of a timed call is off by {worst.error:.1e}, allowed {allowed:.1e}"
 
 
-def verdicts(candidate: Candidate, case: Case, name: str, call: Call) -> list[Verdict]:
+def verdicts(candidate: Candidate, case: Case, name: Pass, call: Call) -> list[Verdict]:
     """Compare a timed call with a verified implementation by the tolerance rule; worst first.
 
     The oracle is that implementation in float64, with the same input and parameters.
@@ -151,7 +152,7 @@ def verdicts(candidate: Candidate, case: Case, name: str, call: Call) -> list[Ve
 
 
 def expected(
-    impl: str, case: Case, dtype: torch.dtype, name: str, call: Call, parameters: Mapping[str, Tensor]
+    impl: str, case: Case, dtype: torch.dtype, name: Pass, call: Call, parameters: Mapping[str, Tensor]
 ) -> tensors.Results:
     """Results of an implementation in a dtype, with the input, state and dropout masks of a call."""
     model = implementation(impl)(case, dtype, torch.device("meta"))

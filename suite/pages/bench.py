@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 
 from suite.candidates.names import BASELINE, PADDED
 from suite.cases.case import SIZES
+from suite.cases.workloads import Pass
 from suite.pages.bench_tables import (
     TITLE,
     Benchmark,
@@ -75,7 +76,7 @@ def readme_rows(benchmark: Benchmark) -> pd.DataFrame:
 
     The dtype is the first of the device's in which anything has a figure there, or else the first.
     """
-    place = {"workload": WORKLOAD, "layer_norm": "off", "pass": "train"}
+    place = {"workload": WORKLOAD, "layer_norm": False, "pass": Pass.TRAIN}
     by_dtype = [benchmark.rows.merge(pd.DataFrame([place | {"dtype": dtype}])) for dtype in benchmark.dtypes]
     return next((rows for rows in by_dtype if rows["ratio"].notna().any()), by_dtype[0])
 
@@ -113,7 +114,7 @@ def speed_bars(benchmark: Benchmark) -> dict[str, Panel]:
         leading = place.rows[place.rows["pass"] == place.lead]
         if len(leading):
             row = place.row
-            norm = ", norm" if row["layer_norm"] == "on" else ""
+            norm = ", norm" if row["layer_norm"] else ""
             title = f"{row['workload']}, {row['dtype']}{norm}, {place.lead}\n{sizes(row, 'TB')}"
             bars = {of_candidate["implementation"]: _bar(of_candidate) for _, of_candidate in leading.iterrows()}
             panels[title] = Panel(bars, leading["floor"].iloc[0])

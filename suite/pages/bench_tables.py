@@ -10,25 +10,25 @@ import numpy as np
 import pandas as pd
 
 from impls import names
-from suite.candidates.catalogue import alternatives
+from suite.candidates.catalogue import alternatives, find
 from suite.candidates.names import ALTERNATIVES, BASELINE, PADDED
+from suite.cases.workloads import Pass
 from suite.pages.page import Format, Sheet
 from suite.results.format import MB, NONE, percent, ratio_text, significant3, with_interval
-from suite.results.statistics import FEWEST, interval, numbers, quotient, two_states
+from suite.results.statistics import FEWEST, interval, quotient, two_states
 from suite.results.status import Status
-from suite.results.tables import PASSES, TABLES
+from suite.results.tables import TABLES
 
 #: Columns that make a place, at which candidates are compared; and its title, without layer norm and with it.
 PLACE = ["dtype", "workload", "T", "B", "layer_norm"]
 TITLE = "{workload}, T {T}, B {B}, {dtype}"
-HEADING = TITLE + ", layer norm {layer_norm}"
+#: Layer norm in words.
+NORM = {False: "off", True: "on"}
 #: Workloads that the headline quotes, without layer norm, and by kind of device its dtype, the first that was timed.
 QUOTED = ("medium", "char-ptb")
 DTYPES = {"cpu": ("float32",), "cuda": ("bfloat16", "float32")}
-#: Names of alternatives in sentences; implementations have their own.
-CALLED = {"compiled": "torch.compile", "labml": "labml", "jax": "JAX"}
 #: A pass in words.
-STEP = {"train": "training step", "forward": "forward pass"}
+STEP = {Pass.TRAIN: "training step", Pass.FORWARD: "forward pass"}
 #: Columns without a value where a row has no figures.
 _FIGURES = ["ratio", "ratio_low", "ratio_high", "median_s", "peak_bytes", "share", "work"]
 #: Columns of `Benchmark` with ratios of times to the alternatives.
@@ -42,10 +42,10 @@ HEADINGS: Mapping[str, str] = {
     "vs_padded": "/ padded",
     "memory_ratio": "MB / LSTM",
     "roofline": "of roofline",
-    **{f"{step}_ms": f"{step}, ms" for step in PASSES},
-    **{f"{step}_ratio": f"{step} / LSTM" for step in PASSES},
-    **{f"{step}_vs_padded": f"{step} / padded" for step in PASSES},
-    **{f"{step}_mb": f"{step}, MB" for step in PASSES},
+    **{f"{step}_ms": f"{step}, ms" for step in Pass},
+    **{f"{step}_ratio": f"{step} / LSTM" for step in Pass},
+    **{f"{step}_vs_padded": f"{step} / padded" for step in Pass},
+    **{f"{step}_mb": f"{step}, MB" for step in Pass},
 }
 #: By column of a table that has figures, how they are written.
 FORMATS: Mapping[str, Format] = {
@@ -56,16 +56,21 @@ FORMATS: Mapping[str, Format] = {
     "memory_ratio": ratio_text,
     "roofline": lambda value: f"{percent(value[0])} {value[1]}",
     "busy": percent,
-    **{f"{step}_ms": significant3 for step in PASSES},
-    **{f"{step}_ratio": with_interval for step in PASSES},
-    **{f"{step}_vs_padded": ratio_text for step in PASSES},
-    **{f"{step}_mb": significant3 for step in PASSES},
+    **{f"{step}_ms": significant3 for step in Pass},
+    **{f"{step}_ratio": with_interval for step in Pass},
+    **{f"{step}_vs_padded": ratio_text for step in Pass},
+    **{f"{step}_mb": significant3 for step in Pass},
 }
 
 
-def leading(rows: pd.DataFrame) -> str:
+def heading(row: pd.Series) -> str:
+    """Title of a place with its layer norm."""
+    return f"{TITLE.format_map(row)}, layer norm {NORM[row['layer_norm']]}"
+
+
+def leading(rows: pd.DataFrame) -> Pass:
     """The pass that counts: forward of one sequence alone, as a model serves it, or without training."""
-    return "forward" if (rows["B"] == 1).all() or "train" not in set(rows["pass"]) else "train"
+    return Pass.FORWARD if (rows["B"] == 1).all() or Pass.TRAIN not in set(rows["pass"]) else Pass.TRAIN
 
 
 @dataclass(frozen=True)
@@ -82,10 +87,10 @@ class Place:
 
     @property
     def heading(self) -> str:
-        return HEADING.format_map(self.row)
+        return heading(self.row)
 
     @property
-    def lead(self) -> str:
+    def lead(self) -> Pass:
         return leading(self.rows)
 
 
@@ -142,7 +147,7 @@ class Benchmark:
     def fastest(self) -> pd.DataFrame:
         """The training row of our fastest implementation at each place."""
         ours = self.rows["implementation"].isin(names())
-        timed = self.rows[(self.rows["pass"] == "train") & ours & self.rows["ratio"].notna()]
+        timed = self.rows[(self.rows["pass"] == Pass.TRAIN) & ours & self.rows["ratio"].notna()]
         first: pd.DataFrame = timed.loc[timed.groupby(PLACE, sort=False)["ratio"].idxmin()]
         return first
 
@@ -156,14 +161,14 @@ class Benchmark:
 
 def _at_places(rows: pd.DataFrame) -> pd.DataFrame:
     """Rows with those of the baselines, which have no layer norm, at each place of their workload."""
-    has_norm = rows["layer_norm"] == "on"
+    has_norm = rows["layer_norm"]
     of_baseline = rows["implementation"].isin((BASELINE, PADDED))
     workload = [rows[column] for column in PLACE[:-1]]
     norm_beside = has_norm.groupby(workload).transform("any")
     plain_beside = (~has_norm & ~of_baseline).groupby(workload).transform("any")
     at_norm = of_baseline & norm_beside
     without = rows[~(at_norm & ~plain_beside)]
-    every: pd.DataFrame = pd.concat([without, rows[at_norm].assign(layer_norm="on")], ignore_index=True)
+    every: pd.DataFrame = pd.concat([without, rows[at_norm].assign(layer_norm=True)], ignore_index=True)
     return every
 
 
@@ -202,7 +207,7 @@ def time_table(place: Place) -> Sheet:
             line[f"{step}_ratio"] = interval(row)
             if step == place.lead:  # beside the figure that it judges
                 line |= {"verdict": row["verdict"], f"{step}_vs_padded": row["vs_padded"]}
-        most = "train" if "train" in rows else "forward"
+        most = Pass.TRAIN if Pass.TRAIN in rows else Pass.FORWARD
         line |= {f"{most}_mb": rows[most]["peak_bytes"] / MB, "memory_ratio": rows[most]["memory_ratio"]}
         of_lead = rows[place.lead]
         line |= {"roofline": (of_lead["share"], of_lead["bound"]), "busy": of_lead["busy"]}
@@ -214,7 +219,11 @@ def bench_summary(benchmark: Benchmark) -> Sheet:
     """Table of the implementations that train fastest, by workload."""
     lines = []
     for _, row in benchmark.fastest.iterrows():
-        line = {"workload": TITLE.format_map(row), "layer_norm": row["layer_norm"], "fastest": row["implementation"]}
+        line = {
+            "workload": TITLE.format_map(row),
+            "layer_norm": NORM[row["layer_norm"]],
+            "fastest": row["implementation"],
+        }
         line |= {"train_ms": 1e3 * row["median_s"], "ratio": interval(row)}
         lines.append(line | {**row[["work", *VS.values(), "vs_padded", "memory_ratio"]]})
     return Sheet(lines, FORMATS, HEADINGS)
@@ -225,7 +234,7 @@ def quoted(benchmark: Benchmark) -> pd.DataFrame:
     ours = benchmark.fastest
     if ours.empty:
         return ours
-    plain = ours[ours["workload"].isin(QUOTED) & (ours["layer_norm"] == "off")]
+    plain = ours[ours["workload"].isin(QUOTED) & ~ours["layer_norm"]]
     for dtype in benchmark.dtypes:
         of_dtype: pd.DataFrame = plain[plain["dtype"] == dtype]
         if len(of_dtype):
@@ -267,7 +276,7 @@ def states(benchmark: Benchmark) -> list[str]:
     """
     sentences = dict[tuple[Any, ...], str]()
     for _, row in benchmark.rows.iterrows():
-        found = two_states(numbers(row["baseline_s_visits"]))
+        found = two_states(row["baseline_s_visits"])
         if found is None:
             continue
         (fast, slow), step = found, STEP[row["pass"]]
@@ -288,7 +297,7 @@ def _known(row: pd.Series) -> bool:
 
 def in_words(row: pd.Series) -> str:
     """A place in a sentence, such as "medium (T 50, B 32, float32, layer norm)"."""
-    norm = ", layer norm" if row["layer_norm"] == "on" else ""
+    norm = ", layer norm" if row["layer_norm"] else ""
     return f"{row['workload']} (T {row['T']}, B {row['B']}, {row['dtype']}{norm})"
 
 
@@ -308,8 +317,8 @@ def _speedup(row: pd.Series, benchmark: Benchmark) -> str:
     if timed.empty:
         return "no alternative was timed"
     best = timed.loc[timed["ratio"].idxmin()]
-    called = [CALLED.get(name, f"`{name}`") for name in timed["implementation"]]
-    name = CALLED.get(best["implementation"], f"`{best['implementation']}`")
+    called = [find(name).title for name in timed["implementation"]]
+    name = find(best["implementation"]).title
     what = f"the fastest alternative timed there (of {', '.join(called)})" if len(called) > 1 else "the only one timed"
     if not _known(best):
         return f"has no interval yet of its speedup over {name}, {what}"
@@ -320,7 +329,7 @@ def bench_view(benchmark: Benchmark) -> dict[str, Sheet]:
     """Tables of a run with the columns that fit a terminal of 80 columns, by heading."""
     views = {}
     for place in benchmark.places():
-        columns = ["implementation", *(f"{step}_ms" for step in PASSES), f"{place.lead}_ratio", "verdict"]
+        columns = ["implementation", *(f"{step}_ms" for step in Pass), f"{place.lead}_ratio", "verdict"]
         columns += [f"{place.lead}_vs_padded", "memory_ratio", "busy"]
         views[place.heading] = time_table(place).only(columns)
     return views

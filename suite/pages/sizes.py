@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from suite.candidates.names import BASELINE
 from suite.cases.case import SIZES
 from suite.cases.sizes import named, parse
+from suite.cases.workloads import Pass
 from suite.pages.bench import places, without_figures
 from suite.pages.bench_tables import FORMATS, HEADINGS, STEP, Benchmark, leading, summary
 from suite.pages.page import Others, Page, Part, Plot, Sheet
@@ -37,8 +38,8 @@ class Sweep:
     rows: pd.DataFrame
 
     @property
-    def step(self) -> str:
-        return str(self.rows["pass"].iloc[0])
+    def step(self) -> Pass:
+        return Pass(self.rows["pass"].iloc[0])
 
     @property
     def values(self) -> list[int]:

@@ -151,7 +151,7 @@ def test_a_machine_on_which_nothing_ran_has_pages() -> None:
 
 
 def test_a_machine_of_two_states_is_said_once_a_workload() -> None:
-    changing = [row | {"baseline_s_visits": "0.02 0.05 0.021 0.052 0.02"} for row in OURS]
+    changing = [row | {"baseline_s_visits": (0.02, 0.05, 0.021, 0.052, 0.02)} for row in OURS]
     (said,) = [each for each in summary(Benchmark.of(pd.DataFrame([*changing, *LSTM]))) if "two states" in each]
     assert said == (
         "small (T 3, B 2, float32): the machine had two states, in which a forward pass of `torch.nn.LSTM` took "
@@ -222,9 +222,9 @@ def test_one_sequence_is_judged_by_its_forward_pass(B: int, lead: str) -> None:
 
 def test_where_all_have_layer_norm_the_baseline_is_beside_them_alone() -> None:
     rows = [*runs("batched_cpu", 0.1, layer_norm=True), *LSTM]
-    assert {*Benchmark.of(pd.DataFrame(rows)).rows["layer_norm"]} == {"on"}
-    assert {*Benchmark.of(pd.DataFrame([*rows, *OURS])).rows["layer_norm"]} == {"on", "off"}
-    assert {*Benchmark.of(pd.DataFrame(LSTM)).rows["layer_norm"]} == {"off"}
+    assert {*Benchmark.of(pd.DataFrame(rows)).rows["layer_norm"]} == {True}
+    assert {*Benchmark.of(pd.DataFrame([*rows, *OURS])).rows["layer_norm"]} == {True, False}
+    assert {*Benchmark.of(pd.DataFrame(LSTM)).rows["layer_norm"]} == {False}
     assert "layer norm off" not in page(rows)
 
 

@@ -5,11 +5,12 @@ from typing import Any
 
 from suite.cases.examples import CPU, TINY
 from suite.cases.verification import MULTIPLIED
+from suite.cases.workloads import Pass
 from suite.results.outcomes import CaseOutcome
 from suite.results.status import Ended, Status
-from suite.results.tables import PASSES, about_pass, stamp
+from suite.results.tables import about_pass, stamp
 
-HERE = stamp(CPU, "hardware", {})
+HERE = stamp(CPU, "hardware", {}) | {"dirty": False}
 
 
 def verified(implementation: str = "batched", ratio: float = 0.5, **changes: Any) -> dict[str, Any]:
@@ -18,7 +19,7 @@ def verified(implementation: str = "batched", ratio: float = 0.5, **changes: Any
     about |= {"reason": "", "defined": ""}
     figures = {"verdict": CaseOutcome.of(ratio), "ratio": ratio, "error": ratio / 1e6, "allowed": 1e-6}
     row = about | figures | changes
-    return stamp(CPU, "verify", row) | row
+    return stamp(CPU, "verify", row) | {"dirty": False} | row
 
 
 def runs(
@@ -33,7 +34,7 @@ def runs(
 
     spread: half of the interval, as a share of the ratio.
     """
-    stamp = HERE | {"commit": "c", "sources": "s"}
+    stamp = HERE | {"commit": "c", "dirty": False, "sources": "s"}
     ratio = seconds / 0.05
     figures = {
         **Ended().columns, "median_s": seconds, "baseline_s": 0.05, "ratio": ratio, "ratio_low": ratio * (1 - spread),
@@ -42,9 +43,9 @@ def runs(
     }  # fmt: skip
     timed_out = Ended(Status.TIME_OUT, "9 s").columns
     return [
-        about_pass("small", replace(TINY, layer_norm=layer_norm), candidate, "float32", name)
+        about_pass("small", replace(TINY, layer_norm=layer_norm), candidate, "float32", step)
         | (figures if seconds else timed_out)
         | stamp
         | changes
-        for name in PASSES
+        for step in Pass
     ]

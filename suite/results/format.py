@@ -77,7 +77,7 @@ def origin(tables: Mapping[str, pd.DataFrame]) -> str:
     every = pd.concat([rows.reindex(columns=columns, fill_value="") for rows in marked], ignore_index=True)
     lines = []
     for _, group in every.groupby(list(ENVIRONMENT), sort=False):
-        row, commits = group.iloc[0], [f"`{commit}`" for commit in group["commit"].unique()]
+        row, commits = group.iloc[0], _commits(group)
         of = f"{'commit' if len(commits) == 1 else 'commits'} {' and '.join(commits)}"
         versions = "torch {torch}, Python {python}, CPU instructions {cpu_capability}".format_map(row)
         lines.append(f"Made on {machine(row)}, {dates(group)}: {versions}{_used(group)}, {of}.")
@@ -87,6 +87,15 @@ def origin(tables: Mapping[str, pd.DataFrame]) -> str:
         which = f" (of {names})" if names else ""
         lines.append(f"**Stale**: {len(old)} of {len(every)} rows{which} depend on code that has changed since.")
     return "\n".join(lines)
+
+
+def _commits(rows: pd.DataFrame) -> list[str]:
+    """The commits of rows, and which had changes."""
+    made_by = rows[["commit", "dirty"]].drop_duplicates()
+    return [
+        f"`{commit or 'unknown'}`{' with changes' if dirty else ''}"
+        for commit, dirty in made_by.itertuples(index=False)
+    ]
 
 
 def _used(rows: pd.DataFrame) -> str:

@@ -110,7 +110,7 @@ def _workload(table: str, row: Mapping[str, Any]) -> Case:
 def fields(case: Case) -> str:
     """What the passes of a case are, and the work that is counted for them."""
     counted = case.tokens, case.multiply_adds(), *(case.least_numbers(1, 1, train) for train in (False, True))
-    return repr((case.sizes, case.lengths, case.arguments, case.state, case.strided, case.training, counted))
+    return repr((case.sizes, case.lengths, case.arguments, str(case.state), case.strided, case.training, counted))
 
 
 @cache
@@ -171,17 +171,29 @@ def _now(table: str, row: Mapping[str, Any]) -> str | None:
         return None
 
 
+class Commit(NamedTuple):
+    """The commit of this checkout, "" outside git; dirty: whether code other than pages was changed."""
+
+    commit: str
+    dirty: bool = False
+
+    @property
+    def columns(self) -> dict[str, object]:
+        """The columns of a row that this code made."""
+        return self._asdict()
+
+
 @cache
-def commit() -> str:
-    """Commit, followed by "dirty" if code other than pages was changed, or "unknown" outside git."""
+def commit() -> Commit:
+    """The commit of this checkout, as git knows it."""
     git = partial(subprocess.check_output, cwd=ROOT, stderr=subprocess.DEVNULL, text=True)
     code = ("impls", "suite", "pyproject.toml", "noxfile.py", ":!*.md")
     try:
         head = git(["git", "rev-parse", "--short=10", "HEAD"]).strip()
         changed = git(["git", "status", "--porcelain", "--", *code])
     except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    return f"{head} dirty" if changed else head
+        return Commit("")
+    return Commit(head, bool(changed))
 
 
 class Refusal(StrEnum):

@@ -77,7 +77,7 @@ def summarised(visits: Iterable[Sequence[Row]]) -> list[Row]:
     for row in chain.from_iterable(visits):
         groups[tuple(str(row.get(column)) for column in TABLES["bench"].key)].append(row)
     result = list(map(_summary, groups.values()))
-    ratios = [numbers(row.get("ratio_visits", "")) for row in result]
+    ratios: list[Sequence[float]] = [row.get("ratio_visits", ()) for row in result]
     pooled = pooled_variance(ratios)
     for row, each in zip(result, ratios, strict=True):
         if each:
@@ -91,7 +91,7 @@ def _summary(rows: Sequence[Row]) -> Row:
     for name in FIGURES:
         if figures := [row[name] for row in rows if row.get(name) is not None]:
             summary |= {name: float(np.median(figures)), "visits": len(figures)}
-            summary[f"{name}_visits"] = " ".join(f"{each:.6g}" for each in figures)
+            summary[f"{name}_visits"] = tuple(figures)
     return summary
 
 
@@ -117,8 +117,3 @@ def student(freedom: int, coverage: float) -> float:
     density = np.cos(angles) ** (freedom - 1)
     share = np.cumsum(density) / density.sum()
     return float(np.tan(np.interp(coverage, share, angles)) * freedom**0.5)
-
-
-def numbers(visits: str) -> list[float]:
-    """Figures of visits from a column such as `ratio_visits`."""
-    return [*map(float, visits.split())]

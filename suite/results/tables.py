@@ -4,7 +4,7 @@ import csv
 import io
 import platform
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -18,15 +18,13 @@ import torch
 from suite.candidates import submission
 from suite.candidates.names import ORDER
 from suite.cases.case import SIZES, Case
-from suite.cases.workloads import WORKLOADS
+from suite.cases.workloads import WORKLOADS, Pass
 from suite.results import provenance
 from suite.results.outcomes import CapabilityOutcome, CaseOutcome, FaultOutcome
 from suite.results.status import Status
 from suite.shared import machine
 from suite.shared.files import ResultsError, write_whole
 
-#: Names of what is timed.
-PASSES = ("forward", "train")
 _DECLARED = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
 #: Columns that `put` adds to every row: where and when it was made, with which code, and what that code used. Files
 #: have all of the first, and of what was used what was.
@@ -36,8 +34,8 @@ _NUMBERS: list[str] = _DECLARED["numbers"]
 _FLAGS: list[str] = _DECLARED["flags"]
 #: By table and column, the words in it.
 _ENUMERATIONS: Mapping[str, Mapping[str, type[StrEnum]]] = {
-    "bench": {"status": Status},
-    "sizes": {"status": Status},
+    "bench": {"status": Status, "pass": Pass},
+    "sizes": {"status": Status, "pass": Pass},
     "verify": {"verdict": CaseOutcome},
     "faults": {"verdict": FaultOutcome},
     "capabilities": {"outcome": CapabilityOutcome},
@@ -54,8 +52,7 @@ Values = Mapping[str, Sequence[str]]
 VALUES: Values = {
     "implementation": ORDER,
     "dtype": ("float64", "float32", "tf32", "bfloat16", "float16"),
-    "layer_norm": ("off", "on"),
-    "pass": PASSES,
+    "pass": [*Pass],
     "workload": list(WORKLOADS),
 }
 
@@ -88,7 +85,9 @@ class Table:
                 raise ValueError(f"expected columns that tables.toml lists, got {', '.join(unknown)}")
             _check_values(rows)
             _check_words(rows, _ENUMERATIONS.get(self.name, {}))
-            rows = self.filled(rows)
+            rows = self.filled(
+                rows.assign(**{name: rows[name].map(_from_text) for name in filter(_is_of_visits, rows)})
+            )
             if len(twice := rows[rows.duplicated(list(self.key))]):
                 raise ValueError(f"row {twice.index[0] + 1}: expected a key that no row before it has")
         except (OSError, ValueError, csv.Error) as error:  # errors of decoding and of pandas are ValueErrors
@@ -98,11 +97,17 @@ class Table:
         return rows
 
     def filled(self, rows: pd.DataFrame) -> pd.DataFrame:
-        """Rows with every column of the table; of what a row lacks, a text is "" and a flag False."""
+        """Rows with every column of the table; of what a row lacks, a text is "", a flag False, and figures are ()."""
         rows = rows.reindex(columns=[*self.columns, *STAMP])
         flags, texts = rows.columns.intersection(_FLAGS), list(filter(_is_text, rows))
         empty: dict[str, object] = {**dict.fromkeys(flags, False), **dict.fromkeys(texts, "")}
-        return rows.astype(dict.fromkeys(empty, object)).fillna(empty).astype(dict.fromkeys(flags, bool))
+        rows = rows.astype(dict.fromkeys(empty, object)).fillna(empty).astype(dict.fromkeys(flags, bool))
+        of_visits = {
+            name: [each if isinstance(each, tuple) else () for each in rows[name]]
+            for name in rows
+            if _is_of_visits(name)
+        }
+        return rows.assign(**{name: pd.Series(values, rows.index, dtype=object) for name, values in of_visits.items()})
 
     def put(
         self, folder: Path, rows: Iterable[Mapping[str, Any]], device: torch.device, values: Values = VALUES
@@ -134,8 +139,10 @@ class Table:
         some = [each.dropna(axis=1, how="all") for each in (old, new)]
         both = pd.concat(some, ignore_index=True).reindex(columns=columns).drop_duplicates(key, keep="last")
         ranked = both.sort_values(key, key=partial(_ranks, values=values), kind="stable")
+        ranked = ranked.assign(**{name: ranked[name].map(_to_text) for name in filter(_is_of_visits, ranked)})
         empty = ranked.isna() | (ranked == "")
-        written = [column for column in columns if column in self.key or not empty[column].all()]
+        required = (*self.key, *_EVERY_STAMP)
+        written = [column for column in columns if column in required or not empty[column].all()]
         write_whole(self.path(folder), ranked.to_csv(columns=written, index=False))
         return int(outweighed.sum())
 
@@ -170,11 +177,25 @@ def _parsed(text: str) -> pd.DataFrame:
         raise ValueError(f"line {lengths[-1][0]}: expected a whole row with the end of its line, got a part")
     # Hashes and versions may consist of digits.
     columns = next(csv.reader(io.StringIO(text)), [])
-    return pd.read_csv(io.StringIO(text, newline=""), dtype={name: "str" for name in columns if _is_text(name)})
+    words: dict[Hashable, str] = {name: "str" for name in columns if _is_text(name) or _is_of_visits(name)}
+    return pd.read_csv(io.StringIO(text, newline=""), dtype=words)
 
 
 def _is_text(column: str) -> bool:
-    return column not in _NUMBERS and column not in _FLAGS
+    return column not in _NUMBERS and column not in _FLAGS and not _is_of_visits(column)
+
+
+def _is_of_visits(column: str) -> bool:
+    """True for a column with the figures of all visits: a tuple in a row, and numbers between spaces in a file."""
+    return column.endswith("_visits")
+
+
+def _to_text(figures: object) -> str:
+    return " ".join(f"{figure:.6g}" for figure in figures) if isinstance(figures, tuple) else ""
+
+
+def _from_text(text: object) -> tuple[float, ...]:
+    return tuple(map(float, text.split())) if isinstance(text, str) else ()
 
 
 def _check_values(rows: pd.DataFrame) -> None:
@@ -183,10 +204,10 @@ def _check_values(rows: pd.DataFrame) -> None:
         wrong = rows[column][pd.to_numeric(rows[column], errors="coerce").isna() & rows[column].notna()]
         if len(wrong):
             raise ValueError(f"row {wrong.index[0] + 1}, {column}: expected a number, got {wrong.iloc[0]}")
-    for column in rows.filter(regex="_visits$"):
+    for column in filter(_is_of_visits, rows):
         for at, value in rows[column].dropna().items():
             try:
-                list(map(float, str(value).split()))
+                _from_text(value)
             except ValueError as error:
                 raise ValueError(f"row {at + 1}, {column}: expected numbers, got {value}") from error
     for value in rows["date"].unique():
@@ -214,23 +235,23 @@ def _ranks(column: pd.Series, values: Values) -> pd.Series:
     return column.map({value: rank for rank, value in enumerate(order)})
 
 
-def about_pass(workload: str, case: Case, implementation: str, dtype: str, name: str) -> dict[str, Any]:
-    """Columns that describe a row of the benchmark; workload: its name. name: the pass."""
+def about_pass(workload: str, case: Case, implementation: str, dtype: str, step: Pass) -> Row:
+    """Columns that describe a row of the benchmark; workload: its name. step: what is timed."""
     paper = WORKLOADS[workload].case if workload in WORKLOADS else case  # nothing cuts a size that is named
     cut = [f"{n} {getattr(case, n)} of {getattr(paper, n)}" for n in "TB" if getattr(case, n) != getattr(paper, n)]
     return {
         "workload": workload,
         **case.sizes,
-        "layer_norm": "on" if case.layer_norm else "off",
+        "layer_norm": case.layer_norm,
         "implementation": implementation,
         "dtype": dtype,
         "shortened": ", ".join(cut),
         "tokens": case.tokens,
-        "pass": name,
+        "pass": step,
     }
 
 
-def stamp(device: torch.device, table: str, row: Mapping[str, Any]) -> dict[str, Any]:
+def stamp(device: torch.device, table: str, row: Mapping[str, Any]) -> Row:
     """Columns that say where and when a row of a table was made, and with which code."""
     return {
         "device": device.type,
@@ -240,7 +261,7 @@ def stamp(device: torch.device, table: str, row: Mapping[str, Any]) -> dict[str,
         "torch": torch.__version__,
         "python": platform.python_version(),
         "date": datetime.now(UTC).date().isoformat(),
-        "commit": provenance.commit(),
+        **provenance.commit().columns,
         "sources": provenance.sources(table, row),
         **machine.used(device, table, row.get("implementation", "")),
     }

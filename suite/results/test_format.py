@@ -54,6 +54,8 @@ def test_commits_and_days_of_rows_are_named() -> None:
     both = origin(rates(*({"commit": commit} for commit in ("aaaa", "bbbb", "aaaa"))))
     assert both.endswith(", commits `aaaa` and `bbbb`.")
     assert both.count("Made on") == 1
+    changed = origin(rates({"commit": "aaaa"}, {"commit": "aaaa", "dirty": True}, {"commit": ""}))
+    assert changed.endswith(", commits `aaaa` and `aaaa` with changes and `unknown`.")
     assert origin(rates({"commit": "a"}, {"commit": "a"})).endswith(", commit `a`.")
     lines = origin(rates({"threads": 9}, {"threads": 7})).splitlines()
     assert [line[:15] for line in lines] == ["Made on 9 cores", "Made on 7 cores"]

@@ -221,4 +221,7 @@ def test_a_commit_is_dirty_if_code_was_changed(tmp_path: Path, monkeypatch: pyte
     commits.append(provenance.commit.__wrapped__())
     (tmp_path / "noxfile.py").touch()
     commits.append(provenance.commit.__wrapped__())
-    assert re.fullmatch(r"unknown, ([0-9a-f]{10}), \1 dirty", ", ".join(commits))
+    outside, clean, changed = commits
+    assert outside == ("", False)
+    assert re.fullmatch("[0-9a-f]{10}", clean.commit)
+    assert (clean.dirty, changed) == (False, (clean.commit, True))

@@ -18,11 +18,11 @@ from torch.utils.flop_counter import flop_registry
 from impls.gradient import operator
 from impls.registry import IMPLS
 from suite.candidates import submission
-from suite.cases.case import Case
+from suite.cases.case import Case, Start
 
 #: Implementations whose arithmetic is torch's.
 OF_TORCH = [impl.name for impl in IMPLS if not impl.probe and impl.name not in submission.files()]
-_PLAIN = Case(T=3, B=2, I=7, H=11, S=5, Z=3, L=2, state="stacked")
+_PLAIN = Case(T=3, B=2, I=7, H=11, S=5, Z=3, L=2, state=Start.STACKED)
 #: Sizes that no other product has, and the options on which products could depend.
 CASES = (
     _PLAIN,

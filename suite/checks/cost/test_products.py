@@ -15,7 +15,7 @@ import torch
 from impls import batched_cpu
 from impls.gradient.chunks import bounds, limited
 from impls.registry import ORACLE, find
-from suite.cases.case import Case
+from suite.cases.case import Case, Start
 from suite.checks.cost.counted import CASES, OF_TORCH, Operators
 from suite.checks.kernels.launched import recorded
 from suite.comparison.compare import model_and_draw
@@ -97,7 +97,7 @@ MOST = {
 #: By this factor versions of torch may differ, in all but the products.
 VERSIONS = 1.02
 #: More rows than one product sums over, so that the lengths of chunks count.
-LONG = Case(T=16, B=32, I=8, H=24, S=8, Z=2, state="stacked")
+LONG = Case(T=16, B=32, I=8, H=24, S=8, Z=2, state=Start.STACKED)
 FORMS = {
     "plain": LONG,
     "all": replace(LONG, layer_norm=True, recurrent_dropout=0.5),

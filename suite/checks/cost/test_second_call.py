@@ -13,7 +13,7 @@ import torch
 from impls import HyperLSTM, batched_cpu, names
 from impls.batched_cpu.loading import library
 from suite.candidates import submission
-from suite.cases.case import Case
+from suite.cases.case import Case, Start
 from suite.checks.cost.counted import audited, cache_misses, calls_of_python, random_state
 from suite.comparison.compare import model_and_draw
 from suite.comparison.oracle import Draw, inputs, outputs, plain
@@ -28,7 +28,7 @@ FORMS = {
     "norm": replace(ONE, layer_norm=True),
     "dropped": replace(ONE, recurrent_dropout=0.4),
     "packed": replace(ONE, lengths=(3, 1)),
-    "stacked": replace(ONE, state="stacked"),
+    "stacked": replace(ONE, state=Start.STACKED),
 }
 
 

@@ -7,12 +7,12 @@ import torch
 from torch import Tensor
 
 from impls import HyperLSTM
-from suite.cases.case import Case
+from suite.cases.case import Case, Start
 from suite.checks.faults.planting import Edited, edits
 from suite.comparison.compare import Build, compare
 from suite.comparison.tensors import GATE_NORM_BIASES, parameter
 
-CASE = Case(T=7, B=3, I=5, H=8, S=6, Z=3, L=2, layer_norm=True, state="stacked")
+CASE = Case(T=7, B=3, I=5, H=8, S=6, Z=3, L=2, layer_norm=True, state=Start.STACKED)
 CPU = torch.device("cpu")
 #: Norms that have no gates.
 OF_CELLS = ("norm_c_weight", "norm_c_bias", "hyper_norm_c_weight", "hyper_norm_c_bias")

@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from impls.convert import from_labml, to_labml
 from impls.definition import dtype_name
 from suite.candidates.labml import as_ours
-from suite.cases.case import Case
+from suite.cases.case import Case, Start
 from suite.comparison.compare import FLOOR, compare, draw, implementation, naive_oracle
 from suite.comparison.tensors import Gradient, parameter
 
-CASE = Case(T=7, B=3, I=4, H=6, S=5, Z=2, layer_norm=True, state="stacked")
+CASE = Case(T=7, B=3, I=4, H=6, S=5, Z=2, layer_norm=True, state=Start.STACKED)
 CPU = torch.device("cpu")
 
 
@@ -34,9 +34,9 @@ def labml() -> Module:
     return module
 
 
-@pytest.mark.parametrize("state", ["none", "stacked"])
+@pytest.mark.parametrize("state", [Start.NONE, Start.STACKED])
 @pytest.mark.parametrize("L", [1, 2, 3])
-def test_same_output_states_and_every_gradient(L: int, state: str) -> None:
+def test_same_output_states_and_every_gradient(L: int, state: Start) -> None:
     case = replace(CASE, L=L, state=state)
     verdicts = compare(as_ours, case, torch.float64, CPU, naive_oracle(torch.float64, draws=1))
     assert {str(Gradient(parameter(name))) for name in params(L)} <= {verdict.tensor for verdict in verdicts}

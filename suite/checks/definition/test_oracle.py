@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from impls import HyperLSTM
 from impls.registry import ORACLE
-from suite.cases.case import Case
+from suite.cases.case import Case, Start
 from suite.comparison.compare import model_and_draw
 from suite.comparison.oracle import arguments, outputs
 
@@ -17,7 +17,7 @@ from suite.comparison.oracle import arguments, outputs
 @pytest.mark.parametrize("layer_norm", [False, True], ids=["plain", "norm"])
 def test_gradient_is_the_numerical_one(layer_norm: bool, device: torch.device) -> None:
     """Of x, states and parameters, which are changed in place."""
-    case = Case(T=2, B=1, I=2, H=3, S=3, Z=2, layer_norm=layer_norm, state="stacked")
+    case = Case(T=2, B=1, I=2, H=3, S=3, Z=2, layer_norm=layer_norm, state=Start.STACKED)
     model, sample = model_and_draw(ORACLE, case, torch.float64, device)
     leaves = arguments(model, sample)
 

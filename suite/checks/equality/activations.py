@@ -7,14 +7,14 @@ import torch
 from torch import Tensor
 
 from impls import HyperLSTM
-from suite.cases.case import Case
+from suite.cases.case import Case, Start
 from suite.comparison.tensors import Results
 
 #: Arguments from -MOST to MOST, in parts that are judged by themselves: where a function is nearly 0 its errors would
 #: not show among larger numbers. The last part is from -SMALL to SMALL. Each part is a row of a batch of a model of
 #: UNITS units.
 MOST, SMALL, PARTS, UNITS = 100, 1e-4, 41, 100
-CASE = Case(T=1, B=PARTS, I=UNITS, H=UNITS, S=1, Z=1, state="plain")
+CASE = Case(T=1, B=PARTS, I=UNITS, H=UNITS, S=1, Z=1, state=Start.PLAIN)
 #: The gate that is varied, in the order i, f, g, o. The others are at 100, where a sigmoid or tanh is 1, but g at 0
 #: beside f, which multiplies a cell that starts at 0.5 instead of 0.
 GATES = {"sigmoid of i": 0, "sigmoid of f": 1, "tanh of g": 2, "sigmoid of o": 3}

@@ -11,7 +11,7 @@ from impls.registry import ORACLE
 from suite.cases.case import Case
 from suite.checks.equality.uses import Use
 from suite.comparison.oracle import Draw, Outcome, arguments, backward, gradients, outputs, plain
-from suite.comparison.tensors import OUTPUTS, STATE, Argument, Results, X, parameter
+from suite.comparison.tensors import OUTPUTS, STATE, Argument, Finding, Results, Wrong, X, parameter
 
 Parameters = dict[str, Tensor]
 
@@ -79,7 +79,7 @@ def _after_other_option(name: str, other: object, model: HyperLSTM, case: Case, 
     setattr(model, name, value)
     results = _seeded(model, case, sample)
     if all(value.equal(before[key]) for key, value in results.items()):
-        return Outcome(results, (f"option without effect: {name}",))
+        return Outcome(results, (Finding(Wrong.NO_EFFECT, name),))
     return Outcome(results)
 
 

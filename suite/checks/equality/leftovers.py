@@ -21,6 +21,7 @@ from suite.cases.case import Case
 from suite.cases.verification import TWO_LAYERS
 from suite.comparison.compare import draw, model_and_draw
 from suite.comparison.oracle import Draw, Outcome, Run, plain
+from suite.comparison.tensors import Finding, Wrong
 from suite.shared.usage import saved_bytes
 
 #: A few denormals, which are slow, in an array that is large enough for all of torch's threads to share.
@@ -84,7 +85,7 @@ def watched(run: Run) -> Run:
         drops = case.training and (case.dropout > 0 or case.recurrent_dropout > 0)
         if not drops and not random.equal(_random(device)):
             changed.append("random generator")
-        findings = tuple(f"setting changed: {name}" for name in changed)
+        findings = tuple(Finding(Wrong.SETTING_CHANGED, name) for name in changed)
         return outcome._replace(findings=outcome.findings + findings)
 
     return watch

@@ -11,12 +11,12 @@ from torch.nn.functional import pad
 
 from impls import HyperLSTM
 from impls.gradient.chunks import limited
-from suite.cases.case import Case
+from suite.cases.case import Case, Start
 from suite.checks.equality.layouts import OF_ALL_TENSORS, Layouts, in_layouts
 from suite.checks.equality.leftovers import watched
 from suite.checks.equality.uses import MEANS_FAR_FROM_0, SATURATED, Arithmetic, Trains, Use, of_trained, without_others
 from suite.comparison.oracle import Draw, Outcome, Output, State, inputs, packed
-from suite.comparison.tensors import BIASES, OUTPUTS, Argument, Kind, X, parameter
+from suite.comparison.tensors import BIASES, OUTPUTS, Argument, Finding, Kind, Wrong, X, parameter
 
 
 class Form(Enum):
@@ -70,7 +70,7 @@ class Call(NamedTuple):
     batch_first: bool = False
     layers: int = 1
     layer_norm: bool = False
-    state: str = "none"
+    state: Start = Start.NONE
     masks: Masks = Masks.NONE
     arithmetic: Arithmetic = Arithmetic.EXACT
     trained: Trained = Trained.ALL
@@ -134,7 +134,7 @@ OPTIONS: Options = {
     "batch_first": (False, True),
     "layers": (1, 2),
     "layer_norm": (False, True),
-    "state": ("none", "plain", "stacked"),
+    "state": (Start.NONE, Start.PLAIN, Start.STACKED),
     "masks": tuple(Masks),
     "arithmetic": tuple(Arithmetic),
     "trained": tuple(Trained),
@@ -149,7 +149,7 @@ LAYER_OPTIONS = OPTIONS | {
     "form": (Form.BATCH, Form.UNSORTED, *(form for form in Form if form.empty)),
     "batch_first": (False,),
     "layers": (1,),
-    "state": ("none", "plain"),
+    "state": (Start.NONE, Start.PLAIN),
     "masks": (Masks.NONE, Masks.RECURRENT),
     "arithmetic": (Arithmetic.EXACT, Arithmetic.AUTOCAST),
     "trained": (Trained.ALL, Trained.BIASES, Trained.STATE_C, Trained.STATE_H_HAT, Trained.NOTHING),
@@ -167,7 +167,7 @@ def _either(option: str, values: tuple[Any, ...], other: str, others: tuple[Any,
 _WITHOUT_STATE = (Trained.ALL, Trained.X, Trained.PARAMETERS, Trained.BIASES, Trained.NOTHING)
 _CONSTRAINTS = [
     _either("masks", (Masks.NONE, Masks.RECURRENT), "layers", (2,)),  # dropout is between layers
-    _either("trained", _WITHOUT_STATE, "state", ("plain", "stacked")),
+    _either("trained", _WITHOUT_STATE, "state", (Start.PLAIN, Start.STACKED)),
     _either("extreme", (False,), "arithmetic", (Arithmetic.EXACT,)),
     _either("extreme", (False,), "arriving", (OUTPUTS,)),  # that of h alone is all rounding where tanh(c) is 1
 ]
@@ -247,7 +247,7 @@ def _train(call: Call, model: HyperLSTM, case: Case, sample: Draw) -> Outcome:
     has_graph = outcome.tensors["out"].requires_grad
     if has_graph == trained:
         return outcome
-    finding = f"graph of out: expected {trained}, got {has_graph}"
+    finding = Finding(Wrong.GRAPH if has_graph else Wrong.NO_GRAPH, "out")
     return outcome._replace(findings=(*outcome.findings, finding))
 
 

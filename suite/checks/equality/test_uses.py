@@ -3,6 +3,7 @@
 from itertools import combinations, product
 
 from impls import names
+from suite.cases.case import Start
 from suite.checks.equality.comparisons import Comparison, paired, used
 from suite.checks.equality.conftest import Check, every
 from suite.checks.equality.pairs import OPTIONS, PAIRS, PLAINEST, RATES, Call, Form, Trained
@@ -23,7 +24,7 @@ Values = frozenset[tuple[str, object]]
 IMPOSSIBLE: set[Values] = {
     *(frozenset({("layers", 1), ("masks", masks)}) for masks, (dropout, _) in RATES.items() if dropout),
     *(
-        frozenset({("state", "none"), ("trained", trained)})
+        frozenset({("state", Start.NONE), ("trained", trained)})
         for trained in (Trained.STATE, Trained.STATE_C, Trained.STATE_H_HAT)
     ),
     *(

@@ -74,8 +74,8 @@ class Fault:
 
     def shown_by(self, verdict: Verdict) -> bool:
         """True for a verdict on the damaged tensor, or on what else shows the fault."""
-        if verdict.finding:
-            return fnmatchcase(verdict.finding, self.finding)
+        if verdict.finding is not None:
+            return fnmatchcase(str(verdict.finding), self.finding)
         return fnmatchcase(verdict.tensor, self.tensor)
 
 

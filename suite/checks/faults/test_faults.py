@@ -34,7 +34,7 @@ def keep_row(
     fault = planted.fault
     row = {"edit": fault.name, "kind": fault.kind, "implementation": planted.edited.runs}
     row |= {"dtype": dtype_name(fault.dtype), "case": case, "verdict": verdict}
-    figures = vars(worst) | {"ratio": worst.ratio} if worst is not None else {}
+    figures = worst.columns if worst is not None else {}
     keep("faults", **row, **figures, wrong=wrong)
 
 

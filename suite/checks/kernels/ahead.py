@@ -6,7 +6,7 @@ from itertools import chain, product
 
 from impls.definition import dtype_name
 from impls.registry import find
-from suite.cases.case import Case
+from suite.cases.case import Case, Start
 from suite.cases.verification import DROPOUT, RAGGED
 from suite.cases.workloads import WORKLOADS
 from suite.checks.equality import activations, values
@@ -34,7 +34,8 @@ LONG_NARROW_WIDE = (
 )
 #: What a GPU is asked for bits of.
 MODELS = [
-    Case(T=12, B=24, I=10, H=96, S=32, Z=4, L=2, layer_norm=layer_norm, state="stacked") for layer_norm in (False, True)
+    Case(T=12, B=24, I=10, H=96, S=32, Z=4, L=2, layer_norm=layer_norm, state=Start.STACKED)
+    for layer_norm in (False, True)
 ]
 #: Sizes at which the module is called in many ways, and their arithmetics.
 CALLED = [

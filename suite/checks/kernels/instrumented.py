@@ -1,6 +1,7 @@
 """batched_cpu built for tests: its threads count what they do, and an allocation can be made to fail."""
 
 import ctypes
+import faulthandler
 import platform
 import shutil
 from collections.abc import Iterator
@@ -20,6 +21,16 @@ FLAGS = ("-O0", "-w", "-DHYPERLSTM_INSTRUMENTED", "-Wl,-Bsymbolic")
 
 #: The most threads that count.
 THREADS = 64
+
+
+@contextmanager
+def ended_after(seconds: float) -> Iterator[None]:
+    """End this process, and print where its threads are, if the body takes longer: nothing else ends a wait in C++."""
+    faulthandler.dump_traceback_later(seconds, exit=True)
+    try:
+        yield
+    finally:
+        faulthandler.cancel_dump_traceback_later()
 
 
 class Counted(NamedTuple):

@@ -18,7 +18,7 @@ from torch.utils._pytree import tree_map_only
 from impls.definition import dtype_name
 from impls.gradient.chunks import NUMBERS, limited
 from impls.registry import ORACLE, find
-from suite.cases.case import Case
+from suite.cases.case import Case, Start
 from suite.cases.verification import DROPOUT, RAGGED, VERIFY, VERIFY_TILES
 from suite.checks.equality import comparisons
 from suite.checks.equality.comparisons import WIDE_ORACLE, Comparison, against_naive, against_wide, paired
@@ -32,7 +32,7 @@ NAME = "batched_cuda"
 GRADIENT_OF_BIAS = Gradient(parameter("layers.0.bias"))
 F32 = torch.float32
 _DTYPES = find(NAME).dtypes
-_EDGES = (*RAGGED[:3], *DROPOUT[:3], *VERIFY_TILES, *(case for case in VERIFY if case.state == "plain"))
+_EDGES = (*RAGGED[:3], *DROPOUT[:3], *VERIFY_TILES, *(case for case in VERIFY if case.state is Start.PLAIN))
 #: The smallest of the sizes that every implementation is checked at, packed sequences, masks of g, all that have edges
 #: between tiles, and a sequence of several chunks.
 CASES = (*VERIFY[:2], *_EDGES)
@@ -40,14 +40,14 @@ CASES = (*VERIFY[:2], *_EDGES)
 WIDE = [
     against_wide(case, F32)
     for case in (
-        Case(T=2, B=66, I=5, H=33, S=9, Z=2, layer_norm=True, state="plain", recurrent_dropout=0.3),
-        Case(T=2, B=12, I=97, H=137, S=72, Z=9, layer_norm=True, state="stacked"),
+        Case(T=2, B=66, I=5, H=33, S=9, Z=2, layer_norm=True, state=Start.PLAIN, recurrent_dropout=0.3),
+        Case(T=2, B=12, I=97, H=137, S=72, Z=9, layer_norm=True, state=Start.STACKED),
         Case(T=2, B=6, I=20, H=64, S=33, Z=2, L=2, lengths=(2, 2, 2, 1, 1, 1)),
-        Case(T=11, B=2, I=40, H=17, S=20, Z=3, state="stacked"),
+        Case(T=11, B=2, I=40, H=17, S=20, Z=3, state=Start.STACKED),
     )
 ]
 #: Sizes that are padded, and some that are not, so that kernels read a caller's own tensors.
-SMALLEST = Case(T=2, B=2, I=3, H=7, S=5, Z=2, layer_norm=True, state="stacked")
+SMALLEST = Case(T=2, B=2, I=3, H=7, S=5, Z=2, layer_norm=True, state=Start.STACKED)
 OWN = replace(SMALLEST, H=8, S=8)
 #: Units enough for norms of values that lose digits.
 VALUES = replace(SMALLEST, H=72, S=64)

@@ -14,12 +14,14 @@ from impls import batched_cpu, why_unavailable
 from impls.definition import dtype_name
 from impls.gradient.chunks import limited
 from suite.cases.case import Case
-from suite.checks.kernels.instrumented import instrumented
+from suite.checks.kernels.instrumented import ended_after, instrumented
 from suite.comparison.compare import assert_bitwise_equal, model_and_draw
 
 CPU = torch.device("cpu")
 #: Two panels of units, and rows for two groups.
 CASE = Case(T=2, B=2, I=2, H=20, S=5, Z=1)
+#: Seconds, far more than a test takes, after which its threads wait for one another for ever.
+HANGS = 120.0
 DTYPES = (torch.float32, torch.float64, torch.bfloat16)
 thorough = pytest.mark.thorough("batched_cpu: allocations that fail on one thread, and in a group in other dtypes")
 
@@ -79,7 +81,7 @@ def test_an_allocation_that_fails_is_an_error_without_a_result(
     # Torch's own products, of bfloat16, do not tell why they fail.
     error = RuntimeError if dtype == torch.bfloat16 else torch.OutOfMemoryError
     # Chunks of one step; where threads wait for one another, residuals are saved.
-    with limited("cpu", rows=case.B, residuals=split != TWO_GROUPS), instrumented(dtype) as library:
+    with limited("cpu", rows=case.B, residuals=split != TWO_GROUPS), instrumented(dtype) as library, ended_after(HANGS):
         training = Training(case, dtype)
         expected, (tries, _) = training.step(), library.counted()
         threads = psutil.Process().num_threads()

@@ -11,14 +11,14 @@ import torch
 from impls import HyperLSTM, why_unavailable
 from impls.batched_cpu import loading, sets
 from impls.definition import dtype_name
-from suite.cases.case import Case
+from suite.cases.case import Case, Start
 from suite.cases.verification import VERIFY_FIRST, WIDE
 from suite.checks.kernels.instrumented import instrumented
 from suite.comparison.compare import compare, implementation, naive_oracle
 
 CPU = torch.device("cpu")
 #: Sizes that fill no vector, and panels and tiles with edges.
-CASES = (*VERIFY_FIRST, Case(T=3, B=7, I=5, H=37, S=19, Z=3, state="stacked"), WIDE[3])
+CASES = (*VERIFY_FIRST, Case(T=3, B=7, I=5, H=37, S=19, Z=3, state=Start.STACKED), WIDE[3])
 #: The sets of a wheel that are not the newest processors' alone, and the dtypes that a default run checks.
 SETS = {"baseline": sets.DTYPES, "avx2": (torch.float32,)}
 thorough = pytest.mark.thorough("batched_cpu: AVX2 in other dtypes than float32")

@@ -8,7 +8,7 @@ import torch
 
 import impls
 from impls.definition import dtype_name
-from suite.cases.case import Case
+from suite.cases.case import Case, Start
 from suite.cases.verification import VERIFY_TILES
 from suite.checks.faults.planting import Edited, Fault, edits, listed
 from suite.checks.kernels.interpreted import NAME
@@ -17,10 +17,10 @@ from suite.comparison.compare import compare, implementation, naive_oracle
 
 CPU = torch.device("cpu")
 #: Two groups, edges of every tile, many z; packed sequences that end in both groups; a mask.
-WIDE = Case(T=3, B=18, I=6, H=40, S=21, Z=3, state="stacked")
+WIDE = Case(T=3, B=18, I=6, H=40, S=21, Z=3, state=Start.STACKED)
 LONG = Case(T=5, B=18, I=4, H=37, S=9, Z=2, lengths=(*(5,) * 3, *(4,) * 7, *(3,) * 6, 2, 1), layer_norm=True)
 #: The instructions of a card differ from 64 rows on, and programs then share out the units of a tile of rows.
-TALL = Case(T=2, B=64, I=3, H=40, S=9, Z=2, state="plain")
+TALL = Case(T=2, B=64, I=3, H=40, S=9, Z=2, state=Start.PLAIN)
 #: Shows every fault: both passes, layer norm, more than one step.
 FAULTY = Case(T=2, B=2, I=3, H=40, S=9, Z=2, layer_norm=True)
 #: Members, rows of a group, case and dtype.

@@ -14,7 +14,7 @@ from impls import batched_cpu, why_unavailable
 from impls.batched_cpu import build
 from impls.definition import dtype_name
 from impls.gradient.chunks import limited
-from suite.cases.case import Case
+from suite.cases.case import Case, Start
 from suite.checks.kernels.splits import CASES, of_split
 from suite.comparison.compare import assert_bitwise_equal, evaluate, implementation, judge, reference
 from suite.comparison.tensors import OUTPUTS, Gradient, parameter
@@ -23,12 +23,12 @@ from suite.shared.files import ROOT
 SPLITS = [(1, 1), (1, 2), (1, 3), (1, 8), (2, 1), (2, 3), (3, 2), (4, 1)]
 #: Weights so large, and rows so few, that the weights are not packed into panels; one to four rows per group.
 FEW = [
-    Case(T=3, B=4, I=4, H=515, S=21, Z=2, state="stacked"),
+    Case(T=3, B=4, I=4, H=515, S=21, Z=2, state=Start.STACKED),
     Case(T=3, B=3, I=4, H=515, S=21, Z=2, layer_norm=True),
 ]
 #: More rows than a product takes at a time, and some steps with enough rows to divide a panel.
 MANY = [
-    Case(T=3, B=40, I=4, H=70, S=21, Z=2, state="stacked"),
+    Case(T=3, B=40, I=4, H=70, S=21, Z=2, state=Start.STACKED),
     Case(T=4, B=30, I=4, H=70, S=21, Z=2, layer_norm=True, lengths=(4,) * 5 + (3,) * 12 + (2,) * 6 + (1,) * 7),
 ]
 #: Rows of a group that end at different steps.

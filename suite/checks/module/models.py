@@ -4,15 +4,15 @@ import torch
 from torch import Tensor
 
 from impls import HyperLSTM
-from suite.cases.case import Case
+from suite.cases.case import Case, Start
 from suite.comparison.compare import judge, model_and_draw
 from suite.comparison.tensors import Results
 
 L, T, B, I, H, S, Z = 2, 6, 3, 4, 6, 5, 2
-CASE = Case(T=T, B=B, I=I, H=H, S=S, Z=Z, L=L, layer_norm=True, state="stacked")
+CASE = Case(T=T, B=B, I=I, H=H, S=S, Z=Z, L=L, layer_norm=True, state=Start.STACKED)
 #: The probabilities of `DROPPED`.
 P = 0.25
-DROPPED = Case(T=4, B=3, I=4, H=16, S=6, Z=2, L=2, layer_norm=True, state="stacked", dropout=P, recurrent_dropout=P)
+DROPPED = Case(T=4, B=3, I=4, H=16, S=6, Z=2, L=2, layer_norm=True, state=Start.STACKED, dropout=P, recurrent_dropout=P)
 
 
 def model_and_input(name: str, device: torch.device, case: Case = CASE) -> tuple[HyperLSTM, Tensor, tuple[Tensor, ...]]:

@@ -6,7 +6,7 @@ from dataclasses import replace
 import torch
 
 from impls import HyperLSTM
-from suite.cases.case import Case
+from suite.cases.case import Case, Start
 from suite.cases.verification import TWO_LAYERS
 from suite.comparison.compare import DRAWS, Build, assert_close, evaluate
 from suite.comparison.oracle import Draw, Outcome, by_name, plain
@@ -15,7 +15,7 @@ from suite.comparison.tensors import Gradient, Results, X, parameter
 F32 = torch.float32
 #: Results of a call of a model on the numbers of a draw.
 Call = Callable[[HyperLSTM, Case, Draw], Results]
-CASE = replace(TWO_LAYERS, T=3, layer_norm=True, state="none", strided=False)
+CASE = replace(TWO_LAYERS, T=3, layer_norm=True, state=Start.NONE, strided=False)
 #: For graphs, which contain every step of a loop in Python.
 TRACED = replace(CASE, T=2, L=1)
 #: A packed batch that is not sorted by length, and masks, which a seed makes the same everywhere.
@@ -31,7 +31,7 @@ def agrees(build: Build, case: Case, device: torch.device, call: Call = plain) -
         return Outcome(call(model, case, sample))
 
     outcome = evaluate(build, case, F32, device, rounded=F32, run=run)
-    assert not outcome.findings, ", ".join(outcome.findings)
+    assert not outcome.findings, ", ".join(map(str, outcome.findings))
     assert_close(outcome.tensors, case, device, DRAWS)
 
 

@@ -9,11 +9,12 @@ import torch
 from torch.func import functional_call, vmap
 
 from impls import HyperLSTM, calls
+from suite.cases.case import Start
 from suite.checks.module.models import DROPPED, P, assert_same, model_and_input
 from suite.comparison.oracle import Output, by_name
 from suite.comparison.tensors import Results
 
-ONE_STEP = replace(DROPPED, T=1, L=1, dropout=0.0, state="none")
+ONE_STEP = replace(DROPPED, T=1, L=1, dropout=0.0, state=Start.NONE)
 
 
 def seeded(model: Callable[..., Output], *args: object) -> Results:
