@@ -19,6 +19,7 @@ from torch.nn.utils.rnn import pack_sequence, unpack_sequence
 import impls
 from impls import HyperLSTM
 from suite import bench, bench_compare, report
+from suite.comparison.tensors import STATE_NAMES
 from suite.package.documents import (
     PAGES,
     WRITTEN,
@@ -97,6 +98,23 @@ def test_weights_decay_and_biases_and_norms_do_not() -> None:
     decays = [(id(p), group["weight_decay"] > 0) for group in groups for p in group["params"]]
     expected = [(id(p), "bias" not in name and "norm" not in name) for name, p in model.named_parameters()]
     assert sorted(decays) == sorted(expected)
+
+
+@pytest.mark.usefixtures("_installed")
+def test_a_registered_parametrization_keeps_the_weight() -> None:
+    """Else a trained model is damaged where it is registered."""
+    weight = torch.randn(4, 6, 5)
+    norm = run_blocks(ROOT / "impls" / "USAGE.md")["NormOfRows"](weight)
+    torch.testing.assert_close(norm(norm.right_inverse(weight)), weight)
+
+
+@pytest.mark.parametrize("page", [page for page in WRITTEN if blocks(page, "python")], ids=name_of)
+def test_states_are_unpacked_in_their_order(page: Path) -> None:
+    """Two of them have the same shape where H = S, and any may be plotted."""
+    written = [ast.parse(block.content) for block in blocks(page, "python")]
+    tuples = [node for tree in written for node in ast.walk(tree) if isinstance(node, ast.Tuple)]
+    names = [tuple(part.id for part in node.elts if isinstance(part, ast.Name)) for node in tuples]
+    assert all(names_of == STATE_NAMES for names_of in names if {*names_of} == {*STATE_NAMES})
 
 
 @pytest.mark.usefixtures("_installed")

@@ -88,8 +88,14 @@ SHOWN_ELSEWHERE = {
         "use `spawn` or `forkserver`.",
         # module/test_register.py
         "A process that loads a pickled model must register the same implementations.",
+        # module/test_dropout.py
+        "`recurrent_dropout` drops elements of the candidate g at every step",
         # test_documents.py
         "**Weight decay** of parameters with `ndim >= 2` also decays biases and norms. Choose by name.",
+    ],
+    MEASURE: [
+        # measure/test_choice.py
+        "shortened, unless `--full` is given.",
     ],
     CARD: [
         # noxfile.py
@@ -105,6 +111,8 @@ SHOWN_ELSEWHERE = {
         "The stored cells c and ĉ are **not** normalised.",
         "The forget gate has no added bias of 1.",
         "The embedding z for the bias has no bias.",
+        # cost/test_products.py
+        '`impls.gradient.chunks.limited("cpu", residuals=False)` as a context of the forward pass it does not',
         # module/test_dropout.py
         "A mask is 1 / (1 - p) where it keeps an element and 0 elsewhere.",
         "it drops outputs of each layer but the last",

@@ -6,13 +6,18 @@ A slip that computes something twice changes no result, so only a count can find
 import re
 from dataclasses import replace
 from importlib.util import find_spec
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from unittest import mock
 
 import pytest
 import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from impls import batched_cpu
+from impls.definition import Inputs
+from impls.gradient import operator
 from impls.gradient.chunks import bounds, limited
 from impls.registry import ORACLE, find
 from suite.cases.case import Case, Start
@@ -113,6 +118,40 @@ def test_a_pass_calls_no_more_operators(name: str, form: str) -> None:
         assert counts.products == most.products
         assert counts.operators <= VERSIONS * most.operators
         assert counts.written <= VERSIONS * most.written
+
+
+class Dtypes(TorchDispatchMode):
+    """The dtypes of all numbers that torch's operators give."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen = set[torch.dtype]()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        self.seen |= {q.dtype for q in tree_leaves(result) if isinstance(q, Tensor) and q.is_floating_point()}
+        return result
+
+
+@pytest.mark.parametrize("name", [*OF_TORCH, "batched_cpu"])
+def test_a_pass_computes_in_its_dtype_alone(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sums in float64 would be more exact and take twice as long."""
+    skip_unless_checked(name, CPU)
+    monkeypatch.setattr(operator, "_observed", lambda *_: False)  # else no mode sees below an operator
+    model, sample = model_and_draw(name, FORMS["all"], torch.float32, CPU)
+    with Dtypes() as dtypes:
+        plain(model, FORMS["all"], sample)
+    assert dtypes.seen == {torch.float32}
+
+
+@pytest.mark.parametrize("name", OF_TORCH)
+def test_masks_are_split_once_a_pass(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At each step they would take time that grows with the square of T."""
+    masks = vars(Inputs)["masks"].fget
+    split = mock.Mock(wraps=masks)
+    monkeypatch.setattr(Inputs, "masks", property(lambda inputs: split(inputs)))
+    operators(name, FORMS["all"], torch.float32)
+    assert split.call_count <= 2, "more than one for each of two forward passes"
 
 
 @pytest.mark.parametrize(("residuals", "numbers"), [(True, 10), (False, 20)], ids=["saved", "recomputed"])

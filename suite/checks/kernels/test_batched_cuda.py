@@ -63,6 +63,28 @@ def test_a_step_on_an_h100_takes_no_longer_by_the_model(
 
 
 @needs_triton
+def test_a_split_is_chosen_once_for_a_size_and_pass() -> None:
+    """Of thousands, in Python."""
+    sizes = split.Sizes(B=32, H=256, S=64, Z=4, layer_norm=True, arithmetic="float32")
+    split._split.cache_clear()
+    for _ in range(3):
+        split.forward(sizes, split.H100)
+        split.backward(sizes, split.H100)
+    assert split._split.cache_info().misses == 2
+
+
+@needs_triton
+def test_lengths_and_batches_compile_nothing_anew() -> None:
+    from impls.batched_cuda.backward_kernel import backward_steps
+    from impls.batched_cuda.forward_kernel import forward_steps
+
+    for kernel in (forward_steps, backward_steps):
+        assert {"B", "members"} <= {parameter.name for parameter in kernel.params}
+        constant = {parameter.name for parameter in kernel.params if parameter.is_constexpr}
+        assert constant.isdisjoint({"T", "B", "K", "lead", "members"}), kernel.__name__
+
+
+@needs_triton
 def test_the_driver_is_asked_about_a_card_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """It takes up to a millisecond."""
     told_card.tell(monkeypatch, tmp_path)

@@ -156,6 +156,23 @@ def test_operator_is_registered_as_torch_wants_it(
             torch.library.opcheck(gradient, arguments, test_utils="test_faketensor")
 
 
+def test_the_gradients_operator_copies_only_what_shares_memory(
+    name: str, operators: list[OpOverload], device: torch.device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A copy of each gradient takes as long as a step of few tokens."""
+    model, x, state = model_and_input(name, device)
+    numbers, params = [int(n) for n in limits(device)], [p.detach().clone() for p in model.layers[0].parameters()]
+    layer: tuple[Any, ...] = (x, [part[0].clone() for part in state], params, None, 1.0, [])
+    operator, gradient = operators
+    out, last, states, residuals = operator(*layer, numbers)
+    saved = [out, *states], residuals[0] if residuals else None
+    clone = mock.Mock(wraps=Tensor.clone)
+    monkeypatch.setattr(Tensor, "clone", lambda q, **options: clone(q, **options))
+    with torch.no_grad():
+        gradients = gradient(*layer, *saved, numbers, out, last, [True] * (5 + len(params)))
+    assert clone.call_count < len(gradients) / 2
+
+
 @ours
 def test_residuals_are_saved_by_default(name: str, device: torch.device) -> None:
     model, x, state = model_and_input(name, device)
