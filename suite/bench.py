@@ -177,8 +177,8 @@ def believed(rows: Sequence[Row], ceilings: Mapping[str, Row]) -> list[Row]:
     for row in rows:
         of_file = row["implementation"] in submission.files()
         reason = baseline_slowed(row, alone.get(tuple(row[c] for c in BESIDE), {})) if of_file else ""
-        refusal = hardware.without_figures(Ended(Status.REFUSED, reason)) if reason else {}
-        result.append(row | (refusal or hardware.share(row, ceilings)))
+        refusal = roofline.without_figures(Ended(Status.REFUSED, reason)) if reason else {}
+        result.append(row | (refusal or roofline.share(row, ceilings)))
     return result
 
 

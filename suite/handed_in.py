@@ -21,7 +21,7 @@ import pandas as pd
 
 from impls import names
 from impls.definition import dtype_name
-from suite.measure.hardware import MOST
+from suite.measure.roofline import MOST
 from suite.results.outcomes import CapabilityOutcome, CaseOutcome, FaultOutcome, ran
 from suite.results.statistics import FEWEST
 from suite.results.status import Status

@@ -41,9 +41,10 @@ class Candidate:
     compared: bool = True
     #: and tensors like its parameters, by name, under the names and in the shapes of a HyperLSTM's.
     as_ours: Callable[[Mapping[str, Tensor]], dict[str, Tensor]] = dict
-    #: An implementation that computes part of it, and modules of `impls` that it runs, if it is none of these.
+    #: An implementation that computes part of it.
     built_on: str = ""
-    runs: tuple[str, ...] = ()
+    #: Files of the project on which its times depend, beside those of an implementation.
+    files: tuple[str, ...] = ()
     #: Other projects' modules that its first call imports, which takes long, and kinds of device on which it may run.
     modules: tuple[str, ...] = ()
     devices: tuple[str, ...] = ("cpu", "cuda")

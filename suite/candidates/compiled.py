@@ -37,7 +37,14 @@ CANDIDATE = alternative(
     compiles_each_size=True,
     hand_written=False,
     built_on="batched",
-    runs=("batched", "calls", "definition", "hyperlstm"),
+    files=(
+        "suite/candidates/compiled.py",
+        "suite/candidates/compiled_lstm.py",
+        "impls/batched.py",
+        "impls/calls.py",
+        "impls/definition.py",
+        "impls/hyperlstm.py",
+    ),
     modules=("torch._dynamo", "torch._inductor.compile_fx"),
     called="torch.compile",
 )

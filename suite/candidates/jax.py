@@ -36,7 +36,7 @@ CANDIDATE = alternative(
     compiles_each_size=True,
     of_torch=False,
     modules=("jax",),
-    runs=("definition",),
+    files=("suite/candidates/jax.py", "suite/candidates/jax_lstm.py", "impls/definition.py"),
     of_others=True,
     called="JAX",
 )

@@ -47,4 +47,5 @@ CANDIDATE = alternative(
     modules=("labml_nn.hypernetworks.hyper_lstm",),
     of_others=True,
     called="labml",
+    files=("suite/candidates/labml.py",),
 )

@@ -13,15 +13,7 @@ from suite.candidates.names import BASELINE, PADDED
 from suite.cases.case import Case
 
 
-class PaddedLSTM(nn.LSTM):
-    """An LSTM that pads packed sequences, which can be faster than steps of ever fewer rows."""
-
-    def forward(self, x: PackedSequence, state: tuple[Tensor, Tensor] | None = None) -> Any:  # type: ignore[override]
-        """Run all steps of all rows, see `torch.nn.LSTM.forward`."""
-        return super().forward(pad_packed_sequence(x)[0], state)
-
-
-def _lstm(cls: type[nn.LSTM], case: Case, dtype: torch.dtype, device: torch.device) -> nn.LSTM:
+def build_lstm(cls: type[nn.LSTM], case: Case, dtype: torch.dtype, device: torch.device) -> nn.LSTM:
     """An LSTM whose weights on a GPU share one buffer, as cuDNN takes them.
 
     torch makes that buffer itself for float32 and float16; for bfloat16 every call would copy all weights into one.
@@ -38,12 +30,10 @@ def _lstm(cls: type[nn.LSTM], case: Case, dtype: torch.dtype, device: torch.devi
 #: The baseline of all rounds. Its own row is the A/A run: the baseline against itself.
 LSTM = Candidate(
     BASELINE,
-    partial(_lstm, nn.LSTM),
+    partial(build_lstm, nn.LSTM),
     layer_norms=(False,),
     why_unavailable=lambda *_: None,
     compared=False,
     multiply_adds=lambda case: case.tokens * sum(4 * case.H * (case.H + I) for I in case.inputs),
     saved=lambda case: case.H,
 )
-#: Timed where the baseline takes packed sequences: a user would pick the faster of the two.
-PADDED_LSTM = replace(LSTM, name=PADDED, build=partial(_lstm, PaddedLSTM), pads=True)

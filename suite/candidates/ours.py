@@ -52,4 +52,5 @@ def candidate_of(name: str) -> Candidate:
         hand_written=impl.hand_written,
         modules=("triton",) if impl.interpreted_on else (),
         devices=impl.devices,
+        files=("suite/candidates/ours.py",),
     )

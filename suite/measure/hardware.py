@@ -1,4 +1,4 @@
-"""Highest rates of this hardware, and the share of the limiting one that a row reaches."""
+"""Highest rates of this hardware."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
@@ -22,8 +22,7 @@ SMALLEST, LARGEST, LONG = 512, 8192, 0.05
 COPIED = 256 << 20
 #: A rate is the best of at least LEAST calls, repeated for SECONDS.
 SECONDS, LEAST = 0.2, 3
-#: No row can multiply more than this share of the rate of products, which other moments may reach than the best one.
-MOST = 1.25
+
 
 #: Makes the product of a matrix with itself.
 Product = Callable[[Tensor], Work]
@@ -69,29 +68,3 @@ def best(watch: Stopwatch, work: Work) -> float:
     while len(rounds) < LEAST or sum(rounds) < SECONDS:
         rounds.append(watch.seconds(work))
     return min(rounds)
-
-
-def share(row: Mapping[str, Any], ceilings: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Columns that compare a row with the ceilings of its dtype; none without figures or ceilings.
-
-    The share is the longer of the times of its multiply-adds and bytes at the ceilings, over the measured time. A row
-    that multiplies faster than MOST is refused; it may move bytes faster, which a cache may hold.
-    """
-    ceiling = ceilings.get(row["dtype"])
-    if ceiling is None or row["status"] != Status.OK:
-        return {}
-    compute = row["multiply_adds"] / ceiling["multiply_adds_per_s"]
-    memory = row["least_bytes"] / ceiling["bytes_per_s"]
-    if compute > MOST * row["median_s"]:
-        rate = f"{compute / row['median_s']:.3g} times the rate of its products"
-        return without_figures(Ended(Status.REFUSED, f"faster than this machine multiplies, at {rate}"))
-    return {
-        "bound": "compute" if compute >= memory else "memory",
-        "share": max(compute, memory) / row["median_s"],
-    }
-
-
-def without_figures(why: Ended) -> Row:
-    """Columns of a row that has a figure, but none to be believed."""
-    of_visits = [f"{name}_visits" for name in FIGURES]
-    return why.columns | dict.fromkeys((*FIGURES, *of_visits, *Interval._fields))

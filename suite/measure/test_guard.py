@@ -84,7 +84,7 @@ def test_what_later_imports_and_calls_do_is_no_cheat(tmp_path: Path) -> None:
 
 def test_a_file_that_replaces_what_judges_it_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def load_all(*_: Any) -> list[str]:
-        monkeypatch.setattr("suite.measure.hardware.share", lambda *_: {})
+        monkeypatch.setattr("suite.measure.roofline.share", lambda *_: {})
         return ["mine"]
 
     monkeypatch.setattr(submission, "load_all", load_all)

@@ -15,10 +15,10 @@ from suite.results.status import Ended, Status
 def test_the_share_is_of_the_bound_that_holds() -> None:
     ceiling = {"float32": {"multiply_adds_per_s": 1e9, "bytes_per_s": 1e8}}
     row = {"multiply_adds": 5e8, "least_bytes": 1e7, "median_s": 1.0, "status": Status.OK, "dtype": "float32"}
-    assert hardware.share(row, ceiling) == {"bound": "compute", "share": 0.5}
-    assert hardware.share(row | {"least_bytes": 8e7}, ceiling) == {"bound": "memory", "share": 0.8}
-    assert hardware.share(row | {"status": Status.TIME_OUT}, ceiling) == {}
-    assert hardware.share(row | {"dtype": "tf32"}, ceiling) == {}
+    assert roofline.share(row, ceiling) == {"bound": "compute", "share": 0.5}
+    assert roofline.share(row | {"least_bytes": 8e7}, ceiling) == {"bound": "memory", "share": 0.8}
+    assert roofline.share(row | {"status": Status.TIME_OUT}, ceiling) == {}
+    assert roofline.share(row | {"dtype": "tf32"}, ceiling) == {}
 
 
 def test_a_row_that_multiplies_faster_than_the_machine_is_refused() -> None:
@@ -32,8 +32,8 @@ def test_a_row_that_multiplies_faster_than_the_machine_is_refused() -> None:
         "ratio": 0.1,
         "ratio_visits": (1.0,),
     }
-    assert hardware.share(row | {"median_s": 0.41}, ceiling)["bound"] == "memory"
-    refused = row | {"median_s": 0.39} | hardware.share(row | {"median_s": 0.39}, ceiling)
+    assert roofline.share(row | {"median_s": 0.41}, ceiling)["bound"] == "memory"
+    refused = row | {"median_s": 0.39} | roofline.share(row | {"median_s": 0.39}, ceiling)
     sentence = "faster than this machine multiplies, at 1.28 times the rate of its products"
     assert Ended.of(refused) == Ended(Status.REFUSED, sentence)
     assert {column for column, value in refused.items() if value is None} >= {"median_s", "ratio", "ratio_visits"}

@@ -58,7 +58,7 @@ SENTENCES = {
         f"over {WORDS[timing.SLOW]} times as long as `torch.nn.LSTM`; at least {WORDS[timing.LEAST]},",
         f"or one if a turn takes more than {timing.LONG} s",
         f"with {WORDS[work.OF_ONE_DRAW]} times the limit of the tolerance rule",
-        f"multiplies more than {hardware.MOST} times as fast as the machine's fastest product of matrices",
+        f"multiplies more than {roofline.MOST} times as fast as the machine's fastest product of matrices",
         f"counts more than {WORDS[server.UNTIMED]} times the seconds of its rounds",
         f"or `torch.nn.LSTM` takes {bench.SLOWED} times as long beside it as beside itself",
         f"takes at least {statistics.APART} times as long in one as in the other",

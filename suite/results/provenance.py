@@ -1,7 +1,7 @@
 """What rows depend on: the sources, their commit, and whether a verification of these sources failed."""
 
 import subprocess
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from functools import cache, partial
 from pathlib import Path
@@ -14,81 +14,68 @@ from impls import names
 from impls.registry import find
 from suite.candidates import submission
 from suite.candidates.catalogue import find as find_candidate
-from suite.candidates.names import ALTERNATIVES, BASELINE, PADDED
 from suite.cases.case import Case
 from suite.cases.sizes import SizeError, parse
 from suite.cases.workloads import WORKLOADS, resized
-from suite.results.code import defines, digest, meaning, reached
+from suite.results.code import digest, meaning
 from suite.results.outcomes import CaseOutcome, ran
 from suite.shared.files import ROOT
 
-#: Definitions by file; "" is all of a file. What these use in the same file and in PACKAGES is part of it.
-Definitions = dict[str, Collection[str]]
-PACKAGES = ("suite.measure", "suite.checks.equality", "suite.candidates.candidate")
 EQUALITY = "suite/checks/equality"
-#: What decides a time: the visit with all of `measure` that it uses, and how its figures are summarised.
-TIMING: Definitions = {
-    "suite/measure/bench.py": ["rows"],
-    "suite/measure/hardware.py": ["share"],
-    "suite/shared/arithmetic.py": ["dtype_of", "use"],
-    "suite/results/statistics.py": ["summarised"],
-    "suite/shared/usage.py": ["peak_bytes"],
-}
-#: What decides a comparison: the tolerance rule, the draws, the oracle, and what a case is.
-RULE: Definitions = {
-    "suite/comparison/compare.py": [""],
-    "suite/shared/arithmetic.py": [""],
-    "suite/comparison/oracle.py": [""],
-    "suite/comparison/tensors.py": [""],
-    "suite/cases/case.py": ["Case.arguments"],
-    f"{EQUALITY}/comparisons.py": ["Comparison.verdicts", "against_naive", "against_wide"],
-}
-#: By table, what its rows depend on beside their implementation.
-TABLES: dict[str, Definitions] = {
+#: What decides a time: the visit, and how its figures are summarised.
+TIMING = (
+    "suite/measure/bench.py",
+    "suite/measure/roofline.py",
+    "suite/measure/timing.py",
+    "suite/measure/work.py",
+    "suite/candidates/candidate.py",
+    "suite/candidates/lstm.py",
+    "suite/results/statistics.py",
+    "suite/shared/arithmetic.py",
+    "suite/shared/usage.py",
+)
+#: What decides a comparison: the tolerance rule, the draws, and the oracle.
+RULE = (
+    "suite/comparison/compare.py",
+    "suite/comparison/oracle.py",
+    "suite/comparison/tensors.py",
+    "suite/shared/arithmetic.py",
+    f"{EQUALITY}/comparison.py",
+    f"{EQUALITY}/leftovers.py",
+)
+#: By table, files on which its rows depend beside those of their implementation or candidate.
+FILES: Mapping[str, Sequence[str]] = {
     "bench": TIMING,
     "sizes": TIMING,
     "twice": TIMING,
-    "hardware": {"suite/measure/hardware.py": ["rows"]},
+    "hardware": ("suite/measure/hardware.py",),
     "verify": RULE,
-    "faults": RULE | {"suite/checks/faults/planting.py": ["Edited"]},
-    "capabilities": RULE | {"suite/checks/module/capabilities.py": [""]},
+    "faults": (*RULE, "suite/checks/faults/planting.py"),
+    "capabilities": (*RULE, "suite/checks/module/capabilities.py"),
+}
+#: By module of EQUALITY that defines uses, the column `defined`: itself, and what it takes from others there.
+USES: Mapping[str, Sequence[str]] = {
+    "uses": ("uses",),
+    "changes": ("changes", "uses"),
+    "layouts": ("layouts", "uses"),
+    "pairs": ("pairs", "layouts", "uses"),
 }
 #: Tables of times of candidates.
 TIMES = ("bench", "sizes")
-CANDIDATES = "suite/candidates"
-#: What defines the baseline, by name. All rows depend on the first.
-LSTMS = {BASELINE: "LSTM", PADDED: "PADDED_LSTM"}
 #: Of `impls`, on which no row depends: these choose an implementation or convert parameters, and compute nothing.
 WITHOUT_RESULTS = ("__init__", "registry", "proof", "convert")
 
 
-class Definition(NamedTuple):
-    """Where the uses of a case are defined: a module of `suite/checks/equality`, and a name in it."""
-
-    module: str
-    name: str
-
-    @classmethod
-    def of(cls, text: str) -> "Definition | None":
-        """That of a column `defined`, None for a plain call."""
-        module, _, name = text.partition(".")
-        return cls(module, name) if text else None
-
-    def __str__(self) -> str:
-        """The text of the column."""
-        return f"{self.module}.{self.name}"
-
-
 class GoneError(ValueError):
-    """A row names a workload or a definition that is no more."""
+    """A row names a workload or a module of uses that is no more."""
 
 
 def sources(table: str, row: Mapping[str, Any]) -> str:
     """Hash of all that a row of a table depends on, in which comments, docstrings and layout do not count.
 
-    That is the implementation with the module around it; what `TABLES` lists; of a benchmark its candidate and the
-    fields of its workload; of a verification the definition of its uses. The case of a verification is in the row
-    itself. GoneError if the workload or the definition is no more.
+    That are the files of the implementation and the module around it, or of the candidate; those of the table; of a
+    benchmark the fields of its workload; of a verification the modules of its uses. The case of a verification is in
+    the row itself. GoneError if the workload or the module is no more.
     """
     workload = fields(_workload(table, row)) if table in TIMES else ""
     return _sources(ROOT, table, row.get("implementation", ""), row.get("defined", ""), workload)
@@ -115,34 +102,27 @@ def fields(case: Case) -> str:
 
 @cache
 def _sources(root: Path, table: str, implementation: str, defined: str, workload: str) -> str:
-    parts = dict(TABLES[table])
+    listed = [*FILES[table]]
+    if defined:
+        if defined not in USES:
+            raise GoneError(f"defined: expected a module of {EQUALITY}, one of {', '.join(USES)}, got {defined}")
+        listed += [f"{EQUALITY}/{module}.py" for module in USES[defined]]
     if table in TIMES:
-        parts[f"{CANDIDATES}/lstm.py"] = {LSTMS[BASELINE], LSTMS.get(implementation, LSTMS[BASELINE])}
-        if implementation not in LSTMS and implementation not in ALTERNATIVES:
-            parts[f"{CANDIDATES}/ours.py"] = ["candidate_of"]
-    if definition := Definition.of(defined):
-        file = f"{EQUALITY}/{definition.module}.py"
-        if not defines(root / file, definition.name):
-            raise GoneError(f"{file}: expected a definition of {definition.name}")
-        parts[file] = [definition.name]
-    places = [(root / file, name) for file, definitions in parts.items() for name in definitions]
-    return digest([*reached(places, root, PACKAGES), _files(root, implementation), workload])
+        listed += find_candidate(implementation).files
+    files = [root / file for file in dict.fromkeys(listed)] + source_files(root, implementation)
+    return digest([*map(_text, files), workload])
 
 
 @cache
-def _files(root: Path, implementation: str) -> str:
-    return digest([f"{path.name} {meaning(path)}" for path in source_files(root, implementation)])
+def _text(path: Path) -> str:
+    return f"{path.name} {meaning(path)}"
 
 
 def source_files(root: Path, implementation: str) -> list[Path]:
-    """Files of an implementation and of the module around it.
+    """Files of an implementation and of the module around it, none of other candidates.
 
-    No implementation imports another, and only hand-written ones use `gradient`, which a file of `--impl` may. Of an
-    alternative they are the files of `candidates` whose names begin with its own, and what it runs of `impls`.
+    No implementation imports another, and only hand-written ones use `gradient`, which a file of `--impl` may.
     """
-    if implementation in ALTERNATIVES:
-        runs = [root / "impls" / f"{module}.py" for module in find_candidate(implementation).runs]
-        return [*runs, *sorted((root / CANDIDATES).glob(f"{implementation}*.py"))]
     submitted = implementation in submission.files()
     files = submission.sources(implementation) if submitted else []
     if implementation in names():
