@@ -62,13 +62,14 @@ Record = Callable[..., None]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    add, device = parser.getgroup("hyperlstm").addoption, machine.default_device()
+    add = parser.getgroup("hyperlstm").addoption
+    device = machine.default_device()
     add("--device", type=machine.device_of, default=device, help="device to check on; default: CUDA if there is one")
     add("--results", type=path_of, default=RESULTS, help="folder that has a folder of results per machine")
     add("--thorough", action="store_true", help="run what is marked `thorough` too")
     add("--impl", type=path_of, nargs="+", action="extend", default=[], help="check implementations in files, alone")
     add("--size", type=parse, nargs="+", action="extend", default=[], help=f"compare at these sizes alone: {SPELLING}")
-    dtypes = [*map(dtype_name, FLOOR)]
+    dtypes = [dtype_name(dtype) for dtype in FLOOR]
     add("--dtype", choices=dtypes, nargs="+", action="extend", default=[], help="of --size; default: all")
 
 
@@ -84,12 +85,15 @@ def pytest_configure(config: pytest.Config) -> None:
     if hasattr(config, "workerinput"):
         submission.inherit()  # what the parent has tried
         return
-    if reason := machine.why_missing(config.getoption("--device")) or misplaced(config.args):
+    reason = machine.why_missing(config.getoption("--device")) or misplaced(config.args)
+    if reason:
         raise pytest.UsageError(reason)
     for name in ("xmlpath", "log_file"):  # of pytest's own options
-        if path := getattr(config.option, name, None):
+        path = getattr(config.option, name, None)
+        if path:
             setattr(config.option, name, str(path_of(path)))
-    if files := config.getoption("--impl"):
+    files = config.getoption("--impl")
+    if files:
         take(files, config)
 
 
@@ -114,7 +118,8 @@ def take(files: Sequence[Path], config: pytest.Config) -> None:
     except SystemExit as error:
         raise pytest.UsageError(str(error)) from error
     if option.tbstyle == "auto":
-        option.tbstyle, option.reportchars = "no", option.reportchars.replace("fE", "")
+        option.tbstyle = "no"
+        option.reportchars = option.reportchars.replace("fE", "")
 
 
 @pytest.hookimpl(wrapper=True)
@@ -122,20 +127,24 @@ def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Say in a line what failed and, where it did in a file of `--impl`, in which line of that."""
-    made = yield
-    if made.failed and call.excinfo is not None:
+    outcome = yield
+    if outcome.failed and call.excinfo is not None:
         files = {str(file): file.name for file in submission.files().values()}
-        places = [f"{files[str(at.path)]}:{at.lineno + 1}: " for at in call.excinfo.traceback if str(at.path) in files]
-        message = call.excinfo.exconly(tryshort=True).removeprefix("AssertionError: ").partition("\n")[0]
-        made.user_properties.append((SENTENCE, "".join(places[-1:]) + message))
-    return made
+        place = ""
+        for entry in call.excinfo.traceback:
+            if str(entry.path) in files:
+                place = f"{files[str(entry.path)]}:{entry.lineno + 1}: "
+        message = call.excinfo.exconly(tryshort=True).removeprefix("AssertionError: ")
+        line, _, _ = message.partition("\n")
+        outcome.user_properties.append((SENTENCE, place + line))
+    return outcome
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """With `--impl`, show a line of each failure."""
     if not config.getoption("--impl") or config.option.tbstyle != "no":
         return
-    failures = [one for kind in ("failed", "error") for one in terminalreporter.getreports(kind)]
+    failures = [*terminalreporter.getreports("failed"), *terminalreporter.getreports("error")]
     for failure in failures:
         sentence = dict(failure.user_properties).get(SENTENCE, failure.longreprtext)
         terminalreporter.write_line(f"FAILED {failure.nodeid.rpartition('/')[2]}: {sentence}")
@@ -151,13 +160,15 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """
     if machine.exclusive(config.getoption("--device")):
         return 0
-    return min(torch.get_num_threads(), 16 if config.getoption("--device").type == "cpu" else 4)
+    most = 16 if config.getoption("--device").type == "cpu" else 4
+    return min(torch.get_num_threads(), most)
 
 
 @pytest.fixture(autouse=True)
 def _as_in_a_new_process() -> None:
     """Forget compiled code: after sizes change, torch compiles for all sizes, slowly."""
-    if dynamo := sys.modules.get("torch._dynamo"):  # whose import takes seconds
+    dynamo = sys.modules.get("torch._dynamo")  # whose import takes seconds
+    if dynamo:
         dynamo.reset()
 
 
@@ -178,7 +189,8 @@ def device(request: pytest.FixtureRequest) -> torch.device:
 
 def skip_unless_checked(name: str, device: torch.device, dtype: torch.dtype = torch.float32) -> None:
     """Skip a test of an implementation that does not run on a device in a dtype."""
-    if reason := why_unavailable(name, device, dtype):
+    reason = why_unavailable(name, device, dtype)
+    if reason:
         pytest.skip(reason)
 
 
@@ -198,7 +210,8 @@ def runnable(request: pytest.FixtureRequest, device: torch.device) -> str:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out what is not asked for: `thorough` tests, or all but those of `--impl` or `--size`; long files first."""
     items.sort(key=lambda item: FIRST.index(item.path.stem) if item.path.stem in FIRST else len(FIRST))
-    thorough, files = config.getoption("--thorough"), {path.stem for path in config.getoption("--impl")}
+    thorough = config.getoption("--thorough")
+    files = {path.stem for path in config.getoption("--impl")}
     at_a_size = bool(config.getoption("--size"))
 
     def asked_for(item: pytest.Item) -> bool:
@@ -207,8 +220,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             return False
         if at_a_size:
             return not files or parameters["sized"].name in files
-        about = {*map(str, parameters.values())}
-        return (thorough or item.get_closest_marker("thorough") is None) and (not files or not files.isdisjoint(about))
+        if item.get_closest_marker("thorough") is not None and not thorough:
+            return False
+        about = {str(value) for value in parameters.values()}
+        return not files or not files.isdisjoint(about)
 
     config.hook.pytest_deselected(items=[item for item in items if not asked_for(item)])
     items[:] = filter(asked_for, items)
@@ -238,8 +253,10 @@ def keep(request: pytest.FixtureRequest) -> Keep:
     """Function that keeps one row of a table of results, see `suite/results/tables.toml`."""
 
     def keep_row(name: str, **row: Any) -> None:
-        plain = {column: str(value) if isinstance(value, StrEnum) else value for column, value in row.items()}
-        request.node.user_properties.append((ROW, (TABLES[name].name, plain)))  # xdist carries no enumerations
+        for column, value in row.items():
+            if isinstance(value, StrEnum):
+                row[column] = str(value)  # xdist carries no enumerations
+        request.node.user_properties.append((ROW, (TABLES[name].name, row)))
 
     return keep_row
 
@@ -264,7 +281,9 @@ def record(keep: Keep) -> Record:
     ) -> None:
         about: dict[str, Any] = {"implementation": implementation, "dtype": dtype_name(dtype), "case": case}
         about |= {"interpreted": interpreted, "forward_only": forward_only, "reason": reason}
-        about |= {"defined": str(defined or "")} | (sizes.sizes if sizes else {})
+        about |= {"defined": str(defined or "")}
+        if sizes:
+            about |= sizes.sizes
         if isinstance(ended, Verdict):
             keep("verify", **about, **ended.columns, verdict=CaseOutcome.of(ended.ratio))
         else:
@@ -284,8 +303,9 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         pytest.exit(str(error), returncode=pytest.ExitCode.USAGE_ERROR)
     if config.getoption("--impl") or config.getoption("--size"):
         return
-    for dtype in find("batched_cpu").dtypes if config.getoption("numprocesses", None) else ():
-        why_unavailable("batched_cpu", "cpu", dtype)  # builds it, which each worker would do otherwise
+    if config.getoption("numprocesses", None):
+        for dtype in find("batched_cpu").dtypes:
+            why_unavailable("batched_cpu", "cpu", dtype)  # builds it, which each worker would do otherwise
     if not (config.option.keyword or config.option.markexpr):  # chosen tests compile what they need
         precompile(ahead.of_checks(config.getoption("--thorough")), config.getoption("--device"))
 
@@ -293,12 +313,14 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Generator[None, object, object]:
     """Print below pytest's own last line whether the implementations are right, and write the rows of all tests."""
-    result, config = (yield), session.config
+    result = yield
+    config = session.config
     reporter = config.pluginmanager.get_plugin("terminalreporter")
     if reporter is None or hasattr(config, "workerinput"):  # a worker, whose rows its parent writes
         return result
     tables = rows_of_tests(reporter)
-    if "verify" in tables and len(compared := ran(tables["verify"])):
+    compared = ran(tables["verify"]) if "verify" in tables else pd.DataFrame()
+    if len(compared):
         columns = ["implementation", "cases", "worst", "dtype", "tensor", "use", "verdict"]
         errors = verify.worst_errors(compared, by=["implementation"]).only(columns)
         errors.show("Worst error against the equation, as a multiple of what is allowed")
@@ -323,10 +345,13 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Generator[
 def rows_of_tests(reporter: pytest.TerminalReporter) -> dict[str, pd.DataFrame]:
     """Rows that tests of all processes kept, by table."""
     rows: dict[str, list[dict[str, Any]]] = {}
-    for one in chain.from_iterable(reporter.stats.values()):
-        properties = one.user_properties if getattr(one, "when", None) == "teardown" else ()
-        for name, row in (value for key, value in properties if key == ROW):
-            rows.setdefault(name, []).append(row)
+    for outcome in chain.from_iterable(reporter.stats.values()):
+        if getattr(outcome, "when", None) != "teardown":
+            continue
+        for key, value in outcome.user_properties:
+            if key == ROW:
+                name, row = value
+                rows.setdefault(name, []).append(row)
     tables = {name: TABLES[name].filled(pd.DataFrame(lines)) for name, lines in rows.items()}
     if "verify" in tables:
         tables["verify"] = deciding(tables["verify"], TABLES["verify"].key)

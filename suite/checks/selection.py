@@ -41,8 +41,13 @@ def unchosen_words(expression: str, items: list[pytest.Item]) -> list[str]:
     compiled = Expression.compile(expression)
     matchers = [KeywordMatcher.from_item(item) for item in items]
     chosen = [compiled.evaluate(matcher) for matcher in matchers]
-    words = sorted(set(re.findall(r"[^\s()]+", expression)) - {"and", "or", "not"})
-    return [word for word in words if chosen == [compiled.evaluate(_without(word, matcher)) for matcher in matchers]]
+    words = set(re.findall(r"[^\s()]+", expression)) - {"and", "or", "not"}
+    unchosen = []
+    for word in sorted(words):
+        without = [compiled.evaluate(_without(word, matcher)) for matcher in matchers]
+        if without == chosen:
+            unchosen.append(word)
+    return unchosen
 
 
 def _without(word: str, matcher: KeywordMatcher) -> Callable[..., bool]:

@@ -49,7 +49,8 @@ def implementation(name: str, cls: type[HyperLSTM] = HyperLSTM) -> Build:
     """
 
     def build(case: Case, dtype: torch.dtype, device: torch.device) -> HyperLSTM:
-        if name != "auto" and (option := find(name).lacking(case.options)):
+        option = None if name == "auto" else find(name).lacking(case.options)
+        if option:
             raise UnsupportedOptionError(name, option)
         model = cls(case.I, case.H, case.S, case.Z, case.L, **case.arguments, impl=name, dtype=dtype, device=device)
         return model.train(case.training)
@@ -59,13 +60,16 @@ def implementation(name: str, cls: type[HyperLSTM] = HyperLSTM) -> Build:
 
 def draw(case: Case, seed: int, dtype: torch.dtype, device: torch.device) -> Draw:
     """Draw number `seed` of a case, rounded to dtype, in new memory; the same numbers on every device."""
-    drawn: Draw = tree_map_only(Tensor, lambda value: value.to(device, dtype, copy=True), _draw(case, seed))
+    in_float64 = _draw(case, seed)
+    drawn: Draw = tree_map_only(Tensor, lambda value: value.to(device, dtype, copy=True), in_float64)
     return drawn
 
 
 def model_and_draw(name: str, case: Case, dtype: torch.dtype, device: torch.device) -> tuple[HyperLSTM, Draw]:
     """An implementation's model of a case with the parameters of draw 0, and all numbers of that draw."""
-    model, sample = implementation(name)(case, dtype, device), draw(case, 0, dtype, device)
+    build = implementation(name)
+    model = build(case, dtype, device)
+    sample = draw(case, 0, dtype, device)
     model.load_state_dict(sample.params)
     return model, sample
 
@@ -89,19 +93,23 @@ def _draw(case: Case, seed: int) -> Draw:
             return normal(*shape) * 0.3 + float(part in NORM_WEIGHTS)
         if part in GATE_BIASES:
             order = torch.rand(shape, generator=generator).argsort(dim=-1)
-            return torch.linspace(-1.5, 1.5, shape[-1], dtype=torch.float64)[order] + 0.2 * normal(*shape)
+            even = torch.linspace(-1.5, 1.5, shape[-1], dtype=torch.float64)
+            return even[order] + 0.2 * normal(*shape)
         if part == "z_bias":
             return normal(*shape)
         return normal(*shape) * 0.7 / math.sqrt(shape[-1])
 
     model = implementation("naive")(case, torch.float64, torch.device("meta"))
     T, B, I, H, S, L = case.T, case.B, case.I, case.H, case.S, case.L
-    layers = {Start.NONE: None, Start.PLAIN: (), Start.STACKED: (L,)}[case.state]
     params = {name: values(parameter(name).part, p.shape) for name, p in model.named_parameters()}
     x = normal(B, T, I).transpose(0, 1) if case.strided else normal(T, B, I)
-    state = None if layers is None else tuple(0.7 * normal(*layers, B, F) for F in (H, H, S, S))
-    cotangents = normal(T, B, H), *(normal(L, B, F) for F in (H, H, S, S))
-    return Draw(params, x, state, cotangents)
+    state = None
+    if case.state is not Start.NONE:
+        layers = (L,) if case.state is Start.STACKED else ()
+        state = tuple(0.7 * normal(*layers, B, F) for F in (H, H, S, S))
+    d_out = normal(T, B, H)
+    d_last = [normal(L, B, F) for F in (H, H, S, S)]
+    return Draw(params, x, state, (d_out, *d_last))
 
 
 @contextmanager
@@ -144,7 +152,8 @@ def evaluate(
     findings: dict[Finding, None] = {}
     for seed in range(draws):
         drawn = draw(case, seed, rounded, device)
-        drawn = drawn if numbers is None else numbers(drawn)
+        if numbers is not None:
+            drawn = numbers(drawn)
         if buffers is None:
             buffers = tree_map_only(Tensor, lambda value: value.to(dtype, copy=True), drawn)
             buffers = buffers._replace(params=dict(model.named_parameters()))
@@ -153,13 +162,18 @@ def evaluate(
             for argument, value in named(buffers).items():
                 value.copy_(before[argument])
         # Of dropout's masks. On a CPU torch's own function keeps a trace of each call for devices that are not used.
-        (torch.default_generator.manual_seed if device.type == "cpu" else torch.manual_seed)(seed)
+        if device.type == "cpu":
+            torch.default_generator.manual_seed(seed)
+        else:
+            torch.manual_seed(seed)
         with poisoned():
-            tensors, found = run(model, case, buffers)
-        findings.update(dict.fromkeys((*found, *changed_arguments(before, named(buffers)))))
-        for name, value in tensors.items():
+            outcome = run(model, case, buffers)
+        changed = changed_arguments(before, named(buffers))
+        findings.update(dict.fromkeys((*outcome.findings, *changed)))
+        for name, value in outcome.tensors.items():
             results.setdefault(name, []).append(value.detach())
-    return Outcome({name: torch.stack(values) for name, values in results.items()}, tuple(findings))
+    stacked = {name: torch.stack(values) for name, values in results.items()}
+    return Outcome(stacked, tuple(findings))
 
 
 def changed_arguments(before: Arguments, after: Arguments) -> list[Finding]:
@@ -243,10 +257,12 @@ class Verdict:
 
 def relative_error(value: Tensor, oracle: Tensor) -> float:
     """||value - oracle|| / ||oracle||: 0 if both are all zero, inf if value is not finite or should be zero."""
-    value, oracle = value.double(), oracle.double()
+    value = value.double()
+    oracle = oracle.double()
     if value.shape != oracle.shape:
         return math.inf
-    difference, norm = float((value - oracle).detach().norm()), float(oracle.detach().norm())
+    difference = float((value - oracle).detach().norm())
+    norm = float(oracle.detach().norm())
     if not math.isfinite(difference):
         return math.inf
     if norm == 0:
@@ -265,15 +281,16 @@ def judge(
     """
     if results.keys() != oracle.keys():
         raise ValueError(f"results: expected the tensors {sorted(map(str, oracle))}, got {sorted(map(str, results))}")
-    floor = FLOOR[dtype] * eps(dtype, next(iter(oracle.values())).device)
+    first = next(iter(oracle.values()))
+    floor = FLOOR[dtype] * eps(dtype, first.device)
     verdicts = [Verdict("", math.inf, floor, finding=finding) for finding in findings]
-    for name in oracle:
-        own = relative_error(naive[name], oracle[name])
-        if math.isinf(own):
+    for name, exact in oracle.items():
+        naive_error = relative_error(naive[name], exact)
+        if math.isinf(naive_error):
             raise ValueError(f"naive form: expected {name} to be finite, and zero where the oracle's is")
         other_dtype = name in OUTPUTS and results[name].dtype != naive[name].dtype
-        error = math.inf if other_dtype else relative_error(results[name], oracle[name])
-        verdicts.append(Verdict(str(name), error, TIMES * own + floor))
+        error = math.inf if other_dtype else relative_error(results[name], exact)
+        verdicts.append(Verdict(str(name), error, TIMES * naive_error + floor))
     return sorted(verdicts, key=lambda verdict: -verdict.ratio)
 
 
@@ -297,22 +314,24 @@ def compare(
     """
     name, rounded, draws = oracle or naive_oracle(dtype)
     exact = reference(name, case, torch.float64, device, rounded, draws, numbers)
-    own = reference(name, case, dtype, device, rounded, draws, numbers)
+    naive = reference(name, case, dtype, device, rounded, draws, numbers)
     outcome = evaluate(build, case, cast_from or dtype, device, rounded=rounded, draws=draws, run=run, numbers=numbers)
-    return judge(outcome.tensors, expected(exact), expected(own), dtype, outcome.findings)
+    return judge(outcome.tensors, expected(exact), expected(naive), dtype, outcome.findings)
 
 
 def assert_close(results: Results, case: Case, device: torch.device, draws: int) -> None:
     """Raise AssertionError unless float32 results, stacked over draws, pass the tolerance rule."""
     exact = reference(ORACLE, case, torch.float64, device, torch.float32, draws)
-    own = reference(ORACLE, case, torch.float32, device, torch.float32, draws)
+    naive = reference(ORACLE, case, torch.float32, device, torch.float32, draws)
     oracle = {name: value for name, value in exact.items() if name in results}
-    worst = judge(results, oracle, own, torch.float32)[0]
+    worst = judge(results, oracle, naive, torch.float32)[0]
     if worst.ratio > 1:
         raise AssertionError(str(worst))
 
 
 def assert_bitwise_equal(results: Mapping[Any, Tensor], expected: Mapping[Any, Tensor]) -> None:
     """Raise AssertionError, which names a tensor that differs, unless all tensors are equal to the bit."""
-    both = ({(str(name), v.dtype, v.shape): bits(v) for name, v in each.items()} for each in (results, expected))
+    both = []
+    for tensors in (results, expected):
+        both.append({(str(name), value.dtype, value.shape): bits(value) for name, value in tensors.items()})
     torch.testing.assert_close(*both, rtol=0, atol=0)

@@ -93,8 +93,13 @@ class Part(NamedTuple):
 
 def without_module(model: nn.Module, case: Case, x: Tensor, state: State | None) -> Output:
     """Call the layer function of the model's implementation, on a batch of the sequences of each length."""
-    parts = _by_length(case) if case.lengths else [Part(torch.arange(case.B), case.T)]
-    over = (case.tokens,) if case.lengths else (case.T, case.B)
+    over: tuple[int, ...]
+    if case.lengths:
+        parts = _by_length(case)
+        over = (case.tokens,)
+    else:
+        parts = [Part(torch.arange(case.B), case.T)]
+        over = (case.T, case.B)
     between = case.dropout if model.training else 0.0
     inside = case.recurrent_dropout if model.training else 0.0
     order = torch.cat([part.rows for part in parts]).argsort()
@@ -112,17 +117,22 @@ def without_module(model: nn.Module, case: Case, x: Tensor, state: State | None)
             if mask is not None:
                 y = torch.where(mask.kept, y / (1 - between), 0)
             start = LayerState(*(value[part.rows] for value in starts))
-            h, end = _run(str(model.impl), p, Inputs(y, start, part.of(g_dropped)))
-            out = out.index_put((torch.arange(part.steps)[:, None], part.rows), h)
+            of_part = Inputs(y, start, part.of(g_dropped))
+            h, end = _run(str(model.impl), p, of_part)
+            steps = torch.arange(part.steps)[:, None]
+            out = out.index_put((steps, part.rows), h)
             ends.append(end)
         x = out
-        lasts.append([torch.cat(pieces)[order] for pieces in zip(*ends, strict=True)])
-    return x, tuple(map(torch.stack, zip(*lasts, strict=True)))
+        last = [torch.cat(pieces)[order] for pieces in zip(*ends, strict=True)]
+        lasts.append(last)
+    state_of_layers = zip(*lasts, strict=True)
+    return x, tuple(torch.stack(values) for values in state_of_layers)
 
 
 def _run(name: str, p: LayerParams, inputs: Inputs) -> tuple[Tensor, LayerState]:
-    if len(inputs.x) == 0:  # no numbers, but still a function of x
-        return inputs.x.sum() * inputs.x.new_zeros(*inputs.x.shape[:2], p.bias.shape[1]), inputs.start
+    if len(inputs.x) == 0:
+        empty = inputs.x.new_zeros(*inputs.x.shape[:2], p.bias.shape[1])
+        return inputs.x.sum() * empty, inputs.start  # no numbers, but still a function of x
     return find(name).run(p, inputs)
 
 
@@ -144,8 +154,12 @@ def _by_length(case: Case) -> list[Part]:
 def _starts(case: Case, x: Tensor, state: State | None) -> list[Sequence[Tensor]]:
     """The state that each layer starts from, [B, *] each."""
     if state is None:
-        return [[x.new_zeros(case.B, F) for F in (case.H, case.H, case.S, case.S)]] * case.L
-    return [[part[l] if part.dim() == 3 else part for part in state] for l in range(case.L)]
+        zeros = [x.new_zeros(case.B, F) for F in (case.H, case.H, case.S, case.S)]
+        return [zeros] * case.L
+    starts: list[Sequence[Tensor]] = []
+    for l in range(case.L):
+        starts.append([part[l] if part.dim() == 3 else part for part in state])
+    return starts
 
 
 def plain(
@@ -175,33 +189,49 @@ def run_plain(model: HyperLSTM, case: Case, sample: Draw, **options: Any) -> Out
 def backward(results: Results, sample: Draw, arriving: Collection[str] = OUTPUTS) -> None:
     """Give these outputs their gradients, unless they depend on nothing that requires one, as zeros without steps."""
     cotangents = dict(zip(OUTPUTS, sample.cotangents, strict=True))
-    values = {n: results[n] for n in arriving if results[n].requires_grad}
+    values = []
+    d_values = []
+    for name in arriving:
+        value = results[name]
+        if value.requires_grad:
+            values.append(value)
+            d_values.append(cotangents[name].to(value.dtype))
     if values:
-        torch.autograd.backward(list(values.values()), [cotangents[n].to(v.dtype) for n, v in values.items()])
+        torch.autograd.backward(values, d_values)
 
 
 def inputs(sample: Draw) -> Arguments:
     """X and the given states."""
-    return {X: sample.x, **dict(zip(STATE, sample.state or (), strict=False))}
+    values = {X: sample.x}
+    if sample.state:
+        values.update(zip(STATE, sample.state, strict=True))
+    return values
 
 
 def named(sample: Draw) -> Arguments:
     """All numbers of a draw."""
-    params = {parameter(name): value for name, value in sample.params.items()}
-    return {**inputs(sample), **params, **dict(zip(ARRIVING, sample.cotangents, strict=True))}
+    values = inputs(sample)
+    for name, value in sample.params.items():
+        values[parameter(name)] = value
+    values.update(zip(ARRIVING, sample.cotangents, strict=True))
+    return values
 
 
 def arguments(model: HyperLSTM, sample: Draw, select: Callable[[Argument], bool] = lambda _: True) -> Arguments:
     """Inputs, in the memory of the numbers, and parameters; select: see `plain`."""
     model.zero_grad(set_to_none=True)
     leaves: Arguments = {argument: value.detach() for argument, value in inputs(sample).items()}
-    leaves |= {parameter(name): value for name, value in model.named_parameters()}
-    return {argument: leaf.requires_grad_(select(argument)) for argument, leaf in leaves.items()}
+    for name, value in model.named_parameters():
+        leaves[parameter(name)] = value
+    for argument, leaf in leaves.items():
+        leaf.requires_grad_(select(argument))
+    return leaves
 
 
 def state_of(leaves: Arguments) -> State | None:
     """The state that a call with these arguments starts from, None if none is given."""
-    return tuple(leaves[part] for part in STATE if part in leaves) or None
+    parts = [leaves[part] for part in STATE if part in leaves]
+    return tuple(parts) or None
 
 
 def outputs(model: HyperLSTM, case: Case, leaves: Arguments, call: Call = packed) -> Results:

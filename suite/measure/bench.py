@@ -34,7 +34,8 @@ def rows(job: Job, first: bool) -> Iterator[Row | Turned]:
 
     RefusedError says why the figures are none of the candidate's.
     """
-    candidate, watch = find(job.candidate), Stopwatch(job.device)
+    candidate = find(job.candidate)
+    watch = Stopwatch(job.device)
     compares = candidate.compared and (first or candidate.name in submission.files())
     models = {case: candidate.build(case, job.torch_dtype, job.device) for case in job.cases}
     lstm = LSTM.build(job.case, job.torch_dtype, job.device)
@@ -44,21 +45,27 @@ def rows(job: Job, first: bool) -> Iterator[Row | Turned]:
         return work.example(case, job.torch_dtype, job.device, of_lstm=of_lstm)
 
     for name in job.workload.passes:
-        of = work.STEPS[name]
-        steps: dict[Case, Step] = {case: of(model) for case, model in models.items()}
-        baseline = Repeats(watch, of(lstm), partial(new, of_lstm=True))
-        turns = Turns({BASELINE: baseline, **{case: Repeats(watch, step, new) for case, step in steps.items()}})
+        step_of = work.STEPS[name]
+        steps: dict[Case, Step] = {case: step_of(model) for case, model in models.items()}
+        sides: dict[str | Case, Repeats] = {BASELINE: Repeats(watch, step_of(lstm), partial(new, of_lstm=True))}
+        for case, step in steps.items():
+            sides[case] = Repeats(watch, step, new)
+        turns = Turns(sides)
         yield Turned()
         turns.take(BUDGET[job.device.type])
         yield Turned(turns.timed_s)
         for case in job.cases if compares else ():
-            if reason := work.wrong(candidate, case, name, turns.drawn[case]):
+            reason = work.wrong(candidate, case, name, turns.drawn[case])
+            if reason:
                 raise RefusedError(reason)
         gc.collect()
         for case, step in steps.items():
             row = about_pass(job.workload.name, case, candidate.name, job.dtype, name) | Ended().columns
-            row |= {"first_s": turns.sides[case].first_s, **turns.columns(case)}
-            yield row | (once_measured(candidate, step, case, name, new(0)) if first else {})
+            row |= {"first_s": turns.sides[case].first_s}
+            row |= turns.columns(case)
+            if first:
+                row |= once_measured(candidate, step, case, name, new(0))
+            yield row
 
 
 def call_once(job: Job, first: bool) -> Iterator[Row]:
@@ -67,26 +74,30 @@ def call_once(job: Job, first: bool) -> Iterator[Row]:
     for case in job.cases:
         model = candidate.build(case, job.torch_dtype, job.device)
         for name in job.workload.passes:
-            given = work.example(case, job.torch_dtype, job.device, of_lstm=not candidate.compared)
-            work.STEPS[name](model)(given)
+            step = work.STEPS[name](model)
+            step(work.example(case, job.torch_dtype, job.device, of_lstm=not candidate.compared))
     yield from ()
 
 
 def drawn(case: Case, draw: int) -> Case:
     """A workload; if it is packed, with the lengths of a draw."""
-    return replace(case, lengths=lengths(case.T, case.B, draw)) if draw and case.lengths else case
+    if draw == 0 or not case.lengths:
+        return case
+    return replace(case, lengths=lengths(case.T, case.B, draw))
 
 
 def once_measured(candidate: Candidate, step: Step, case: Case, name: Pass, given: Input) -> Row:
     """Columns that do not vary between visits: memory, and costs by formula, for packed sequences at draw 0."""
-    training, parameters = name is Pass.TRAIN, sum(p.numel() for p in step.model.parameters())
+    training = name is Pass.TRAIN
+    parameters = sum(p.numel() for p in step.model.parameters())
     computed = replace(case, lengths=()) if candidate.pads else case
+    of_forward = candidate.multiply_adds(computed)
+    least_numbers = computed.least_numbers(parameters, candidate.saved(case), training)
     return {
         "peak_bytes": work.peak(step, given) if candidate.of_torch else None,
-        "multiply_adds": candidate.multiply_adds(computed) * (3 if training else 1),
-        "work": candidate.multiply_adds(computed) / LSTM.multiply_adds(case),
-        "least_bytes": computed.least_numbers(parameters, candidate.saved(case), training)
-        * given.x.data.element_size(),
+        "multiply_adds": of_forward * (3 if training else 1),
+        "work": of_forward / LSTM.multiply_adds(case),
+        "least_bytes": least_numbers * given.x.data.element_size(),
         "fused_by": fused_by(step, given) if not candidate.compared else None,
     }
 
@@ -95,4 +106,7 @@ def fused_by(step: Step, given: Input) -> str:
     """What computes the LSTM in one operator; "no library" if there is none."""
     with usage.Called() as called:
         step(given)
-    return next((library for name, library in FUSED.items() if name in called.names), "no library")
+    for name, library in FUSED.items():
+        if name in called.names:
+            return library
+    return "no library"

@@ -39,9 +39,13 @@ def guard() -> Callable[[], None]:
     That function calls nothing by a name that the file could replace.
     """
     places = list(_places())
-    codes = [(name, value, value.__code__) for name, _, _, value in places if isinstance(value, FunctionType)]
+    codes = []
+    for name, _, _, value in places:
+        if isinstance(value, FunctionType):
+            codes.append((name, value, value.__code__))
     settings = list(_settings().items())
-    missing, refused = _MISSING, RefusedError
+    missing = _MISSING
+    refused = RefusedError
 
     def check() -> None:
         for name, namespace, key, value in places:
@@ -60,17 +64,21 @@ def guard() -> Callable[[], None]:
 def _places() -> Iterator[tuple[str, Mapping[str, Any], str, object]]:
     """Names of all that must stay, each with the namespace that has it, its key there, and its value."""
     for name, module in sorted(sys.modules.items()):
-        own = name.split(".")[0] in OWN
-        if module is None or not (own or name in WATCHED):
+        ours = name.split(".")[0] in OWN
+        if module is None or not (ours or name in WATCHED):
             continue
-        for key, value in list(vars(module).items()):
-            if callable(value) or isinstance(value, ModuleType) or (own and key.isupper()):
-                yield f"{name}.{key}", vars(module), key, value
-            if own and isinstance(value, type) and value.__module__ == name:
+        namespace = vars(module)
+        for key, value in list(namespace.items()):
+            constant = ours and key.isupper()
+            if constant or callable(value) or isinstance(value, ModuleType):
+                yield f"{name}.{key}", namespace, key, value
+            if ours and isinstance(value, type) and value.__module__ == name:
                 yield from _of_class(value)
-    for each in CLASSES:
-        yield from _of_class(each)
-    yield from ((f"torch.{key}", vars(torch), key, vars(torch)[key]) for key in TORCH)
+    for cls in CLASSES:
+        yield from _of_class(cls)
+    namespace = vars(torch)
+    for key in TORCH:
+        yield f"torch.{key}", namespace, key, namespace[key]
 
 
 def _of_class(cls: type) -> Iterator[tuple[str, Mapping[str, Any], str, object]]:

@@ -29,8 +29,10 @@ class Others:
 
     def share(self, children_s: float = 0.0) -> float:
         """The share, from 0 to 1; time that the host of a virtual machine gave others is theirs, too."""
-        seconds, busy, own = (now - then for now, then in zip(self._now(children_s), self.start, strict=True))
-        return min(1.0, max(0.0, (busy - own) / max(seconds, 1e-3) / len(_cores())))
+        end = self._now(children_s)
+        seconds, busy, ours = (now - then for now, then in zip(end, self.start, strict=True))
+        share = (busy - ours) / max(seconds, 1e-3) / len(_cores())
+        return min(1.0, max(0.0, share))
 
     def _now(self, children_s: float) -> tuple[float, float, float]:
         return monotonic(), busy_s(), sum(os.times()[:2]) + children_s
@@ -38,22 +40,28 @@ class Others:
 
 def _cores() -> list[int]:
     """The cores that this process may use."""
-    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(psutil.cpu_count()))
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    return list(range(psutil.cpu_count()))
 
 
 def busy_s() -> float:
     """Seconds since the machine started in which the cores of this process ran anything, summed over these."""
-    every, mine = psutil.cpu_times(percpu=True), _cores()
     idle = ("idle", "iowait", "guest", "guest_nice")  # a guest's time is part of the user's
-    used = [sum(float(t) for name, t in core._asdict().items() if name not in idle) for core in every]
-    return sum(used[core] for core in mine)
+    every = psutil.cpu_times(percpu=True)
+    busy = 0.0
+    for core in _cores():
+        seconds = every[core]._asdict()
+        busy += sum(float(seconds[name]) for name in seconds if name not in idle)
+    return busy
 
 
 def busy_sentence(seconds: float = 0.5) -> str:
     """Sentence that says how busy the machine is, watched for some seconds; "" if it is not."""
     others = Others()
     sleep(seconds)
-    if (share := others.share()) <= BUSY:
+    share = others.share()
+    if share <= BUSY:
         return ""
     return (
         f"This machine is busy: other processes have {share:.0%} of its cores. Visits beside more than {BUSY:.0%} are "
@@ -73,11 +81,13 @@ def gpu(device: torch.device) -> State | None:
     """State of a GPU as nvidia-smi says it; None without it, or for a part of a card."""
     uuid = torch.cuda.get_device_properties(device).uuid
     for reasons in _REASONS:
-        query = ["nvidia-smi", f"--id=GPU-{uuid}", f"--query-gpu={','.join((*_ASKED, reasons))}"]
+        fields = ",".join((*_ASKED, reasons))
+        query = ["nvidia-smi", f"--id=GPU-{uuid}", f"--query-gpu={fields}", "--format=csv,noheader,nounits"]
         try:
-            line = subprocess.check_output([*query, "--format=csv,noheader,nounits"], text=True, timeout=10)
+            line = subprocess.check_output(query, text=True, timeout=10)
             busy, mhz, bits = line.strip().split(", ")
-            names = frozenset(name for bit, name in THROTTLES.items() if int(bits, 16) & bit)
+            active = int(bits, 16)
+            names = frozenset(name for bit, name in THROTTLES.items() if active & bit)
             return State(float(busy) / 100, float(mhz), names)
         except (OSError, ValueError, subprocess.SubprocessError):
             continue

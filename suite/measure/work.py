@@ -49,7 +49,8 @@ def example(case: Case, dtype: torch.dtype, device: torch.device, *, of_lstm: bo
     if case.state is Start.NONE:
         return Input(x)
     layers = () if case.state is Start.PLAIN and not of_lstm else (L,)
-    return Input(x, tuple(normal(*layers, B, F) for F in ((H, H) if of_lstm else (H, H, S, S))))
+    units = (H, H) if of_lstm else (H, H, S, S)
+    return Input(x, tuple(normal(*layers, B, F) for F in units))
 
 
 class Forward:
@@ -82,7 +83,8 @@ class Training:
         self.model = model.train()
         self.tensors: list[Tensor] = list(model.parameters())
         self.directions = [CHANGE * q.detach().std() * torch.randn_like(q) for q in self.tensors]
-        self.at, self.amounts = 0.0, list[float]()
+        self.at = 0.0
+        self.amounts: list[float] = []
         self.noted = _values(model)
 
     def __call__(self, given: Input) -> Results:
@@ -140,14 +142,16 @@ def verdicts(candidate: Candidate, case: Case, name: Pass, call: Call) -> list[V
 
     The oracle is that implementation in float64, with the same input and parameters.
     """
-    own = ORACLE if candidate.name == ORACLE else ROUNDS_AS_NAIVE
+    rounding = ORACLE if candidate.name == ORACLE else ROUNDS_AS_NAIVE
     oracle = next(other for other in REFERENCES if other not in (candidate.name, candidate.built_on))
-    dtype, parameters = call.given.x.data.dtype, candidate.as_ours(call.parameters)
+    dtype = call.given.x.data.dtype
+    parameters = candidate.as_ours(call.parameters)
     exact = expected(oracle, case, torch.float64, name, call, parameters)
-    rounded = expected(own, case, dtype, name, call, parameters)
+    rounded = expected(rounding, case, dtype, name, call, parameters)
     results: tensors.Results = dict(zip(OUTPUTS, call.results, strict=False))
     gradients = dict(zip(call.parameters, call.results[len(OUTPUTS) :], strict=False))
-    results |= _gradients(candidate.as_ours(gradients) if gradients else {})
+    if gradients:
+        results |= _gradients(candidate.as_ours(gradients))
     return judge(results, exact, rounded, dtype)
 
 
@@ -156,12 +160,14 @@ def expected(
 ) -> tensors.Results:
     """Results of an implementation in a dtype, with the input, state and dropout masks of a call."""
     model = implementation(impl)(case, dtype, torch.device("meta"))
-    model.load_state_dict({name: value.to(dtype, copy=True) for name, value in parameters.items()}, assign=True)
-    step, given = STEPS[name](model), call.given.changed(lambda value: value.to(dtype))
+    copies = {name: value.to(dtype, copy=True) for name, value in parameters.items()}
+    model.load_state_dict(copies, assign=True)
+    step = STEPS[name](model)
+    given = call.given.changed(lambda value: value.to(dtype))
     generator_of(given.x.data.device).set_state(call.random)
     results = step(given)
-    names = [n for n, _ in model.named_parameters()]
-    gradients = dict(zip(names, results[len(OUTPUTS) :], strict=False))
+    of_model = dict(model.named_parameters())
+    gradients = dict(zip(of_model, results[len(OUTPUTS) :], strict=False))
     outputs: tensors.Results = dict(zip(OUTPUTS, results, strict=False))
     return outputs | _gradients(gradients)
 

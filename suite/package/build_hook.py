@@ -22,13 +22,14 @@ class BuildHook(BuildHookInterface[Any]):
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Add the files and the tag; version: "editable", or "standard"."""
         self._made = tempfile.TemporaryDirectory()
-        made = Path(self._made.name)
+        folder = Path(self._made.name)
+        architecture = os.environ.get("HYPERLSTM_WHEEL")
         if version == "editable":
-            self._map(made, build_data)
-        elif architecture := os.environ.get("HYPERLSTM_WHEEL"):
-            self._compile(made, architecture, build_data)
+            self._map(folder, build_data)
+        elif architecture:
+            self._compile(folder, architecture, build_data)
 
-    def _map(self, made: Path, build_data: dict[str, Any]) -> None:
+    def _map(self, folder: Path, build_data: dict[str, Any]) -> None:
         """Have Python import the checkout's folder by the package's name."""
         from editables import EditableProject
 
@@ -36,17 +37,19 @@ class BuildHook(BuildHookInterface[Any]):
         project.map_method = "self_replace"  # a module, where a hook would need `editables` at every start of Python
         project.map(NAME, FOLDER)
         for name, content in project.files():
-            (made / name).write_text(content, encoding="utf-8")
-            build_data["force_include_editable"][str(made / name)] = name
+            path = folder / name
+            path.write_text(content, encoding="utf-8")
+            build_data["force_include_editable"][str(path)] = name
 
-    def _compile(self, made: Path, architecture: str, build_data: dict[str, Any]) -> None:
+    def _compile(self, folder: Path, architecture: str, build_data: dict[str, Any]) -> None:
         """Add the compiled library, and the tag of the machines that it runs on."""
         sys.path.insert(0, self.root)
         from suite.package.cross_compile import compile_into, platform_tag
 
-        for file in compile_into(made, architecture):
+        for file in compile_into(folder, architecture):
             build_data["force_include"][str(file)] = f"{NAME}/batched_cpu/{file.name}"
-        build_data |= {"tag": f"py3-none-{platform_tag(architecture)}", "pure_python": False}
+        build_data["tag"] = f"py3-none-{platform_tag(architecture)}"
+        build_data["pure_python"] = False
 
     def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
         """Remove what was made, which the wheel has now."""

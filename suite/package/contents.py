@@ -19,26 +19,34 @@ REQUIRED = ("hyperlstm/py.typed", "hyperlstm/batched_cpu/library.cpp")
 
 def files(folder: str) -> list[Path]:
     """Files of a folder of the checkout that are under version control."""
-    paths = (path.relative_to(ROOT) for path in sorted((ROOT / folder).rglob("*")) if path.is_file())
-    return [path for path in paths if "__pycache__" not in path.parts]
+    paths = []
+    for path in sorted((ROOT / folder).rglob("*")):
+        relative = path.relative_to(ROOT)
+        if path.is_file() and "__pycache__" not in relative.parts:
+            paths.append(relative)
+    return paths
 
 
-def compare(archive: Path, expected: Collection[str], found: Collection[str]) -> None:
+def compare(archive: Path, expected: Collection[str], names: Collection[str]) -> None:
     """SystemExit names the files that an archive lacks, or has beyond those expected."""
-    missing, unexpected = sorted({*expected} - {*found}), sorted({*found} - {*expected})
+    missing = sorted(set(expected) - set(names))
+    unexpected = sorted(set(names) - set(expected))
     if missing or unexpected:
         raise SystemExit(f"{archive.name}: missing: {missing or 'nothing'}; unexpected: {unexpected or 'nothing'}")
-    print(f"{archive.name}: {len(found)} files")
+    print(f"{archive.name}: {len(names)} files")
 
 
 def check_wheel(archive: Path) -> None:
     """SystemExit unless the wheel has the package under its name, and metadata."""
     with zipfile.ZipFile(archive) as wheel:
-        described = "-".join(archive.name.split("-")[:2]) + ".dist-info"
+        name, version, *_ = archive.name.split("-")
+        described = f"{name}-{version}.dist-info"
         package = [str(Path("hyperlstm", *path.parts[1:])) for path in files("impls")]
-        about = [f"{described}/{name}" for name in ("METADATA", "WHEEL", "RECORD", "licenses/impls/LICENSE")]
-        compare(archive, [*package, *about], wheel.namelist())
-        if lost := {*REQUIRED} - {*wheel.namelist()}:
+        about = [f"{described}/{file}" for file in ("METADATA", "WHEEL", "RECORD", "licenses/impls/LICENSE")]
+        names = wheel.namelist()
+        compare(archive, [*package, *about], names)
+        lost = set(REQUIRED) - set(names)
+        if lost:
             raise SystemExit(f"{archive.name}: expected {', '.join(sorted(lost))}, got no such file")
         metadata = Parser().parsestr(wheel.read(f"{described}/METADATA").decode())
     if metadata["Name"] != "hyperlstm" or not metadata.get_payload():
@@ -48,8 +56,10 @@ def check_wheel(archive: Path) -> None:
 def check_sdist(archive: Path) -> None:
     """SystemExit unless the sdist has the sources of the package and of the suite."""
     with tarfile.open(archive) as sdist:
-        found = [str(Path(*Path(entry.name).parts[1:])) for entry in sdist.getmembers() if entry.isfile()]
-    compare(archive, [*SINGLE, *map(str, (*files("impls"), *files("suite")))], found)
+        paths = [Path(entry.name) for entry in sdist.getmembers() if entry.isfile()]
+    names = [str(Path(*path.parts[1:])) for path in paths]
+    expected = [str(path) for path in (*files("impls"), *files("suite"))]
+    compare(archive, [*SINGLE, *expected], names)
 
 
 if __name__ == "__main__":

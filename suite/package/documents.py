@@ -39,9 +39,12 @@ def blocks(page: Path, language: str) -> list[Token]:
 
 def assigned(page: Path, name: str) -> list[ast.expr]:
     """What a page's blocks of Python assign to a name."""
-    statements = [node for block in blocks(page, "python") for node in ast.parse(block.content).body]
-    assignments = [node for node in statements if isinstance(node, ast.Assign)]
-    return [node.value for node in assignments if ast.unparse(node.targets[0]) == name]
+    values = []
+    for block in blocks(page, "python"):
+        for statement in ast.parse(block.content).body:
+            if isinstance(statement, ast.Assign) and ast.unparse(statement.targets[0]) == name:
+                values.append(statement.value)
+    return values
 
 
 def inline_code(page: Path) -> list[str]:
@@ -57,40 +60,49 @@ def links(page: Path) -> list[str]:
 
 def headings(page: Path) -> set[str]:
     """Names by which links lead to the headings of a page, as GitHub makes them."""
-    texts = re.findall(r"^#+ (.*)", page.read_text(encoding="utf-8"), re.MULTILINE)
-    return {re.sub(r"[^\w -]", "", text.lower()).replace(" ", "-") for text in texts}
+    names = set()
+    for heading in re.findall(r"^#+ (.*)", page.read_text(encoding="utf-8"), re.MULTILINE):
+        words = re.sub(r"[^\w -]", "", heading.lower())
+        names.add(words.replace(" ", "-"))
+    return names
 
 
 def commands(page: Path) -> list[Command]:
     """Commands of nox in blocks and sentences, where code that begins with `--` belongs to the command before."""
-    found = list[Command]()
+    written = list[Command]()
     for token in tokens(page):
         if token.type in ("fence", "code_inline"):
-            found += commands_of_lines(token.content)
-        if token.type == "code_inline" and token.content.startswith("--") and found:
+            written += commands_of_lines(token.content)
+        if token.type == "code_inline" and token.content.startswith("--") and written:
             words = shlex.split(token.content.removeprefix("-- "))
-            found.append(Command(found[-1].session, _values(words)))
-    return found
+            written.append(Command(written[-1].session, _values(words)))
+    return written
 
 
 def commands_of_lines(text: str) -> Iterator[Command]:
     """Commands of nox at the start of lines; what comes after them, two spaces apart, is a comment."""
     for line in re.findall(r"^ *nox -s (\S.*?)(?:  .*)?$", text, re.MULTILINE):
-        names, _, arguments = (shlex.split(part, comments=True) for part in line.partition(" -- "))
-        for name in names:
-            yield Command(name.partition("(")[0], _values(arguments))
+        names, _, words = line.partition(" -- ")
+        arguments = shlex.split(words, comments=True)
+        for name in shlex.split(names, comments=True):
+            session, _, _ = name.partition("(")
+            yield Command(session, _values(arguments))
 
 
 def _values(arguments: list[str]) -> list[str]:
     """Arguments with a number in place of N, and a folder of results in place of FOLDER."""
-    return [{"N": "1", "FOLDER": "results/<machine>"}.get(argument, argument) for argument in arguments]
+    values = {"N": "1", "FOLDER": "results/<machine>"}
+    return [values.get(argument, argument) for argument in arguments]
 
 
 def sessions() -> list[str]:
     """Names of the sessions in noxfile.py, in its order."""
     tree = ast.parse((ROOT / "noxfile.py").read_text(encoding="utf-8"))
-    functions = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
-    return [function.name for function in functions if any(map(_makes_a_session, function.decorator_list))]
+    names = []
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef) and any(map(_makes_a_session, node.decorator_list)):
+            names.append(node.name)
+    return names
 
 
 def _makes_a_session(decorator: ast.expr) -> bool:

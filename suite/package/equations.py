@@ -27,14 +27,16 @@ Key = tuple[str, ...]  # of a gate, or of a source and a gate
 
 def said(pattern: str) -> tuple[str, ...]:
     """What is in the groups of a pattern, which the page has once."""
-    found = [match.groups() for match in re.finditer(pattern, TEXT)]
-    assert len(found) == 1, f"impls/README.md has {len(found)} times what it should have once: {pattern}"
-    return found[0]
+    matches = list(re.finditer(pattern, TEXT))
+    assert len(matches) == 1, f"impls/README.md has {len(matches)} times what it should have once: {pattern}"
+    return matches[0].groups()
 
 
 def table(header: str) -> list[list[str]]:
     """The cells of each row of the table whose first line begins with that."""
-    rows = TEXT.partition(f"\n| {header} |")[2].partition("\n\n")[0].splitlines()[2:]
+    _, _, after_header = TEXT.partition(f"\n| {header} |")
+    rest, _, _ = after_header.partition("\n\n")
+    rows = rest.splitlines()[2:]
     assert rows, f"impls/README.md has no table that begins with {header}"
     return [row.strip("| ").split(" | ") for row in rows]
 
@@ -43,8 +45,9 @@ def codes(cell: str) -> list[str]:
     return re.findall("`(.*?)`", cell)
 
 
-FORWARD, BACKWARD, NORM = (list(filter(None, block.content.splitlines())) for block in blocks(PAGE, "text"))
-GATES, SOURCES = (said(f"{name} are in the order `(.*?)`")[0].split(", ") for name in ("Gates", "Sources"))
+FORWARD, BACKWARD, NORM = ([line for line in block.content.splitlines() if line] for block in blocks(PAGE, "text"))
+GATES = said("Gates are in the order `(.*?)`")[0].split(", ")
+SOURCES = said("Sources are in the order `(.*?)`")[0].split(", ")
 EPS = float(said(r"eps = ([\d.e-]+)")[0])
 #: The line that stands for six others with other names.
 SAME = re.compile(r" *(.+) from (.+?)  +by the six lines that gave (.+) from (.+), with m_t = 1")
@@ -80,16 +83,18 @@ def _key(indices: str) -> str:
 
 def _normed(name: str, indices: str | None) -> str:
     """Arguments of N: the name and key of a gate, or of a cell, which has none, and its number."""
-    return f"{name!r}, ({_key(indices or '')}), {name}" + (f"[{indices}]" if indices else "_t")
+    key = _key(indices or "")
+    number = f"{name}[{indices}]" if indices else f"{name}_t"
+    return f"{name!r}, ({key}), {number}"
 
 
 @cache
 def translated(formula: str, name: str, indices: str | None) -> CodeType:
     """Python of a formula, in which N' belongs to the number whose gradient is defined: of y[f] in a line of dy[f]."""
     formula = _replaced(formula, ACTIVATED + NAMES)
-    formula = re.sub(r"\bN (\w+?)(?:_t\b|\[(.*?)\])", lambda found: f"N({_normed(*found.groups())})", formula)
+    formula = re.sub(r"\bN (\w+?)(?:_t\b|\[(.*?)\])", lambda match: f"N({_normed(*match.groups())})", formula)
     formula = formula.replace("N'(", f"N_backward({_normed(name[1:], indices)}, ")
-    formula = re.sub(r"\[(.*?)\]", lambda found: f"[{_key(found[1])}]", formula)
+    formula = re.sub(r"\[(.*?)\]", lambda match: f"[{_key(match[1])}]", formula)
     return compile(_replaced(formula, OPERATORS), "impls/README.md", "eval")
 
 
@@ -105,9 +110,9 @@ def assigned(lines: Sequence[str], values: Values) -> Values:
 
 
 def _assign(line: str, values: Values) -> None:
-    found = re.fullmatch(rf" *([^][+=]+?) *(?:\[(.*?)\]|(\+))? *= (.*?){REMARK}", line)
-    assert found, "it should be NAME = FORMULA"
-    name, indices, more, formula, sources = found.groups()
+    match = re.fullmatch(rf" *([^][+=]+?) *(?:\[(.*?)\]|(\+))? *= (.*?){REMARK}", line)
+    assert match, "it should be NAME = FORMULA"
+    name, indices, more, formula, sources = match.groups()
     name = _replaced(name, NAMES)
     code = translated(formula, name, indices)
     if indices is None:
@@ -116,7 +121,8 @@ def _assign(line: str, values: Values) -> None:
         return
     letters = re.findall(r"\w+", indices)
     domains = {"k": GATES, "s": sources.split(", ") if sources else SOURCES}
-    for key in product(*(domains.get(letter, [letter]) for letter in letters)):
+    choices = [domains.get(letter, [letter]) for letter in letters]
+    for key in product(*choices):
         value = eval(code, values | dict(zip(letters, key, strict=True)))
         values[name] = {**values.get(name, {}), key: value}
 
@@ -124,15 +130,19 @@ def _assign(line: str, values: Values) -> None:
 def spelled_out(lines: Sequence[str]) -> Iterator[str]:
     """The lines, with six of them under other names in place of the line that says so."""
     for n, line in enumerate(lines):
-        if (found := SAME.fullmatch(line)) is None:
+        match = SAME.fullmatch(line)
+        if match is None:
             yield line
             continue
-        new, read, old, was_read = (re.split(", | and ", names) for names in found.groups())
-        names = {"m_t": "1", **dict(zip(old + was_read, new + read, strict=True))}
-        six = [one for one in lines[:n] if re.match(rf" *({'|'.join(old)})\b", one)]
+        new, read, old, was_read = (re.split(", | and ", names) for names in match.groups())
+        names = {"m_t": "1"}
+        names.update(zip(old + was_read, new + read, strict=True))
+        defines_old = re.compile(rf" *({'|'.join(old)})\b")
+        six = [earlier for earlier in lines[:n] if defines_old.match(earlier)]
         assert len(six) == 6, f"impls/README.md has {len(six)} lines instead of six: {line.strip()}"
         renamed = [(rf"\b{name}(?=\b|_t|_\{{)", other) for name, other in names.items()]
-        yield from (_replaced(one, [*ACTIVATED, *renamed]) for one in six)
+        for earlier in six:
+            yield _replaced(earlier, [*ACTIVATED, *renamed])
 
 
 def mean(q: Tensor) -> Tensor:
@@ -146,8 +156,10 @@ def std(q: Tensor) -> Tensor:
 def by_index(value: Tensor) -> dict[Key, Tensor]:
     """A parameter as the equations index it, if no other size is as small as the number of gates."""
     counts = [n for n in value.shape if n <= len(GATES)]
-    keys = product(*(GATES if n == len(GATES) else SOURCES[:n] for n in counts))
-    return dict(zip(keys, value.reshape(-1, *(*value.shape[len(counts) :], 1)[:2]), strict=True))
+    letters = [GATES if n == len(GATES) else SOURCES[:n] for n in counts]
+    rows, columns, *_ = (*value.shape[len(counts) :], 1)
+    parts = value.reshape(-1, rows, columns)
+    return dict(zip(product(*letters), parts, strict=True))
 
 
 class Layer:
@@ -162,19 +174,23 @@ class Layer:
 
     def forward(self, x: Tensor, start: LayerState, factors: Tensor) -> list[Values]:
         """The values of each step; factors: m."""
-        state, steps = [value[..., None] for value in start], list[Values]()
+        steps: list[Values] = []
+        state = {f"{name}_before": value[..., None] for name, value in start._asdict().items()}
         for x_t, m_t in zip(x[..., None], factors[..., None], strict=True):
-            read = dict(zip((f"{name}_before" for name in start._fields), state, strict=True))
-            steps.append(assigned(FORWARD, {**self._names, **read, "x_t": x_t, "m_t": m_t}))
-            state = [steps[-1][f"{name}_t"] for name in start._fields]
+            values = assigned(FORWARD, {**self._names, **state, "x_t": x_t, "m_t": m_t})
+            state = {f"{name}_before": values[f"{name}_t"] for name in start._fields}
+            steps.append(values)
         return steps
 
     def backward(self, steps: Sequence[Values], d_out: Tensor, d_last: LayerState) -> dict[str, Tensor]:
         """Gradients of the parameters, by name and key such as `z_bias h f`, of x and of the initial state."""
         loop, *lines = BACKWARD
         assert loop == "for t from T-1 down to 0:", f"impls/README.md has a line that is not understood: {loop}"
-        terms = [pair for row in table("gradient of") for pair in zip(*map(codes, row), strict=True)]
-        lines = [*spelled_out(lines), *(f"sum {name} = {term}" for name, term in terms), said("`(dx_t = .*?)`")[0]]
+        lines = list(spelled_out(lines))
+        for parameters, terms in table("gradient of"):
+            for name, term in zip(codes(parameters), codes(terms), strict=True):
+                lines.append(f"sum {name} = {term}")
+        lines += said("`(dx_t = .*?)`")
         carried = {f"d{name}": value[..., None] for name, value in d_last._asdict().items()}
         d_x = list[Tensor]()
         for values, d_out_t in zip(reversed(steps), reversed(d_out[..., None]), strict=True):
@@ -182,18 +198,20 @@ class Layer:
             carried = {name: values[name] for name in carried}
             d_x.insert(0, values["dx_t"])
             for name, parts in self._parameters.items():
-                for key in parts.keys() & values.get(f"sum {name}", {}).keys():
-                    self._sums[name, key] += values[f"sum {name}"][key].sum(0)
+                sums = values.get(f"sum {name}", {})
+                for key in parts.keys() & sums.keys():
+                    self._sums[name, key] += sums[key].sum(0)
         numbers = {"dx": torch.stack(d_x), **carried}
         gradients = {" ".join((name, *key)): value for (name, key), value in self._sums.items()}
         return gradients | {name: value[..., 0] for name, value in numbers.items()}
 
     def _norm(self, name: str, key: Key, q: Tensor) -> Any:
         values = self._of_norm(name, key, q)
-        return assigned([said("`(N q = .*?)`")[0]], values)["N q"] if values else q
+        return assigned(said("`(N q = .*?)`"), values)["N q"] if values else q
 
     def _norm_backward(self, name: str, key: Key, q: Tensor, g: Tensor) -> Any:
-        if not (values := self._of_norm(name, key, q)):
+        values = self._of_norm(name, key, q)
+        if not values:
             return g
         values = assigned(NORM, {**values, "g": g})
         for kind in ("weight", "bias"):
@@ -202,7 +220,10 @@ class Layer:
 
     def _of_norm(self, name: str, key: Key, q: Tensor) -> Values:
         """What the equations of N read; nothing without layer norm."""
-        if f"{NORMS[name]}_weight" not in self._parameters:
+        norm = NORMS[name]
+        if f"{norm}_weight" not in self._parameters:
             return {}
-        own = {kind: self._parameters[f"{NORMS[name]}_{kind}"][key] for kind in ("weight", "bias")}
-        return {**own, "q": q, "q_hat": (q - mean(q)) / std(q), "mean": mean, "std": std}
+        weight = self._parameters[f"{norm}_weight"][key]
+        bias = self._parameters[f"{norm}_bias"][key]
+        q_hat = (q - mean(q)) / std(q)
+        return {"weight": weight, "bias": bias, "q": q, "q_hat": q_hat, "mean": mean, "std": std}

@@ -27,7 +27,8 @@ def modules() -> list[str]:
 
 
 def main(folder: str) -> None:
-    if there := [name for name in ABSENT if find_spec(name)]:
+    there = [name for name in ABSENT if find_spec(name)]
+    if there:
         raise SystemExit(f"expected an environment with the package alone, but it has {', '.join(there)}")
     file = Path(hyperlstm.__file__).resolve()
     if not file.is_relative_to(Path(folder).resolve()):

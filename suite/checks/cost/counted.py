@@ -58,10 +58,12 @@ class Operators(TorchDispatchMode):
         self._eager.stop()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        if formula := flop_registry.get(func.overloadpacket):
+        options = kwargs or {}
+        result = func(*args, **options)
+        formula = flop_registry.get(func.overloadpacket)
+        if formula:
             self.products += 1
-            self.multiply_adds += formula(*args, **(kwargs or {}), out_val=result) // 2
+            self.multiply_adds += formula(*args, **options, out_val=result) // 2
         if not func.is_view:
             self.number += 1
             self.written += sum(q.numel() for q in tree_leaves(result) if isinstance(q, Tensor))
@@ -121,9 +123,12 @@ def audited() -> Iterator[list[str]]:
 def cache_misses() -> dict[str, int]:
     """Misses so far of each cache of a function in the package, by name."""
     modules = [module for name, module in sys.modules.items() if name.split(".")[0] == "impls"]
-    functions = {f"{value.__module__}.{value.__name__}": value for module in modules for value in vars(module).values()
-                 if hasattr(value, "cache_info")}  # fmt: skip
-    return {name: function.cache_info().misses for name, function in functions.items()}
+    misses: dict[str, int] = {}
+    for module in modules:
+        for value in vars(module).values():
+            if hasattr(value, "cache_info"):
+                misses[f"{value.__module__}.{value.__name__}"] = value.cache_info().misses
+    return misses
 
 
 def random_state(device: torch.device) -> Tensor:

@@ -13,7 +13,10 @@ from suite.comparison.tensors import Results
 #: Arguments from -MOST to MOST, in parts that are judged by themselves: where a function is nearly 0 its errors would
 #: not show among larger numbers. The last part is from -SMALL to SMALL. Each part is a row of a batch of a model of
 #: UNITS units.
-MOST, SMALL, PARTS, UNITS = 100, 1e-4, 41, 100
+MOST = 100
+SMALL = 1e-4
+PARTS = 41
+UNITS = 100
 CASE = Case(T=1, B=PARTS, I=UNITS, H=UNITS, S=1, Z=1, state=Start.PLAIN)
 #: The gate that is varied, in the order i, f, g, o. The others are at 100, where a sigmoid or tanh is 1, but g at 0
 #: beside f, which multiplies a cell that starts at 0.5 instead of 0.
@@ -70,5 +73,7 @@ def activations(name: str, gate: int, dtype: torch.dtype, device: torch.device, 
 
 def _by_part(name: str, values: Tensor, least: float) -> Results:
     """Values of each part, and one of that size."""
-    parts = values.detach()[0]
-    return {f"{name}, part {n}": torch.cat([part, part.new_tensor([least])]) for n, part in enumerate(parts)}
+    results: Results = {}
+    for n, part in enumerate(values.detach()[0]):
+        results[f"{name}, part {n}"] = torch.cat([part, part.new_tensor([least])])
+    return results

@@ -78,15 +78,16 @@ def _after_other_option(name: str, other: object, model: HyperLSTM, case: Case, 
     before = _seeded(model, case, sample)
     setattr(model, name, value)
     results = _seeded(model, case, sample)
-    if all(value.equal(before[key]) for key, value in results.items()):
-        return Outcome(results, (Finding(Wrong.NO_EFFECT, name),))
-    return Outcome(results)
+    same = all(result.equal(before[key]) for key, result in results.items())
+    findings = (Finding(Wrong.NO_EFFECT, name),) if same else ()
+    return Outcome(results, findings)
 
 
 def _edited(place: str | Argument, model: HyperLSTM, case: Case, sample: Draw) -> Outcome:
     """An argument or a result is changed between forward and backward, which raises or is right."""
     torch.manual_seed(0)
-    copied = sample._replace(x=sample.x.clone(), state=sample.state and tuple(part.clone() for part in sample.state))
+    state = sample.state and tuple(part.clone() for part in sample.state)
+    copied = sample._replace(x=sample.x.clone(), state=state)
     leaves = arguments(model, copied)
     results = outputs(model, case, leaves)
     returned = {output: value.detach().clone() for output, value in results.items()}

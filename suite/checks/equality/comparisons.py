@@ -117,7 +117,8 @@ class Comparison(NamedTuple):
 
     def worst(self, build: Build, device: torch.device) -> Verdict:
         """The worst verdict on any tensor."""
-        return max((worst for worst, *_ in self.verdicts(build, device)), key=lambda verdict: verdict.ratio)
+        worst_of_uses = [verdicts[0] for verdicts in self.verdicts(build, device)]
+        return max(worst_of_uses, key=lambda verdict: verdict.ratio)
 
     def verdicts(self, build: Build, device: torch.device) -> Iterator[list[Verdict]]:
         """Verdicts on all tensors of each use, worst first."""
@@ -194,11 +195,12 @@ def small(name: str) -> list[Comparison]:
     impl = find(name)
     cases = [(case, dtype) for dtype in FLOOR for case in (*VERIFY, RAGGED[0], DROPOUT[0])]
     cases += [(case, F64) for case in VERIFY_TINY + RAGGED[1:] + DROPOUT[1:]]
-    return [
-        against_naive(case, dtype, default=in_default_run(impl, case, dtype))
-        for case, dtype in cases
-        if dtype in impl.dtypes
-    ]
+    comparisons = []
+    for case, dtype in cases:
+        if dtype in impl.dtypes:
+            default = in_default_run(impl, case, dtype)
+            comparisons.append(against_naive(case, dtype, default=default))
+    return comparisons
 
 
 def wide(name: str) -> list[Comparison]:
@@ -210,12 +212,13 @@ def wide(name: str) -> list[Comparison]:
     if name == ORACLE:
         return [against_wide(LITERAL, F64)]
     impl = find(name)
-    return [
-        against_wide(case, dtype, default=in_default_run(impl, case, dtype))
-        for case in (*WIDE, SPLIT, ROWS, *TIMED)
-        for dtype in ROUNDED
-        if dtype in _wide_dtypes(impl)
-    ]
+    comparisons = []
+    for case in (*WIDE, SPLIT, ROWS, *TIMED):
+        for dtype in ROUNDED:
+            if dtype in _wide_dtypes(impl):
+                default = in_default_run(impl, case, dtype)
+                comparisons.append(against_wide(case, dtype, default=default))
+    return comparisons
 
 
 def used(name: str) -> list[Comparison]:
@@ -259,5 +262,8 @@ def _dtype_of_pair(use: Use, most_precise: torch.dtype) -> torch.dtype:
 
 def every_id() -> list[str]:
     """The ids of all cases."""
-    comparisons = (each for name in names() for each in (*small(name), *wide(name), *used(name), *paired(name)))
-    return list(dict.fromkeys(comparison.id for comparison in comparisons))
+    ids: dict[str, None] = {}
+    for name in names():
+        for comparison in (*small(name), *wide(name), *used(name), *paired(name)):
+            ids[comparison.id] = None
+    return list(ids)

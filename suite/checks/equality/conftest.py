@@ -41,10 +41,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         return
     config = metafunc.config
     sized: list[Sized] = []
-    if sizes := config.getoption("--size"):
+    sizes = config.getoption("--size")
+    if sizes:
         dtypes = [*map(dtype_of, config.getoption("--dtype"))]
         sized = at_sizes(sizes, dtypes, memory_of(config.getoption("--device")))
-    metafunc.parametrize("sized", sized, ids=[id_of(each.name, each.comparison) for each in sized])
+    metafunc.parametrize("sized", sized, ids=[id_of(size.name, size.comparison) for size in sized])
 
 
 @pytest.fixture
@@ -55,7 +56,8 @@ def check(device: torch.device, record: Record) -> Check:
         group = comparison.group
         about = {"defined": group.defined, "forward_only": group.forward_only, "sizes": comparison.case}
         keep_row = partial(record, name, comparison.dtype, comparison.id, **about)
-        if reason := why_unavailable(name, device, comparison.dtype, comparison.case.options) or refusal:
+        reason = why_unavailable(name, device, comparison.dtype, comparison.case.options) or refusal
+        if reason:
             keep_row(CaseOutcome.SKIPPED, reason=reason)
             pytest.skip(reason)
         try:

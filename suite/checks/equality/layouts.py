@@ -30,12 +30,14 @@ def _spread(step: int, value: Tensor) -> Tensor:
 def _aligned(to: int, value: Tensor) -> Tensor:
     """At an address that is a multiple of `to` bytes, or of the size of one number, and of nothing larger."""
     skipped = max(1, to // value.element_size())
-    return value.new_empty(value.numel() + skipped)[skipped:].view(value.shape).copy_(value)
+    memory = value.new_empty(value.numel() + skipped)
+    return memory[skipped:].view(value.shape).copy_(value)
 
 
 def _moved(axis: int, to: int, aligned: int, value: Tensor) -> Tensor:
     """In memory with an axis elsewhere, at such an address."""
-    return _aligned(aligned, value.movedim(axis, to)).movedim(to, axis)
+    moved = _aligned(aligned, value.movedim(axis, to))
+    return moved.movedim(to, axis)
 
 
 def _expanded(axes: tuple[int, ...], value: Tensor) -> Tensor:
@@ -46,7 +48,8 @@ def _expanded(axes: tuple[int, ...], value: Tensor) -> Tensor:
     return first.clone().expand_as(value)
 
 
-PADDED, COLUMNS_FIRST = partial(_spread, 1), partial(_moved, -1, 0, 16)
+PADDED = partial(_spread, 1)
+COLUMNS_FIRST = partial(_moved, -1, 0, 16)
 #: All tensors in each layout.
 OF_ALL_TENSORS: dict[str, Layouts] = {
     "padded": dict.fromkeys(Kind, PADDED),
@@ -90,14 +93,14 @@ def in_layouts(layouts: Layouts, model: HyperLSTM, case: Case, sample: Draw, **o
     outcome = run_plain(model, case, laid_out, **options)
     for name, p in model.named_parameters():
         p.data = contiguous[name]
-    changed = changed_arguments(named(sample), named(laid_out))
-    return outcome._replace(findings=(*outcome.findings, *changed))
+    findings = changed_arguments(named(sample), named(laid_out))
+    return outcome._replace(findings=(*outcome.findings, *findings))
 
 
 def _use(name: str, layouts: Layouts) -> Use:
-    return Use(
-        name, partial(in_layouts, layouts, call=partial(packed, of_tokens=layouts.get(Kind.X, Tensor.contiguous)))
-    )
+    layout_of_tokens = layouts.get(Kind.X, Tensor.contiguous)
+    call = partial(packed, of_tokens=layout_of_tokens)
+    return Use(name, partial(in_layouts, layouts, call=call))
 
 
 def _use_of_equal(name: str, layouts: Layouts) -> Use:

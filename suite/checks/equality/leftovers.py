@@ -9,7 +9,6 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from itertools import product
 
 import torch
 from torch import Tensor
@@ -57,7 +56,7 @@ def settings(model: HyperLSTM) -> dict[str, object]:
     devices = next(model.parameters()).device, torch.device("meta")
     return {
         **{name: get() for name, get in SETTINGS.items()},
-        "limits of a chunk": [*map(limits, devices)],
+        "limits of a chunk": [limits(device) for device in devices],
         "options": model.extra_repr(),
         "training": [module.training for module in model.modules()],
         "names": [list(vars(module)) for module in model.modules()],
@@ -79,7 +78,8 @@ def watched(run: Run) -> Run:
 
     def watch(model: HyperLSTM, case: Case, sample: Draw) -> Outcome:
         device = next(model.parameters()).device
-        before, random = settings(model), _random(device)
+        before = settings(model)
+        random = _random(device)
         outcome = run(model, case, sample)
         changed = list(altered(model, before))
         drops = case.training and (case.dropout > 0 or case.recurrent_dropout > 0)
@@ -95,14 +95,16 @@ def held(name: str, case: Case, device: torch.device) -> int:
     """Bytes that calls of a new batch size hold after calls of the size before: steps of training, and inference."""
     larger = replace(case, B=case.B + 1)
     model, _ = model_and_draw(name, case, torch.float32, device)
-    samples = {each: draw(each, 0, torch.float32, device) for each in (case, larger)}
+    samples = {size: draw(size, 0, torch.float32, device) for size in (case, larger)}
 
-    def train(*cases: Case) -> None:
-        for each, residuals in product(cases, (True, True, False)):
-            with limited(device.type, residuals=residuals):
-                plain(model, each, samples[each])
-            with torch.no_grad():
-                model(samples[each].x, samples[each].state)
+    def train(*sizes: Case) -> None:
+        for size in sizes:
+            sample = samples[size]
+            for residuals in (True, True, False):
+                with limited(device.type, residuals=residuals):
+                    plain(model, size, sample)
+                with torch.no_grad():
+                    model(sample.x, sample.state)
         model.zero_grad(set_to_none=True)
         if find(name).interpreted(device):  # by frames that refer to one another, with the last launch's arguments
             gc.collect()
@@ -118,11 +120,13 @@ def first_calls(device: str) -> None:
     before = settings(bystander)
     for name in names():
         for dtype in find(name).dtypes:
-            if why_unavailable(name, device, dtype) is None:
-                model, sample = model_and_draw(name, TWO_LAYERS, dtype, torch.device(device))
-                plain(model, TWO_LAYERS, sample)
-                if changed := altered(bystander, before):
-                    raise AssertionError(f"{name}: its first call in {dtype} changed {changed}")
+            if why_unavailable(name, device, dtype) is not None:
+                continue
+            model, sample = model_and_draw(name, TWO_LAYERS, dtype, torch.device(device))
+            plain(model, TWO_LAYERS, sample)
+            changed = altered(bystander, before)
+            if changed:
+                raise AssertionError(f"{name}: its first call in {dtype} changed {changed}")
 
 
 if __name__ == "__main__":

@@ -183,16 +183,21 @@ def array(options: Options) -> list[Call]:
         [Call(**row) for row in make(some, salt="0", constraints=_CONSTRAINTS)]
         for some in (telling | {"extreme": (False,)}, telling, options)
     )
-    return [*usual, *(call for call in either if call.extreme), *(call for call in every if call.shows_little)]
+    extreme = [call for call in either if call.extreme]
+    little = [call for call in every if call.shows_little]
+    return [*usual, *extreme, *little]
 
 
 def case_of(call: Call) -> Case:
     """Sizes of a call, and the options that a case has."""
     dropout, recurrent_dropout = RATES[call.masks]
     one_step = call.form is Form.ALONE and call.batch_first  # an axis to lose by mistake
+    T = 1 if one_step else 3
+    if call.form is Form.NO_STEPS:
+        T = 0
     H, S = (72, 64) if call.extreme else (7, 6)  # the more units, the less a lost digit is chance
     return Case(
-        T=0 if call.form is Form.NO_STEPS else 1 if one_step else 3,
+        T=T,
         B={Form.ALONE: 1, Form.NO_ROWS: 0}.get(call.form, 3),
         I=4,
         H=H,
@@ -223,7 +228,9 @@ def use_of(call: Call) -> Use:
 
 def _numbers(call: Call, sample: Draw) -> Draw:
     change = EXTREME[call.layer_norm].numbers if call.extreme else None
-    return without_others(change(sample) if change else sample, call.arriving)
+    if change:
+        sample = change(sample)
+    return without_others(sample, call.arriving)
 
 
 def _run(call: Call, model: HyperLSTM, case: Case, sample: Draw) -> Outcome:
@@ -239,7 +246,8 @@ def _run(call: Call, model: HyperLSTM, case: Case, sample: Draw) -> Outcome:
 
 def _train(call: Call, model: HyperLSTM, case: Case, sample: Draw) -> Outcome:
     select = TRAINS[call.trained]
-    layouts, run = LAYOUTS[call.layout], partial(_called, call)
+    layouts = LAYOUTS[call.layout]
+    run = partial(_called, call)
     outcome = in_layouts(layouts, model, case, sample, select=select, arriving=call.arriving, call=run)
     # Without steps out is no function of the state.
     leaves = [*(inputs(sample) if case.T else [X]), *map(parameter, sample.params)]
@@ -256,10 +264,12 @@ def _called(call: Call, model: nn.Module, case: Case, x: Tensor, state: State | 
     alone = call.form is Form.ALONE
     turned = call.batch_first and not (alone or case.lengths)
     if alone:
-        x, state = pad(x[:, 0], (0, 1))[:, :-1], state and tuple(part[..., 0, :] for part in state)
+        x = pad(x[:, 0], (0, 1))[:, :-1]
+        state = state and tuple(part[..., 0, :] for part in state)
     elif turned:
         x = x.transpose(0, 1).contiguous()
-    out, last = packed(model, case, x, state, LAYOUTS[call.layout].get(Kind.X, Tensor.contiguous))
+    layout_of_tokens = LAYOUTS[call.layout].get(Kind.X, Tensor.contiguous)
+    out, last = packed(model, case, x, state, layout_of_tokens)
     if alone:
         return out.unsqueeze(1), tuple(part.unsqueeze(1) for part in last)
     return out.transpose(0, 1) if turned else out, last

@@ -39,7 +39,9 @@ def parameters(case: Case) -> int:
 def bytes_needed(name: str, case: Case, dtype: torch.dtype, *, training: bool = True) -> int:
     """About as many bytes as a pass of an implementation holds at most."""
     steps = case.tokens * case.L if training else case.B
-    numbers = steps * KEPT * (case.H + case.S) + COPIES * parameters(case) + 4 * case.tokens * (case.I + case.H)
+    numbers = steps * KEPT * (case.H + case.S)
+    numbers += COPIES * parameters(case)
+    numbers += 4 * case.tokens * (case.I + case.H)
     if name == ORACLE:  # the weights of each row at each step, and the tensors that these are contracted from
         weights = 4 * case.H * (case.H + max(case.inputs))
         numbers += weights * (steps + 2 * case.Z * case.L)
@@ -55,7 +57,8 @@ def memory_of(device: torch.device) -> int:
 
 def why_no_memory(name: str, case: Case, dtype: torch.dtype, device: torch.device) -> str:
     """Sentence that says how much memory an implementation needs for a case, if it may not take that; else ""."""
-    needed, most = bytes_needed(name, case, dtype, training=case.training), int(SHARE * memory_of(device))
+    needed = bytes_needed(name, case, dtype, training=case.training)
+    most = int(SHARE * memory_of(device))
     return "" if needed <= most else f"{name} needs {_of(needed, most)}"
 
 
@@ -64,13 +67,14 @@ def at_sizes(cases: Sequence[Case], dtypes: Sequence[torch.dtype], memory: int) 
 
     memory: in bytes. Where a training step does not fit, the forward pass alone is compared.
     """
-    every = []
+    most = int(SHARE * memory)
+    comparisons = []
     for case in cases:
         for name in names():
             for dtype in dtypes_of(name):
                 if not dtypes or dtype in dtypes:
-                    every.append(_at_size(name, case, dtype, int(SHARE * memory)))
-    return every
+                    comparisons.append(_at_size(name, case, dtype, most))
+    return comparisons
 
 
 def dtypes_of(name: str) -> tuple[torch.dtype, ...]:
@@ -83,7 +87,8 @@ def _at_size(name: str, case: Case, dtype: torch.dtype, most: int) -> Sized:
     oracle = bytes_needed(WIDE_ORACLE, case, torch.float64)
     if oracle > most:
         return Sized(name, trained, f"The oracle needs {_of(oracle, most)}")
-    if (needed := bytes_needed(name, case, dtype)) <= most:
+    needed = bytes_needed(name, case, dtype)
+    if needed <= most:
         return Sized(name, trained)
     if bytes_needed(name, case, dtype, training=False) <= most:
         return Sized(name, against_wide(case, dtype, INFERENCE))

@@ -87,9 +87,10 @@ Change = Callable[[Argument, Tensor], Tensor]
 def changed(sample: Draw, change: Change) -> Draw:
     """Change the numbers of a draw."""
     new = {argument: change(argument, value) for argument, value in named(sample).items()}
+    params = {name: new[parameter(name)] for name in sample.params}
     state = sample.state and tuple(new[part] for part in STATE)
     cotangents = tuple(new[arriving] for arriving in ARRIVING)
-    return Draw({name: new[parameter(name)] for name in sample.params}, new[X], state, cotangents)
+    return Draw(params, new[X], state, cotangents)
 
 
 def _outputs(results: Results) -> Results:
@@ -210,10 +211,11 @@ def _after_other_sizes(model: HyperLSTM, case: Case, sample: Draw) -> Outcome:
     for rows, steps in ((1, 1), (2, case.T), (case.B, 1)):
         state = sample.state and tuple(part[..., :rows, :] for part in sample.state)
         d_out, *d_last = sample.cotangents
-        some = d_out[:steps, :rows], *(d[..., :rows, :] for d in d_last)
-        plain(model, replace(case, lengths=()), Draw(sample.params, sample.x[:steps, :rows], state, some))
+        x = sample.x[:steps, :rows]
+        cotangents = (d_out[:steps, :rows], *(d[..., :rows, :] for d in d_last))
+        plain(model, replace(case, lengths=()), Draw(sample.params, x, state, cotangents))
         with torch.no_grad():
-            model(sample.x[:steps, :rows])
+            model(x)
     return run_plain(model, case, sample)
 
 

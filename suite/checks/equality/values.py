@@ -20,7 +20,8 @@ WIDER = replace(CASE, H=24, S=16, Z=3)
 
 def everything(name: str, case: Case, sample: Draw) -> Results:
     """Output, final states and every gradient of one call."""
-    model = implementation(name)(case, sample.x.dtype, sample.x.device)
+    build = implementation(name)
+    model = build(case, sample.x.dtype, sample.x.device)
     model.load_state_dict(sample.params)
     return plain(model, case, sample)
 
@@ -29,7 +30,8 @@ def both(name: str, case: Case, sample: Draw, limit: int) -> tuple[Results, Resu
     """Results in the dtype of the numbers, and those of the oracle in float64; limit: bytes of a chunk."""
     with limited(sample.x.device.type, forward=limit, backward=limit):
         results = everything(name, case, sample)
-    return results, everything(WIDE_ORACLE, case, tree_map_only(Tensor, Tensor.double, sample))
+    wide: Draw = tree_map_only(Tensor, Tensor.double, sample)
+    return results, everything(WIDE_ORACLE, case, wide)
 
 
 def error_of_cells_far_from_0(name: str, device: torch.device) -> float:
@@ -42,5 +44,7 @@ def error_of_cells_far_from_0(name: str, device: torch.device) -> float:
 
 def _far_from_0(argument: Argument, value: Tensor) -> Tensor:
     if argument.part in GATE_NORM_BIASES:
-        return value + value.new_tensor([0, 10, 0, 0])[:, None]  # so that the forget gate keeps them
-    return value + 100 if argument.kind is Kind.STATE and argument.part in ("c", "c_hat") else value
+        open_forget_gate = value.new_tensor([0, 10, 0, 0])  # which keeps them
+        return value + open_forget_gate[:, None]
+    is_cell = argument.kind is Kind.STATE and argument.part in ("c", "c_hat")
+    return value + 100 if is_cell else value

@@ -133,7 +133,8 @@ class Edited:
     @contextmanager
     def planted(self) -> Iterator[Build]:
         """Builder of HyperLSTMs from a copy of the package with the edits; ValueError if one does not apply."""
-        name, sources = self.package, self.sources()
+        name = self.package
+        sources = self.sources()
         with tempfile.TemporaryDirectory() as folder:
             package = Path(folder) / name
             shutil.copytree(Path(impls.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__"))
@@ -142,7 +143,8 @@ class Edited:
             try:
                 with mock.patch.object(sys, "path", [folder, *sys.path]):
                     import_module(f"{name}.{self.runs}")
-                if copied := sys.modules.get(f"{name}.gradient.chunks"):
+                copied = sys.modules.get(f"{name}.gradient.chunks")
+                if copied:
                     vars(copied)["_LIMITS"] = chunks._LIMITS  # so that `limited` changes them for the copy too
                 with mock.patch.dict(os.environ, {VARIABLE: self.active}):
                     yield implementation(self.runs, sys.modules[name].HyperLSTM)
@@ -165,4 +167,5 @@ def _forget(package: str) -> None:
 
 def stale(edited: Iterable[Edited]) -> str:
     """Sentences about edits that do not apply, by line."""
-    return "\n".join(reason for each in edited if (reason := each.stale()))
+    reasons = [variant.stale() for variant in edited]
+    return "\n".join(reason for reason in reasons if reason)

@@ -32,4 +32,8 @@ CONDITIONS: dict[str, Callable[[Case], bool]] = {
 def unmet(cases: Iterable[Case]) -> list[str]:
     """Names of the conditions that none of the cases meets."""
     cases = list(cases)
-    return [name for name, holds in CONDITIONS.items() if not any(holds(case) for case in cases)]
+    names = []
+    for name, holds in CONDITIONS.items():
+        if not any(holds(case) for case in cases):
+            names.append(name)
+    return names

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from itertools import chain, product
 
 from impls.definition import dtype_name
 from impls.registry import find
@@ -24,7 +23,8 @@ FULL_PAIRS += [(replace(WORKLOADS["medium"].case, T=3), "tf32")]
 #: The same sizes, packed, and with a mask of g.
 FULL_PACKED = replace(FULL[1], lengths=(3, *[2] * 63, *[1] * 64), recurrent_dropout=0.1)
 #: Steps of two concurrent calls, and the batch size of the second.
-STEPS, ROWS = 50, 96
+STEPS = 50
+ROWS = 96
 #: Sizes that are compared first: without layer norm, with it, packed, and with a mask of g.
 FIRST = (*CASES[:2], RAGGED[0], DROPOUT[0])
 LONG_NARROW_WIDE = (
@@ -51,15 +51,20 @@ SUMMED = (values.CASE, values.WIDER, replace(values.WIDER, layer_norm=True))
 
 def of_cuda() -> list[Way]:
     """Passes of the tests that `nox -s cuda` runs."""
-    pairs = [*FULL_PAIRS, *((FULL_PACKED, name) for name in PRECISIONS), *((case, "bfloat16") for case in MODELS)]
-    pairs += [(replace(case, B=ROWS), "bfloat16") for case in FULL]
-    pairs += [(replace(FULL[0], training=False), "bfloat16")]
-    return [*(Way(*pair) for pair in pairs), *_either(FIRST)]
+    ways = [Way(case, arithmetic) for case, arithmetic in FULL_PAIRS]
+    ways += [Way(FULL_PACKED, arithmetic) for arithmetic in PRECISIONS]
+    ways += [Way(case, "bfloat16") for case in MODELS]
+    ways += [Way(replace(case, B=ROWS), "bfloat16") for case in FULL]
+    ways.append(Way(replace(FULL[0], training=False), "bfloat16"))
+    return [*ways, *_either(FIRST)]
 
 
 def of_checks(thorough: bool) -> Iterator[Way]:
     """Passes of a verification: of all comparisons, of uses of the module, and of the tests that only a GPU runs."""
-    yield from chain(of_cuda(), _either(CASES), (Way(case, "float32") for case in LONG_NARROW_WIDE))
+    yield from of_cuda()
+    yield from _either(CASES)
+    for case in LONG_NARROW_WIDE:
+        yield Way(case, "float32")
     for comparison in (*small(NAME), *wide(NAME)):
         if comparison.default or thorough:
             yield Way(trained(comparison.case), dtype_name(comparison.dtype))
@@ -71,7 +76,8 @@ def of_checks(thorough: bool) -> Iterator[Way]:
         yield Way(trained(evaluated), arithmetic)
         yield Way(evaluated, arithmetic)
     for case, arithmetics in CALLED:
-        yield from (way for arithmetic in arithmetics for way in any_way(case, arithmetic))
+        for arithmetic in arithmetics:
+            yield from any_way(case, arithmetic)
     for dtype in find(NAME).dtypes:
         yield Way(activations.CASE, dtype_name(dtype))
     for case in SUMMED:
@@ -85,12 +91,18 @@ def trained(case: Case) -> Case:
 
 def any_way(case: Case, arithmetic: str) -> Iterator[Way]:
     """A case with and without a mask, packed or not: with residuals, without them, and without a gradient."""
-    for mask, lengths in product((0.0, 0.5), ((), (case.T,) * case.B)):
-        trained = replace(case, recurrent_dropout=mask, lengths=lengths)
-        yield Way(trained, arithmetic)
-        yield Way(trained, arithmetic, residuals=False)
-        yield Way(replace(trained, training=False), arithmetic)
+    for mask in (0.0, 0.5):
+        for lengths in ((), (case.T,) * case.B):
+            variant = replace(case, recurrent_dropout=mask, lengths=lengths)
+            yield Way(variant, arithmetic)
+            yield Way(variant, arithmetic, residuals=False)
+            yield Way(replace(variant, training=False), arithmetic)
 
 
 def _either(cases: Sequence[Case]) -> list[Way]:
-    return [Way(case, name, True, alone) for case in cases for name in PRECISIONS for alone in (True, False)]
+    ways = []
+    for case in cases:
+        for arithmetic in PRECISIONS:
+            for alone in (True, False):
+                ways.append(Way(case, arithmetic, alone=alone))
+    return ways

@@ -12,9 +12,10 @@ from impls.registry import find
 def main() -> int:
     """Exit status of pytest with the arguments of the command line; SystemExit says why there is no library."""
     os.environ.pop("LD_PRELOAD", None)  # a sanitizer is not for the compiler, which would fail under it
-    batched_cpu, cpu = find("batched_cpu"), torch.device("cpu")
+    batched_cpu = find("batched_cpu")
     for dtype in batched_cpu.dtypes:
-        if reason := batched_cpu.why_unavailable(cpu, dtype):
+        reason = batched_cpu.why_unavailable(torch.device("cpu"), dtype)
+        if reason:
             raise SystemExit(reason)
     return pytest.main(sys.argv[1:])
 

@@ -106,18 +106,32 @@ class Kernel(NamedTuple):
         constants = dict(self.constants)
         sizes = [f"{size}{constants[size]}" for size in "HSZ"]
         forms = {"packed": self.packed, "masked": self.masked, "norm": constants["NORM"]}
-        return "-".join([self.name, self.arithmetic, *sizes, *(form for form, applies in forms.items() if applies)])
+        applying = [form for form, applies in forms.items() if applies]
+        return "-".join([self.name, self.arithmetic, *sizes, *applying])
 
 
 def described(launch: Launch, arithmetic: str, capability: int) -> Kernel:
     """The kernel of a launch."""
     function = launch.kernel.fn
-    constants = {name for name, p in inspect.signature(function).parameters.items() if p.annotation is not p.empty}
-    arguments = {name: q for name, q in launch.values.items() if name not in constants}
-    kinds = {n: dtype_name(q.dtype) if hasattr(q, "dtype") else type(q).__name__ for n, q in arguments.items()}
-    fixed = {name: q for name, q in launch.values.items() if name in constants}
-    about = arithmetic, capability, function.__module__, function.__name__
-    return Kernel(*about, *(tuple(each.items()) for each in (kinds, fixed, launch.options)))
+    parameters = inspect.signature(function).parameters
+    arguments = {}
+    constants = {}
+    for name, value in launch.values.items():
+        if parameters[name].annotation is not inspect.Parameter.empty:
+            constants[name] = value
+        elif hasattr(value, "dtype"):
+            arguments[name] = dtype_name(value.dtype)
+        else:
+            arguments[name] = type(value).__name__
+    return Kernel(
+        arithmetic,
+        capability,
+        function.__module__,
+        function.__name__,
+        tuple(arguments.items()),
+        tuple(constants.items()),
+        tuple(launch.options.items()),
+    )
 
 
 def build(kernel: Kernel) -> Any:
@@ -149,18 +163,22 @@ def unfit(wanted: Iterable[tuple[str, str, bool, int]]) -> list[str]:
         for kernel in Way(case, arithmetic).kernels(capability, CARDS[capability]):
             sizes.setdefault(kernel, size)
     with pool() as workers:
-        return [
-            f"{kernel.name}, {kernel.arithmetic}, norm {dict(kernel.constants)['NORM']}, at {size} for "
-            f"{kernel.capability}: {wrong}"
-            for (kernel, size), wrong in zip(sizes.items(), workers.map(_wrong, sizes), strict=True)
-            if wrong
-        ]
+        wrongs = list(workers.map(_wrong, sizes))
+    sentences = []
+    for (kernel, size), wrong in zip(sizes.items(), wrongs, strict=True):
+        if wrong:
+            about = f"{kernel.name}, {kernel.arithmetic}, norm {dict(kernel.constants)['NORM']}"
+            sentences.append(f"{about}, at {size} for {kernel.capability}: {wrong}")
+    return sentences
 
 
 def _wrong(kernel: Kernel) -> str:
     """Compile one kernel and say what is wrong with the resources that it takes, or with its instructions."""
-    binary, constants, options = build(kernel), dict(kernel.constants), dict(kernel.options)
-    norm, size = constants["NORM"], 2 if "float16" in kernel.arithmetic else 4
+    binary = build(kernel)
+    constants = dict(kernel.constants)
+    options = dict(kernel.options)
+    norm = constants["NORM"]
+    size = 2 if "float16" in kernel.arithmetic else 4
     wide = constants.get("WHOLE", 0) >= split.WARP * options["num_warps"]
     read = instructions.read(binary.asm["cubin"])
     figures: dict[str, tuple[float, float]] = {
@@ -177,10 +195,12 @@ def _wrong(kernel: Kernel) -> str:
         least = _weight_bytes(name, size, constants, options)
         if got < least:
             wrong.append(f"loads of weights in {name}: expected {least} bytes at a time, got {got}")
-    if rounded := instructions.rounded_weights(read):
+    rounded = instructions.rounded_weights(read)
+    if rounded:
         wrong.append(f"weights: expected none that are rounded in a loop, got those of {', '.join(rounded)}")
     if options["launch_cooperative_grid"]:
-        expected, barriers = BARRIERS[kernel.name][norm], instructions.barriers([one.text for one in read])
+        expected = BARRIERS[kernel.name][norm]
+        barriers = instructions.barriers([instruction.text for instruction in read])
         if barriers != expected:
             wrong.append(f"group barriers: expected {expected}, got {barriers}")
     tensor_cores = re.search(r"\b(mma\.sync|wgmma\.mma_async|tcgen05\.mma)", binary.asm["ptx"])

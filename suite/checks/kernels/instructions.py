@@ -42,16 +42,24 @@ class Instruction(NamedTuple):
 
 def read(cubin: bytes) -> list[Instruction]:
     """Instructions of a cubin in their order."""
-    instructions = list[Instruction]()
-    functions, lines, begins = list[str](), list[int](), True
+    instructions: list[Instruction] = []
+    functions: list[str] = []
+    numbers: list[int] = []
+    begins = True
     for line in tool(cubin, "nvdisasm", "-c", "-gi").splitlines():
-        if at := re.search(r'//## File "([^"]+)", line (\d+)', line):
+        place = re.search(r'//## File "([^"]+)", line (\d+)', line)
+        instruction = re.search(r"/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+\s+)?([A-Z][^;]*)", line)
+        if place:
             if begins:
-                functions, lines, begins = [], [], False
-            functions.insert(0, _function(Path(at[1]).name, int(at[2])))
-            lines.insert(0, int(at[2]))
-        elif match := re.search(r"/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+\s+)?([A-Z][^;]*)", line):
-            instructions.append(Instruction(match[1].strip(), tuple(functions), tuple(lines)))
+                functions = []
+                numbers = []
+                begins = False
+            number = int(place[2])
+            functions.insert(0, _function(Path(place[1]).name, number))
+            numbers.insert(0, number)
+        elif instruction:
+            text = instruction[1].strip()
+            instructions.append(Instruction(text, tuple(functions), tuple(numbers)))
             begins = True
     return instructions
 
@@ -61,8 +69,10 @@ def _function(file: str, line: int) -> str:
     """The function of a line of the sources; a file of Triton's own has none."""
     path = Path(batched_cuda.__file__).parent / file
     tree = ast.parse(path.read_text(encoding="utf-8") if path.exists() else "")
-    functions = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
-    return next((node.name for node in functions if node.lineno <= line <= (node.end_lineno or 0)), file)
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef) and node.lineno <= line <= (node.end_lineno or 0):
+            return node.name
+    return file
 
 
 def tool(cubin: bytes, name: str, *options: str) -> str:
@@ -79,9 +89,12 @@ def tool(cubin: bytes, name: str, *options: str) -> str:
 def barriers(instructions: Sequence[str]) -> int:
     """Number of group barriers; ValueError if the instructions of one are not those of `BARRIER`."""
     count = 0
-    for start in (n for n, text in enumerate(instructions) if re.match(BARRIER[1], text)):
+    for start, fence in enumerate(instructions):
+        if not re.match(BARRIER[1], fence):
+            continue
         count += 1
-        before = next((text for text in instructions[start - 1 :: -1] if re.match("BAR.SYNC|STG|RED|ATOM", text)), "")
+        earlier = instructions[start - 1 :: -1]
+        before = next((text for text in earlier if re.match("BAR.SYNC|STG|RED|ATOM", text)), "")
         if not start or not re.match(BARRIER[0], before):
             raise ValueError(f"barrier {count}: expected {BARRIER[0]} between all writes and the fence, got {before!r}")
         at = start
@@ -91,7 +104,7 @@ def barriers(instructions: Sequence[str]) -> int:
                 raise ValueError(f"barrier {count}: expected {expected} after {instructions[at]}, got none")
             at = later
         between = [text for text in instructions[start:at] if _ACCESS.match(text)]
-        if between or instructions[start + 1 : at].count(instructions[start]):
+        if between or fence in instructions[start + 1 : at]:
             raise ValueError(f"barrier {count}: expected no other load in it, got {between[:3]}")
     return count
 
@@ -101,22 +114,27 @@ def groups(instructions: Iterable[Instruction]) -> dict[str, int]:
 
     One that loads only at lines of earlier groups is another iteration of an unrolled loop, and does not count.
     """
-    count, waiting, seen = Counter[str](), set[str](), set[tuple[int, ...]]()
+    count = Counter[str]()
+    waiting: set[str] = set()
+    seen: set[tuple[int, ...]] = set()
     for text, functions, lines in instructions:
         if text.startswith("BAR"):
             waiting = set()
         elif _LOAD.match(text) and len(functions) > 1 and lines not in seen:
+            function = functions[1]
             seen.add(lines)
-            if functions[1] not in waiting:
-                waiting.add(functions[1])
-                count[functions[1]] += 1
+            if function not in waiting:
+                waiting.add(function)
+                count[function] += 1
     return dict(count)
 
 
 def load_bytes(text: str) -> int:
     """Bytes of a load that a thread asks for at a time: of the instruction, not of the addresses in it."""
-    width = re.search(r"\.(U8|S8|U16|S16|64|128)$", text.split()[0])
-    return {"U8": 1, "S8": 1, "U16": 2, "S16": 2, "64": 8, "128": 16}[width[1]] if width else 4
+    widths = {"U8": 1, "S8": 1, "U16": 2, "S16": 2, "64": 8, "128": 16}
+    name, *_ = text.split()
+    _, _, suffix = name.rpartition(".")
+    return widths.get(suffix, 4)
 
 
 def narrowest_weights(instructions: Iterable[Instruction]) -> dict[str, int]:
@@ -124,7 +142,8 @@ def narrowest_weights(instructions: Iterable[Instruction]) -> dict[str, int]:
     least: dict[str, int] = {}
     for text, functions, _ in instructions:
         if _LOAD.match(text) and len(functions) > 1 and functions[-1] in WEIGHTS:
-            least[functions[1]] = min(load_bytes(text), least.get(functions[1], 16))
+            function = functions[1]
+            least[function] = min(load_bytes(text), least.get(function, 16))
     return least
 
 
@@ -134,28 +153,38 @@ def products_a_turn(instructions: Iterable[Instruction], stages: int) -> dict[tu
     Instructions of whole groups of warps do not count. Each turn of a loop that is unrolled has a batch of asynchronous
     copies, and `stages` - 1 come before it.
     """
-    along, batches = Counter[tuple[str, int]](), Counter[tuple[str, int]]()
+    along = Counter[tuple[str, int]]()
+    batches = Counter[tuple[str, int]]()
     for text, functions, lines in instructions:
-        if len(functions) > 1:
-            loop = functions[1], lines[1]
-            if product := _PRODUCT.match(text):
-                along[loop] += int(product[1])
-            batches[loop] += text.startswith("LDGDEPBAR") and functions[-1] in WEIGHTS
-    return {loop: n / max(1, batches[loop] - stages + 1) for loop, n in along.items()}
+        if len(functions) < 2:
+            continue
+        loop = functions[1], lines[1]
+        product = _PRODUCT.match(text)
+        if product:
+            along[loop] += int(product[1])
+        if text.startswith("LDGDEPBAR") and functions[-1] in WEIGHTS:
+            batches[loop] += 1
+    return {loop: steps / max(1, batches[loop] - stages + 1) for loop, steps in along.items()}
 
 
 def rounded_weights(instructions: Iterable[Instruction]) -> list[str]:
     """Functions with a product whose right operand was rounded before it, as its last writer shows."""
     writers: dict[int, Instruction] = {}
-    found = dict[str, None]()
-    for one in instructions:
-        product = _PRODUCT.match(one.text)
-        if product and (writer := writers.get(int(product[2]))) and ROUNDS in writer.functions:
-            found[one.functions[1]] = None
-        if written := _WRITES.match(one.text):
-            name, suffix, first = written[1], written[2], int(written[3])
-            count = (
-                4 if name == "HMMA" or suffix.endswith((".128", ".4")) else 2 if suffix.endswith((".64", ".2")) else 1
-            )
-            writers.update(dict.fromkeys(range(first, first + count), one))
-    return list(found)
+    rounded: dict[str, None] = {}
+    for instruction in instructions:
+        product = _PRODUCT.match(instruction.text)
+        if product:
+            writer = writers.get(int(product[2]))
+            if writer is not None and ROUNDS in writer.functions:
+                rounded[instruction.functions[1]] = None
+        written = _WRITES.match(instruction.text)
+        if written:
+            name, suffix, first = written.groups()
+            count = 1
+            if name == "HMMA" or suffix.endswith((".128", ".4")):
+                count = 4
+            elif suffix.endswith((".64", ".2")):
+                count = 2
+            for register in range(int(first), int(first) + count):
+                writers[register] = instruction
+    return list(rounded)

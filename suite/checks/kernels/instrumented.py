@@ -74,7 +74,8 @@ class Instrumented(loading.Library):
 
 @cache
 def _library(instruction_set: str, dtype: torch.dtype) -> Instrumented:
-    parts, flags = [(instruction_set, dtype)], [*build.extra_flags(), *FLAGS]
+    parts = [(instruction_set, dtype)]
+    flags = [*build.extra_flags(), *FLAGS]
     folder = build.folder_of(parts, flags)
     if not build.intact(folder / build.LIBRARY):
         build.build(folder, parts, flags)

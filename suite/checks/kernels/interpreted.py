@@ -25,7 +25,7 @@ from suite.checks.equality.comparisons import WIDE_ORACLE, Comparison, against_n
 from suite.checks.equality.pairs import OF_A_LAYER, Trained
 from suite.checks.faults.planting import Edited, Fault, listed
 from suite.comparison.compare import Verdict, implementation, model_and_draw, relative_error
-from suite.comparison.oracle import plain
+from suite.comparison.oracle import Draw, plain
 from suite.comparison.tensors import Gradient, parameter
 
 NAME = "batched_cuda"
@@ -108,8 +108,11 @@ SOME = _by_id(*_of_a_default_run(), *_of_a_thorough_run())
 
 def _with_gradient_alone(trained: Trained, output: str) -> list[Comparison]:
     """Calls of which that part of the state is trained alone, and gets a gradient through that output alone."""
-    calls = zip(OF_A_LAYER, _PAIRED, strict=True)
-    return [each for pair, each in calls if (pair.call.trained, pair.call.arriving) == (trained, (output,))]
+    comparisons = []
+    for pair, comparison in zip(OF_A_LAYER, _PAIRED, strict=True):
+        if pair.call.trained is trained and pair.call.arriving == (output,):
+            comparisons.append(comparison)
+    return comparisons
 
 
 #: By kind of fault, the calls of which one shows it.
@@ -151,8 +154,9 @@ def compared(name: str) -> tuple[Verdict, dict[Any, int]]:
     from suite.checks.kernels.traced import traced
 
     comparison = SOME[name]
+    on_one_draw = comparison._replace(oracle=comparison.oracle._replace(draws=1))
     with traced() as trace:
-        worst = judged(comparison._replace(oracle=comparison.oracle._replace(draws=1)), torch.device("cpu"))
+        worst = judged(on_one_draw, torch.device("cpu"))
     return worst, dict(trace.wrong)
 
 
@@ -199,8 +203,8 @@ def caught(name: str) -> bool:
 
 def lost() -> float:
     """Relative error of the gradient of a bias in bfloat16, to which one chunk adds 1 and each of 8 others 2**-8.5."""
-    case, dtype, cpu = Case(T=9, B=1, I=5, H=8, S=8, Z=1), torch.bfloat16, torch.device("cpu")
-    model, sample = model_and_draw(NAME, case, dtype, cpu)
+    case = Case(T=9, B=1, I=5, H=8, S=8, Z=1)
+    model, sample = model_and_draw(NAME, case, torch.bfloat16, torch.device("cpu"))
     with torch.no_grad():
         for p in model.parameters():
             p.zero_()
@@ -210,7 +214,8 @@ def lost() -> float:
     d_out[-1] = 1
     sample = sample._replace(cotangents=(d_out, *map(torch.zeros_like, sample.cotangents[1:])))
     with limited("cpu", backward=1):
-        found = plain(model, case, sample)[GRADIENT_OF_BIAS]
+        gradient = plain(model, case, sample)[GRADIENT_OF_BIAS]
     model.impl = WIDE_ORACLE
-    expected = plain(model.double(), case, tree_map_only(Tensor, Tensor.double, sample))[GRADIENT_OF_BIAS]
-    return relative_error(found, expected)
+    exact: Draw = tree_map_only(Tensor, Tensor.double, sample)
+    expected = plain(model.double(), case, exact)[GRADIENT_OF_BIAS]
+    return relative_error(gradient, expected)

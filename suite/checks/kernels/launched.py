@@ -37,21 +37,28 @@ def recorded(
     """
     from impls.batched_cuda import launching, layout, split  # import Triton, which may be missing
 
-    launches, operators = list[Launch](), Called()
+    launches: list[Launch] = []
+    operators = Called()
 
     def start(kernel: Any, programs: int, values: Mapping[str, Any], device: torch.device, **options: Any) -> None:
-        launches.append(Launch(kernel, programs, {name: values[name] for name in kernel.arg_names}, options))
+        arguments = {name: values[name] for name in kernel.arg_names}
+        launches.append(Launch(kernel, programs, arguments, options))
 
     I, H, S, Z, B = case.I, case.H, case.S, case.Z, case.B
     new: dict[str, Any] = {"dtype": dtype_of(arithmetic), "device": META}
     layer = HyperLSTM(I, H, S, Z, 1, layer_norm=case.layer_norm, **new).layers[0]
     p = LayerParams._make(getattr(layer, name) for name in LayerParams._fields)
-    batch_sizes = [sum(length > t for length in case.lengths) for t in range(case.T)] if case.lengths else []
+    batch_sizes = []
+    if case.lengths:
+        batch_sizes = [sum(length > t for length in case.lengths) for t in range(case.T)]
     over = (sum(batch_sizes),) if batch_sizes else (case.T, B)
-    x, d_out = (torch.zeros(*over, F, **new) for F in (I, H))
+    x = torch.zeros(*over, I, **new)
+    d_out = torch.zeros(*over, H, **new)
     s = LayerState(*(torch.zeros(B, F, **new) for F in (H, H, S, S)))
-    keep_mask = torch.ones(*over, H, device=META, dtype=torch.bool)
-    mask = Mask(keep_mask, 1 / (1 - case.recurrent_dropout)) if case.recurrent_dropout else None
+    mask = None
+    if case.recurrent_dropout:
+        kept = torch.ones(*over, H, device=META, dtype=torch.bool)
+        mask = Mask(kept, 1 / (1 - case.recurrent_dropout))
     with (
         mock.patch.object(launching, "start", start),
         mock.patch.object(split.Card, "of", return_value=card),
@@ -73,9 +80,10 @@ def either_split(alone: bool) -> Iterator[None]:
     """Split passes into groups of one member, or of several if the card has room for them, while open."""
     from impls.batched_cuda import split
 
-    cost, uncached = split.cost, split._split.__wrapped__
+    cost = split.cost
+    uncached = split._split.__wrapped__
     with (
-        mock.patch.object(split, "cost", lambda one: (one.alone != alone, *cost(one))),
+        mock.patch.object(split, "cost", lambda candidate: (candidate.alone != alone, *cost(candidate))),
         mock.patch.object(split, "_split", uncached),
     ):
         yield

@@ -31,21 +31,26 @@ def together(members: int, *, package: str = "impls", rows: int = 16, limit: flo
     rows: of a group. package: another one than the project's. limit: seconds, then TimeoutError. The error of the first
     program that fails is raised here.
     """
-    launching, cuts = import_module(f"{package}.batched_cuda.launching"), import_module(f"{package}.batched_cuda.split")
+    launching = import_module(f"{package}.batched_cuda.launching")
+    cuts = import_module(f"{package}.batched_cuda.split")
     trace = Trace()
 
     def start(kernel: Any, programs: int, values: Mapping[str, Any], device: torch.device, **options: Any) -> None:
         cooperative = options["launch_cooperative_grid"]
         assert cooperative == (members > 1) or kernel.__name__ == "rebuild"
-        group, arguments = members if cooperative else 1, {name: values[name] for name in kernel.arg_names}
-        trace.add(kernel.__name__, _run(kernel, programs, group, arguments, limit), group, arguments)
+        group = members if cooperative else 1
+        arguments = {name: values[name] for name in kernel.arg_names}
+        ended = _run(kernel, programs, group, arguments, limit)
+        trace.add(kernel.__name__, ended, group, arguments)
 
     def fastest(sizes: Sizes, card: Card, step: Step) -> Split:
         """By the model, with these members and rows."""
         card = card._replace(multiprocessors=-(-sizes.B // rows) * members)
-        splits = cuts.candidates(sizes, card, step is cuts.forward_step)
-        wanted = (step(sizes, card, one) for one in splits if (one.members, one.rows) == (members, rows))
-        return min(wanted, key=cuts.cost)
+        splits = []
+        for candidate in cuts.candidates(sizes, card, step is cuts.forward_step):
+            if candidate.members == members and candidate.rows == rows:
+                splits.append(step(sizes, card, candidate))
+        return min(splits, key=cuts.cost)
 
     with mock.patch.object(launching, "start", start), mock.patch.object(cuts, "_split", fastest):
         yield trace
@@ -61,7 +66,8 @@ def _run(kernel: Any, programs: int, members: int, arguments: Mapping[str, Any],
         if isinstance(q, Tensor):
             q.share_memory_()
     _launch[:] = kernel, members, arguments
-    done, end = dict[int, Program](), time.monotonic() + limit
+    done: dict[int, Program] = {}
+    end = time.monotonic() + limit
     with context.ForkContext().Pool(programs) as pool:
         ended = pool.imap_unordered(_program, range(programs))
         try:

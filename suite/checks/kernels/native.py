@@ -57,9 +57,9 @@ def at_once(functions: Sequence[Callable[[], R]], device: torch.device) -> list[
 def _queue(functions: Sequence[Callable[[], R]], streams: Sequence[torch.cuda.Stream]) -> list[list[R]]:
     results: list[list[R]] = [[] for _ in functions]
     for _ in range(ROUNDS):
-        for function, stream, own in zip(functions, streams, results, strict=True):
+        for function, stream, of_function in zip(functions, streams, results, strict=True):
             with torch.cuda.stream(stream):
-                own.append(function())
+                of_function.append(function())
     return results
 
 
@@ -118,7 +118,8 @@ class Outcomes:
     """Plugin that says whether a run shows all that it should."""
 
     def __init__(self) -> None:
-        self.complete, self.shows = False, dict[str, First]()
+        self.complete = False
+        self.shows: dict[str, First] = {}
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """Note what each test shows."""
@@ -156,8 +157,10 @@ def main(arguments: list[str]) -> int:
     The status is 0 where there is no GPU, and 1 where there is one that was not checked or marked. arguments: of
     pytest; with any the GPU is not marked, since they may leave tests out.
     """
-    device, unseen = machine.default_device(), unseen_card()
-    if (reason := unseen or why_unavailable(NAME, device)) is not None:
+    device = machine.default_device()
+    unseen = unseen_card()
+    reason = unseen or why_unavailable(NAME, device)
+    if reason is not None:
         print(f"{reason} Not run: {', '.join(first.value for first in First)}.")
         return int(unseen is not None or device.type == "cuda")
     kernels = precompile(ahead.of_cuda(), device)
@@ -167,7 +170,8 @@ def main(arguments: list[str]) -> int:
     if status != 0 or arguments or not outcomes.complete:
         print(f"The GPU is not marked as one that runs {NAME} right: not all of its tests passed, or not all ran.")
         return status
-    if (unwritten := mark(device, kernels)) is not None:
+    unwritten = mark(device, kernels)
+    if unwritten is not None:
         print(unwritten)
         return 1
     print(

@@ -18,12 +18,14 @@ from suite.checks.kernels.compiled import described
 from suite.checks.kernels.launched import Launch
 from suite.comparison import compare
 
-_test, _noted = [""], dict[str, str]()
+_test = [""]
+_noted: dict[str, str] = {}
 
 
 def _start(kernel: Any, programs: int, values: Mapping[str, Any], device: torch.device, **options: Any) -> None:
-    launch = Launch(kernel, programs, {name: values[name] for name in kernel.arg_names}, options)
-    _noted.setdefault(repr(described(launch, "", 90)), _test[0])
+    arguments = {name: values[name] for name in kernel.arg_names}
+    described_kernel = described(Launch(kernel, programs, arguments, options), "", 90)
+    _noted.setdefault(repr(described_kernel), _test[0])
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -70,7 +70,8 @@ def tell(patch: pytest.MonkeyPatch, folder: Path) -> None:
 
 def mark() -> None:
     """Mark the GPU as one that has verified `batched_cuda`."""
-    (path := proof.path("batched_cuda", CUDA)).parent.mkdir(exist_ok=True)
+    path = proof.path("batched_cuda", CUDA)
+    path.parent.mkdir(exist_ok=True)
     path.touch()
     registry.why_unproven.cache_clear()
 

@@ -51,7 +51,9 @@ class Trace:
         findings = Counter(between_programs(programs, members))
         for program in programs:
             findings.update(_within_program(program, tensors))
-        self.wrong.update({Wrong(kernel, finding): count for finding, count in findings.items() if count})
+        for finding, count in findings.items():
+            if count:
+                self.wrong[Wrong(kernel, finding)] += count
 
 
 @dataclass
@@ -111,51 +113,62 @@ def between_programs(programs: Sequence[Program], members: int) -> dict[str, int
 
     members: of a group. Programs of one group sync between epochs, those of different groups never do.
     """
-    each = [one.accesses.assign(program=n, group=n // members) for n, one in enumerate(programs)]
-    every = pd.concat(each, ignore_index=True)
-    raced = _by_another(every, "program", ["address", "epoch"]) | _by_another(every, "group", ["address"])
+    of_programs = []
+    for n, program in enumerate(programs):
+        of_programs.append(program.accesses.assign(program=n, group=n // members))
+    every = pd.concat(of_programs, ignore_index=True)
+    by_program = _by_another(every, "program", ["address", "epoch"])
+    by_group = _by_another(every, "group", ["address"])
+    raced = by_program | by_group
+    groups = [programs[n : n + members] for n in range(0, len(programs), members)]
     return {
         "written by two programs": int((raced & every["writes"]).sum()),
         "read, and written by another program": int((raced & ~every["writes"]).sum()),
-        "went on before all had arrived": sum(
-            _early(programs[n : n + members]) for n in range(0, len(programs), members)
-        ),
+        "went on before all had arrived": sum(_early(group) for group in groups),
     }
 
 
 def _by_another(accesses: pd.DataFrame, who: str, place: list[str]) -> pd.Series:
     """Mask of the accesses at a place that another program, or group, writes."""
-    writers = accesses[who].where(accesses["writes"]).groupby([accesses[column] for column in place])
-    raced: pd.Series = (writers.transform("min") < accesses[who]) | (writers.transform("max") > accesses[who])
+    actors = accesses[who]
+    writers = actors.where(accesses["writes"]).groupby([accesses[column] for column in place])
+    raced: pd.Series = (writers.transform("min") < actors) | (writers.transform("max") > actors)
     return raced
 
 
 def _early(group: Sequence[Program]) -> int:
     """Number of times that a member left a sync before all had arrived."""
-    last_arrival = np.max([one.arrived for one in group], axis=0)
-    return int(np.count_nonzero([one.passed for one in group] < last_arrival))
+    last_arrival = np.max([program.arrived for program in group], axis=0)
+    passed = np.array([program.passed for program in group])
+    return int(np.count_nonzero(passed < last_arrival))
 
 
-def _within_program(one: Program, tensors: list[Tensor]) -> dict[str, int]:
+def _within_program(program: Program, tensors: list[Tensor]) -> dict[str, int]:
     """Number of wrong accesses within one program, by fault."""
-    first, last = one.accesses["address"], one.accesses["address"] + one.accesses["size"]
+    accesses = program.accesses
+    first = accesses["address"]
+    last = first + accesses["size"]
     inside = np.zeros(len(first), dtype=bool)
     for q in tensors:
-        numbers = 1 + sum((n - 1) * s for n, s in zip(q.shape, q.stride(), strict=True))
-        inside |= (first >= q.data_ptr()) & (last <= q.data_ptr() + numbers * q.itemsize)
+        numbers = 1 + sum((size - 1) * stride for size, stride in zip(q.shape, q.stride(), strict=True))
+        begin = q.data_ptr()
+        end = begin + numbers * q.itemsize
+        inside |= (first >= begin) & (last <= end)
     return {
-        "less aligned than promised": one.misaligned,
-        "arrived without a barrier after a write": one.unordered,
+        "less aligned than promised": program.misaligned,
+        "arrived without a barrier after a write": program.unordered,
         "outside the tensors given": int(np.count_nonzero(~inside)),
-        "read back without a barrier": _without_a_barrier(one.accesses, False),
-        "overwritten without a barrier": _without_a_barrier(one.accesses, True) if one.barriers else 0,
+        "read back without a barrier": _without_a_barrier(accesses, False),
+        "overwritten without a barrier": _without_a_barrier(accesses, True) if program.barriers else 0,
     }
 
 
 def _without_a_barrier(accesses: pd.DataFrame, writes: bool) -> int:
     """Number of reads (writes) after a write (read) of the same address with no barrier in between."""
-    number, of_kind = pd.Series(range(len(accesses))), accesses["writes"] == writes
-    first_other = number.mask(of_kind).groupby([accesses["address"], accesses["barriers"]]).transform("min")
+    number = pd.Series(range(len(accesses)))
+    of_kind = accesses["writes"] == writes
+    others = number.mask(of_kind).groupby([accesses["address"], accesses["barriers"]])
+    first_other = others.transform("min")
     return int((of_kind & (first_other < number)).sum())
 
 
@@ -181,17 +194,27 @@ def tracing(patience: float = 0.0, late: Callable[[int], bool] = lambda sync: Fa
     def now() -> Program:
         return programs[tuple(interpreter.interpreter_builder.grid_idx)]
 
+    def load(_: Any, pointers: Any, mask: Any, *rest: Any) -> None:
+        now().note(pointers, mask, writes=False)
+
+    def store(_: Any, pointers: Any, values: Any, mask: Any, *rest: Any) -> None:
+        now().note(pointers, mask, writes=True)
+
+    def barrier(_: Any) -> None:
+        now().barrier()
+
+    def atomic(_: Any, operation: Any, pointers: Any, value: Any, *rest: Any) -> None:
+        now().atomic(value, patience, late)
+
     def promise(handle: Any, name: str, values: Any) -> None:
         if name == "tt.divisibility":
             now().promise(handle, values)
 
     with (
-        _before(InterpreterBuilder, "create_masked_load", lambda _, at, mask, *rest: now().note(at, mask, False)),
-        _before(InterpreterBuilder, "create_masked_store", lambda _, at, x, mask, *rest: now().note(at, mask, True)),
-        _before(InterpreterBuilder, "create_barrier", lambda _: now().barrier()),
-        _before(
-            InterpreterBuilder, "create_atomic_rmw", lambda _, op, at, value, *rest: now().atomic(value, patience, late)
-        ),
+        _before(InterpreterBuilder, "create_masked_load", load),
+        _before(InterpreterBuilder, "create_masked_store", store),
+        _before(InterpreterBuilder, "create_barrier", barrier),
+        _before(InterpreterBuilder, "create_atomic_rmw", atomic),
         _before(TensorHandle, "set_attr", promise),
     ):
         yield programs
@@ -200,7 +223,8 @@ def tracing(patience: float = 0.0, late: Callable[[int], bool] = lambda sync: Fa
 @contextmanager
 def traced() -> Iterator[Trace]:
     """Trace every launch of programs that do not sync, while this is open."""
-    trace, start = Trace(), GridExecutor.__call__
+    trace = Trace()
+    start = GridExecutor.__call__
 
     def noted_start(self: Any, *args: Any, **constants: Any) -> Any:
         with tracing() as programs:

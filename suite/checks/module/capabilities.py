@@ -68,8 +68,10 @@ def autocast(dtype: torch.dtype, name: str, device: torch.device) -> None:
     results = plain(model, CASE, sample, call=cast)
     narrow: Draw = tree_map_only(Tensor, lambda q: q.to(dtype), sample)
     expected = plain(copy.deepcopy(model).to(dtype), CASE, narrow)
-    # A gradient has the dtype of its parameter or input.
-    assert_bitwise_equal(results, {key: q if key in OUTPUTS else q.to(F32) for key, q in expected.items()})
+    for key, value in expected.items():
+        if isinstance(key, Gradient):
+            expected[key] = value.to(F32)  # the dtype of its parameter or input
+    assert_bitwise_equal(results, expected)
 
 
 def second_derivative(name: str, device: torch.device) -> None:
@@ -81,11 +83,14 @@ def second_derivative(name: str, device: torch.device) -> None:
     def twice(name: str, dtype: torch.dtype) -> tuple[Tensor, ...]:
         model, sample = model_and_draw(name, TRACED, dtype, device)
         leaves = arguments(model, sample)
-        loss = torch.stack([y.sum() for y in outputs(model, TRACED, leaves).values()]).sum()
+        sums = [y.sum() for y in outputs(model, TRACED, leaves).values()]
+        loss = torch.stack(sums).sum()
         first = torch.autograd.grad(loss, list(leaves.values()), create_graph=True)
-        return torch.autograd.grad(torch.stack([g.square().sum() for g in first]).sum(), list(leaves.values()))
+        squares = [g.square().sum() for g in first]
+        return torch.autograd.grad(torch.stack(squares).sum(), list(leaves.values()))
 
-    torch.testing.assert_close(*(twice(each, find(name).dtypes[0]) for each in (name, "naive")))
+    dtype = find(name).dtypes[0]
+    torch.testing.assert_close(twice(name, dtype), twice("naive", dtype))
 
 
 def compile_fullgraph(name: str, device: torch.device) -> None:
@@ -99,8 +104,9 @@ def export(name: str, device: torch.device) -> None:
     """Check a program exported for any batch size, with another one than it is called with, saved and loaded."""
     model, sample = model_and_draw(name, KEPT, F32, device)
     batch = torch.export.Dim("batch", min=2)
+    twice = torch.cat([sample.x, sample.x], 1)
     with torch.no_grad():
-        program = torch.export.export(model, (torch.cat([sample.x, sample.x], 1),), dynamic_shapes=({1: batch},))
+        program = torch.export.export(model, (twice,), dynamic_shapes=({1: batch},))
     file = io.BytesIO()
     torch.export.save(program, file)
     file.seek(0)
@@ -120,26 +126,30 @@ def onnx(name: str, device: torch.device) -> None:
     import onnxruntime
 
     model, sample = model_and_draw(name, KEPT, F32, device)
+    any_batch = ({1: torch.export.Dim("batch", min=2)},)
     try:
-        program = torch.onnx.export(
-            model, (sample.x,), dynamo=True, verbose=False, dynamic_shapes=({1: torch.export.Dim("batch", min=2)},)
-        )
+        program = torch.onnx.export(model, (sample.x,), dynamo=True, verbose=False, dynamic_shapes=any_batch)
     except torch.onnx.OnnxExporterError as error:
         raise (error.__cause__ or error) from None  # torch wraps what an implementation says in advice of its own
     assert program is not None
-    session = onnxruntime.InferenceSession(program.model_proto.SerializeToString(), providers=["CPUExecutionProvider"])
+    file = program.model_proto.SerializeToString()
+    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
     wider = replace(KEPT, B=24)
     x = draw(wider, 0, F32, CPU).x  # of the draw with the same parameters, which do not depend on B
     arrays = session.run(None, {session.get_inputs()[0].name: x.numpy()})
-    assert_close({part: torch.from_numpy(q)[None] for part, q in zip(OUTPUTS, arrays, strict=True)}, wider, CPU, 1)
+    results: Results = {}
+    for output, array in zip(OUTPUTS, arrays, strict=True):
+        results[output] = torch.from_numpy(array)[None]
+    assert_close(results, wider, CPU, 1)
 
 
 def traced(name: str, device: torch.device) -> None:
     """Check output and gradients of a model that was traced with another batch size, saved and loaded."""
     model, sample = model_and_draw(name, TRACED, F32, device)
     file = io.BytesIO()
+    twice = torch.cat([sample.x, sample.x], dim=1)
     with warnings.catch_warnings(action="ignore"):  # torch lists the sizes that a trace takes for constant
-        torch.jit.save(torch.jit.trace(model, (torch.cat([sample.x, sample.x], dim=1),)), file)
+        torch.jit.save(torch.jit.trace(model, (twice,)), file)
         file.seek(0)
         loaded = torch.jit.load(file)
 
@@ -153,9 +163,11 @@ def traced(name: str, device: torch.device) -> None:
 def ensemble(name: str, device: torch.device) -> None:
     """Check vmap over several models' parameters, of forward and gradient."""
     model = implementation(name)(CASE, F32, device)
-    draws = [draw(CASE, seed, F32, device) for seed in range(DRAWS)]
-    stacked = tree_map(lambda *q: torch.stack(q), *((one.params, one.x, one.cotangents) for one in draws))
-    assert_close(vmap(partial(_gradients, model))(*stacked), CASE, device, DRAWS)
+    samples = [draw(CASE, seed, F32, device) for seed in range(DRAWS)]
+    numbers = [(sample.params, sample.x, sample.cotangents) for sample in samples]
+    stacked = tree_map(lambda *q: torch.stack(q), *numbers)
+    results = vmap(partial(_gradients, model))(*stacked)
+    assert_close(results, CASE, device, DRAWS)
 
 
 def _gradients(model: HyperLSTM, params: dict[str, Tensor], x: Tensor, cotangents: tuple[Tensor, ...]) -> Results:
@@ -165,27 +177,36 @@ def _gradients(model: HyperLSTM, params: dict[str, Tensor], x: Tensor, cotangent
         return torch.stack(products).sum(), results
 
     (by_params, by_x), results = grad(loss, argnums=(0, 1), has_aux=True)(params, x)
-    return {**results, Gradient(X): by_x, **{Gradient(parameter(key)): g for key, g in by_params.items()}}
+    gradients: Results = {Gradient(X): by_x}
+    for key, by_param in by_params.items():
+        gradients[Gradient(parameter(key))] = by_param
+    return {**results, **gradients}
 
 
 def jacobian_by_x(compute: Callable[[Call, Tensor], tuple[Tensor, ...]], name: str, device: torch.device) -> None:
     """Check the Jacobian by x, which contains the gradient for any cotangent."""
 
     def results(model: HyperLSTM, case: Case, sample: Draw) -> Results:
-        jacobians = compute(lambda x: tuple(by_name(*model(x)).values()), sample.x)
-        parts = [torch.tensordot(c, J, c.dim()) for c, J in zip(sample.cotangents, jacobians, strict=True)]
-        return {Gradient(X): torch.stack(parts).sum(0)}
+        def call(x: Tensor) -> tuple[Tensor, ...]:
+            return tuple(by_name(*model(x)).values())
+
+        jacobians = compute(call, sample.x)
+        products = []
+        for cotangent, by_x in zip(sample.cotangents, jacobians, strict=True):
+            products.append(torch.tensordot(cotangent, by_x, cotangent.dim()))
+        return {Gradient(X): torch.stack(products).sum(0)}
 
     agrees(implementation(name), TRACED, device, results)
 
 
 def shapes_on_meta(name: str, device: torch.device) -> None:
     """Check shapes and dtypes of a model on the meta device, and of the gradients, against those on the device."""
-    real = model_and_draw(name, TRACED, F32, device)
-    meta = copy.deepcopy(real[0]).to("meta"), tree_map_only(Tensor, lambda q: q.to("meta"), real[1])
-    shapes, expected = (
-        {key: (q.shape, q.dtype) for key, q in plain(model, TRACED, sample).items()} for model, sample in (meta, real)
-    )
+    model, sample = model_and_draw(name, TRACED, F32, device)
+    on_meta: Draw = tree_map_only(Tensor, lambda q: q.to("meta"), sample)
+    results = plain(copy.deepcopy(model).to("meta"), TRACED, on_meta)
+    shapes = {key: (value.shape, value.dtype) for key, value in results.items()}
+    results = plain(model, TRACED, sample)
+    expected = {key: (value.shape, value.dtype) for key, value in results.items()}
     if shapes != expected:
         raise AssertionError(f"meta: expected {expected}, got {shapes}")
 
@@ -233,13 +254,15 @@ def hooked(put_on: Hook, take_off: Hook, name: str, device: torch.device) -> Non
 def copied(name: str, device: torch.device) -> None:
     """Check that a pickled copy has the same options and results."""
     model, sample = model_and_draw(name, COPIED, F32, device)
-    duplicate = pickle.loads(pickle.dumps(copy.deepcopy(model)))
-    if changed := altered(duplicate, settings(model)):
+    pickled = pickle.dumps(copy.deepcopy(model))
+    duplicate = pickle.loads(pickled)
+    changed = altered(duplicate, settings(model))
+    if changed:
         raise AssertionError(f"copy: expected the options of the model, got {changed}")
     results = []
-    for one in (model, duplicate):
+    for trained in (model, duplicate):
         torch.manual_seed(0)
-        results.append(plain(one.train(), COPIED, sample))
+        results.append(plain(trained.train(), COPIED, sample))
     assert_bitwise_equal(*results)
 
 
@@ -250,8 +273,12 @@ def long_sequence(name: str, device: torch.device) -> None:
         model(_noise(2, device))
         # With short chunks, memory per step shows over a few.
         with limited(device.type, forward=1 << 20):
-            peaks = [peak_bytes(partial(model, _noise(T, device)), device) for T in (WIDE.T, 3 * WIDE.T)]
-        share = (peaks[1] - peaks[0]) / (4 * WIDE.B * WIDE.H * 2 * WIDE.T)
+            peaks = []
+            for T in (WIDE.T, 3 * WIDE.T):
+                call = partial(model, _noise(T, device))
+                peaks.append(peak_bytes(call, device))
+        output = 4 * WIDE.B * WIDE.H * 2 * WIDE.T
+        share = (peaks[1] - peaks[0]) / output
         if share > 1.1:
             raise RuntimeError(
                 f"Per step, the peak holds {share:.1f} times the output, so T of {STEPS:,} was not tried."
@@ -270,19 +297,21 @@ def threads(name: str, device: torch.device) -> None:
     """Check that threads which train on one module at once get the same bits as one thread alone."""
     model, sample = model_and_draw(name, CASE, F32, device)
     samples = [sample._replace(x=sample.x * math.cos(n)) for n in range(8)]
-    expected = [by_grad(model, one) for one in samples]
+    expected = [by_grad(model, sample) for sample in samples]
     # A new thread has the default number of threads for products, whatever was set; bits depend on it.
     with ThreadPoolExecutor(4, initializer=torch.set_num_threads, initargs=(torch.get_num_threads(),)) as pool:
         for _ in range(3):
-            for results, reference in zip(pool.map(partial(by_grad, model), samples), expected, strict=True):
-                assert_bitwise_equal(results, reference)
+            results = pool.map(partial(by_grad, model), samples)
+            for result, reference in zip(results, expected, strict=True):
+                assert_bitwise_equal(result, reference)
 
 
 def in_a_group(wrap: Callable[[HyperLSTM], Module], name: str, device: torch.device) -> None:
     """Check a training step in a process group of one, on the CPU even if the rest runs on a GPU."""
     from torch.distributed.tensor import DTensor
 
-    if reason := why_unavailable(name, CPU):
+    reason = why_unavailable(name, CPU)
+    if reason:
         pytest.skip(reason)
     dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)  # type: ignore[attr-defined]
     try:
@@ -290,7 +319,8 @@ def in_a_group(wrap: Callable[[HyperLSTM], Module], name: str, device: torch.dev
         wrapped = wrap(model)  # to live until the backward pass, whose gradients it reduces
         results = plain(model, CASE, sample, call=lambda model, *arguments: packed(wrapped, *arguments))
         whole: Results = tree_map_only(DTensor, DTensor.full_tensor, results)
-        assert_close({key: value[None] for key, value in whole.items()}, CASE, CPU, 1)
+        stacked: Results = {key: value[None] for key, value in whole.items()}
+        assert_close(stacked, CASE, CPU, 1)
     finally:
         dist.destroy_process_group()
 
@@ -315,7 +345,8 @@ class Capability(NamedTuple):
     @property
     def pattern(self) -> str:
         """Pattern of the error of those who do not pass it."""
-        return self.refusal.format(able=", ".join(each.name for each in registry.IMPLS if self.able(each)))
+        able = [impl.name for impl in registry.IMPLS if self.able(impl)]
+        return self.refusal.format(able=", ".join(able))
 
     def attempt(self, name: str, device: torch.device) -> str:
         """Run the check: "" if it passes, the error's first line if the implementation refuses as expected.

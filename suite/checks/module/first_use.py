@@ -174,12 +174,14 @@ def runs_here(name: str, device: torch.device) -> bool:
     child = os.fork()
     if child == 0:
         os._exit(0 if why_unavailable(name, device) is None else 1)
-    return os.waitpid(child, 0)[1] == 0
+    _, status = os.waitpid(child, 0)
+    return status == 0
 
 
 def _tried(use: str, name: str, device: torch.device) -> Ended:
+    run = spawned if use == SPAWN else USES[use]
     try:
-        (spawned if use == SPAWN else USES[use])(name, device)
+        run(name, device)
     except pytest.skip.Exception as reason:
         return Ended(use, name, str(reason), skipped=True)
     except BaseException:

@@ -22,7 +22,8 @@ from suite.cases.verification import DROPOUT, RAGGED
 from suite.comparison.compare import compare, implementation, naive_oracle
 
 OPTION = "forget_bias"
-CPU, F64 = torch.device("cpu"), torch.float64
+CPU = torch.device("cpu")
+F64 = torch.float64
 #: Both an option that was there before and sequences of different lengths, which some run piece by piece.
 CASES = (replace(DROPOUT[0], dropout=0.0), RAGGED[0])
 
@@ -64,7 +65,7 @@ def main(*files: str) -> None:
     for case in CASES:
         with_option = replace(case, **added)
         assert parse(with_option.id) == with_option
-        assert not [name for name in ALTERNATIVES if catalogue.find(name).takes(with_option)]
+        assert not any(catalogue.find(name).takes(with_option) for name in ALTERNATIVES)
         assert resolve("auto", CPU, F64, with_option.options).name == "row_scaled"
         has_an_effect(case, with_option)
         for name in runnable:

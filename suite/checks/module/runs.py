@@ -10,7 +10,7 @@ from suite.cases.case import Case, Start
 from suite.cases.verification import TWO_LAYERS
 from suite.comparison.compare import DRAWS, Build, assert_close, evaluate
 from suite.comparison.oracle import Draw, Outcome, by_name, plain
-from suite.comparison.tensors import Gradient, Results, X, parameter
+from suite.comparison.tensors import Arguments, Gradient, Results, X, parameter
 
 F32 = torch.float32
 #: Results of a call of a model on the numbers of a draw.
@@ -19,7 +19,8 @@ CASE = replace(TWO_LAYERS, T=3, layer_norm=True, state=Start.NONE, strided=False
 #: For graphs, which contain every step of a loop in Python.
 TRACED = replace(CASE, T=2, L=1)
 #: A packed batch that is not sorted by length, and masks, which a seed makes the same everywhere.
-PACKED, DROPPED = replace(TRACED, lengths=(1, 2, 1)), replace(TRACED, recurrent_dropout=0.5)
+PACKED = replace(TRACED, lengths=(1, 2, 1))
+DROPPED = replace(TRACED, recurrent_dropout=0.5)
 #: In evaluation mode, without dropout.
 KEPT = replace(DROPPED, training=False)
 
@@ -38,6 +39,11 @@ def agrees(build: Build, case: Case, device: torch.device, call: Call = plain) -
 def by_grad(model: HyperLSTM, sample: Draw) -> Results:
     """out, final states and every gradient, by torch.autograd.grad: of calls that share a model none writes to it."""
     x = sample.x.detach().requires_grad_()
-    results, leaves = by_name(*model(x)), {X: x, **{parameter(name): p for name, p in model.named_parameters()}}
+    leaves: Arguments = {X: x}
+    for name, p in model.named_parameters():
+        leaves[parameter(name)] = p
+    results = by_name(*model(x))
     gradients = torch.autograd.grad(list(results.values()), list(leaves.values()), sample.cotangents)
-    return results | dict(zip(map(Gradient, leaves), gradients, strict=True))
+    for leaf, gradient in zip(leaves, gradients, strict=True):
+        results[Gradient(leaf)] = gradient
+    return results
