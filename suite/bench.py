@@ -32,7 +32,7 @@ from suite.cases import sizes
 from suite.cases.workloads import WORKLOADS, Pass
 from suite.checks.equality.sizes import why_no_memory
 from suite.checks.kernels.compiled import Way, precompile
-from suite.measure import choice, hardware
+from suite.measure import choice, hardware, roofline
 from suite.measure.choice import MINUTES, amount, by_default, minutes, parent, with_submitted
 from suite.measure.job import Job
 from suite.measure.others import BUSY, Others, busy_sentence

@@ -31,7 +31,6 @@ from suite.checks.module.capabilities import CAPABILITIES
 from suite.comparison.compare import FLOOR, Verdict
 from suite.pages import verify
 from suite.results.outcomes import CaseOutcome, deciding, ran
-from suite.results.provenance import Definition
 from suite.results.tables import TABLES, VALUES, folder_of
 from suite.shared import arithmetic, machine
 from suite.shared.files import RESULTS, ROOT, ResultsError, path_of
@@ -276,12 +275,12 @@ def record(keep: Keep) -> Record:
         reason: str = "",
         interpreted: bool = False,
         forward_only: bool = False,
-        defined: Definition | None = None,
+        defined: str = "",
         sizes: Case | None = None,
     ) -> None:
         about: dict[str, Any] = {"implementation": implementation, "dtype": dtype_name(dtype), "case": case}
         about |= {"interpreted": interpreted, "forward_only": forward_only, "reason": reason}
-        about |= {"defined": str(defined or "")}
+        about |= {"defined": defined}
         if sizes:
             about |= sizes.sizes
         if isinstance(ended, Verdict):

@@ -1,15 +1,12 @@
 """The baseline, `torch.nn.LSTM`."""
 
-from dataclasses import replace
 from functools import partial
-from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
+from torch import nn
 
 from suite.candidates.candidate import Candidate
-from suite.candidates.names import BASELINE, PADDED
+from suite.candidates.names import BASELINE
 from suite.cases.case import Case
 
 

@@ -1,6 +1,6 @@
 """Highest rates of this hardware."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any
 
@@ -11,8 +11,6 @@ from suite.candidates.names import BASELINE
 from suite.cases.workloads import WORKLOADS
 from suite.measure.job import Job
 from suite.measure.timing import Stopwatch, Work
-from suite.results.statistics import FIGURES, Interval
-from suite.results.status import Ended, Status
 from suite.results.tables import Row
 from suite.shared.arithmetic import dtype_of
 

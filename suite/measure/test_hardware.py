@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from suite.cases.examples import CPU
-from suite.measure import hardware
+from suite.measure import hardware, roofline
 from suite.measure.examples import FakeStopwatch
 from suite.measure.timing import Work
 from suite.results.status import Ended, Status

@@ -12,10 +12,10 @@ from impls.batched_cpu import _residuals, sets
 from impls.calls import _LEVELS
 from impls.registry import find
 from suite import bench, bench_compare
-from suite.checks.equality.comparisons import WIDE_ORACLE
+from suite.checks.equality.comparison import WIDE_ORACLE
 from suite.comparison.compare import FLOOR, TIMES
 from suite.measure import bench as visit
-from suite.measure import choice, hardware, runner, server, timing, work
+from suite.measure import choice, roofline, runner, server, timing, work
 from suite.measure.others import BUSY
 from suite.results import statistics
 from suite.shared.files import ROOT

@@ -13,7 +13,8 @@ import torch
 from impls import names
 from impls.registry import find
 from suite.candidates import submission
-from suite.candidates.catalogue import find as find_candidate
+from suite.candidates.candidate import Candidate
+from suite.candidates.catalogue import candidates
 from suite.cases.case import Case
 from suite.cases.sizes import SizeError, parse
 from suite.cases.workloads import WORKLOADS, resized
@@ -44,11 +45,11 @@ RULE = (
     f"{EQUALITY}/leftovers.py",
 )
 #: By table, files on which its rows depend beside those of their implementation or candidate.
-FILES: Mapping[str, Sequence[str]] = {
+FILES: dict[str, Sequence[str]] = {
     "bench": TIMING,
     "sizes": TIMING,
     "twice": TIMING,
-    "hardware": ("suite/measure/hardware.py",),
+    "hardware": ("suite/measure/hardware.py", "suite/measure/timing.py"),
     "verify": RULE,
     "faults": (*RULE, "suite/checks/faults/planting.py"),
     "capabilities": (*RULE, "suite/checks/module/capabilities.py"),
@@ -108,9 +109,16 @@ def _sources(root: Path, table: str, implementation: str, defined: str, workload
             raise GoneError(f"defined: expected a module of {EQUALITY}, one of {', '.join(USES)}, got {defined}")
         listed += [f"{EQUALITY}/{module}.py" for module in USES[defined]]
     if table in TIMES:
-        listed += find_candidate(implementation).files
+        listed += _candidate(implementation).files
     files = [root / file for file in dict.fromkeys(listed)] + source_files(root, implementation)
     return digest([*map(_text, files), workload])
+
+
+def _candidate(name: str) -> Candidate:
+    by_name = {candidate.name: candidate for candidate in candidates()}
+    if name not in by_name:
+        raise GoneError(f"implementation: expected one of {', '.join(by_name)}, got {name}")
+    return by_name[name]
 
 
 @cache

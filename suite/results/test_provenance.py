@@ -1,11 +1,12 @@
 """A row is stale if code that it depends on has changed."""
 
+import ast
 import re
 import runpy
 import shutil
 import subprocess
 import sys
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
 from types import SimpleNamespace
@@ -68,7 +69,7 @@ def _forget() -> Iterator[None]:
     """Forget the hashes of edited files."""
     yield
     provenance._sources.cache_clear()
-    provenance._files.cache_clear()
+    provenance._text.cache_clear()
 
 
 #: A row of each kind, by a label that edits refer to.
@@ -81,7 +82,7 @@ ROWS: dict[str, tuple[str, dict[str, Any]]] = {
     **{
         f"verify {name} {defined}": ("verify", {"implementation": name, "defined": defined})
         for name in ("batched", "deferred", "batched_cpu")
-        for defined in ("", "uses.FROZEN", "uses.SATURATED", "layouts.LAID_OUT", "pairs.PAIRS")
+        for defined in ("", "uses", "layouts", "pairs")
     },
     "sizes deferred H512": ("sizes", {"implementation": "deferred", "workload": "H512"}),
     **{name: (name, {"implementation": "deferred"}) for name in ("faults", "capabilities")},
@@ -90,11 +91,29 @@ ROWS: dict[str, tuple[str, dict[str, Any]]] = {
 HAND_WRITTEN = [impl.name for impl in IMPLS if impl.hand_written]
 CHECKED = ["verify *", "faults", "capabilities"]
 TIMED = ["bench *", "sizes *", "twice"]
-CASES, COMPARISON, CANDIDATES = "suite/cases", "suite/comparison", provenance.CANDIDATES
+CASES, COMPARISON, CANDIDATES = "suite/cases", "suite/comparison", "suite/candidates"
 RESULTS, MEASURE, EQUALITY = "suite/results", "suite/measure", provenance.EQUALITY
-OF_PAIRS = "verify * pairs.PAIRS"
+#: Rows on which an edit of uses tells; pairs take layouts, and layouts take uses.
+OF_USES = ["verify * uses", "verify * layouts", "verify * pairs"]
 #: What workloads are made of.
 OF_WORKLOADS = (f"{CASES}/case.py", f"{CASES}/workloads.py")
+
+
+def imported_beside(file: str) -> set[str]:
+    """Files of its own folder that a file imports, also within functions."""
+    folder = Path(file).parent
+    modules = set[str]()
+    for node in ast.walk(ast.parse((ROOT / file).read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module == ".".join(folder.parts):
+            modules |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and str(node.module).startswith(f"{'.'.join(folder.parts)}."):
+            modules.add(str(node.module).split(".")[-1])
+    return {str(folder / f"{module}.py") for module in modules}
+
+
+def paths_of_uses(module: str) -> list[str]:
+    """Files of a column `defined`."""
+    return [f"{EQUALITY}/{name}.py" for name in (*provenance.USES[module], "comparison", "leftovers")]
 
 
 def hashes() -> dict[str, str]:
@@ -132,7 +151,7 @@ def of_ours(table: str) -> list[str]:
         (f"{CASES}/workloads.py", "        time_compiled=True,\n", "", []),
         (f"{EQUALITY}/comparisons.py", "LITERAL = Case(T=2", "LITERAL = Case(T=3", []),
         # What decides a time.
-        (f"{MEASURE}/timing.py", "BURST, WARM = 0.02", "BURST, WARM = 0.03", TIMED),
+        (f"{MEASURE}/timing.py", "BURST, WARM = 0.02", "BURST, WARM = 0.03", [*TIMED, "hardware"]),
         (f"{MEASURE}/bench.py", '"cpu": 0.5', '"cpu": 0.6', TIMED),
         (f"{MEASURE}/work.py", ".square().mean()", ".square().sum()", TIMED),
         (f"{MEASURE}/hardware.py", "LONG = 512, 8192, 0.05", "LONG = 512, 8192, 0.06", ["hardware"]),
@@ -141,8 +160,8 @@ def of_ours(table: str) -> list[str]:
         (f"{CASES}/workloads.py", "B=8, I=32, H=64", "B=8, I=32, H=65", ["bench * small"]),
         (f"{CASES}/case.py", "randint(T // 4", "randint(T // 3", ["bench * medium-ragged"]),
         (f"{CANDIDATES}/labml.py", "case.Z, case.L).to(dtype)", "case.Z, 1).to(dtype)", ["bench labml *"]),
-        (f"{CANDIDATES}/lstm.py", "    return lstm\n", "    return lstm.eval()\n", ["bench *", "sizes *"]),
-        (f"{CANDIDATES}/lstm.py", "pads=True", "pads=False", ["bench torch.nn.LSTM padded *"]),
+        (f"{CANDIDATES}/lstm.py", "    return lstm\n", "    return lstm.eval()\n", TIMED),
+        (f"{CANDIDATES}/padded_lstm.py", "pads=True", "pads=False", ["bench torch.nn.LSTM padded *"]),
         (f"{CANDIDATES}/ours.py", "literal=impl.literal", "literal=False", [*of_ours("bench"), *of_ours("sizes")]),
         (f"{CANDIDATES}/candidate.py", "case.H + 2 * case.S", "case.H + case.S", TIMED),
         (f"{CANDIDATES}/compiled_lstm.py", "GRAPHS = 256", "GRAPHS = 64", ["bench compiled *"]),
@@ -150,13 +169,13 @@ def of_ours(table: str) -> list[str]:
         # What decides a comparison.
         (f"{COMPARISON}/compare.py", "TIMES = 2.0", "TIMES = 2.1", CHECKED),
         (f"{COMPARISON}/compare.py", "0.7 / math.sqrt", "0.8 / math.sqrt", CHECKED),
-        (f"{EQUALITY}/comparisons.py", "BF16: BF16,", "BF16: F16,", CHECKED),
-        (f"{EQUALITY}/comparisons.py", "(DRAWS, 3)", "(DRAWS, 2)", CHECKED),
-        (f"{EQUALITY}/comparisons.py", "draws = 2 if", "draws = 3 if", CHECKED),
+        (f"{EQUALITY}/comparison.py", "BF16: BF16,", "BF16: F16,", CHECKED),
+        (f"{EQUALITY}/comparison.py", "(DRAWS, 3)", "(DRAWS, 2)", CHECKED),
+        (f"{EQUALITY}/comparison.py", "draws = 2 if", "draws = 3 if", CHECKED),
         (f"{EQUALITY}/leftovers.py", 'changed.append("random', 'changed.append("the random', CHECKED),
-        (f"{EQUALITY}/uses.py", "1000 * value) if", "900 * value) if", ["verify * uses.SATURATED", OF_PAIRS]),
-        (f"{EQUALITY}/uses.py", '(f"{part} alone"', '(f"{part} on its own"', ["verify * uses.FROZEN"]),
-        (f"{EQUALITY}/layouts.py", "shape[-1] + 8", "shape[-1] + 9", ["verify * layouts.LAID_OUT", OF_PAIRS]),
+        (f"{EQUALITY}/uses.py", "1000 * value) if", "900 * value) if", OF_USES),
+        (f"{EQUALITY}/uses.py", '(f"{part} alone"', '(f"{part} on its own"', OF_USES),
+        (f"{EQUALITY}/layouts.py", "shape[-1] + 8", "shape[-1] + 9", ["verify * layouts", "verify * pairs"]),
         # Implementations, and the module around them.
         ("impls/batched.py", "hidden_weight(p).T", "hidden_weight(p).mT", [*of("batched"), "bench compiled *"]),
         ("impls/batched_cpu/forward.cpp", "sweep.run();", "sweep.run(1);", of("batched_cpu")),
@@ -172,7 +191,7 @@ def test_an_edit_makes_stale_what_depends_on_it(
     assert old in text
     (copy / path).write_text(text.replace(old, new))
     provenance._sources.cache_clear()
-    provenance._files.cache_clear()
+    provenance._text.cache_clear()
     if path in OF_WORKLOADS:
         cases, workloads = (str(copy / file) for file in OF_WORKLOADS)
         monkeypatch.setitem(sys.modules, "suite.cases.case", SimpleNamespace(**runpy.run_path(cases)))
@@ -186,9 +205,9 @@ def test_an_edit_makes_stale_what_depends_on_it(
 
 
 def test_rows_of_what_is_gone_are_stale() -> None:
-    gone = ("uses.NO_MORE", "gone.FROZEN", "uses.FROZEN")
+    gone = ("gone", "uses")
     rows = [verified(), *(verified() | {"defined": defined} for defined in gone)]
-    assert list(provenance.stale("verify", pd.DataFrame(rows))) == [False, True, True, True]
+    assert list(provenance.stale("verify", pd.DataFrame(rows))) == [False, True, True]
     row = runs("batched", 0.1)[0]
     row |= stamp(CPU, "bench", row)
     assert list(provenance.stale("bench", pd.DataFrame([row, row | {"workload": "no more"}]))) == [False, True]
@@ -198,18 +217,30 @@ def test_rows_of_what_is_gone_are_stale() -> None:
     assert provenance.sources("sizes", row) != provenance.sources("sizes", row | {"workload": "H8"})
 
 
-@pytest.mark.parametrize(
-    ("file", "name", "error"), [("compare.py", "no_more", KeyError), ("no_more.py", "judge", FileNotFoundError)]
-)
-def test_a_table_of_definitions_that_lacks_one_is_an_error(
-    file: str, name: str, error: type[Exception], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_that_is_gone_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     """As all rows would seem stale."""
     rows = pd.DataFrame([verified()])
-    monkeypatch.setitem(provenance.TABLES, "verify", {f"{COMPARISON}/{file}": [name]})
+    monkeypatch.setitem(provenance.FILES, "verify", [f"{COMPARISON}/no_more.py"])
     provenance._sources.cache_clear()
-    with pytest.raises(error):
+    with pytest.raises(FileNotFoundError):
         provenance.stale("verify", rows)
+
+
+#: Files that others of a list import, and that decide no number: what a visit is of, and types of uses.
+DECIDE_NOTHING = (f"{MEASURE}/job.py", f"{EQUALITY}/uses.py")
+
+
+@pytest.mark.parametrize("files", [*provenance.FILES.values(), *map(paths_of_uses, provenance.USES)])
+def test_a_list_of_files_has_what_these_import_beside_them(files: Sequence[str]) -> None:
+    """So that a new file is not forgotten."""
+    missing = [
+        (file, beside)
+        for file in files
+        if file.startswith((MEASURE, COMPARISON, EQUALITY))
+        for beside in imported_beside(file)
+        if beside not in files and beside not in DECIDE_NOTHING
+    ]
+    assert missing == []
 
 
 def test_a_commit_is_dirty_if_code_was_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

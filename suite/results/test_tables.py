@@ -31,7 +31,7 @@ LETTERS = Table("letters", ("name", "T"), ("name", "T", "ratio"))
 
 @pytest.fixture(autouse=True)
 def _letters(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(provenance.TABLES, "letters", {})
+    monkeypatch.setitem(provenance.FILES, "letters", ())
 
 
 def put(folder: Path, text: str, names: str = "abc") -> str:

@@ -1,28 +1,33 @@
-"""Every comparison by value of a verification: a case, a dtype, how the model is used, and the oracle.
+"""Every comparison by value of a verification; faults are planted in what a default run compares."""
 
-Small cases have `naive` as their oracle, wide ones row_scaled. Faults are planted in what a default run compares.
-"""
-
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from importlib import import_module
 from typing import NamedTuple
 
 import torch
 
-from impls import HyperLSTM, names
+from impls import names
 from impls.registry import ORACLE, Impl, find
 from suite.cases.case import Case, Start, lengths
 from suite.cases.verification import DROPOUT, RAGGED, ROWS, SPLIT, VERIFY, VERIFY_FIRST, VERIFY_TINY, WIDE
 from suite.cases.workloads import TIMED
-from suite.checks.equality.leftovers import watched
+from suite.checks.equality import changes, layouts, uses
+from suite.checks.equality.comparison import (
+    BF16,
+    F16,
+    F32,
+    F64,
+    ROUNDED,
+    WIDE_ORACLE,
+    Comparison,
+    Group,
+    against_naive,
+    against_wide,
+)
 from suite.checks.equality.pairs import PAIRS, Pair
 from suite.checks.equality.uses import Arithmetic, Use
-from suite.comparison.compare import DRAWS, FLOOR, Build, Oracle, Verdict, compare, naive_oracle
-from suite.comparison.oracle import run_plain
-from suite.results.provenance import Definition
+from suite.comparison.compare import FLOOR
 
-F64, F32, BF16, F16 = torch.float64, torch.float32, torch.bfloat16, torch.float16
 #: Cases at which a model is used in many ways.
 SMALL = Case(T=4, B=3, I=6, H=9, S=7, Z=3, layer_norm=True, state=Start.STACKED)
 LARGE = Case(T=4, B=66, I=100, H=136, S=40, Z=9, layer_norm=True, state=Start.STACKED)
@@ -46,39 +51,15 @@ LONG = (
 LITERAL = Case(T=2, B=8, I=97, H=128, S=33, Z=9, layer_norm=True, state=Start.STACKED)
 
 
-class Group(NamedTuple):
-    """Uses that one comparison makes of a model, one after the other.
-
-    name: for people, in ids; "" for a plain call. defined: where its uses are, on which rows depend; None for a plain
-    call. forward_only: without a gradient.
-    """
-
-    name: str
-    uses: tuple[Use, ...]
-    defined: Definition | None = None
-    forward_only: bool = False
-
-
-def _group(name: str, defined: Definition, *, forward_only: bool = False) -> Group:
-    """The uses that a module of this folder defines.
-
-    It is imported by name: a row depends on the uses of its group, and a static import would say on all.
-    """
-    uses: tuple[Use, ...] = getattr(import_module(f"{__package__}.{defined.module}"), defined.name)
-    return Group(name, uses, defined, forward_only)
-
-
-#: A plain call with all gradients.
-PLAIN = Group("", (Use("", run_plain),))
-FROZEN = _group("frozen", Definition("uses", "FROZEN"))
-GRADIENTS = _group("gradients", Definition("uses", "GRADIENTS"))
-LAYOUTS = _group("layouts", Definition("layouts", "LAID_OUT"))
-LAYOUTS_AT_ONCE = _group("layouts at once", Definition("layouts", "AT_ONCE"))
-CHANGES = _group("changes", Definition("changes", "CHANGES"))
-MEANS_FAR_FROM_0 = _group("means far from 0", Definition("uses", "MEANS_FAR_FROM_0"))
-SATURATED = _group("saturated", Definition("uses", "SATURATED"))
-CALLS = _group("calls", Definition("uses", "CALLS"))
-INFERENCE = _group("inference", Definition("uses", "INFERENCE"), forward_only=True)
+FROZEN = Group("frozen", uses.FROZEN, "uses")
+GRADIENTS = Group("gradients", uses.GRADIENTS, "uses")
+LAYOUTS = Group("layouts", layouts.LAID_OUT, "layouts")
+LAYOUTS_AT_ONCE = Group("layouts at once", layouts.AT_ONCE, "layouts")
+CHANGES = Group("changes", changes.CHANGES, "changes")
+MEANS_FAR_FROM_0 = Group("means far from 0", uses.MEANS_FAR_FROM_0, "uses")
+SATURATED = Group("saturated", uses.SATURATED, "uses")
+CALLS = Group("calls", uses.CALLS, "uses")
+INFERENCE = Group("inference", uses.INFERENCE, "uses", forward_only=True)
 
 
 class Used(NamedTuple):
@@ -99,78 +80,6 @@ USED = (
     Used(CALLS, {SMALL: (F64,), LARGE: (F32,)}),
     Used(INFERENCE, dict.fromkeys(LONG, (F32,))),
 )
-
-
-class Comparison(NamedTuple):
-    """A case in a dtype, the uses of a model that are compared, and what with; default: part of a default run."""
-
-    case: Case
-    dtype: torch.dtype
-    group: Group
-    oracle: Oracle
-    default: bool = True
-
-    @property
-    def id(self) -> str:
-        """Name in test ids and tables."""
-        return f"{self.case.id}-{self.group.name}" if self.group.name else self.case.id
-
-    def worst(self, build: Build, device: torch.device) -> Verdict:
-        """The worst verdict on any tensor."""
-        worst_of_uses = [verdicts[0] for verdicts in self.verdicts(build, device)]
-        return max(worst_of_uses, key=lambda verdict: verdict.ratio)
-
-    def verdicts(self, build: Build, device: torch.device) -> Iterator[list[Verdict]]:
-        """Verdicts on all tensors of each use, worst first."""
-        # Of all uses one model, which shows what a use leaves to the next.
-        model = build(self.case, self.dtype, torch.device("meta"))
-        for use in self.group.uses:
-            yield self._compared(use, build, model, device)
-
-    def _compared(self, use: Use, build: Build, model: HyperLSTM, device: torch.device) -> list[Verdict]:
-        cast_from = use.cast_from(self.dtype)
-        verdicts = compare(
-            build if cast_from else lambda *_: model,
-            self.case,
-            self.dtype,
-            device,
-            self.oracle,
-            cast_from=cast_from,
-            run=watched(use.run),
-            numbers=use.numbers,
-            expected=use.expected,
-        )
-        return [replace(verdict, use=use.name) for verdict in verdicts]
-
-
-#: The oracle of wide cases, since `naive` would build its weight tensors at every step.
-WIDE_ORACLE = "row_scaled"
-#: By dtype, what the numbers of a wide case are rounded to: one oracle serves two dtypes.
-ROUNDED = {F64: F32, F32: F32, BF16: BF16, F16: BF16}
-#: Draws of a wide case whose narrower layer has fewer units than that, in float32 and in another dtype. The rule is
-#: about norms over many numbers: the gradient of a bias of few units may nearly cancel, and its relative error is then
-#: chance.
-NARROW = {32: (DRAWS, 3), 64: (3, 1)}
-
-
-def against_naive(case: Case, dtype: torch.dtype, group: Group = PLAIN, *, default: bool = True) -> Comparison:
-    """A comparison of a small case."""
-    # In float64 the rule is its floor, which any draw must keep; the second shows what the first left behind.
-    draws = 2 if dtype == F64 else DRAWS
-    return Comparison(case, dtype, group, naive_oracle(dtype, draws), default)
-
-
-def against_wide(case: Case, dtype: torch.dtype, group: Group = PLAIN, *, default: bool = True) -> Comparison:
-    """A comparison of a wide case."""
-    draws = _wide_draws(case, dtype) if group == PLAIN else 1
-    return Comparison(case, dtype, group, Oracle(WIDE_ORACLE, ROUNDED[dtype], draws), default)
-
-
-def _wide_draws(case: Case, dtype: torch.dtype) -> int:
-    for units, (in_float32, in_others) in NARROW.items():
-        if min(case.H, case.S) < units:
-            return in_float32 if dtype == F32 else in_others
-    return 1
 
 
 def in_default_run(impl: Impl, case: Case, dtype: torch.dtype) -> bool:
@@ -246,7 +155,7 @@ def paired(name: str, pairs: Sequence[Pair] = PAIRS) -> list[Comparison]:
     most_precise = find(name).dtypes[0]
     comparisons = []
     for pair in pairs:
-        group = Group(pair.use.name, (pair.use,), Definition("pairs", "PAIRS"))
+        group = Group(pair.use.name, (pair.use,), "pairs")
         comparisons.append(against_naive(pair.case, _dtype_of_pair(pair.use, most_precise), group))
     return comparisons
 

@@ -9,7 +9,7 @@ import torch
 from impls import why_unavailable
 from impls.definition import dtype_name
 from suite.cases.case import Case
-from suite.checks.equality.comparisons import Comparison
+from suite.checks.equality.comparison import Comparison
 from suite.checks.equality.sizes import Sized, at_sizes, memory_of
 from suite.comparison.compare import draw, implementation
 from suite.comparison.oracle import Draw

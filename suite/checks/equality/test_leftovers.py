@@ -12,7 +12,8 @@ from impls import HyperLSTM
 from impls.gradient.chunks import limited
 from impls.registry import Impl, find
 from suite.cases.verification import TWO_LAYERS
-from suite.checks.equality.comparisons import DROPPED, F32
+from suite.checks.equality.comparison import F32
+from suite.checks.equality.comparisons import DROPPED
 from suite.checks.equality.leftovers import held, settings
 from suite.comparison.compare import assert_bitwise_equal, model_and_draw
 from suite.comparison.oracle import Draw, plain

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from suite.cases.case import Case
-from suite.checks.equality.comparisons import F32, F64, INFERENCE, PLAIN, WIDE_ORACLE, Group
+from suite.checks.equality.comparison import F32, F64, PLAIN, WIDE_ORACLE, Group
+from suite.checks.equality.comparisons import INFERENCE
 from suite.checks.equality.sizes import at_sizes, bytes_needed
 from suite.comparison.compare import model_and_draw
 from suite.comparison.oracle import plain

@@ -6,7 +6,8 @@ from contextlib import nullcontext
 import pytest
 import torch
 
-from suite.checks.equality.comparisons import SMALL, Comparison, against_naive
+from suite.checks.equality.comparison import Comparison, against_naive
+from suite.checks.equality.comparisons import SMALL
 from suite.checks.equality.conftest import Check
 from suite.comparison.compare import Build, Verdict
 from suite.results.outcomes import CaseOutcome

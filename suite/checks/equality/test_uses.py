@@ -4,7 +4,8 @@ from itertools import combinations, product
 
 from impls import names
 from suite.cases.case import Start
-from suite.checks.equality.comparisons import Comparison, paired, used
+from suite.checks.equality.comparison import Comparison
+from suite.checks.equality.comparisons import paired, used
 from suite.checks.equality.conftest import Check, every
 from suite.checks.equality.pairs import OPTIONS, PAIRS, PLAINEST, RATES, Call, Form, Trained
 from suite.shared.files import ROOT

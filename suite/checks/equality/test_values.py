@@ -10,7 +10,8 @@ import torch
 
 from impls.definition import norm
 from impls.registry import IMPLS
-from suite.checks.equality.comparisons import BF16, F32, F64, MEANS_FAR_FROM_0, USED, WIDE_ORACLE
+from suite.checks.equality.comparison import BF16, F32, F64, WIDE_ORACLE
+from suite.checks.equality.comparisons import MEANS_FAR_FROM_0, USED
 from suite.checks.equality.conftest import numbers
 from suite.checks.equality.values import CASE, WIDER, both, error_of_cells_far_from_0
 from suite.comparison.compare import reference, relative_error

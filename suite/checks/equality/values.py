@@ -8,7 +8,7 @@ from torch.utils._pytree import tree_map_only
 
 from impls.gradient.chunks import limited
 from suite.cases.case import Case, Start
-from suite.checks.equality.comparisons import WIDE_ORACLE
+from suite.checks.equality.comparison import WIDE_ORACLE
 from suite.checks.equality.uses import changed
 from suite.comparison.compare import draw, implementation, relative_error
 from suite.comparison.oracle import Draw, plain

@@ -14,7 +14,8 @@ import torch
 from impls import names
 from impls.registry import find
 from suite.cases.verification import DROPOUT, RAGGED, VERIFY
-from suite.checks.equality.comparisons import USED, Comparison, against_naive, against_wide, paired
+from suite.checks.equality.comparison import Comparison, against_naive, against_wide
+from suite.checks.equality.comparisons import USED, paired
 from suite.checks.faults.planting import VARIABLE, Edit, Edited, Fault, edits, listed
 
 

@@ -6,7 +6,8 @@ import torch
 from impls import names
 from impls.registry import ORACLE
 from suite.cases.workloads import TIMED
-from suite.checks.equality.comparisons import BF16, F32, F64, PLAIN, ROUNDED, small, used, wide
+from suite.checks.equality.comparison import BF16, F32, F64, PLAIN, ROUNDED
+from suite.checks.equality.comparisons import small, used, wide
 from suite.checks.faults.reach import unmet
 
 #: `naive` would build its weight tensors at large sizes.

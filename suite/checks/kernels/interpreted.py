@@ -21,7 +21,8 @@ from impls.registry import ORACLE, find
 from suite.cases.case import Case, Start
 from suite.cases.verification import DROPOUT, RAGGED, VERIFY, VERIFY_TILES
 from suite.checks.equality import comparisons
-from suite.checks.equality.comparisons import WIDE_ORACLE, Comparison, against_naive, against_wide, paired
+from suite.checks.equality.comparison import WIDE_ORACLE, Comparison, against_naive, against_wide
+from suite.checks.equality.comparisons import paired
 from suite.checks.equality.pairs import OF_A_LAYER, Trained
 from suite.checks.faults.planting import Edited, Fault, listed
 from suite.comparison.compare import Verdict, implementation, model_and_draw, relative_error

@@ -12,7 +12,8 @@ from impls import why_unavailable
 from impls.batched_cpu import loading, sets
 from suite.cases.verification import MULTIPLIED, ROWS, VERIFY_FIRST, WIDE
 from suite.cases.workloads import TIMED
-from suite.checks.equality.comparisons import BF16, PLAIN, Comparison, against_naive, used, wide
+from suite.checks.equality.comparison import BF16, PLAIN, Comparison, against_naive
+from suite.checks.equality.comparisons import used, wide
 from suite.checks.equality.conftest import numbers
 from suite.checks.equality.values import both, everything
 from suite.comparison.compare import assert_bitwise_equal, implementation, relative_error

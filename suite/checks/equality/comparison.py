@@ -1,0 +1,108 @@
+"""A comparison by value: a case, a dtype, how the model is used, and the oracle.
+
+Small cases have `naive` as their oracle, wide ones row_scaled.
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import NamedTuple
+
+import torch
+
+from impls import HyperLSTM
+from suite.cases.case import Case
+from suite.checks.equality.leftovers import watched
+from suite.checks.equality.uses import Use
+from suite.comparison.compare import DRAWS, Build, Oracle, Verdict, compare, naive_oracle
+from suite.comparison.oracle import run_plain
+
+F64, F32, BF16, F16 = torch.float64, torch.float32, torch.bfloat16, torch.float16
+
+
+class Group(NamedTuple):
+    """Uses that one comparison makes of a model, one after the other.
+
+    name: for people, in ids; "" for a plain call. defined: the module of this folder that defines its uses, on which
+    rows depend; "" for a plain call. forward_only: without a gradient.
+    """
+
+    name: str
+    uses: tuple[Use, ...]
+    defined: str = ""
+    forward_only: bool = False
+
+
+#: A plain call with all gradients.
+PLAIN = Group("", (Use("", run_plain),))
+
+
+class Comparison(NamedTuple):
+    """A case in a dtype, the uses of a model that are compared, and what with; default: part of a default run."""
+
+    case: Case
+    dtype: torch.dtype
+    group: Group
+    oracle: Oracle
+    default: bool = True
+
+    @property
+    def id(self) -> str:
+        """Name in test ids and tables."""
+        return f"{self.case.id}-{self.group.name}" if self.group.name else self.case.id
+
+    def worst(self, build: Build, device: torch.device) -> Verdict:
+        """The worst verdict on any tensor."""
+        worst_of_uses = [verdicts[0] for verdicts in self.verdicts(build, device)]
+        return max(worst_of_uses, key=lambda verdict: verdict.ratio)
+
+    def verdicts(self, build: Build, device: torch.device) -> Iterator[list[Verdict]]:
+        """Verdicts on all tensors of each use, worst first."""
+        # Of all uses one model, which shows what a use leaves to the next.
+        model = build(self.case, self.dtype, torch.device("meta"))
+        for use in self.group.uses:
+            yield self._compared(use, build, model, device)
+
+    def _compared(self, use: Use, build: Build, model: HyperLSTM, device: torch.device) -> list[Verdict]:
+        cast_from = use.cast_from(self.dtype)
+        verdicts = compare(
+            build if cast_from else lambda *_: model,
+            self.case,
+            self.dtype,
+            device,
+            self.oracle,
+            cast_from=cast_from,
+            run=watched(use.run),
+            numbers=use.numbers,
+            expected=use.expected,
+        )
+        return [replace(verdict, use=use.name) for verdict in verdicts]
+
+
+#: The oracle of wide cases, since `naive` would build its weight tensors at every step.
+WIDE_ORACLE = "row_scaled"
+#: By dtype, what the numbers of a wide case are rounded to: one oracle serves two dtypes.
+ROUNDED = {F64: F32, F32: F32, BF16: BF16, F16: BF16}
+#: Draws of a wide case whose narrower layer has fewer units than that, in float32 and in another dtype. The rule is
+#: about norms over many numbers: the gradient of a bias of few units may nearly cancel, and its relative error is then
+#: chance.
+NARROW = {32: (DRAWS, 3), 64: (3, 1)}
+
+
+def against_naive(case: Case, dtype: torch.dtype, group: Group = PLAIN, *, default: bool = True) -> Comparison:
+    """A comparison of a small case."""
+    # In float64 the rule is its floor, which any draw must keep; the second shows what the first left behind.
+    draws = 2 if dtype == F64 else DRAWS
+    return Comparison(case, dtype, group, naive_oracle(dtype, draws), default)
+
+
+def against_wide(case: Case, dtype: torch.dtype, group: Group = PLAIN, *, default: bool = True) -> Comparison:
+    """A comparison of a wide case."""
+    draws = _wide_draws(case, dtype) if group == PLAIN else 1
+    return Comparison(case, dtype, group, Oracle(WIDE_ORACLE, ROUNDED[dtype], draws), default)
+
+
+def _wide_draws(case: Case, dtype: torch.dtype) -> int:
+    for units, (in_float32, in_others) in NARROW.items():
+        if min(case.H, case.S) < units:
+            return in_float32 if dtype == F32 else in_others
+    return 1
