@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import nox
+from packaging.requirements import Requirement
 
 nox.needs_version = ">=2025.5.1"
 nox.options.sessions = ["lint", "verify"]
@@ -16,7 +17,7 @@ nox.options.default_venv_backend = "uv|virtualenv"  # which installs in a third 
 
 PYPROJECT = nox.project.load_toml("pyproject.toml")
 CHECKS = "suite/checks"
-#: cuBLAS warns without it where torch is to be deterministic, which is how memory without a value gets one.
+#: cuBLAS warns without it where torch is to be deterministic, as in checks, which fill memory without a value with NaN.
 CUBLAS = {"CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
 #: labml's implementation, whose own requirements pin much that it does not import.
 LABML = ("--no-deps", *nox.project.dependency_groups(PYPROJECT, "labml"))
@@ -92,12 +93,7 @@ def verify(session: nox.Session) -> None:
     """Check every implementation that runs here; `-- --thorough` adds slow and internal checks."""
     submitted = any(argument.startswith("--impl") for argument in session.posargs)
     on_gpu = HANGS_SOON if shutil.which("nvidia-smi") else ()
-    pytest(session, *(SUBMITTED if submitted else on_gpu), CHECKS)
-
-
-def of_suite(argument: str) -> bool:
-    """True for a folder or file of suite/."""
-    return Path(argument).parts[:1] == ("suite",)
+    pytest(session, [CHECKS], *(SUBMITTED if submitted else on_gpu))
 
 
 def with_files(arguments: Sequence[str]) -> list[str]:
@@ -118,19 +114,20 @@ def with_files(arguments: Sequence[str]) -> list[str]:
     return spelled
 
 
-def pytest(session: nox.Session, *arguments: str, start: Sequence[str] = ("-m", "pytest"), **env: str) -> None:
+def pytest(
+    session: nox.Session, places: Sequence[str], *options: str, start: Sequence[str] = ("-m", "pytest"), **env: str
+) -> None:
     """Run tests, see WORKERS.
 
-    arguments: what is run, unless the command line names other folders or files of suite/, and options, over which
-        those of the command line win, since they come last.
-    start: what runs pytest.
+    places: folders and files of suite/, unless the command line names others. options: those of the command line win,
+        since they come last. start: what runs pytest.
     """
     asked = with_files(session.posargs)
-    if any(map(of_suite, asked)):
-        arguments = tuple(argument for argument in arguments if not of_suite(argument))
+    if any(Path(argument).parts[:1] == ("suite",) for argument in asked):
+        places = ()
     # Where processes share cores, a thread that waits should not keep a core from them.
     env = {"OMP_WAIT_POLICY": "passive", **CUBLAS, **env}
-    run(session, *start, *WORKERS, *HANGS, *arguments, *asked, **env)
+    run(session, *start, *WORKERS, *HANGS, *options, *places, *asked, **env)
 
 
 @shared
@@ -173,8 +170,8 @@ def lint(session: nox.Session) -> None:
 def selftest(session: nox.Session) -> None:
     """Check the suite's own machinery: timing, results, pages and commands; arguments go to pytest."""
     folders = ("shared", "cases", "comparison", "candidates", "results", "measure", "pages", "package")
-    commands = map(str, sorted(Path("suite").glob("test_*.py")))
-    pytest(session, *(f"suite/{folder}" for folder in folders), *commands)
+    commands = [str(file) for file in sorted(Path("suite").glob("test_*.py"))]
+    pytest(session, [*(f"suite/{folder}" for folder in folders), *commands])
 
 
 @nox.session(reuse_venv=False)
@@ -201,7 +198,15 @@ def package(session: nox.Session) -> None:
 
 
 #: Tests of commands that take more of pandas than checks do.
-OF_PANDAS = ("suite/measure/test_bench_compare.py", "suite/pages")
+OF_PANDAS = ("suite/results", "suite/measure/test_bench_compare.py", "suite/pages")
+
+
+def lowest_of(text: str) -> str:
+    """A requirement of the lowest version that another one allows."""
+    requirement = Requirement(text)
+    versions = [bound.version for bound in requirement.specifier if bound.operator == ">="]
+    marker = f"; {requirement.marker}" if requirement.marker else ""
+    return "".join([requirement.name, *(f"=={version}" for version in versions), marker])
 
 
 @nox.session
@@ -209,10 +214,10 @@ def lowest(session: nox.Session) -> None:
     """Verify, compare and report with the lowest versions that pyproject.toml allows; arguments go to pytest."""
     # `create_tmp` would move the tests' temporary files into this checkout.
     constraints = bin_of(session).parent / "lowest.txt"
-    constraints.write_text("\n".join(requirement.replace(">=", "==", 1) for requirement in needed("suite")))
+    constraints.write_text("\n".join(map(lowest_of, needed("suite"))))
     install(session, "suite", "--constraint", str(constraints))
     session.install(*LABML)
-    pytest(session, CHECKS, *OF_PANDAS)
+    pytest(session, [CHECKS, *OF_PANDAS])
 
 
 @nox.session
@@ -220,7 +225,7 @@ def export(session: nox.Session) -> None:
     """Check models exported to ONNX under onnxruntime, which `verify` does not install; arguments go to pytest."""
     install(session, "export")
     run(session, "-c", "import onnx, onnxruntime, onnxscript")  # tests are skipped without one
-    pytest(session, "suite/checks/module", *chosen("onnx"))
+    pytest(session, ["suite/checks/module"], *chosen("onnx"))
 
 
 @nox.session
@@ -237,7 +242,7 @@ def kernels(session: nox.Session, triton: str) -> None:
         run(session, "-m", "suite.checks.kernels.compiled")
     rounding = "suite/checks/kernels/test_interpreter.py::test_with_the_interpreter_on[rounding]"
     interpret = ("--thorough", "--results", session.create_tmp())
-    pytest(session, "suite/checks/kernels/test_kernels.py", rounding, *(() if session.posargs else interpret))
+    pytest(session, ["suite/checks/kernels/test_kernels.py", rounding], *(() if session.posargs else interpret))
 
 
 #: The oldest clang that batched_cpu is to build with.
@@ -259,7 +264,7 @@ def platforms(session: nox.Session) -> None:
     env = {"CXX": CLANG, "TORCH_EXTENSIONS_DIR": str(scratch / "extensions")}
     tests = chosen("test_split or (test_equality and batched_cpu)")
     files = [f"suite/checks/{file}" for file in ("equality/test_equality.py", "kernels/test_split.py")]
-    pytest(session, *files, *tests, "--results", str(scratch / "results"), start=("-m", BUILT), **env)
+    pytest(session, files, *tests, "--results", str(scratch / "results"), start=("-m", BUILT), **env)
 
 
 #: The architectures of wheels.
@@ -364,7 +369,7 @@ def aarch64(session: nox.Session, scratch: Path, built: Path) -> tuple[Path, Pat
             session.run("dpkg", "-x", str(package), str(root), external=True, silent=True)
         (root / "lib").symlink_to("usr/lib")
     platform = ("--python-platform", "aarch64-unknown-linux-gnu", "--python-version", PYTHON, "--only-binary", ":all:")
-    wheels = [name for name in needed("suite") if not name.startswith(("triton", "pytest-benchmark"))]
+    wheels = [text for text in needed("suite") if Requirement(text).name not in ("triton", "pytest-benchmark")]
     install = ("-m", "uv", "pip", "install", "-q", "--reinstall-package", "hyperlstm")
     run(session, *install, *platform, "--target", str(site), *wheels, str(built))
     return root, site
@@ -388,7 +393,8 @@ def sanitize(session: nox.Session) -> None:
     # Groups of std::thread, and nothing else in parallel: this sanitizer does not see OpenMP's barriers.
     options = {"TSAN_OPTIONS": "exitcode=66", "OMP_NUM_THREADS": "1"}
     flags = "-fsanitize=thread -DHYPERLSTM_STD_THREADS"
-    sanitized(session, ("tsan",), flags, options, *files[-2:], *chosen("any_split or threads_sync"))
+    of_threads = ("suite/checks/kernels/test_split.py", "suite/checks/kernels/test_barrier.py")
+    sanitized(session, ("tsan",), flags, options, *of_threads, *chosen("any_split or threads_sync"))
 
 
 def sanitized(
@@ -406,7 +412,8 @@ def sanitized(
         "TORCH_EXTENSIONS_DIR": str(scratch),
         **options,
     }
-    thorough = ("--thorough", "--results", str(scratch / "results"))
+    # What a sanitizer says is not kept by pytest, since the process ends with it.
+    thorough = ("--thorough", "--capture=sys", "--results", str(scratch / "results"))
     # The thread sanitizer wants memory where it expects it.
     run(session, "-m", BUILT, *arguments, *thorough, before=("setarch", "-R"), **env)
 

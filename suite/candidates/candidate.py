@@ -37,10 +37,10 @@ class Candidate:
     hand_written: bool = True
     #: Whether others wrote it. Without a GPU it is timed by default on few workloads.
     of_others: bool = False
-    #: Whether it computes what a HyperLSTM does, so that its results are compared with those of a verified one,
+    #: Whether it computes what a HyperLSTM does, so that its results are compared with those of a verified one.
     compared: bool = True
-    #: and tensors like its parameters, by name, under the names and in the shapes of a HyperLSTM's.
-    as_ours: Callable[[Mapping[str, Tensor]], dict[str, Tensor]] = dict
+    #: Renames and reshapes tensors like its parameters, by name, to those of a HyperLSTM.
+    to_ours: Callable[[Mapping[str, Tensor]], dict[str, Tensor]] = dict
     #: An implementation that computes part of it.
     built_on: str = ""
     #: Files of the project on which its times depend, beside those of an implementation.
@@ -77,10 +77,15 @@ def drawn(build: Build, case: Case, dtype: torch.dtype, device: torch.device) ->
 BATCHES = frozenset({Feature.LAYERS, Feature.STATE})
 
 
-def alternative(name: str, ours: Build, features: frozenset[Feature] = BATCHES, **options: Any) -> Candidate:
+def alternative(name: str, as_hyperlstm: Build, features: frozenset[Feature] = BATCHES, **options: Any) -> Candidate:
     """An alternative to ours, without options of the model but layer norm.
 
-    ours: builds it with the interface of `HyperLSTM`. options: further fields of the candidate.
+    as_hyperlstm: builds it with the interface of `HyperLSTM`. options: further fields of the candidate.
     """
-    usual = {"build": partial(drawn, ours), "layer_norms": (False, True), "options": frozenset(), "features": features}
+    usual = {
+        "build": partial(drawn, as_hyperlstm),
+        "layer_norms": (False, True),
+        "options": frozenset(),
+        "features": features,
+    }
     return Candidate(name, **{**usual, **options})

@@ -10,7 +10,7 @@ from suite.cases.case import Case
 from suite.comparison.compare import implementation
 
 
-def as_ours(case: Case, dtype: torch.dtype, device: torch.device) -> HyperLSTM:
+def build_as_ours(case: Case, dtype: torch.dtype, device: torch.device) -> HyperLSTM:
     """`batched` with its step through torch.compile."""
     from suite.candidates.compiled_lstm import CompiledHyperLSTM
 
@@ -32,7 +32,7 @@ def why_not(device: torch.device, dtype: torch.dtype) -> str | None:
 
 CANDIDATE = alternative(
     "compiled",
-    as_ours,
+    build_as_ours,
     why_unavailable=why_not,
     compiles_each_size=True,
     hand_written=False,

@@ -9,7 +9,7 @@ from suite.cases.case import Case
 from suite.comparison.compare import implementation
 
 
-def as_ours(case: Case, dtype: torch.dtype, device: torch.device) -> HyperLSTM:
+def build_as_ours(case: Case, dtype: torch.dtype, device: torch.device) -> HyperLSTM:
     """HyperLSTM computed by JAX, to be compared like ours."""
     from suite.candidates.jax_lstm import JaxHyperLSTM
 
@@ -30,7 +30,7 @@ def why_not(device: torch.device, dtype: torch.dtype) -> str | None:
 
 CANDIDATE = alternative(
     "jax",
-    as_ours,
+    build_as_ours,
     frozenset(),
     why_unavailable=why_not,
     compiles_each_size=True,

@@ -21,7 +21,7 @@ def build(case: Case, dtype: torch.dtype, device: torch.device) -> nn.Module:
     return model
 
 
-def as_ours(case: Case, dtype: torch.dtype, device: torch.device) -> HyperLSTM:
+def build_as_ours(case: Case, dtype: torch.dtype, device: torch.device) -> HyperLSTM:
     """HyperLSTM that calls labml's module with the same parameters, to be compared like ours."""
     from labml_nn.hypernetworks import hyper_lstm
 
@@ -38,12 +38,12 @@ def as_ours(case: Case, dtype: torch.dtype, device: torch.device) -> HyperLSTM:
 
 CANDIDATE = alternative(
     "labml",
-    as_ours,
+    build_as_ours,
     build=build,
     layer_norms=(True,),
     why_unavailable=lambda *_: None,
     hand_written=False,
-    as_ours=from_labml,
+    to_ours=from_labml,
     modules=("labml_nn.hypernetworks.hyper_lstm",),
     of_others=True,
     called="labml",

@@ -36,7 +36,7 @@ from suite.shared.files import RESULTS, ROOT, write_whole
 
 #: Seconds that the first calls of all files may take, which may compile them.
 LIMIT = 120.0
-SMALL = Case(T=3, B=2, I=5, H=7, S=4, Z=2, state=Start.PLAIN)
+SMALL = Case(T=3, B=2, I=5, H=7, S=4, Z=2, state=Start.SHARED)
 #: Environment variable with the paths of the files by name, as JSON, for the processes that this one starts.
 VARIABLE = "HYPERLSTM_IMPL"
 #: The project's own modules, beside which a file may be.

@@ -22,7 +22,7 @@ class Start(StrEnum):
     #: [L, B, *], a state for each layer.
     STACKED = "stacked"
     #: [B, *], which starts every layer.
-    PLAIN = "plain"
+    SHARED = "plain"
 
 
 class Feature(Enum):

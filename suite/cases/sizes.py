@@ -125,5 +125,5 @@ _WORDS: dict[str, tuple[str, Any]] = {
     "eval": ("training", False),
     "strided": ("strided", True),
     "stacked": ("state", Start.STACKED),
-    "plain": ("state", Start.PLAIN),
+    "plain": ("state", Start.SHARED),
 }

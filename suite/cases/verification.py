@@ -10,7 +10,7 @@ def _both(*cases: Case) -> tuple[Case, ...]:
 
 
 #: Two layers, strided input, and one state for both layers.
-TWO_LAYERS = Case(T=7, B=3, I=5, H=16, S=8, Z=4, L=2, strided=True, state=Start.PLAIN)
+TWO_LAYERS = Case(T=7, B=3, I=5, H=16, S=8, Z=4, L=2, strided=True, state=Start.SHARED)
 
 #: Cases of every dtype. H and S of at least 5: the tolerance rule is a statement about norms of tensors, which says
 #: little of tensors with two elements.
@@ -32,9 +32,9 @@ RAGGED = (
     Case(T=5, B=4, I=4, H=7, S=5, Z=2, L=2, lengths=(3, 2, 5, 2), layer_norm=True, state=Start.STACKED),
     Case(T=7, B=4, I=5, H=8, S=6, Z=3, lengths=(3, 7, 1, 3)),
     Case(T=6, B=3, I=5, H=9, S=6, Z=2, L=2, lengths=(6, 4, 1), layer_norm=True),
-    Case(T=9, B=3, I=6, H=6, S=7, Z=3, L=3, lengths=(1, 1, 9), state=Start.PLAIN),
+    Case(T=9, B=3, I=6, H=6, S=7, Z=3, L=3, lengths=(1, 1, 9), state=Start.SHARED),
     Case(T=1, B=3, I=5, H=8, S=5, Z=2, lengths=(1, 1, 1), layer_norm=True, state=Start.STACKED),
-    Case(T=4, B=3, I=7, H=6, S=6, Z=4, L=2, lengths=(4, 4, 4), state=Start.PLAIN),
+    Case(T=4, B=3, I=7, H=6, S=6, Z=4, L=2, lengths=(4, 4, 4), state=Start.SHARED),
     Case(T=4, B=1, I=5, H=8, S=6, Z=2, lengths=(4,), layer_norm=True),
 )
 
@@ -81,7 +81,7 @@ MULTIPLIED = [f"multiplied by {way}" for way in ("float32", "avx512_bf16", "amx"
 #: partial sum (128 and 256) and of a chunk, inputs whose products are saved (96), the weights from which a batch is
 #: split in another way, 16 columns of embeddings, and steps of a chunk.
 WIDE = (
-    Case(T=3, B=4, I=31, H=31, S=16, Z=4, state=Start.PLAIN),
+    Case(T=3, B=4, I=31, H=31, S=16, Z=4, state=Start.SHARED),
     Case(T=3, B=5, I=32, H=32, S=15, Z=5, layer_norm=True),
     Case(T=3, B=6, I=33, H=33, S=17, Z=8, state=Start.STACKED),
     Case(T=4, B=7, I=63, H=64, S=31, Z=9, layer_norm=True, strided=True),
@@ -89,7 +89,7 @@ WIDE = (
     Case(T=3, B=13, I=65, H=65, S=33, Z=2, layer_norm=True, state=Start.STACKED),
     Case(T=2, B=31, I=95, H=96, S=40, Z=15, layer_norm=True),
     Case(T=3, B=36, I=96, H=127, S=63, Z=16),
-    Case(T=2, B=37, I=97, H=128, S=64, Z=17, layer_norm=True, state=Start.PLAIN),
+    Case(T=2, B=37, I=97, H=128, S=64, Z=17, layer_norm=True, state=Start.SHARED),
     Case(T=3, B=64, I=127, H=129, S=65, Z=3, strided=True),
     Case(T=2, B=65, I=129, H=160, S=96, Z=6, layer_norm=True),
     Case(T=2, B=128, I=10, H=255, S=127, Z=7, state=Start.STACKED),
@@ -102,10 +102,10 @@ WIDE = (
     Case(T=6, B=5, I=40, H=80, S=36, Z=5, lengths=(6, 4, 4, 3, 1), layer_norm=True, state=Start.STACKED),
     Case(T=9, B=40, I=97, H=65, S=33, Z=4, L=2, lengths=lengths(9, 40), state=Start.STACKED),
     Case(T=4, B=70, I=33, H=136, S=48, Z=3, lengths=lengths(4, 70)[::-1], layer_norm=True, recurrent_dropout=0.3),
-    Case(T=3, B=20, I=35, H=100, S=36, Z=4, recurrent_dropout=0.4, state=Start.PLAIN),
+    Case(T=3, B=20, I=35, H=100, S=36, Z=4, recurrent_dropout=0.4, state=Start.SHARED),
     Case(T=3, B=66, I=97, H=72, S=33, Z=5, L=2, layer_norm=True, dropout=0.25, recurrent_dropout=0.4),
     Case(T=3, B=2, I=40, H=600, S=64, Z=4, layer_norm=True, state=Start.STACKED, recurrent_dropout=0.2),
-    Case(T=10, B=47, I=13, H=36, S=140, Z=12, state=Start.PLAIN),
+    Case(T=10, B=47, I=13, H=36, S=140, Z=12, state=Start.SHARED),
     Case(T=5, B=103, I=4, H=130, S=117, Z=6, L=2, layer_norm=True, state=Start.STACKED, recurrent_dropout=0.3),
 )
 

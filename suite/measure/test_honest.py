@@ -113,7 +113,7 @@ def test_no_call_of_a_model_has_numbers_of_another(case: Case, recorded: Recorde
 
 def test_each_call_of_a_side_has_a_state_of_its_own(recorded: Recorded) -> None:
     """One that starts both layers, which `torch.nn.LSTM` gets for each; without training, forward alone is timed."""
-    rows = rows_of(replace(TINY, L=2, state=Start.PLAIN, training=False))
+    rows = rows_of(replace(TINY, L=2, state=Start.SHARED, training=False))
     assert [row["pass"] for row in rows] == ["forward"] * 2
     assert {call.step for call in recorded.calls} == {"forward"}
     B, H, S = TINY.B, TINY.H, TINY.S

@@ -106,7 +106,7 @@ def test_no_candidate_is_its_own_oracle(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(work, "expected", expected)
     for name in COMPARED:
         pairs[name] = []
-        one = replace(find(name), as_ours=dict)
+        one = replace(find(name), to_ours=dict)
         work.verdicts(one, CASE, Pass.FORWARD, Call(Input(torch.ones(1)), {}, Results([torch.ones(2)]), torch.ones(1)))
     oracles = {name: oracle for name, ((oracle, dtype), _) in pairs.items() if dtype == torch.float64}
     assert oracles == dict.fromkeys(COMPARED, "deferred") | {"deferred": "batched"}

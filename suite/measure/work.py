@@ -48,7 +48,7 @@ def example(case: Case, dtype: torch.dtype, device: torch.device, *, of_lstm: bo
         x = pack_padded_sequence(batch, list(case.lengths), enforce_sorted=in_order)
     if case.state is Start.NONE:
         return Input(x)
-    layers = () if case.state is Start.PLAIN and not of_lstm else (L,)
+    layers = () if case.state is Start.SHARED and not of_lstm else (L,)
     units = (H, H) if of_lstm else (H, H, S, S)
     return Input(x, tuple(normal(*layers, B, F) for F in units))
 
@@ -145,13 +145,13 @@ def verdicts(candidate: Candidate, case: Case, name: Pass, call: Call) -> list[V
     rounding = ORACLE if candidate.name == ORACLE else ROUNDS_AS_NAIVE
     oracle = next(other for other in REFERENCES if other not in (candidate.name, candidate.built_on))
     dtype = call.given.x.data.dtype
-    parameters = candidate.as_ours(call.parameters)
+    parameters = candidate.to_ours(call.parameters)
     exact = expected(oracle, case, torch.float64, name, call, parameters)
     rounded = expected(rounding, case, dtype, name, call, parameters)
     results: tensors.Results = dict(zip(OUTPUTS, call.results, strict=False))
     gradients = dict(zip(call.parameters, call.results[len(OUTPUTS) :], strict=False))
     if gradients:
-        results |= _gradients(candidate.as_ours(gradients))
+        results |= _gradients(candidate.to_ours(gradients))
     return judge(results, exact, rounded, dtype)
 
 

@@ -27,7 +27,12 @@ def test_other_files_than_expected_are_named(found: Collection[str], says: str) 
 def test_git_ignores_what_sizes_and_logs_leave_and_no_source() -> None:
     left = ["sizes.csv", "sizes.md", "sweep-H.svg", "raw/log.txt"]
     ignored = [f"results/some-machine/{name}" for name in left]
-    kept = ["results/some-machine/bench.csv", "results/some-machine/bench.md", "impls/batched_cpu/build.py"]
+    kept = [
+        "results/some-machine/bench.csv",
+        "results/some-machine/bench.md",
+        "results/some-machine/training-medium.svg",
+        "impls/batched_cpu/build.py",
+    ]
     command = ["git", "check-ignore", "--no-index", *ignored, *kept]
     said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert said.stdout.split() == ignored

@@ -2,6 +2,7 @@
 
 import ast
 import re
+import subprocess
 import sys
 import tomllib
 from collections import defaultdict
@@ -10,10 +11,12 @@ from functools import cache
 from importlib.metadata import packages_distributions
 from itertools import chain
 from pathlib import Path
+from types import SimpleNamespace
 
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
+import noxfile
 from suite.shared.files import ROOT
 
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
@@ -59,7 +62,7 @@ def imported(folder: str) -> dict[str, set[Path]]:
     return files
 
 
-def _modules(tree: ast.Module) -> Iterator[str]:
+def _modules(tree: ast.AST) -> Iterator[str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name.split(".")[0] for alias in node.names)
@@ -105,6 +108,32 @@ def test_the_package_imports_what_it_requires() -> None:
     modules = imported("impls")
     assert {name: files for name, files in modules.items() if not packages(name) & of_the_package()} == {}
     assert "torch" in modules
+
+
+def test_importing_the_package_imports_all_that_it_requires() -> None:
+    """What is needed only sometimes is an extra: pip installs a requirement for everybody."""
+    required = {Requirement(text).name for text in PYPROJECT["project"]["dependencies"]}
+    code = "import sys, impls; print(*{name.partition('.')[0] for name in sys.modules})"
+    ran = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True)
+    assert required <= set[str]().union(*map(packages, ran.stdout.split()))
+
+
+def test_building_requires_what_the_hook_imports() -> None:
+    """Every `pip install` of the sources installs these first."""
+    required = {Requirement(text).name for text in PYPROJECT["build-system"]["requires"]}
+    tree = ast.parse((ROOT / "suite" / "package" / "build_hook.py").read_text(encoding="utf-8"))
+    first = ast.Module([node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)], [])
+    modules = {*_modules(first)} - OURS - sys.stdlib_module_names
+    assert required == set[str]().union(*map(packages, modules))
+
+
+def test_labml_comes_without_its_own_requirements() -> None:
+    """They pin torch and much else that it does not import."""
+    installed: list[tuple[str, ...]] = []
+    session = SimpleNamespace(install=lambda *words, **_: installed.append(words))
+    noxfile.environment(session)  # type: ignore[arg-type]
+    (of_labml,) = (words for words in installed if "labml-nn" in words)
+    assert of_labml[0] == "--no-deps"
 
 
 def test_the_suite_imports_what_its_groups_require() -> None:

@@ -62,7 +62,7 @@ USES: Mapping[str, Sequence[str]] = {
     "pairs": ("pairs", "layouts", "uses"),
 }
 #: Tables of times of candidates.
-TIMES = ("bench", "sizes")
+TIMED_TABLES = ("bench", "sizes")
 #: Of `impls`, on which no row depends: these choose an implementation or convert parameters, and compute nothing.
 WITHOUT_RESULTS = ("__init__", "registry", "proof", "convert")
 
@@ -78,7 +78,7 @@ def sources(table: str, row: Mapping[str, Any]) -> str:
     benchmark the fields of its workload; of a verification the modules of its uses. The case of a verification is in
     the row itself. GoneError if the workload or the module is no more.
     """
-    workload = fields(_workload(table, row)) if table in TIMES else ""
+    workload = fields(_workload(table, row)) if table in TIMED_TABLES else ""
     return _sources(ROOT, table, row.get("implementation", ""), row.get("defined", ""), workload)
 
 
@@ -108,7 +108,7 @@ def _sources(root: Path, table: str, implementation: str, defined: str, workload
         if defined not in USES:
             raise GoneError(f"defined: expected a module of {EQUALITY}, one of {', '.join(USES)}, got {defined}")
         listed += [f"{EQUALITY}/{module}.py" for module in USES[defined]]
-    if table in TIMES:
+    if table in TIMED_TABLES:
         listed += _candidate(implementation).files
     files = [root / file for file in dict.fromkeys(listed)] + source_files(root, implementation)
     return digest([*map(_text, files), workload])

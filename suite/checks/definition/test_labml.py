@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from impls.convert import from_labml, to_labml
 from impls.definition import dtype_name
-from suite.candidates.labml import as_ours
+from suite.candidates.labml import build_as_ours
 from suite.cases.case import Case, Start
 from suite.comparison.compare import FLOOR, compare, draw, implementation, naive_oracle
 from suite.comparison.tensors import Gradient, parameter
@@ -38,7 +38,7 @@ def labml() -> Module:
 @pytest.mark.parametrize("L", [1, 2, 3])
 def test_same_output_states_and_every_gradient(L: int, state: Start) -> None:
     case = replace(CASE, L=L, state=state)
-    verdicts = compare(as_ours, case, torch.float64, CPU, naive_oracle(torch.float64, draws=1))
+    verdicts = compare(build_as_ours, case, torch.float64, CPU, naive_oracle(torch.float64, draws=1))
     assert {str(Gradient(parameter(name))) for name in params(L)} <= {verdict.tensor for verdict in verdicts}
     assert verdicts[0].ratio <= 1, verdicts[0]
 

@@ -17,7 +17,7 @@ MOST = 100
 SMALL = 1e-4
 PARTS = 41
 UNITS = 100
-CASE = Case(T=1, B=PARTS, I=UNITS, H=UNITS, S=1, Z=1, state=Start.PLAIN)
+CASE = Case(T=1, B=PARTS, I=UNITS, H=UNITS, S=1, Z=1, state=Start.SHARED)
 #: The gate that is varied, in the order i, f, g, o. The others are at 100, where a sigmoid or tanh is 1, but g at 0
 #: beside f, which multiplies a cell that starts at 0.5 instead of 0.
 GATES = {"sigmoid of i": 0, "sigmoid of f": 1, "tanh of g": 2, "sigmoid of o": 3}

@@ -25,13 +25,13 @@ from suite.checks.equality.comparison import (
     against_wide,
 )
 from suite.checks.equality.pairs import PAIRS, Pair
-from suite.checks.equality.uses import Arithmetic, Use
+from suite.checks.equality.uses import AutocastMode, Use
 from suite.comparison.compare import FLOOR
 
 #: Cases at which a model is used in many ways.
 SMALL = Case(T=4, B=3, I=6, H=9, S=7, Z=3, layer_norm=True, state=Start.STACKED)
 LARGE = Case(T=4, B=66, I=100, H=136, S=40, Z=9, layer_norm=True, state=Start.STACKED)
-PACKED = Case(T=5, B=9, I=97, H=72, S=33, Z=4, L=2, lengths=lengths(5, 9), state=Start.PLAIN, recurrent_dropout=0.3)
+PACKED = Case(T=5, B=9, I=97, H=72, S=33, Z=4, L=2, lengths=lengths(5, 9), state=Start.SHARED, recurrent_dropout=0.3)
 DROPPED = Case(
     T=3, B=3, I=5, H=8, S=6, Z=2, L=2, layer_norm=True, state=Start.STACKED, dropout=0.25, recurrent_dropout=0.4
 )
@@ -163,9 +163,9 @@ def paired(name: str, pairs: Sequence[Pair] = PAIRS) -> list[Comparison]:
 def _dtype_of_pair(use: Use, most_precise: torch.dtype) -> torch.dtype:
     if use.extreme:
         return F32
-    if use.arithmetic is Arithmetic.EXACT:
+    if use.arithmetic is AutocastMode.EXACT:
         return most_precise
-    stays = use.arithmetic is Arithmetic.FLOAT64_IN_AUTOCAST and most_precise == F64
+    stays = use.arithmetic is AutocastMode.FLOAT64_IN_AUTOCAST and most_precise == F64
     return F64 if stays else BF16
 
 

@@ -14,7 +14,15 @@ from impls.gradient.chunks import limited
 from suite.cases.case import Case, Start
 from suite.checks.equality.layouts import OF_ALL_TENSORS, Layouts, in_layouts
 from suite.checks.equality.leftovers import watched
-from suite.checks.equality.uses import MEANS_FAR_FROM_0, SATURATED, Arithmetic, Trains, Use, of_trained, without_others
+from suite.checks.equality.uses import (
+    MEANS_FAR_FROM_0,
+    SATURATED,
+    AutocastMode,
+    Trains,
+    Use,
+    of_trained,
+    without_others,
+)
 from suite.comparison.oracle import Draw, Outcome, Output, State, inputs, packed
 from suite.comparison.tensors import BIASES, OUTPUTS, Argument, Finding, Kind, Wrong, X, parameter
 
@@ -72,7 +80,7 @@ class Call(NamedTuple):
     layer_norm: bool = False
     state: Start = Start.NONE
     masks: Masks = Masks.NONE
-    arithmetic: Arithmetic = Arithmetic.EXACT
+    arithmetic: AutocastMode = AutocastMode.EXACT
     trained: Trained = Trained.ALL
     arriving: tuple[str, ...] = OUTPUTS
     stepwise: bool = False
@@ -134,9 +142,9 @@ OPTIONS: Options = {
     "batch_first": (False, True),
     "layers": (1, 2),
     "layer_norm": (False, True),
-    "state": (Start.NONE, Start.PLAIN, Start.STACKED),
+    "state": (Start.NONE, Start.SHARED, Start.STACKED),
     "masks": tuple(Masks),
-    "arithmetic": tuple(Arithmetic),
+    "arithmetic": tuple(AutocastMode),
     "trained": tuple(Trained),
     "arriving": (OUTPUTS, *((output,) for output in OUTPUTS)),
     "stepwise": (False, True),
@@ -149,9 +157,9 @@ LAYER_OPTIONS = OPTIONS | {
     "form": (Form.BATCH, Form.UNSORTED, *(form for form in Form if form.empty)),
     "batch_first": (False,),
     "layers": (1,),
-    "state": (Start.NONE, Start.PLAIN),
+    "state": (Start.NONE, Start.SHARED),
     "masks": (Masks.NONE, Masks.RECURRENT),
-    "arithmetic": (Arithmetic.EXACT, Arithmetic.AUTOCAST),
+    "arithmetic": (AutocastMode.EXACT, AutocastMode.AUTOCAST),
     "trained": (Trained.ALL, Trained.BIASES, Trained.STATE_C, Trained.STATE_H_HAT, Trained.NOTHING),
     "layout": (PLAINEST.layout, "padded", "transposed, not aligned"),
 }
@@ -167,8 +175,8 @@ def _either(option: str, values: tuple[Any, ...], other: str, others: tuple[Any,
 _WITHOUT_STATE = (Trained.ALL, Trained.X, Trained.PARAMETERS, Trained.BIASES, Trained.NOTHING)
 _CONSTRAINTS = [
     _either("masks", (Masks.NONE, Masks.RECURRENT), "layers", (2,)),  # dropout is between layers
-    _either("trained", _WITHOUT_STATE, "state", (Start.PLAIN, Start.STACKED)),
-    _either("extreme", (False,), "arithmetic", (Arithmetic.EXACT,)),
+    _either("trained", _WITHOUT_STATE, "state", (Start.SHARED, Start.STACKED)),
+    _either("extreme", (False,), "arithmetic", (AutocastMode.EXACT,)),
     _either("extreme", (False,), "arriving", (OUTPUTS,)),  # that of h alone is all rounding where tanh(c) is 1
 ]
 
@@ -237,7 +245,7 @@ def _run(call: Call, model: HyperLSTM, case: Case, sample: Draw) -> Outcome:
     device = sample.x.device.type
     model.batch_first = call.batch_first
     short = {"forward": 1, "backward": 1} if call.stepwise else {}
-    autocast = torch.autocast(device, torch.bfloat16, enabled=call.arithmetic is not Arithmetic.EXACT)
+    autocast = torch.autocast(device, torch.bfloat16, enabled=call.arithmetic is not AutocastMode.EXACT)
     with limited(device, residuals=not call.recomputed, **short), autocast:
         outcome = watched(partial(_train, call))(model, case, sample)
     model.batch_first = False

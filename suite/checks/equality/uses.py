@@ -48,7 +48,7 @@ from suite.comparison.tensors import (
 )
 
 
-class Arithmetic(Enum):
+class AutocastMode(Enum):
     """What a use computes in, given the dtype of a model."""
 
     EXACT = "exact"
@@ -71,12 +71,12 @@ class Use(NamedTuple):
     expected: Callable[[Results], Results] = dict
     numbers: Numbers | None = None
     extreme: bool = False
-    arithmetic: Arithmetic = Arithmetic.EXACT
+    arithmetic: AutocastMode = AutocastMode.EXACT
     residuals: bool = True
 
     def cast_from(self, dtype: torch.dtype) -> torch.dtype | None:
         """Dtype of the model where the use casts what it is given to dtype, else None."""
-        casts = self.arithmetic is not Arithmetic.EXACT and dtype == torch.bfloat16
+        casts = self.arithmetic is not AutocastMode.EXACT and dtype == torch.bfloat16
         return torch.float32 if casts else None
 
 

@@ -33,7 +33,7 @@ NAME = "batched_cuda"
 GRADIENT_OF_BIAS = Gradient(parameter("layers.0.bias"))
 F32 = torch.float32
 _DTYPES = find(NAME).dtypes
-_EDGES = (*RAGGED[:3], *DROPOUT[:3], *VERIFY_TILES, *(case for case in VERIFY if case.state is Start.PLAIN))
+_EDGES = (*RAGGED[:3], *DROPOUT[:3], *VERIFY_TILES, *(case for case in VERIFY if case.state is Start.SHARED))
 #: The smallest of the sizes that every implementation is checked at, packed sequences, masks of g, all that have edges
 #: between tiles, and a sequence of several chunks.
 CASES = (*VERIFY[:2], *_EDGES)
@@ -41,7 +41,7 @@ CASES = (*VERIFY[:2], *_EDGES)
 WIDE = [
     against_wide(case, F32)
     for case in (
-        Case(T=2, B=66, I=5, H=33, S=9, Z=2, layer_norm=True, state=Start.PLAIN, recurrent_dropout=0.3),
+        Case(T=2, B=66, I=5, H=33, S=9, Z=2, layer_norm=True, state=Start.SHARED, recurrent_dropout=0.3),
         Case(T=2, B=12, I=97, H=137, S=72, Z=9, layer_norm=True, state=Start.STACKED),
         Case(T=2, B=6, I=20, H=64, S=33, Z=2, L=2, lengths=(2, 2, 2, 1, 1, 1)),
         Case(T=11, B=2, I=40, H=17, S=20, Z=3, state=Start.STACKED),

@@ -20,7 +20,7 @@ CPU = torch.device("cpu")
 WIDE = Case(T=3, B=18, I=6, H=40, S=21, Z=3, state=Start.STACKED)
 LONG = Case(T=5, B=18, I=4, H=37, S=9, Z=2, lengths=(*(5,) * 3, *(4,) * 7, *(3,) * 6, 2, 1), layer_norm=True)
 #: The instructions of a card differ from 64 rows on, and programs then share out the units of a tile of rows.
-TALL = Case(T=2, B=64, I=3, H=40, S=9, Z=2, state=Start.PLAIN)
+TALL = Case(T=2, B=64, I=3, H=40, S=9, Z=2, state=Start.SHARED)
 #: Shows every fault: both passes, layer norm, more than one step.
 FAULTY = Case(T=2, B=2, I=3, H=40, S=9, Z=2, layer_norm=True)
 #: Members, rows of a group, case and dtype.

@@ -52,7 +52,7 @@ def test_tf32_operands_are_rounded_to_nearest() -> None:
 
 
 def test_no_operand_has_bits_that_tf32_drops():
-    case = Case(T=4, B=3, I=5, H=16, S=8, Z=4, state=Start.PLAIN, layer_norm=True)
+    case = Case(T=4, B=3, I=5, H=16, S=8, Z=4, state=Start.SHARED, layer_norm=True)
     before, multiply, operands = torch.backends.cuda.matmul.fp32_precision, InterpreterBuilder.create_dot, []
 
     def noted(self, a, b, *others):
