@@ -35,9 +35,11 @@ def digest(texts: Collection[str]) -> str:
 
 @cache
 def _plain_cpp(text: str) -> str:
-    text = _COMMENT.sub(lambda found: found[1] or " ", text).replace("\\\n", " ")
+    without_comments = _COMMENT.sub(lambda match: match[1] or " ", text)
+    joined = without_comments.replace("\\\n", " ")
     # A directive ends with its line.
-    return "\1".join(_TOKEN.findall(re.sub(r"^[ \t]*#.*$", r"\g<0> @", text, flags=re.MULTILINE)))
+    marked = re.sub(r"^[ \t]*#.*$", r"\g<0> @", joined, flags=re.MULTILINE)
+    return "\1".join(_TOKEN.findall(marked))
 
 
 @cache
@@ -51,13 +53,17 @@ def _plain_python(text: str) -> str:
 def _tree(node: Any) -> Any:
     """Nested lists of a syntax tree; `ast.dump` writes another text in each version of Python."""
     if isinstance(node, list):
-        return [_tree(each) for each in node if not _is_docstring(each)]
+        return [_tree(part) for part in node if not _is_docstring(part)]
     if not isinstance(node, ast.AST):
         return repr(node)
     if isinstance(node, ast.JoinedStr):  # Python 3.12 has empty texts in some
-        node = ast.JoinedStr([each for each in node.values if getattr(each, "value", None) != ""])
-    fields = [(name, value) for name, value in ast.iter_fields(node) if name not in _SILENT]
-    return [type(node).__name__, *([name, _tree(value)] for name, value in fields if value is not None and value != [])]
+        node = ast.JoinedStr([part for part in node.values if getattr(part, "value", None) != ""])
+    tree: list[Any] = [type(node).__name__]
+    for name, value in ast.iter_fields(node):
+        empty = value is None or value == []
+        if name not in _SILENT and not empty:
+            tree.append([name, _tree(value)])
+    return tree
 
 
 def _is_docstring(node: Any) -> bool:
@@ -75,14 +81,20 @@ def reached(places: Collection[Place], root: Path, packages: Collection[str]) ->
 
     packages: imports of these are followed. KeyError names a definition that a file lacks.
     """
-    todo, texts = list(places), dict[Place, str]()
+    todo = list(places)
+    texts = dict[Place, str]()
     while todo:
-        path, name = place = todo.pop()
-        if place not in texts:
-            meant, used, imports = _part(path.read_text(encoding="utf-8"), name)
-            texts[place] = f"{path.relative_to(root)} {name} {meant}"
-            todo += [(path, each) for each in used]
-            todo += filter(None, (_imported(each, root, packages) for each in imports))
+        place = todo.pop()
+        if place in texts:
+            continue
+        path, name = place
+        meant, used, imports = _part(path.read_text(encoding="utf-8"), name)
+        texts[place] = f"{path.relative_to(root)} {name} {meant}"
+        todo += [(path, other) for other in used]
+        for statement in imports:
+            imported = _imported(statement, root, packages)
+            if imported is not None:
+                todo.append(imported)
     return [texts[place] for place in sorted(texts)]
 
 
@@ -90,11 +102,18 @@ def reached(places: Collection[Place], root: Path, packages: Collection[str]) ->
 def _part(text: str, name: str) -> tuple[str, list[str], list[ast.ImportFrom]]:
     """What defines a name, or all of a file, as `meaning` has it; other names of the file that it uses; its imports."""
     statements = _definitions(text)
-    found = statements[name] if name else [each for every in statements.values() for each in every]
+    used = set[str]()
+    if name:
+        parts = statements[name]
+        for part in parts:
+            used |= _used(part)
+        used &= statements.keys() - {name}
+    else:
+        parts = [part for of_name in statements.values() for part in of_name]
+    imports = [part for part in parts if isinstance(part, ast.ImportFrom)]
     # Statements that define nothing may change what others define.
-    meant = repr(_tree([*found, *statements.get("", [])]))
-    used = set[str]().union(*map(_used, found)) & statements.keys() - {name} if name else set[str]()
-    return meant, sorted(used), [each for each in found if isinstance(each, ast.ImportFrom)]
+    meant = repr(_tree([*parts, *statements.get("", [])]))
+    return meant, sorted(used), imports
 
 
 @cache
@@ -112,7 +131,7 @@ def _defined(statement: ast.stmt) -> Iterator[tuple[str, ast.stmt]]:
     match statement:
         case ast.ClassDef(name=name, body=body):
             yield name, statement
-            methods = (part for part in body if isinstance(part, ast.FunctionDef))
+            methods = [part for part in body if isinstance(part, ast.FunctionDef)]
             yield from ((f"{name}.{method.name}", method) for method in methods)
         case ast.FunctionDef(name=name):
             yield name, statement
@@ -125,21 +144,24 @@ def _defined(statement: ast.stmt) -> Iterator[tuple[str, ast.stmt]]:
         case ast.Assign() | ast.AnnAssign() | ast.AugAssign():
             targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
             names = [part for target in targets for part in ast.walk(target) if isinstance(part, ast.Name)]
-            yield from ((each.id, statement) for each in names)
+            yield from ((part.id, statement) for part in names)
         case _ if not _is_docstring(statement):
             yield "", statement
 
 
 def _used(node: ast.AST) -> set[str]:
     """Names that a statement uses, without those of annotations."""
-    names, todo = set[str](), [node]
+    names = set[str]()
+    todo = [node]
     while todo:
         part = todo.pop()
         if isinstance(part, ast.Name):
             names.add(part.id)
-        fields = (value for name, value in ast.iter_fields(part) if name not in ("annotation", "returns"))
-        for value in fields:
-            todo += [each for each in (value if isinstance(value, list) else [value]) if isinstance(each, ast.AST)]
+        for name, value in ast.iter_fields(part):
+            if name in ("annotation", "returns"):
+                continue
+            values = value if isinstance(value, list) else [value]
+            todo += [child for child in values if isinstance(child, ast.AST)]
     return names
 
 
@@ -148,8 +170,10 @@ def _imported(statement: ast.ImportFrom, root: Path, packages: Collection[str]) 
     module = statement.module or ""
     if not any(f"{module}.".startswith(f"{package}.") for package in packages):
         return None
-    folder, name = root.joinpath(*module.split(".")), statement.names[0].name
-    if (whole := folder / f"{name}.py").exists():
+    folder = root.joinpath(*module.split("."))
+    name = statement.names[0].name
+    whole = folder / f"{name}.py"
+    if whole.exists():
         return whole, ""
     file = folder.with_suffix(".py")
     return (file, name) if file.exists() else None
