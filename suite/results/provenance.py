@@ -109,7 +109,8 @@ def _workload(table: str, row: Mapping[str, Any]) -> Case:
 
 def fields(case: Case) -> str:
     """What the passes of a case are, and the work that is counted for them."""
-    counted = case.tokens, case.multiply_adds(), *(case.least_numbers(1, 1, train) for train in (False, True))
+    least = [case.least_numbers(1, 1, train) for train in (False, True)]
+    counted = (case.tokens, case.multiply_adds(), *least)
     return repr((case.sizes, case.lengths, case.arguments, str(case.state), case.strided, case.training, counted))
 
 
@@ -120,7 +121,8 @@ def _sources(root: Path, table: str, implementation: str, defined: str, workload
         parts[f"{CANDIDATES}/lstm.py"] = {LSTMS[BASELINE], LSTMS.get(implementation, LSTMS[BASELINE])}
         if implementation not in LSTMS and implementation not in ALTERNATIVES:
             parts[f"{CANDIDATES}/ours.py"] = ["candidate_of"]
-    if definition := Definition.of(defined):
+    definition = Definition.of(defined)
+    if definition is not None:
         file = f"{EQUALITY}/{definition.module}.py"
         if not defines(root / file, definition.name):
             raise GoneError(f"{file}: expected a definition of {definition.name}")
@@ -146,11 +148,12 @@ def source_files(root: Path, implementation: str) -> list[Path]:
     submitted = implementation in submission.files()
     files = submission.sources(implementation) if submitted else []
     if implementation in names():
+        folder = root / "impls"
         others = {*names(), *WITHOUT_RESULTS} - {implementation, *submission.files()}
         if not submitted and not find(implementation).hand_written:
             others.add("gradient")
-        for path in sorted((root / "impls").rglob("*")):
-            part = path.relative_to(root / "impls").parts[0].removesuffix(".py")
+        for path in sorted(folder.rglob("*")):
+            part = path.relative_to(folder).parts[0].removesuffix(".py")
             if path.suffix in {".py", ".h", ".cpp"} and part not in others:
                 files.append(path)
     return files
@@ -209,7 +212,8 @@ def refused(verify: pd.DataFrame, implementation: str, dtype: str) -> Refusal | 
     """Why an implementation is not to be timed in a dtype, None if it is; verify: rows of verify.csv."""
     if verify.empty:
         return None
-    rows = ran(verify[(verify["implementation"] == implementation) & (verify["dtype"] == dtype)])
+    of_both = (verify["implementation"] == implementation) & (verify["dtype"] == dtype)
+    rows = ran(verify[of_both])
     rows = rows[rows["torch"] == torch.__version__]
     if (rows["verdict"] == CaseOutcome.FAIL).any():
         return Refusal.RED
