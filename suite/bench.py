@@ -17,8 +17,9 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import partial
+from itertools import product
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import torch
@@ -73,8 +74,10 @@ def parser() -> argparse.ArgumentParser:
 
 def benchmark(options: argparse.Namespace) -> int:
     """Run the benchmark, and put its rows into the results; return the exit status."""
-    device, until = options.device, time.time() + 60 * minutes(options)
-    folder, table = folder_of(options.results, device), TABLES[choice.table_of(options)]
+    device = options.device
+    until = time.time() + 60 * minutes(options)
+    folder = folder_of(options.results, device)
+    table = TABLES[choice.table_of(options)]
     verify = TABLES["verify"].read(folder)
     planned = [fitting(job.planned(verify)) for job in choice.jobs(options)]
     if options.list:
@@ -82,10 +85,16 @@ def benchmark(options: argparse.Namespace) -> int:
         return 0
     if any(job.skipped and job.skipped.refused for job in planned):
         print("Refused, as verify.csv is red or stale: run nox -s verify.\n")
-    if sentence := choice.left_out(options, planned):
+    sentence = choice.left_out(options, planned)
+    if sentence:
         print(f"{sentence}\n")
-    jobs = [job for job in planned if not job.skipped]
-    skipped = [row for job in planned if job.skipped for row in job.rows(job.skipped)]
+    jobs = list[Job]()
+    skipped = list[Row]()
+    for job in planned:
+        if job.skipped:
+            skipped += job.rows(job.skipped)
+        else:
+            jobs.append(job)
     before = same_code(TABLES["bench"].read(folder))
     table.put(folder, skipped, device)
     rows = measure(jobs, folder, until, table) if jobs else []
@@ -96,9 +105,13 @@ def benchmark(options: argparse.Namespace) -> int:
 
 def why_too_large(options: argparse.Namespace) -> str:
     """Sentence about a size that would not fit into memory, before anything of it is there; "" if all fit."""
-    for workload in choice.workloads(options) if choice.table_of(options) == "sizes" else ():
-        for dtype in map(arithmetic.dtype_of, options.dtype or ["float32"]):
-            if why := why_no_memory(ROUNDS_AS_NAIVE, workload.case, dtype, options.device):
+    if choice.table_of(options) != "sizes":
+        return ""
+    dtypes = [arithmetic.dtype_of(dtype) for dtype in options.dtype or ["float32"]]
+    for workload in choice.workloads(options):
+        for dtype in dtypes:
+            why = why_no_memory(ROUNDS_AS_NAIVE, workload.case, dtype, options.device)
+            if why:
                 return f"--size: {workload.name}: {why}"
     return ""
 
@@ -115,26 +128,33 @@ def same_code(rows: pd.DataFrame) -> pd.DataFrame:
     """Rows of the benchmark that this code measured with this torch, on any day."""
     if rows.empty:
         return rows
-    same: pd.DataFrame = rows[~provenance.stale("bench", rows) & (rows["torch"].astype(str) == torch.__version__)]
+    of_torch = rows["torch"].astype(str) == torch.__version__
+    same: pd.DataFrame = rows[~provenance.stale("bench", rows) & of_torch]
     return same
 
 
 def measure(jobs: Sequence[Job], folder: Path, until: float, table: Table) -> list[Row]:
     """Visit jobs until the time is up, and put their rows into the results, after an interruption too; return them."""
-    device, log = jobs[0].device, new_log(folder, "log.txt")
+    device = jobs[0].device
+    log = new_log(folder, "log.txt")
     compile_kernels(jobs, device)
-    if sentence := busy_sentence():
+    sentence = busy_sentence()
+    if sentence:
         print(f"{sentence}\n")
     with tempfile.TemporaryDirectory() as scratch, Server(log, Path(scratch), device=device.type) as server:
-        rates, side = list[Row](), Side(server)
+        rates = list[Row]()
+        side = Side(server)
         try:
-            every = hardware.jobs(device, {job.dtype for job in jobs})
-            rates += filter(None, map(partial(rates_of, server), every))
+            for of_dtype in hardware.jobs(device, {job.dtype for job in jobs}):
+                best = rates_of(server, of_dtype)
+                if best:
+                    rates.append(best)
             if table.name == "bench":
                 TABLES["hardware"].put(folder, rates, device)
             run([side], jobs, until, rests_on(is_ours, QUOTED))
         finally:
-            rows = believed(side.summary(), {row["dtype"]: row for row in rates})
+            ceilings = {row["dtype"]: row for row in rates}
+            rows = believed(side.summary(), ceilings)
             put(folder, rows, device, table)
     return rows
 
@@ -159,7 +179,8 @@ def rates_of(server: Server, job: Job) -> Row:
     """The best rates of the hardware of some visits, one beside a quiet machine; without any if these failed."""
     best: Row = {}
     for _ in range(REPEATED):
-        others, rows = Others(server.cpu_s), list[Row]()
+        others = Others(server.cpu_s)
+        rows = list[Row]()
         server.visit(job, rows)
         for row in rows:
             faster = not best or row["multiply_adds_per_s"] > best["multiply_adds_per_s"]
@@ -172,33 +193,41 @@ def rates_of(server: Server, job: Job) -> Row:
 
 def believed(rows: Sequence[Row], ceilings: Mapping[str, Row]) -> list[Row]:
     """Rows with their shares of the ceilings; those refused that are too fast, or beside which the baseline is slow."""
-    alone = {tuple(row[c] for c in BESIDE): row for row in rows if row["implementation"] == BASELINE}
+    alone = dict[tuple[Any, ...], Row]()
+    for row in rows:
+        if row["implementation"] == BASELINE:
+            place = tuple(row[column] for column in BESIDE)
+            alone[place] = row
     result = []
     for row in rows:
-        of_file = row["implementation"] in submission.files()
-        reason = baseline_slowed(row, alone.get(tuple(row[c] for c in BESIDE), {})) if of_file else ""
-        refusal = roofline.without_figures(Ended(Status.REFUSED, reason)) if reason else {}
-        result.append(row | (refusal or roofline.share(row, ceilings)))
+        columns = roofline.share(row, ceilings)
+        if row["implementation"] in submission.files():
+            place = tuple(row[column] for column in BESIDE)
+            reason = baseline_slowed(row, alone.get(place, {}))
+            if reason:
+                columns = roofline.without_figures(Ended(Status.REFUSED, reason))
+        result.append(row | columns)
     return result
 
 
 def baseline_slowed(row: Row, alone: Row) -> str:
     """Sentence that says that the baseline of a row took longer than beside itself; "" if not, or of few visits."""
-    if min(row.get("visits") or 0, alone.get("visits") or 0) < FEWEST:
+    visits = min(row.get("visits") or 0, alone.get("visits") or 0)
+    if visits < FEWEST:
         return ""
     slower = row["baseline_s"] / alone["median_s"]
-    return f"beside it {BASELINE} takes {slower:.2g} times as long as beside itself" if slower > SLOWED else ""
+    if slower <= SLOWED:
+        return ""
+    return f"beside it {BASELINE} takes {slower:.2g} times as long as beside itself"
 
 
 def compile_kernels(jobs: Sequence[Job], device: torch.device) -> None:
     """Compile kernels ahead of time, on all cores."""
-    ways = [
-        Way(replace(case, training=name is Pass.TRAIN), job.dtype)
-        for job in jobs
-        if job.candidate == "batched_cuda"
-        for case in job.cases
-        for name in job.workload.passes
-    ]
+    ways = []
+    for job in jobs:
+        if job.candidate == "batched_cuda":
+            for case, step in product(job.cases, job.workload.passes):
+                ways.append(Way(replace(case, training=step is Pass.TRAIN), job.dtype))
     precompile(ways, device)
 
 
@@ -206,10 +235,12 @@ def conclude(folder: Path, jobs: Sequence[Job], table: Table, sweep: sizes.Axis 
     """Write the pages and show the tables of these jobs; return True if anything went wrong."""
     rows = table.read(folder)
     if len(rows):
-        rows = rows.merge(pd.DataFrame([row for job in jobs for row in job.rows(Ended())], columns=list(table.key)))
+        of_jobs = [row for job in jobs for row in job.rows(Ended())]
+        rows = rows.merge(pd.DataFrame(of_jobs, columns=list(table.key)))
+    # Of sizes that are named, nothing of the project changes.
+    pages = (pages_of_sizes.PAGE,) if table.name == "sizes" else report.PAGES
     try:
-        # Of sizes that are named, nothing of the project changes.
-        report.write_machine(folder, (pages_of_sizes.PAGE,) if table.name == "sizes" else report.PAGES)
+        report.write_machine(folder, pages)
     except ResultsError:
         show(rows)
         raise
@@ -222,12 +253,15 @@ def show(rows: pd.DataFrame, page: Path | None = None, sweep: sizes.Axis | None 
     benchmark = Benchmark.of(rows)
     for reason in benchmark.unable:
         print(f"\nNot timed: {reason}")
-    for of in pages_of_sizes.sweeps(benchmark, [sweep.size]) if sweep else ():
-        of.view().show(of.title)
-        print("\n".join(["", *of.growth()]).replace("`", ""))
-        print(f"\nPlot: {page.with_name(of.name)}.svg" if page else "")
-    for heading, view in bench_view(benchmark).items() if not sweep else ():
-        view.show(heading)
+    if sweep:
+        for over in pages_of_sizes.sweeps(benchmark, [sweep.size]):
+            over.view().show(over.title)
+            growth = "\n".join(["", *over.growth()])
+            print(growth.replace("`", ""))
+            print(f"\nPlot: {page.with_name(over.name)}.svg" if page else "")
+    else:
+        for heading, view in bench_view(benchmark).items():
+            view.show(heading)
     print(f"\nTables: {page}" if page else "")
     print(conclusion(rows))
 
@@ -237,10 +271,12 @@ def conclusion(rows: pd.DataFrame) -> str:
     if rows.empty:
         return "No rows."
     lines = []
-    if wrong := rows["status"].isin(WRONG).sum():
+    wrong = rows["status"].isin(WRONG).sum()
+    if wrong:
         lines.append(f"{wrong} of {len(rows)} rows went wrong; the page says how.")
-    sentences = (sentence.replace("`", "") for sentence in summary(Benchmark.of(rows)))
-    return "\n".join([*lines, *sentences, *about_files(rows)])
+    lines += [sentence.replace("`", "") for sentence in summary(Benchmark.of(rows))]
+    lines += about_files(rows)
+    return "\n".join(lines)
 
 
 def about_files(rows: pd.DataFrame) -> list[str]:
@@ -248,14 +284,17 @@ def about_files(rows: pd.DataFrame) -> list[str]:
     sentences = list[str]()
     trained = rows[rows["pass"] == Pass.TRAIN]
     timed = trained[trained["status"] == Status.OK]
-    ours = timed[timed["implementation"].isin(set(names()) - set(submission.files()))]
-    for _, row in trained[trained["implementation"].isin(submission.files())].iterrows():
+    files = submission.files()
+    ours = timed[timed["implementation"].isin(set(names()) - set(files))]
+    for _, row in trained[trained["implementation"].isin(files)].iterrows():
         where = f"{row['implementation']} on {in_words(row)}"
         if row["status"] != Status.OK:
             sentences.append(f"{where} has no figure: {Ended.of(row)}.")
             continue
-        beside = ours[(ours[PLACE] == row[PLACE]).all(axis=1)].sort_values("ratio").head(1)
-        others = {BASELINE: 1.0, **dict(zip(beside["implementation"], beside["ratio"], strict=True))}
+        beside = ours[(ours[PLACE] == row[PLACE]).all(axis=1)]
+        others = {BASELINE: 1.0}
+        for _, fastest in beside.sort_values("ratio").head(1).iterrows():
+            others[fastest["implementation"]] = fastest["ratio"]
         words = [f"{ratio_text(row['ratio'] / ratio)} times as long as one of {name}" for name, ratio in others.items()]
         sentences.append(f"{where}: a training step takes {', and '.join(words)}.")
     return sentences
@@ -267,14 +306,16 @@ def show_plan(planned: Sequence[Job]) -> None:
     for job in planned:
         norms = " and ".join(NORM[norm] for norm in job.layer_norms)
         print(f"{job.label:{width}} layer norm {norms:10} {job.skipped or ''}".rstrip())
-    print(f"\n{sum(not job.skipped for job in planned)} of {len(planned)} jobs would run.")
+    would_run = sum(not job.skipped for job in planned)
+    print(f"\n{would_run} of {len(planned)} jobs would run.")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmark; exit 1 if anything was refused or failed, other than by running out of memory."""
     commands = parser()
     options = commands.parse_args(arguments)
-    if reason := machine.why_missing(options.device):
+    reason = machine.why_missing(options.device)
+    if reason:
         commands.error(reason)
     if choice.table_of(options) == "sizes" and (options.workload or options.full):
         commands.error("--size and --sweep: expected no --workload and no --full beside them, as they name the sizes")

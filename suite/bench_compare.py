@@ -38,7 +38,7 @@ from suite.measure.server import Server, new_log
 from suite.pages.bench_tables import PLACE, heading
 from suite.pages.page import Sheet
 from suite.results.format import ENVIRONMENT, SOFTWARE, ratio_text
-from suite.results.statistics import COVERAGE, FEWEST, Interval, between, pooled_variance
+from suite.results.statistics import COVERAGE, FEWEST, between, pooled_variance
 from suite.results.status import Status
 from suite.results.tables import TABLES, Row, folder_of
 from suite.shared import machine
@@ -66,7 +66,8 @@ def load(path: Path) -> pd.DataFrame:
 
 def why_no_times(old: pd.DataFrame, new: pd.DataFrame) -> str:
     """Sentence that says why times of two results must not be judged: two machines, or two states of one; else ""."""
-    if unlike := differing(old, new, MACHINE):
+    unlike = differing(old, new, MACHINE)
+    if unlike:
         return f"The results are of machines that differ in {unlike}, so no time is judged."
     both = new.merge(old, on=list(TABLES["bench"].key), suffixes=("", "_old"))
     drift = float((both["baseline_s"] / both["baseline_s_old"]).median())  # NaN if they share no row
@@ -77,12 +78,13 @@ def why_no_times(old: pd.DataFrame, new: pd.DataFrame) -> str:
 
 def differing(old: pd.DataFrame, new: pd.DataFrame, columns: Sequence[str]) -> str:
     """Columns that both results have, with other values, joined by commas; "" if there are none."""
-    found = []
+    unlike = []
     for column in columns:
-        values, others = ({*rows[column].dropna()} - {""} for rows in (old, new))
-        if values and others and values != others:
-            found.append(column)
-    return ", ".join(found)
+        old_values = {*old[column].dropna()} - {""}
+        new_values = {*new[column].dropna()} - {""}
+        if old_values and new_values and old_values != new_values:
+            unlike.append(column)
+    return ", ".join(unlike)
 
 
 def compared(old: pd.DataFrame, new: pd.DataFrame, threshold: float) -> pd.DataFrame:
@@ -92,9 +94,11 @@ def compared(old: pd.DataFrame, new: pd.DataFrame, threshold: float) -> pd.DataF
     either is a regression.
     """
     both = new.merge(old, how="right", on=list(TABLES["bench"].key), suffixes=("", "_old"))
-    apart = (both["ratio_low"] > both["ratio_high_old"]) | (both["ratio_high"] < both["ratio_low_old"])
-    beyond = np.log(both["ratio"] / both["ratio_old"]).abs() > np.log1p(RUN_TO_RUN)
-    both = both.assign(differs=apart & beyond, change=both["ratio"] / both["ratio_old"])
+    above = both["ratio_low"] > both["ratio_high_old"]
+    below = both["ratio_high"] < both["ratio_low_old"]
+    change = both["ratio"] / both["ratio_old"]
+    beyond = np.log(change).abs() > np.log1p(RUN_TO_RUN)
+    both = both.assign(differs=(above | below) & beyond, change=change)
     return judged(both, threshold, times=not why_no_times(old, new))
 
 
@@ -104,24 +108,31 @@ def alternated(old: pd.DataFrame, new: pd.DataFrame, threshold: float) -> pd.Dat
     The change is of the quotients of neighbouring visits' times, which vary less than those of their ratios.
     """
     both = new.merge(old, how="right", on=list(TABLES["bench"].key), suffixes=("", "_old"))
-    visits = zip(both["median_s_visits"], both["median_s_visits_old"], strict=True)
-    pairs = [
-        [new_s / old_s for new_s, old_s in zip(new_visits, old_visits, strict=False)]
-        for new_visits, old_visits in visits
-    ]
-    coverage = 1 - (1 - COVERAGE) / max(1, sum(len(quotients) >= FEWEST for quotients in pairs))
-    pooled = pooled_variance(pairs)
-    intervals = [between(each, pooled, coverage) if each else Interval(*[np.nan] * 3) for each in pairs]
-    differs = [interval.ratio_low > 1 or interval.ratio_high < 1 for interval in intervals]
-    return judged(both.assign(differs=differs, change=[each.ratio for each in intervals]), threshold)
+    every = list[list[float]]()
+    for new_visits, old_visits in zip(both["median_s_visits"], both["median_s_visits_old"], strict=True):
+        quotients = [new_s / old_s for new_s, old_s in zip(new_visits, old_visits, strict=False)]
+        every.append(quotients)
+    known = sum(len(quotients) >= FEWEST for quotients in every)
+    coverage = 1 - (1 - COVERAGE) / max(1, known)
+    pooled = pooled_variance(every)
+    differs = list[bool]()
+    change = list[float]()
+    for quotients in every:
+        ratio, low, high = between(quotients, pooled, coverage) if quotients else (np.nan, np.nan, np.nan)
+        differs.append(low > 1 or high < 1)
+        change.append(ratio)
+    return judged(both.assign(differs=differs, change=change), threshold)
 
 
 def judged(both: pd.DataFrame, threshold: float, *, times: bool = True) -> pd.DataFrame:
     """Lines of rows of two results. times: judge times, by the columns `differs` and `change` (a quotient)."""
-    had, has = both["status_old"] == Status.OK, both["status"] == Status.OK
+    had = both["status_old"] == Status.OK
+    has = both["status"] == Status.OK
     time_ = both["change"].where(had & has)
-    memory = (both["peak_bytes"] / both["peak_bytes_old"]).where(had & has & (both["peak_bytes_old"] > 0))
-    judges = times & both[["ratio_low", "ratio_low_old"]].notna().all(axis=1) & (both["implementation"] != BASELINE)
+    memory = both["peak_bytes"] / both["peak_bytes_old"]
+    memory = memory.where(had & has & (both["peak_bytes_old"] > 0))
+    have_intervals = both[["ratio_low", "ratio_low_old"]].notna().all(axis=1)
+    judges = times & have_intervals & (both["implementation"] != BASELINE)
     differs = judges & both["differs"]
     verdicts = {  # the first that holds
         "missing": had & ~has,
@@ -133,7 +144,8 @@ def judged(both: pd.DataFrame, threshold: float, *, times: bool = True) -> pd.Da
     lines: pd.DataFrame = both[[*PLACE, "implementation", "pass"]].copy()
     lines["old"] = both["ratio_old"].astype(object).where(had, both["status_old"])
     lines["new"] = both["ratio"].astype(object).where(has, both["status"].fillna("absent"))
-    lines["time"], lines["memory"] = time_ - 1, memory - 1
+    lines["time"] = time_ - 1
+    lines["memory"] = memory - 1
     lines["status"] = both["status"]
     lines["verdict"] = np.select(list(verdicts.values()), list(verdicts), "same")
     return lines
@@ -161,13 +173,16 @@ def verdicts(changes: pd.DataFrame) -> str:
 
 def results_compared(options: argparse.Namespace) -> int:
     """Show how two results differ; return 1 on a regression, or on a figure that the new one lacks."""
-    old, new = load(options.old), load(options.new)
+    old = load(options.old)
+    new = load(options.new)
     changes = compared(old, new, options.threshold / 100)
     show(changes)
     others = [column for column in (*ENVIRONMENT, *SOFTWARE) if column not in MACHINE]
-    if unlike := differing(old, new, others):
+    unlike = differing(old, new, others)
+    if unlike:
         print(f"The results also differ in {unlike}.")
-    if sentence := why_no_times(old, new):
+    sentence = why_no_times(old, new)
+    if sentence:
         print(f"{sentence} --base REV times two revisions on this machine in one run.")
     print(f"{verdicts(changes)}.")
     return int(failed(changes))
@@ -178,7 +193,8 @@ def same_twice(folder: Path, old: pd.DataFrame, new: Sequence[Row], device: torc
     if old.empty or not new:
         return
     rows = TABLES["bench"].filled(pd.DataFrame(new))
-    if sentence := why_no_times(old, rows):
+    sentence = why_no_times(old, rows)
+    if sentence:
         print(f"\nThe same code twice: {sentence}")
         return
     changes = compared(old, rows, threshold=np.inf)
@@ -254,18 +270,22 @@ def revisions_compared(options: argparse.Namespace) -> int:
         print(f"{options.base} is the newest commit with figures of {', '.join(names)} under results/.")
     jobs = choice.jobs(argparse.Namespace(**vars(options) | {"implementation": names}))
     log = new_log(folder_of(options.results, device), "compare.txt")
-    with tempfile.TemporaryDirectory() as folder, checkout(options.base, scratch := Path(folder)) as base:
-        servers = [Server(log, scratch / name, where, device.type) for name, where in (("old", base), ("new", None))]
-        old, new = map(Side, servers)
-        with servers[0], servers[1]:
-            for job, server in product(jobs, servers):
+    with tempfile.TemporaryDirectory() as folder, checkout(options.base, Path(folder)) as base:
+        old_server = Server(log, Path(folder, "old"), base, device.type)
+        new_server = Server(log, Path(folder, "new"), None, device.type)
+        old = Side(old_server)
+        new = Side(new_server)
+        with old_server, new_server:
+            for job, server in product(jobs, (old_server, new_server)):
                 server.visit(replace(job, table="compile"), [])
             run([old, new], jobs, until=time.time() + 60 * options.minutes)
-    before, after = (TABLES["bench"].filled(pd.DataFrame(side.summary())) for side in (old, new))
+    before = TABLES["bench"].filled(pd.DataFrame(old.summary()))
+    after = TABLES["bench"].filled(pd.DataFrame(new.summary()))
     changes = alternated(before, after, options.threshold / 100)
     show(changes)
     print(f"{options.base} is old, this checkout is new. {verdicts(changes)}.")
-    if no_time := not changes["verdict"].isin(("same", *DIFFERENT)).any():
+    no_time = not changes["verdict"].isin(("same", *DIFFERENT)).any()
+    if no_time:
         print(
             f"No time was judged, which takes {FEWEST} visits of a row: more --minutes, or a machine that is not busy."
         )
@@ -296,11 +316,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands = parser()
     options = commands.parse_args(arguments)
     revisions = options.base_of_results or options.base is not None
-    if options.old is not None if revisions else options.new is None:
+    wrong = options.old is not None if revisions else options.new is None
+    if wrong:
         commands.error("expected OLD and NEW, or --base REV")
-    if revisions and (reason := machine.why_missing(options.device)):
+    if not revisions:
+        return results_compared(options)
+    reason = machine.why_missing(options.device)
+    if reason:
         commands.error(reason)
-    return revisions_compared(options) if revisions else results_compared(options)
+    return revisions_compared(options)
 
 
 if __name__ == "__main__":

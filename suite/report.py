@@ -58,15 +58,18 @@ def machines(results: Path) -> list[Path]:
     """Folders of machines with results; those whose benchmark is current come first."""
     if not results.is_dir():
         raise ResultsError(f"{results}: expected a folder of results, but there is none.")
-    return sorted((path for path in results.iterdir() if any(path.glob("*.csv"))), key=readme.precedence)
+    folders = [path for path in results.iterdir() if any(path.glob("*.csv"))]
+    return sorted(folders, key=readme.precedence)
 
 
 def index(folders: Sequence[Path], pages: Collection[Path]) -> list[Part]:
     """Parts of results/README.md: one table of all machines, and links to the pages of each folder, or else its CSV."""
     lines: dict[str, dict[str, Any]] = {}
-    columns, links = [], []
+    columns = []
+    links = []
     for folder in folders:
-        rows, label = TABLES["bench"].read(folder), folder.name
+        label = folder.name
+        rows = TABLES["bench"].read(folder)
         if len(rows):
             label = f"{machine(rows.iloc[0])}, {dates(rows)}"
             if label in columns:
@@ -81,7 +84,8 @@ def index(folders: Sequence[Path], pages: Collection[Path]) -> list[Part]:
         files = sorted(page for page in pages if page.parent == folder)
         files = files or sorted(filter(_is_handed_in, folder.glob("*.csv")))
         if files:
-            links.append(f"- {label}: {', '.join(f'[{file.stem}]({folder.name}/{file.name})' for file in files)}")
+            of_files = ", ".join(f"[{file.stem}]({folder.name}/{file.name})" for file in files)
+            links.append(f"- {label}: {of_files}")
     table = Sheet(list(lines.values()), dict.fromkeys(columns, lambda value: f"{with_interval(value[0])} {value[1]}"))
     summary: list[Part] = [LEAD, table] if lines else []
     return ["# Results", *summary, "\n".join(links), FOOT, HAND_IN]
@@ -89,36 +93,46 @@ def index(folders: Sequence[Path], pages: Collection[Path]) -> list[Part]:
 
 def _figures(benchmark: Benchmark) -> dict[str, tuple[Interval, str]]:
     """Ratio and name of the fastest implementation of a machine, by the title of a line of the index."""
-    figures, none = dict[str, tuple[Interval, str]](), float("nan")
+    none = float("nan")
+    figures = dict[str, tuple[Interval, str]]()
     for _, row in benchmark.fastest.iterrows():
         if not row["layer_norm"]:
-            title, name = TITLE.format_map(row), row["implementation"]
-            figures[title] = interval(row), name
+            title = TITLE.format_map(row)
+            name = row["implementation"]
+            figures[title] = (interval(row), name)
             if pd.notna(row["vs_padded"]):
-                figures[f"{title}, / padded"] = Interval(row["vs_padded"], none, none), name
+                to_padded = Interval(row["vs_padded"], none, none)
+                figures[f"{title}, / padded"] = (to_padded, name)
     return figures
 
 
 def pages_of(folder: Path, pages: Sequence[Page] = PAGES) -> dict[Path, list[Part]]:
     """Parts of pages of one machine, by the file of each."""
-    return {folder / f"{page.name}.md": parts for page in pages if (parts := page.read(folder))}
+    by_file = dict[Path, list[Part]]()
+    for page in pages:
+        parts = page.read(folder)
+        if parts:
+            by_file[folder / f"{page.name}.md"] = parts
+    return by_file
 
 
 def files_of(pages: Mapping[Path, Sequence[Part]]) -> dict[Path, str]:
     """Texts of pages and of the plots that are files beside them."""
     files = {file: markdown(parts) for file, parts in pages.items()}
     for file, parts in pages.items():
-        plots = (part for part in parts if isinstance(part, Plot) and part.has_file)
-        files |= {file.with_name(f"{plot.name}.svg"): svg(plot.draw()) for plot in plots}
+        for part in parts:
+            if isinstance(part, Plot) and part.has_file:
+                plot = file.with_name(f"{part.name}.svg")
+                files[plot] = svg(part.draw())
     return files
 
 
 def write_machine(folder: Path, pages: Sequence[Page] = PAGES) -> list[Path]:
     """Write pages of one machine and their plots from its CSV files, and nothing else; return the pages."""
-    made = pages_of(folder, pages)
-    for file, text in files_of(made).items():
+    by_file = pages_of(folder, pages)
+    for file, text in files_of(by_file).items():
         write_whole(file, text)
-    return list(made)
+    return list(by_file)
 
 
 def write_all(results: Path) -> list[Path]:
@@ -127,16 +141,19 @@ def write_all(results: Path) -> list[Path]:
     A machine without pages whose rows are stale is in the index alone, unless README.md shows it. ResultsError names a
     damaged file, and then nothing has been written.
     """
-    folders, sections = machines(results), dict[Path, list[Part]]()
+    folders = machines(results)
+    sections = dict[Path, list[Part]]()
     of_readme = readme.chosen(results).values()
     for folder in folders:
-        if any(map(_is_handed_in, folder.glob("*.md"))) or _current(folder) or folder in of_readme:
+        has_pages = any(_is_handed_in(page) for page in folder.glob("*.md"))
+        if has_pages or _current(folder) or folder in of_readme:
             sections |= pages_of(folder)
         else:
             sections |= pages_of(folder, (sizes.PAGE,))
-    of_project = index(folders, [*filter(_is_handed_in, sections)])
+    handed_in_pages = [page for page in sections if _is_handed_in(page)]
+    of_project = markdown(index(folders, handed_in_pages))
     every = report_html(index(folders, sections), sections)
-    ours = {results / "README.md": markdown(of_project), results / "report.html": every}
+    ours = {results / "README.md": of_project, results / "report.html": every}
     if results == RESULTS:
         ours[readme.README] = readme.updated(results)
     for file, text in (files_of(sections) | ours).items():
@@ -151,7 +168,11 @@ def _is_handed_in(file: Path) -> bool:
 
 def _current(folder: Path) -> bool:
     """True if a benchmark or a verification of the machine is not stale."""
-    return any(len(rows := TABLES[name].read(folder)) and not stale(name, rows).any() for name in ("bench", "verify"))
+    for name in ("bench", "verify"):
+        rows = TABLES[name].read(folder)
+        if len(rows) and not stale(name, rows).any():
+            return True
+    return False
 
 
 def parser() -> argparse.ArgumentParser:

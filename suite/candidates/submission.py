@@ -17,7 +17,6 @@ import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -61,20 +60,25 @@ def load(path: Path) -> Impl:
         taken = ", ".join(("auto", *ORDER))
         raise NotAnImplementationError(f"{path}: expected a name of its own, other than {taken}")
     # The package by the name that it has once it is installed.
-    package = {name: module for name, module in sys.modules.items() if name.split(".")[0] == "impls"}
-    sys.modules.update({name.replace("impls", "hyperlstm", 1): module for name, module in package.items()})
+    for name, module in [*sys.modules.items()]:
+        if name.split(".")[0] == "impls":
+            installed = name.replace("impls", "hyperlstm", 1)
+            sys.modules[installed] = module
     # Operators of a hand-written gradient have the name of the module.
     name = re.sub(r"\W", lambda other: f"_{ord(other[0]):x}_", path.stem, flags=re.ASCII)
-    name = f"_{name}" if keyword.iskeyword(name) or not name.isidentifier() else name
+    if keyword.iskeyword(name) or not name.isidentifier():
+        name = f"_{name}"
     with importable(path.parent):
-        module: dict[str, Any] = runpy.run_path(str(path), run_name=name)
-    impl, run = module.get("IMPL", Impl(path.stem)), module.get("run")
+        defined: dict[str, Any] = runpy.run_path(str(path), run_name=name)
+    impl = defined.get("IMPL", Impl(path.stem))
+    run = defined.get("run")
     if not isinstance(impl, Impl):
         raise NotAnImplementationError(f"{path}: expected IMPL = Impl(...) or none, got {impl!r:.100}")
     if not callable(run):
         raise NotAnImplementationError(f"{path}: expected a function run(p, inputs), got {run!r:.100}")
     register(replace(impl, name=path.stem, preference=0), run)  # "auto" stays ours
-    os.environ[VARIABLE] = json.dumps({name: str(file) for name, file in (files() | {path.stem: path}).items()})
+    by_name = files() | {path.stem: path}
+    os.environ[VARIABLE] = json.dumps({name: str(file) for name, file in by_name.items()})
     return find(path.stem)
 
 
@@ -84,7 +88,8 @@ def importable(folder: Path) -> Iterator[None]:
 
     Only here, so that no file in it is ever imported in place of a package that is not installed, such as jax.
     """
-    before, ours = siblings(), [str(folder)] if str(folder) not in sys.path else []
+    before = siblings()
+    ours = [str(folder)] if str(folder) not in sys.path else []
     sys.path.extend(ours)
     try:
         yield
@@ -99,28 +104,35 @@ def importable(folder: Path) -> Iterator[None]:
 
 def siblings() -> dict[str, Path]:
     """Modules, by name, that were imported from folders of the files: their files, or folders of packages."""
-    folders, found = {file.parent for file in files().values()}, dict[str, Path]()
+    folders = {file.parent for file in files().values()}
+    modules = dict[str, Path]()
     for name, module in [*sys.modules.items()]:
         origin = Path(getattr(module, "__file__", None) or "/")
         path = origin.parent if origin.stem == "__init__" else origin
-        if "." not in name and path.parent in folders and not any(path.is_relative_to(part) for part in PROJECT):
-            found[name] = path
-    return found
+        if "." in name or path.parent not in folders:
+            continue
+        if not any(path.is_relative_to(part) for part in PROJECT):
+            modules[name] = path
+    return modules
 
 
 def files() -> dict[str, Path]:
     """Files of the implementations that this process has, or that the one which started it had, by name."""
+    text = os.environ.get(VARIABLE) or "{}"
     try:
-        return {name: Path(path) for name, path in json.loads(os.environ.get(VARIABLE) or "{}").items()}
+        return {name: Path(path) for name, path in json.loads(text).items()}
     except (ValueError, AttributeError, TypeError) as error:
         raise ValueError(f"{VARIABLE}: expected what --impl sets it to, got {os.environ[VARIABLE]!r}") from error
 
 
 def sources(name: str) -> list[Path]:
     """The file of an implementation, and what it imports from its folder."""
-    beside = [path for path in siblings().values() if path.parent == files()[name].parent]
-    parts = [sorted(path.rglob("*.py")) if path.is_dir() else [path] for path in sorted(beside)]
-    return [files()[name], *chain.from_iterable(parts)]
+    file = files()[name]
+    beside = [path for path in siblings().values() if path.parent == file.parent]
+    result = [file]
+    for path in sorted(beside):
+        result += sorted(path.rglob("*.py")) if path.is_dir() else [path]
+    return result
 
 
 def inherit() -> list[str]:
@@ -153,7 +165,8 @@ def load_all(paths: Sequence[Path], device: torch.device) -> list[str]:
             raise SystemExit(f"--impl {' '.join(map(str, paths))}: the file ended the process that tried it.")
     impls = [load(path) for path in paths]
     for path, impl in zip(paths, impls, strict=True):
-        if reason := why_nowhere(impl, device):
+        reason = why_nowhere(impl, device)
+        if reason:
             raise SystemExit(f"--impl {path}: nothing of it was checked or timed: {reason}")
     return [impl.name for impl in impls]
 
@@ -169,13 +182,15 @@ def try_out(impl: Impl, device: torch.device) -> None:
 
     Where it runs, it also has to run on the meta device, as torch.compile and torch.export have it run.
     """
-    case = replace(SMALL, **{option: type(getattr(SMALL, option))(0.5) for option in impl.options})
+    options = {option: type(getattr(SMALL, option))(0.5) for option in impl.options}
+    case = replace(SMALL, **options)
     for dtype in impl.dtypes:
         if impl.why_unavailable(device, dtype) is None:
             print(f"a training step in {dtype_name(dtype)} on {device}, {case.id}", flush=True)
             outcome = evaluate(implementation(impl.name), case, dtype, device, rounded=dtype, draws=1)
             if outcome.findings:
-                raise ValueError(f"run(p, inputs): expected no change, {', '.join(map(str, outcome.findings))}")
+                changes = ", ".join(map(str, outcome.findings))
+                raise ValueError(f"run(p, inputs): expected no change, {changes}")
             _try_shapes(impl, dtype)
 
 

@@ -59,20 +59,20 @@ def with_submitted(options: argparse.Namespace) -> argparse.Namespace:
 
     SystemExit says what is wrong with a file.
     """
-    files, device, dtypes = options.impl, options.device, options.dtype or ["float32"]
+    dtypes = options.dtype or ["float32"]
     check = guard()
-    loaded = submission.load_all(files, device)
+    loaded = submission.load_all(options.impl, options.device)
     try:
         check()
     except RefusedError as error:
         raise SystemExit(f"--impl: {error}.") from error
-    fast = [fastest(device, dtype) for dtype in dtypes]
+    fast = [fastest(options.device, dtype) for dtype in dtypes]
     beside = options.implementation or [BASELINE, *filter(None, fast), "jax"]
     changed = {
         "implementation": [*dict.fromkeys((*loaded, *beside))],
         "dtype": dtypes,
         "minutes": 2.0 if options.minutes is None else options.minutes,
-        "results": submission.results_of(files, options.results),
+        "results": submission.results_of(options.impl, options.results),
     }
     return argparse.Namespace(**vars(options) | changed)
 
@@ -100,7 +100,7 @@ def workloads(options: argparse.Namespace) -> list[Workload]:
     if table_of(options) == "sizes":
         named = options.size or [MEDIUM]
         if options.sweep:
-            named = [each for case in named for each in options.sweep.along(case)]
+            named = [resized for case in named for resized in options.sweep.along(case)]
         return [Workload(short(case), case, named=True) for case in dict.fromkeys(named)]
     chosen = [WORKLOADS[name] for name in options.workload or by_default(options.device.type)]
     cut = options.device.type == "cpu" and not options.full
@@ -109,15 +109,20 @@ def workloads(options: argparse.Namespace) -> list[Workload]:
 
 def jobs(options: argparse.Namespace) -> list[Job]:
     """Jobs of a run of the benchmark: what its options name, and the defaults where they name nothing."""
-    device, dtypes, table = options.device, options.dtype or ["float32"], table_of(options)
-    if options.dtype is None and device.type == "cpu" and multiplies_bfloat16():
+    dtypes = options.dtype or ["float32"]
+    if options.dtype is None and options.device.type == "cpu" and multiplies_bfloat16():
         dtypes = [*dtypes, "bfloat16"]
-    named, todo = options.implementation or [candidate.name for candidate in candidates()], list[Job]()
+    table = table_of(options)
+    named = options.implementation or [candidate.name for candidate in candidates()]
+    todo = list[Job]()
     for dtype, workload, candidate in product(dtypes, workloads(options), map(find, named)):
-        forms = [norm for norm in candidate.layer_norms if norm in workload.layer_norms or not candidate.compared]
-        norms = tuple(norm for norm in forms if _timed(options, candidate, workload, dtype, norm))
+        norms = list[bool]()
+        for norm in candidate.layer_norms:
+            in_workload = norm in workload.layer_norms or not candidate.compared
+            if in_workload and _timed(options, candidate, workload, dtype, norm):
+                norms.append(norm)
         if norms:
-            todo.append(Job(table, candidate.name, workload, dtype, device, norms))
+            todo.append(Job(table, candidate.name, workload, dtype, options.device, tuple(norms)))
     return todo
 
 
@@ -133,33 +138,36 @@ def _timed(options: argparse.Namespace, candidate: Candidate, workload: Workload
     if workload.time_fastest_alone and not options.workload:
         return candidate.name in (BASELINE, fastest(options.device, dtype))
     if candidate.of_others and device == "cpu":
-        return (workload.time_others or bool(options.workload)) and (candidate.of_torch or dtype == "float32")
+        asked = workload.time_others or bool(options.workload)
+        return asked and (candidate.of_torch or dtype == "float32")
     if candidate.compiles_each_size:
         return dtype == "float32" and workload.time_compiled and not layer_norm
     if candidate.literal and not options.workload and (device, layer_norm) not in workload.time_reference_forms:
         return False
     # A GPU times the forms that autograd differentiates in the first dtype alone.
-    return device == "cpu" or candidate.hand_written or dtype == (options.dtype or ["float32"])[0]
+    first_dtype = options.dtype[0] if options.dtype else "float32"
+    return device == "cpu" or candidate.hand_written or dtype == first_dtype
 
 
 def left_out(options: argparse.Namespace, todo: Sequence[Job]) -> str:
     """Sentence that names what a run leaves out of its cases in its first dtype; "" if that is nothing."""
     every = workloads(options)
     if options.implementation:
-        lacking = [
-            f"{name} on {workload.name}"
-            for name, workload in product(options.implementation, every)
-            if not find(name).takes(workload.case)
-        ]
+        lacking = []
+        for name, workload in product(options.implementation, every):
+            if not find(name).takes(workload.case):
+                lacking.append(f"{name} on {workload.name}")
         return f"Not timed, for what the case has: {', '.join(lacking)}." if lacking else ""
     timed = {(job.candidate, job.workload.name) for job in todo}
     missing = defaultdict[str, list[str]](list)
-    for candidate in (each for each in candidates() if options.device.type in each.devices):
-        names = [
-            workload.name
-            for workload in every
-            if candidate.takes(workload.case) and (candidate.name, workload.name) not in timed
-        ]
+    for candidate in candidates():
+        if options.device.type not in candidate.devices:
+            continue
+        names = []
+        for workload in every:
+            is_timed = (candidate.name, workload.name) in timed
+            if candidate.takes(workload.case) and not is_timed:
+                names.append(workload.name)
         if names:
             missing[", ".join(names)].append(candidate.name)
     parts = [f"{' and '.join(names)} on {where}" for where, names in missing.items()]

@@ -19,12 +19,13 @@ from suite.results.tables import Row
 
 def job(candidate: str = "batched", case: Case = TINY, name: str = "small", **changes: Any) -> Job:
     """Job of the benchmark on a tiny case, with layer norm off; name: of the workload."""
-    return replace(Job("bench", candidate, Workload(name, case), "float32", CPU, (False,)), **changes)
+    usual = Job("bench", candidate, Workload(name, case), "float32", CPU, (False,))
+    return replace(usual, **changes)
 
 
-def rows(one: Job, first: bool) -> list[Row]:
+def rows(visited: Job, first: bool) -> list[Row]:
     """Rows of a visit in this process."""
-    return [row for row in visit.rows(one, first) if not isinstance(row, Turned)]
+    return [row for row in visit.rows(visited, first) if not isinstance(row, Turned)]
 
 
 class FakeStopwatch(Stopwatch):
@@ -56,8 +57,11 @@ class FakeServer(Server):
     """A server without a process, whose visits call a function (job, rows, first) -> how it ended, and are noted."""
 
     def __init__(self, measure: Callable[[Job, list[Row], bool], Ended]) -> None:
-        self.measure, self.visits, self.starts = measure, list[tuple[str, bool]](), 1
-        self.cpu_s, self.states = 0.0, []
+        self.measure = measure
+        self.visits = list[tuple[str, bool]]()
+        self.starts = 1
+        self.cpu_s = 0.0
+        self.states = []
 
     def visit(self, job: Job, rows: list[Row], *, first: bool = True, limit: float = 0.0) -> Ended:
         self.visits.append((job.candidate, first))

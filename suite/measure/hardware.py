@@ -28,7 +28,8 @@ Product = Callable[[Tensor], Work]
 
 def jobs(device: torch.device, dtypes: Iterable[str]) -> list[Job]:
     """One job per dtype."""
-    return [Job("hardware", BASELINE, next(iter(WORKLOADS.values())), dtype, device) for dtype in dtypes]
+    workload = next(iter(WORKLOADS.values()))
+    return [Job("hardware", BASELINE, workload, dtype, device) for dtype in dtypes]
 
 
 def rows(job: Job, first: bool) -> Iterator[Row]:

@@ -62,20 +62,29 @@ class Side:
 
     def visit(self, job: Job) -> None:
         """Visit a job; the visit is a first one until one before has measured all. One that is refused is the last."""
-        earlier, rows = self.visits.setdefault(job, []), list[Row]()
-        measured = [all(row["status"] in KNOWN for row in visit.rows) for visit in earlier]
-        others, before = Others(self.server.cpu_s), gpu(job.device) if job.device.type == "cuda" else None
-        ended = self.server.visit(job, rows, first=not any(measured))
-        share, state = others.share(self.server.cpu_s), gpu_columns(before, self.server.states)
-        visit = Visit([row | state for row in [*rows, *job.missing(rows, ended)]], share, ended.refused)
+        earlier = self.visits.setdefault(job, [])
+        first = True
+        for visit in earlier:
+            if all(row["status"] in KNOWN for row in visit.rows):
+                first = False
+        rows = list[Row]()
+        others = Others(self.server.cpu_s)
+        before = gpu(job.device) if job.device.type == "cuda" else None
+        ended = self.server.visit(job, rows, first=first)
+        share = others.share(self.server.cpu_s)
+        state = gpu_columns(before, self.server.states)
+        every = [*rows, *job.missing(rows, ended)]
+        visit = Visit([row | state for row in every], share, ended.refused)
         self.visits[job] = [visit] if visit.refused else [*earlier, visit]
 
     def counted(self, job: Job) -> list[Visit]:
         """The visits of a job that count: those beside a quiet machine, unless too many were not."""
         visits = self.visits.get(job, [])
         quiet = [visit for visit in visits if not visit.busy]
-        few = len(quiet) < FEWEST and len(visits) - len(quiet) >= REPEATED
-        return visits if few or (visits and visits[-1].refused) else quiet
+        busy = len(visits) - len(quiet)
+        too_few = len(quiet) < FEWEST and busy >= REPEATED
+        refused = bool(visits) and visits[-1].refused
+        return visits if too_few or refused else quiet
 
     def summaries(self) -> dict[Job, list[Row]]:
         """Rows of each job, summarised over the visits that count, or over all if none does.
@@ -83,13 +92,16 @@ class Side:
         What only a first visit measures is there although that visit may not count.
         """
         by_job = {job: self.counted(job) or visits for job, visits in self.visits.items()}
-        rows = defaultdict[Any, list[Row]](list)
-        for row in summarised(visit.rows for visits in by_job.values() for visit in visits):
-            rows[_place(row)].append(row)
-        return {
-            job: [_once(self.visits[job], row) | row | _state(by_job[job]) for row in rows[_place_of(job)]]
-            for job in by_job
-        }
+        measured = [visit.rows for visits in by_job.values() for visit in visits]
+        by_place = defaultdict[Any, list[Row]](list)
+        for row in summarised(measured):
+            by_place[_place(row)].append(row)
+        summaries = dict[Job, list[Row]]()
+        for job, visits in by_job.items():
+            state = _state(visits)
+            rows = by_place[_place_of(job)]
+            summaries[job] = [_once(self.visits[job], row) | row | state for row in rows]
+        return summaries
 
     def summary(self) -> list[Row]:
         """All rows, summarised."""
@@ -98,8 +110,12 @@ class Side:
 
 def _once(visits: Sequence[Visit], row: Row) -> Row:
     """The first visits' values of the rows for the same pass and form."""
-    of_same = (each for visit in visits for each in visit.rows)
-    return dict(ChainMap(*(q for q in of_same if (q["pass"], q["layer_norm"]) == (row["pass"], row["layer_norm"]))))
+    of_same = list[Row]()
+    for visit in visits:
+        for measured in visit.rows:
+            if measured["pass"] == row["pass"] and measured["layer_norm"] == row["layer_norm"]:
+                of_same.append(measured)
+    return dict(ChainMap(*of_same))
 
 
 def _place(row: Row) -> tuple[Any, ...]:
@@ -115,10 +131,14 @@ def _state(visits: Sequence[Visit]) -> Row:
     columns: Row = {}
     if any(visit.busy for visit in visits):
         columns["busy"] = median(visit.others for visit in visits)
-    rows = [visit.rows[0] for visit in visits if visit.rows and visit.rows[0].get("gpu_mhz") is not None]
-    if rows:
-        names = {name for row in rows for name in row["throttled"]}
-        columns |= {column: median(row[column] for row in rows) for column in ("gpu_busy", "gpu_mhz")}
+    on_gpu = list[Row]()
+    for visit in visits:
+        if visit.rows and visit.rows[0].get("gpu_mhz") is not None:
+            on_gpu.append(visit.rows[0])
+    if on_gpu:
+        columns["gpu_busy"] = median(row["gpu_busy"] for row in on_gpu)
+        columns["gpu_mhz"] = median(row["gpu_mhz"] for row in on_gpu)
+        names = {name for row in on_gpu for name in row["throttled"]}
         columns["throttled"] = ", ".join(sorted(names))
     return columns
 
@@ -137,16 +157,25 @@ def need(rows: Sequence[Row], visits: int, *, rests: bool, half_wanted: float = 
     known = [row for row in rows if row["status"] == Status.OK]
     slow = bool(known) and all(row["ratio"] > SLOW for row in known)
     if visits < FEWEST:
-        weight = 2.0 if rests else 0.1 if slow else 1.0
+        weight = 1.0
+        if rests:
+            weight = 2.0
+        elif slow:
+            weight = 0.1
         return weight * FEWEST / (visits or 0.5)
-    halves = [half(row) / half_wanted for row in known if row["ratio"] <= SLOW] if half_wanted < math.inf else []
-    return max((each for each in halves if each > 1), default=0.0)
+    if half_wanted == math.inf:
+        return 0.0
+    widest = max((half(row) for row in known if row["ratio"] <= SLOW), default=0.0)
+    times = widest / half_wanted
+    return times if times > 1 else 0.0
 
 
 def half(row: Row) -> float:
     """How far the interval of a row reaches to its longer side, as a share of the ratio; inf without an interval."""
     ratio, low, high = interval(row)
-    return max(high / ratio, ratio / low) - 1 if high == high else float("inf")
+    if math.isnan(high):
+        return math.inf
+    return max(high / ratio, ratio / low) - 1
 
 
 def fewest_first(job: Job, summaries: Mapping[Job, list[Row]], visits: int) -> float:
@@ -174,13 +203,15 @@ def rests_on(ours: Callable[[Job], bool], quoted: Sequence[str]) -> Score:
 def _fastest_alternative(job: Job, summaries: Mapping[Job, list[Row]]) -> Job | None:
     """Of the alternatives beside a job, the one that trains fastest without layer norm."""
     named = alternatives()
-    ratios = {
-        other: row["ratio"]
-        for other, rows in summaries.items()
-        if (other.workload, other.dtype) == (job.workload, job.dtype) and other.candidate in named
-        for row in rows
-        if (row["status"], row["pass"], row["layer_norm"]) == (Status.OK, Pass.TRAIN, False)
-    }
+    ratios = dict[Job, float]()
+    for other, rows in summaries.items():
+        beside = other.workload == job.workload and other.dtype == job.dtype
+        if not beside or other.candidate not in named:
+            continue
+        for row in rows:
+            trains = row["pass"] == Pass.TRAIN and not row["layer_norm"]
+            if trains and row["status"] == Status.OK:
+                ratios[other] = row["ratio"]
     return min(ratios, key=lambda other: ratios[other], default=None)
 
 
@@ -198,7 +229,8 @@ def visits(sides: Sequence[Side], jobs: Sequence[Job], until: float, score: Scor
     A server visits each job at most once, since all its children share the memory layout of one start; then another
     one starts. until: as `time.time` counts; the visits of the first server always end.
     """
-    seconds, number = dict.fromkeys(jobs, float("inf")), 1
+    seconds = dict.fromkeys(jobs, math.inf)
+    number = 1
     sweep = random.sample(jobs, len(jobs))
     while sweep:
         for side in sides:
@@ -207,15 +239,22 @@ def visits(sides: Sequence[Side], jobs: Sequence[Job], until: float, score: Scor
             start = time.time()
             if number > 1 and start + seconds[job] > until:
                 continue
-            for side in sides if random.random() < 0.5 else sides[::-1]:
+            order = sides if random.random() < 0.5 else sides[::-1]
+            for side in order:
                 side.visit(job)
             seconds[job] = min(time.time() - start, seconds[job])
             yield Step(number, job)
         number += 1
-        scores = {job: of for job, of in wanting(sides, jobs, score).items() if time.time() + seconds[job] <= until}
-        sweep = [job for job, of in scores.items() if of >= BEFORE * max(scores.values())]
-        for side in sides if sweep else ():
-            side.server.restart({job.candidate for job in sweep})
+        scores = dict[Job, float]()
+        for job, job_score in wanting(sides, jobs, score).items():
+            if time.time() + seconds[job] <= until:
+                scores[job] = job_score
+        least = BEFORE * max(scores.values(), default=0.0)
+        sweep = [job for job in scores if scores[job] >= least]
+        if sweep:
+            names = {job.candidate for job in sweep}
+            for side in sides:
+                side.server.restart(names)
 
 
 def wanting(sides: Sequence[Side], jobs: Sequence[Job], score: Score) -> dict[Job, float]:
@@ -230,12 +269,14 @@ def wanting(sides: Sequence[Side], jobs: Sequence[Job], score: Score) -> dict[Jo
             if not side.visits[job][-1].refused:
                 scores[job] = max(scores[job], score(job, summaries, len(side.counted(job))))
     mixed = random.sample(jobs, len(jobs))  # equal ones in random order
-    return {job: scores[job] for job in sorted(mixed, key=lambda job: -scores[job]) if scores[job] > 0}
+    ordered = sorted(mixed, key=lambda job: -scores[job])
+    return {job: scores[job] for job in ordered if scores[job] > 0}
 
 
 def run(sides: Sequence[Side], jobs: Sequence[Job], until: float, score: Score = fewest_first) -> None:
     """Make visits; print the milliseconds of each first one of the last side, and how far the run is at each start."""
-    print("".join(["ms".ljust(NAME), *(name.rjust(FIGURE) for name in COLUMNS.values())]), flush=True)
+    headings = "".join(name.rjust(FIGURE) for name in COLUMNS.values())
+    print("ms".ljust(NAME) + headings, flush=True)
     last = 1
     for step in visits(sides, jobs, until, score):
         if step.server > last:

@@ -72,7 +72,9 @@ class Server(AbstractContextManager["Server"]):
     """
 
     def __init__(self, log: Path, scratch: Path, base: Path | None = None, device: str = "cpu") -> None:
-        self.log, self.device, self.states = log, device, list[State]()
+        self.log = log
+        self.device = device
+        self.states = list[State]()
         caches = {"TORCHINDUCTOR_CACHE_DIR": f"{scratch}/inductor", "JAX_COMPILATION_CACHE_DIR": f"{scratch}/jax"}
         caches["TORCH_WARM_POOL"] = "0"  # else its import starts processes beside the visits
         # NVML counts GPUs without a context, which a forked child could not use.
@@ -90,7 +92,8 @@ class Server(AbstractContextManager["Server"]):
         self._start(names)
 
     def _start(self, names: Collection[str]) -> None:
-        self.ready, self.cpu_s = False, 0.0
+        self.ready = False
+        self.cpu_s = 0.0
         self.connection, theirs = Pipe()
         of_server = f"{theirs.fileno()}, {os.getpid()}, {sorted(names)}, {self.device!r}"
         code = f"from suite.measure.server import serve; serve({of_server})"
@@ -112,15 +115,20 @@ class Server(AbstractContextManager["Server"]):
         into the log and here, and ends; by default LIMIT. Afterwards `states` has those of a GPU after each pass.
         """
         self.wait()
-        limit, ended, self.states = limit or LIMIT[job.device.type], Ended(), []
-        start, printed = time.monotonic(), self.log.stat().st_size
+        limit = limit or LIMIT[job.device.type]
+        ended = Ended()
+        self.states = []
+        start = time.monotonic()
+        printed = self.log.stat().st_size
         self.connection.send((job, first, limit))
         began = start
         while not isinstance(message := self._receive(), Exited):  # which comes last
             if isinstance(message, Turned):
                 if message.timed_s:
                     ended = in_time(message.timed_s, time.monotonic() - began) or ended
-                    self.states += filter(None, [gpu(job.device)] if job.device.type == "cuda" else [])
+                    state = gpu(job.device) if job.device.type == "cuda" else None
+                    if state is not None:
+                        self.states.append(state)
                 began = time.monotonic()
             elif isinstance(message, Ended):
                 ended = ended if ended.refused else message
@@ -173,17 +181,20 @@ def serve(descriptor: int, parent: int, names: Collection[str], device: str) -> 
     """Fork a child for each job received, and send how it exited after its own messages."""
     killed_with(parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends its server
-    connection, own = Connection(descriptor), os.getpid()
+    connection = Connection(descriptor)
+    server = os.getpid()
     preload(names, device)
     gc.freeze()  # a child's collections look at its own objects alone
     code = 0
     while True:
         connection.send(Exited(code, sum(os.times()[:4])))
         job, first, limit = connection.recv()
-        if (child := os.fork()) == 0:
-            killed_with(own)
+        child = os.fork()
+        if child == 0:
+            killed_with(server)
             _run(connection, job, first, limit)
-        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        _, status = os.waitpid(child, 0)
+        code = os.waitstatus_to_exitcode(status)
 
 
 def preload(names: Collection[str], device: str) -> None:
@@ -205,7 +216,7 @@ def _run(connection: Connection, job: Job, first: bool, limit: float) -> NoRetur
     """Run a job in this process, which ends: send its rows, and how it ended."""
     # In a thread of the interpreter, because a signal's handler would not run during a wait for a GPU.
     faulthandler.dump_traceback_later(limit, exit=True)
-    ended, send = Ended(), connection.send
+    ended = Ended()
     try:
         job.apply_limits()
         gc.disable()  # no round should pay for it
@@ -213,7 +224,7 @@ def _run(connection: Connection, job: Job, first: bool, limit: float) -> NoRetur
         submission.inherit()
         for row in MEASURES[job.table](job, first):
             check()
-            send(row)
+            connection.send(row)
         check()
     except RefusedError as error:
         ended = Ended(Status.REFUSED, str(error))
@@ -222,7 +233,7 @@ def _run(connection: Connection, job: Job, first: bool, limit: float) -> NoRetur
         reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
         no_memory = isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in reason
         ended = Ended(Status.NO_MEMORY) if no_memory else Ended(Status.FAILED, reason)
-    send(ended)
+    connection.send(ended)
     sys.stdout.flush()
     os._exit(0)  # without the server's exit handlers
 

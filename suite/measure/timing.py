@@ -52,7 +52,8 @@ class Input(NamedTuple):
     def changed(self, change: Callable[[Tensor], Tensor]) -> "Input":
         """The arguments with a function of each tensor in its place."""
         x = change(self.x) if isinstance(self.x, Tensor) else self.x._replace(data=change(self.x.data))
-        return Input(x, None if self.state is None else tuple(map(change, self.state)))
+        state = None if self.state is None else tuple(map(change, self.state))
+        return Input(x, state)
 
 
 class Step(Protocol):
@@ -142,8 +143,9 @@ class Kept:
     def look(self) -> None:
         """Raise RefusedError if results have changed since the copy."""
         for call, copies in self.copies.items():
-            if not all(bits(a).equal(bits(b)) for a, b in zip(self.results[call], copies, strict=True)):
-                raise RefusedError("results changed after the clock had stopped, so that work was left for later")
+            for value, copy in zip(self.results[call], copies, strict=True):
+                if not bits(value).equal(bits(copy)):
+                    raise RefusedError("results changed after the clock had stopped, so that work was left for later")
 
 
 class Repeats:
@@ -153,9 +155,12 @@ class Repeats:
     """
 
     def __init__(self, watch: Stopwatch, step: Step, inputs: Callable[[int], Input]) -> None:
-        self.watch, self.step, self.inputs = watch, step, inputs
+        self.watch = watch
+        self.step = step
+        self.inputs = inputs
         seconds = warm_up(watch, step, map(inputs, repeat(0)))
-        self.first_s, once = seconds[0], seconds[-1]
+        self.first_s = seconds[0]
+        once = seconds[-1]
         self.calls = max(1, math.ceil(BURST / once))
         self.warms = once < WARM
         self.round_s = once * (self.calls + self.warms)
@@ -173,8 +178,10 @@ class Repeats:
         if self.warms:
             self.step(self.inputs(turn - 1))
         self.step.before()
-        kept = self.kept = Kept()
-        seconds = self.watch.seconds(partial(self._calls, inputs, (drawn, len(inputs) - 1), kept))
+        kept = Kept()
+        self.kept = kept
+        last = len(inputs) - 1
+        seconds = self.watch.seconds(partial(self._calls, inputs, (drawn, last), kept))
         kept.copy()
         call = None
         if x is not None:
@@ -212,7 +219,9 @@ class Turns:
             if turn > LEAST and self.timed_s >= BRIEF and self._slow():
                 break
             names = list(self.sides)
-            for name in names if CHANCE.random() < 0.5 else names[::-1]:
+            if CHANCE.random() >= 0.5:
+                names.reverse()
+            for name in names:
                 self._round(name, turn)
         sleep(STILL)
         for side in self.sides.values():
@@ -222,7 +231,8 @@ class Turns:
         side = self.sides[name]
         # In the end each turn but the first is as likely to be the one drawn: a replay needs a turn before.
         draws = turn <= LEAST or CHANCE.random() < 1 / (turn - 1)
-        seconds, call = side.round(turn, CHANCE.randrange(side.calls) if draws else -1)
+        drawn = CHANCE.randrange(side.calls) if draws else -1
+        seconds, call = side.round(turn, drawn)
         self.rounds[name].update(seconds)
         self.timed_s += seconds * (side.calls + side.warms)
         if call is not None:
@@ -230,12 +240,14 @@ class Turns:
 
     def _slow(self) -> bool:
         """True if every side but the baseline is SLOW."""
-        beside = [ratio(rounds, self.rounds[BASELINE]) for name, rounds in self.rounds.items() if name != BASELINE]
-        return min(beside) > SLOW
+        baseline = self.rounds[BASELINE]
+        beside = [rounds for name, rounds in self.rounds.items() if name != BASELINE]
+        return min(ratio(rounds, baseline) for rounds in beside) > SLOW
 
     def columns(self, case: Case) -> Row:
         """Columns of times, for a form."""
-        mine, theirs = self.rounds[case], self.rounds[BASELINE]
+        mine = self.rounds[case]
+        theirs = self.rounds[BASELINE]
         return {"median_s": mine.median, "baseline_s": theirs.median, "ratio": ratio(mine, theirs)}
 
 

@@ -131,7 +131,7 @@ def test_labml_comes_without_its_own_requirements() -> None:
     """They pin torch and much else that it does not import."""
     installed: list[tuple[str, ...]] = []
     session = SimpleNamespace(install=lambda *words, **_: installed.append(words))
-    noxfile.environment(session)  # type: ignore[arg-type]
+    noxfile.environment(session)
     (of_labml,) = (words for words in installed if "labml-nn" in words)
     assert of_labml[0] == "--no-deps"
 

@@ -77,8 +77,13 @@ def readme_rows(benchmark: Benchmark) -> pd.DataFrame:
     The dtype is the first of the device's in which anything has a figure there, or else the first.
     """
     place = {"workload": WORKLOAD, "layer_norm": False, "pass": Pass.TRAIN}
-    by_dtype = [benchmark.rows.merge(pd.DataFrame([place | {"dtype": dtype}])) for dtype in benchmark.dtypes]
-    return next((rows for rows in by_dtype if rows["ratio"].notna().any()), by_dtype[0])
+    by_dtype = []
+    for dtype in benchmark.dtypes:
+        rows = benchmark.rows.merge(pd.DataFrame([place | {"dtype": dtype}]))
+        if rows["ratio"].notna().any():
+            return rows
+        by_dtype.append(rows)
+    return by_dtype[0]
 
 
 def training(rows: pd.DataFrame) -> Figure:
@@ -88,7 +93,8 @@ def training(rows: pd.DataFrame) -> Figure:
     """
     lstm = 1e3 * (rows["median_s"] / rows["ratio"]).median()
     bars = {row["implementation"]: _bar(row, lstm) for _, row in rows.iterrows()}
-    bars[BASELINE] = bars.get(BASELINE, _bar(pd.Series({"ratio": 1.0}), lstm))._replace(length=lstm)
+    of_lstm = bars.get(BASELINE, _bar(pd.Series({"ratio": 1.0}), lstm))
+    bars[BASELINE] = of_lstm._replace(length=lstm)
     return bar_plot({"": Panel(bars, rows["floor"].iloc[0], lstm)}, " ms", "ms per training step")
 
 
@@ -137,14 +143,17 @@ def twice_table(rows: pd.DataFrame) -> Sheet:
 
 def _parts(rows: pd.DataFrame, others: Others) -> list[Part]:
     benchmark = Benchmark.of(rows)
-    parts = list[Part](["\n\n".join(f"**{sentence}**" for sentence in summary(benchmark))])
-    if len(fastest := bench_summary(benchmark)):
+    lead = "\n\n".join(f"**{sentence}**" for sentence in summary(benchmark))
+    parts = list[Part]([lead])
+    fastest = bench_summary(benchmark)
+    if len(fastest):
         parts += ["## The fastest to train", fastest]
     timed = readme_rows(benchmark).dropna(subset="ratio")
     if len(timed):
         caption = f"{training_caption(timed.iloc[0])}; ratio times the median of {BASELINE}: {SHOWN}"
         parts.append(Plot(f"training-{WORKLOAD}", caption, partial(training, timed), has_file=True))
-    if bars := speed_bars(benchmark):
+    bars = speed_bars(benchmark)
+    if bars:
         caption = f"Time as a multiple of that of {BASELINE}: {SHOWN}"
         parts.append(Plot("speed", caption, partial(bar_plot, bars, "", f"time / {BASELINE}", columns=2)))
     parts += [*places(benchmark), *without_figures(rows), READ]
@@ -167,10 +176,16 @@ def places(benchmark: Benchmark) -> list[Part]:
 def without_figures(rows: pd.DataFrame) -> list[Part]:
     """A list of what was refused or failed, none without it."""
     workloads: dict[tuple[str, Ended], dict[str, None]] = {}
-    for row in rows[~rows["status"].isin([Status.OK, Status.NOT_RUN])].to_dict("records"):
-        workloads.setdefault((row["implementation"], Ended.of(row)), {})[row["workload"]] = None
-    lines = [f"- `{name}` on {', '.join(where)}: {why}" for (name, why), where in workloads.items()]
-    return ["\n".join(["## What has no figures\n", *lines])] if lines else []
+    has_none = ~rows["status"].isin([Status.OK, Status.NOT_RUN])
+    for row in rows[has_none].to_dict("records"):
+        key = (row["implementation"], Ended.of(row))
+        workloads.setdefault(key, {})[row["workload"]] = None
+    if not workloads:
+        return []
+    lines = ["## What has no figures\n"]
+    for (name, why), where in workloads.items():
+        lines.append(f"- `{name}` on {', '.join(where)}: {why}")
+    return ["\n".join(lines)]
 
 
 def _heading(place: Place) -> str:

@@ -118,14 +118,20 @@ class Benchmark:
     def of(cls, rows: pd.DataFrame) -> "Benchmark":
         """The benchmark of rows of bench.csv."""
         rows = TABLES["bench"].filled(rows)
-        device, not_run = str(next(iter(rows["device"]), "")), rows["status"] == Status.NOT_RUN
-        rows, reasons = _at_places(rows[~not_run]), rows["detail"][not_run].unique()
+        device = str(next(iter(rows["device"]), ""))
+        not_run = rows["status"] == Status.NOT_RUN
+        reasons = rows["detail"][not_run].unique()
+        rows = _at_places(rows[~not_run])
         rows = rows.astype(dict.fromkeys([*_FIGURES, "busy"], float))
         rows.loc[rows["status"] != Status.OK, _FIGURES] = np.nan
-        low, high = (_beside(rows, BASELINE, f"ratio_{end}") for end in ("low", "high"))
+        low = _beside(rows, BASELINE, "ratio_low")
+        high = _beside(rows, BASELINE, "ratio_high")
         rows["floor"] = np.maximum(high, 1 / low) - 1
         against_itself = _beside(rows, BASELINE, "ratio").notna()
-        rows["verdict"] = [_verdict(row, aa) for (_, row), aa in zip(rows.iterrows(), against_itself, strict=True)]
+        verdicts = []
+        for (_, row), has_noise in zip(rows.iterrows(), against_itself, strict=True):
+            verdicts.append(_verdict(row, has_noise))
+        rows["verdict"] = verdicts
         for name, column in VS.items():
             rows[column] = rows["ratio"] / _beside(rows, name, "ratio")
         padded = _beside(rows, PADDED, "ratio")
@@ -147,14 +153,16 @@ class Benchmark:
     def fastest(self) -> pd.DataFrame:
         """The training row of our fastest implementation at each place."""
         ours = self.rows["implementation"].isin(names())
-        timed = self.rows[(self.rows["pass"] == Pass.TRAIN) & ours & self.rows["ratio"].notna()]
+        trains = self.rows["pass"] == Pass.TRAIN
+        timed = self.rows[ours & trains & self.rows["ratio"].notna()]
         first: pd.DataFrame = timed.loc[timed.groupby(PLACE, sort=False)["ratio"].idxmin()]
         return first
 
     def trained(self, beside: pd.Series, candidates: Sequence[str]) -> pd.DataFrame:
         """Training rows of candidates at the place of a training row, which have a figure."""
         where = [*PLACE, "pass"]
-        timed = self.rows[self.rows["implementation"].isin(candidates) & self.rows["ratio"].notna()]
+        of_candidates = self.rows["implementation"].isin(candidates)
+        timed = self.rows[of_candidates & self.rows["ratio"].notna()]
         there: pd.DataFrame = timed[(timed[where] == beside[where]).all(axis=1)]
         return there
 
@@ -206,11 +214,14 @@ def time_table(place: Place) -> Sheet:
             line[f"{step}_ms"] = 1e3 * row["median_s"] if row["status"] == Status.OK else row["status"]
             line[f"{step}_ratio"] = interval(row)
             if step == place.lead:  # beside the figure that it judges
-                line |= {"verdict": row["verdict"], f"{step}_vs_padded": row["vs_padded"]}
+                line["verdict"] = row["verdict"]
+                line[f"{step}_vs_padded"] = row["vs_padded"]
         most = Pass.TRAIN if Pass.TRAIN in rows else Pass.FORWARD
-        line |= {f"{most}_mb": rows[most]["peak_bytes"] / MB, "memory_ratio": rows[most]["memory_ratio"]}
+        line[f"{most}_mb"] = rows[most]["peak_bytes"] / MB
+        line["memory_ratio"] = rows[most]["memory_ratio"]
         of_lead = rows[place.lead]
-        line |= {"roofline": (of_lead["share"], of_lead["bound"]), "busy": of_lead["busy"]}
+        line["roofline"] = (of_lead["share"], of_lead["bound"])
+        line["busy"] = of_lead["busy"]
         lines.append(line)
     return Sheet(lines, FORMATS, HEADINGS)
 
@@ -223,9 +234,12 @@ def bench_summary(benchmark: Benchmark) -> Sheet:
             "workload": TITLE.format_map(row),
             "layer_norm": NORM[row["layer_norm"]],
             "fastest": row["implementation"],
+            "train_ms": 1e3 * row["median_s"],
+            "ratio": interval(row),
         }
-        line |= {"train_ms": 1e3 * row["median_s"], "ratio": interval(row)}
-        lines.append(line | {**row[["work", *VS.values(), "vs_padded", "memory_ratio"]]})
+        for column in ("work", *VS.values(), "vs_padded", "memory_ratio"):
+            line[column] = row[column]
+        lines.append(line)
     return Sheet(lines, FORMATS, HEADINGS)
 
 
@@ -247,17 +261,20 @@ def headline(benchmark: Benchmark) -> list[str]:
 
     Rows without an interval, or from a busy machine, have none.
     """
-    return [
-        f"{in_words(row)}: a training step of `{row['implementation']}` takes {_slowdown(row, benchmark)}, "
-        f"and {_speedup(row, benchmark)}."
-        for _, row in quoted(benchmark).iterrows()
-        if _known(row)
-    ]
+    sentences = []
+    for _, row in quoted(benchmark).iterrows():
+        if _known(row):
+            slowdown = _slowdown(row, benchmark)
+            speedup = _speedup(row, benchmark)
+            step = f"a training step of `{row['implementation']}`"
+            sentences.append(f"{in_words(row)}: {step} takes {slowdown}, and {speedup}.")
+    return sentences
 
 
 def summary(benchmark: Benchmark) -> list[str]:
     """The headline, or a sentence that says why there is none; and where the machine had two states."""
-    return [*(headline(benchmark) or [_why_no_headline(benchmark)]), *states(benchmark)]
+    sentences = headline(benchmark) or [_why_no_headline(benchmark)]
+    return [*sentences, *states(benchmark)]
 
 
 def _why_no_headline(benchmark: Benchmark) -> str:
@@ -276,15 +293,17 @@ def states(benchmark: Benchmark) -> list[str]:
     """
     sentences = dict[tuple[Any, ...], str]()
     for _, row in benchmark.rows.iterrows():
-        found = two_states(row["baseline_s_visits"])
-        if found is None:
+        two = two_states(row["baseline_s_visits"])
+        if two is None:
             continue
-        (fast, slow), step = found, STEP[row["pass"]]
-        times = (significant3(1e3 * median(seconds)) for seconds in found)
+        fast, slow = two
+        step = STEP[row["pass"]]
+        fast_ms = significant3(1e3 * median(fast))
+        slow_ms = significant3(1e3 * median(slow))
         sentences.setdefault(
             tuple(row[PLACE[:-1]]),
             f"{row['workload']} (T {row['T']}, B {row['B']}, {row['dtype']}): the machine had two states, in which a "
-            f"{step} of `{BASELINE}` took {' and '.join(times)} ms ({len(fast)} and {len(slow)} visits); "
+            f"{step} of `{BASELINE}` took {fast_ms} and {slow_ms} ms ({len(fast)} and {len(slow)} visits); "
             "intervals there are as wide as these differ.",
         )
     return [*sentences.values()]
@@ -313,23 +332,28 @@ def _slowdown(row: pd.Series, benchmark: Benchmark) -> str:
 
 def _speedup(row: pd.Series, benchmark: Benchmark) -> str:
     """Speedup over the fastest of the alternatives."""
-    timed = benchmark.trained(row, [name for name in alternatives() if name != row["implementation"]])
+    others = [name for name in alternatives() if name != row["implementation"]]
+    timed = benchmark.trained(row, others)
     if timed.empty:
         return "no alternative was timed"
     best = timed.loc[timed["ratio"].idxmin()]
-    called = [find(name).title for name in timed["implementation"]]
-    name = find(best["implementation"]).title
-    what = f"the fastest alternative timed there (of {', '.join(called)})" if len(called) > 1 else "the only one timed"
+    title = find(best["implementation"]).title
+    what = "the only one timed"
+    if len(timed) > 1:
+        titles = [find(name).title for name in timed["implementation"]]
+        what = f"the fastest alternative timed there (of {', '.join(titles)})"
     if not _known(best):
-        return f"has no interval yet of its speedup over {name}, {what}"
-    return f"is {with_interval(quotient(interval(best), interval(row)))} times as fast as with {name}, {what}"
+        return f"has no interval yet of its speedup over {title}, {what}"
+    speedup = quotient(interval(best), interval(row))
+    return f"is {with_interval(speedup)} times as fast as with {title}, {what}"
 
 
 def bench_view(benchmark: Benchmark) -> dict[str, Sheet]:
     """Tables of a run with the columns that fit a terminal of 80 columns, by heading."""
     views = {}
     for place in benchmark.places():
-        columns = ["implementation", *(f"{step}_ms" for step in Pass), f"{place.lead}_ratio", "verdict"]
-        columns += [f"{place.lead}_vs_padded", "memory_ratio", "busy"]
+        columns = ["implementation", *(f"{step}_ms" for step in Pass)]
+        columns += [f"{place.lead}_ratio", "verdict", f"{place.lead}_vs_padded"]
+        columns += ["memory_ratio", "busy"]
         views[place.heading] = time_table(place).only(columns)
     return views

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -35,13 +35,18 @@ class Sheet:
         return len(self.lines)
 
     def only(self, columns: Sequence[str]) -> "Sheet":
-        return replace(self, lines=[{column: line.get(column) for column in columns} for line in self.lines])
+        lines = [{column: line.get(column) for column in columns} for line in self.lines]
+        return replace(self, lines=lines)
 
     def columns(self) -> dict[str, str]:
         """The columns by heading, without those of figures that are empty."""
-        names = dict.fromkeys(column for line in self.lines for column in line)
-        shown = [c for c in names if c not in self.formats or any(not _none(line.get(c)) for line in self.lines)]
-        return {self.headings.get(column, column): column for column in shown}
+        by_heading = dict[str, str]()
+        for column in dict.fromkeys(column for line in self.lines for column in line):
+            empty = all(_none(line.get(column)) for line in self.lines)
+            if not (empty and column in self.formats):
+                heading = self.headings.get(column, column)
+                by_heading[heading] = column
+        return by_heading
 
     def words(self) -> list[dict[str, str]]:
         """The lines as text, by heading."""
@@ -52,7 +57,10 @@ class Sheet:
         value = line.get(column)
         if _none(value):
             return NONE
-        return value if isinstance(value, str) else self.formats.get(column, str)(value)
+        if isinstance(value, str):
+            return value
+        written = self.formats.get(column, str)
+        return written(value)
 
     def markdown(self) -> str:
         """Markdown of the table, with figures aligned to the right."""
@@ -63,19 +71,27 @@ class Sheet:
 
     def show(self, title: str, console: Console | None = None) -> None:
         """Print the table; where its words do not fit, lines are longer than the terminal is wide."""
-        console, words = console or Console(), self.words()
+        console = console or Console()
+        words = self.words()
         console.print()
         console.print(title, style="italic")  # on a separate line, since rich would wrap it to the table's width
-        longest = {c: max(len(word) for line in words for word in f"{c} {line[c]}".split()) for c in words[0]}
-        widths = {c: max(len(cell) for line in words for cell in (c, line[c])) for c in longest}
+        widths = dict[str, int]()
+        spare = dict[str, int]()
+        for head in words[0]:
+            cells = [head, *(line[head] for line in words)]
+            longest_word = max(len(word) for cell in cells for word in cell.split())
+            widths[head] = max(len(cell) for cell in cells)
+            spare[head] = widths[head] - longest_word
         over = max(0, sum(widths.values()) + 2 * len(widths) - console.width)
-        for column in sorted(widths, key=lambda c: longest[c] - widths[c]):  # what can give most comes first
-            given = min(over, widths[column] - longest[column])
-            widths[column], over = widths[column] - given, over - given
+        for head in sorted(spare, key=lambda head: -spare[head]):
+            less = min(over, spare[head])
+            widths[head] -= less
+            over -= less
         view = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
         columns = self.columns()
         for head, width in widths.items():
-            view.add_column(head, justify="right" if columns[head] in self.formats else "left", width=width)
+            side: Literal["right", "left"] = "right" if columns[head] in self.formats else "left"
+            view.add_column(head, justify=side, width=width)
         for line in words:
             view.add_row(*line.values())
         console.width += over
@@ -103,8 +119,12 @@ Part = str | Sheet | Plot
 
 
 def markdown(parts: Sequence[Part], *, every_plot: bool = False) -> str:
-    shown = [part for part in parts if part and (every_plot or not isinstance(part, Plot) or part.has_file)]
-    return "\n\n".join(part.strip() if isinstance(part, str) else part.markdown() for part in shown) + "\n"
+    texts = []
+    for part in parts:
+        left_out = isinstance(part, Plot) and not (every_plot or part.has_file)
+        if part and not left_out:
+            texts.append(part.strip() if isinstance(part, str) else part.markdown())
+    return "\n\n".join(texts) + "\n"
 
 
 def _none(value: Any) -> bool:
@@ -128,12 +148,18 @@ class Page:
     def content(self, rows: pd.DataFrame, others: Others = MappingProxyType({})) -> list[Part]:
         every = {self.name: rows, **others}
         lead, *rest = self.parts(rows, others)
-        files = f"All rows: {', '.join(f'[{name}.csv]({name}.csv)' for name in every)}."
-        return [f"# {self.title}: {machine(rows.iloc[0])}", lead, origin(every), *rest, files]
+        title = f"# {self.title}: {machine(rows.iloc[0])}"
+        links = ", ".join(f"[{name}.csv]({name}.csv)" for name in every)
+        return [title, lead, origin(every), *rest, f"All rows: {links}."]
 
     def read(self, folder: Path) -> list[Part]:
         """Parts of the page of a machine's folder, none if it has no rows; ResultsError if a file is damaged."""
         rows = TABLES[self.name].read(folder)
         if rows.empty:
             return []
-        return self.content(rows, {name: others for name in self.others if len(others := TABLES[name].read(folder))})
+        others = dict[str, pd.DataFrame]()
+        for name in self.others:
+            of_other = TABLES[name].read(folder)
+            if len(of_other):
+                others[name] = of_other
+        return self.content(rows, others)

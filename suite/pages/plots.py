@@ -71,17 +71,18 @@ def bar_plot(panels: Mapping[str, Panel], unit: str, axis: str, columns: int = 1
     The shortest comes first, and one more than 4 times as long as the next is cut off. Lines are confidence intervals,
     and a band is the noise floor. unit: follows each length. axis: label below the panels.
     """
-    most = [
-        max(len(panel.bars) for panel in list(panels.values())[k : k + columns]) for k in range(0, len(panels), columns)
-    ]
-    heights = [0.9 + 0.34 * n for n in most]
+    bars = [len(panel.bars) for panel in panels.values()]
+    heights = []
+    for first in range(0, len(bars), columns):
+        most = max(bars[first : first + columns])
+        heights.append(0.9 + 0.34 * most)
     figure = Figure(figsize=(2.4 + 4.0 * columns, sum(heights)), layout="constrained")
     axes = figure.subplots(len(heights), columns, squeeze=False, height_ratios=heights).flatten()
     for unused in axes[len(panels) :]:
         unused.set_visible(False)
-    for each, (title, panel) in zip(axes, panels.items(), strict=False):
-        _draw(each, panel, unit)
-        each.set_title(title)
+    for place, (title, panel) in zip(axes, panels.items(), strict=False):
+        _draw(place, panel, unit)
+        place.set_title(title)
     figure.supxlabel(axis, fontsize=11)
     return figure
 
@@ -91,13 +92,16 @@ def _draw(axes: Axes, panel: Panel, unit: str) -> None:
     lengths = [bar.length for bar in bars.values()]
     longest = lengths[-2:]
     end = 1.3 * (longest[0] if longest[-1] > 4 * longest[0] else longest[-1])
-    if panel.floor == panel.floor:
-        band = panel.unit / (1 + panel.floor), panel.unit * (1 + panel.floor)
-        axes.axvspan(*band, color=INK, alpha=0.3, linewidth=0, zorder=0.5)
-    whiskers = [
-        (bar.length - bar.low, bar.high - bar.length) if bar.length <= end else (np.nan, np.nan)
-        for bar in bars.values()
-    ]
+    if not np.isnan(panel.floor):
+        low = panel.unit / (1 + panel.floor)
+        high = panel.unit * (1 + panel.floor)
+        axes.axvspan(low, high, color=INK, alpha=0.3, linewidth=0, zorder=0.5)
+    whiskers = []
+    for bar in bars.values():
+        if bar.length <= end:
+            whiskers.append((bar.length - bar.low, bar.high - bar.length))
+        else:
+            whiskers.append((np.nan, np.nan))
     axes.barh(
         range(len(bars)),
         lengths,
@@ -108,11 +112,13 @@ def _draw(axes: Axes, panel: Panel, unit: str) -> None:
     )
     axes.set_xlim(0, end)
     for at, bar in enumerate(bars.values()):
-        text, where = f"{significant3(bar.length)}{unit}", dict[str, Any](xytext=(6, 0), color=INK)
+        text = f"{significant3(bar.length)}{unit}"
+        where = dict[str, Any](xytext=(6, 0), color=INK)
         if bar.busy:
             text += ", busy"
         if bar.length > end:
-            text, where = f"{text} (cut off)", {"xytext": (-4, 0), "color": DARK, "ha": "right"}
+            text += " (cut off)"
+            where = {"xytext": (-4, 0), "color": DARK, "ha": "right"}
         tip = min(np.nanmax([bar.length, bar.high]), end)
         axes.annotate(text, (tip, at), textcoords="offset points", va="center", fontsize=9, **where)
     axes.set_yticks(range(len(bars)), [SHOWN.get(name, name) for name in bars])
@@ -144,7 +150,8 @@ def line_plot(panels: Mapping[str, Lines], axis: str) -> Figure:
     """
     figure = Figure(figsize=(2.0 + 3.7 * len(panels), 4.2), layout="constrained")
     drawn = dict[str, Any]()
-    for axes, (title, panel) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
+    row = figure.subplots(1, len(panels), squeeze=False)[0]
+    for axes, (title, panel) in zip(row, panels.items(), strict=True):
         for name, line in panel.lines.items():
             drawn[SHOWN.get(name, name)] = _draw_line(axes, name, line, panel.scale)
         axes.set_title(title, fontsize=11)
@@ -182,7 +189,8 @@ def _draw_line(axes: Axes, name: str, line: Line, scale: float) -> Any:
 
 def by_factors(sizes: Sequence[int]) -> bool:
     """True if the factors between neighbouring sizes, in order, are as even as the steps between them, or more."""
-    factors, steps = np.divide(sizes[1:], sizes[:-1]), np.diff(sizes)
+    factors = np.divide(sizes[1:], sizes[:-1])
+    steps = np.diff(sizes)
     return bool(factors.max() / factors.min() <= steps.max() / steps.min())
 
 

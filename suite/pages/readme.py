@@ -44,22 +44,28 @@ def implementations(shown: Shown) -> Sheet:
         for device, timed in rows.items():
             row = timed.loc[impl.name] if impl.name in timed.index else None
             if row is not None and row["status"] == Status.OK:
-                line |= {f"time_{device}": interval(row), f"memory_{device}": row["memory_ratio"]}
+                line[f"time_{device}"] = interval(row)
+                line[f"memory_{device}"] = row["memory_ratio"]
             else:
-                line |= {f"time_{device}": why_not(impl, row, device), f"memory_{device}": None}
+                line[f"time_{device}"] = why_not(impl, row, device)
+                line[f"memory_{device}"] = None
         lines.append(line)
-    formats, headings = dict[str, Format](), {"summary": "when to pick it"}
+    formats = dict[str, Format]()
+    headings = {"summary": "when to pick it"}
     for device in shown:
         start = f"{DEVICES[device]}: " if len(shown) > 1 else ""
-        formats |= {f"time_{device}": with_interval, f"memory_{device}": ratio_text}
-        headings |= {f"time_{device}": f"{start}{TIME}", f"memory_{device}": f"{start}{MEMORY}"}
+        formats[f"time_{device}"] = with_interval
+        formats[f"memory_{device}"] = ratio_text
+        headings[f"time_{device}"] = f"{start}{TIME}"
+        headings[f"memory_{device}"] = f"{start}{MEMORY}"
     return Sheet(lines, formats, headings)
 
 
 def why_not(impl: Impl, row: pd.Series | None, device: str) -> str:
     """Why an implementation has no training time on a device: it needs another one, or the status of its row."""
     if device not in impl.devices:
-        return f"needs a {' or '.join(DEVICES[each] for each in impl.devices)}"
+        needed = " or ".join(DEVICES[kind] for kind in impl.devices)
+        return f"needs a {needed}"
     return Status.NOT_RUN if row is None else str(row["status"])
 
 
@@ -68,7 +74,9 @@ def precedence(folder: Path) -> tuple[bool, bool, int, str]:
     rows = TABLES["bench"].read(folder)
     if rows.empty:
         return True, True, 0, folder.name
-    return bool(stale("bench", rows).any()), bool((rows["device"] != "cuda").any()), -_newest(rows), folder.name
+    is_stale = bool(stale("bench", rows).any())
+    on_cpu = bool((rows["device"] != "cuda").any())
+    return is_stale, on_cpu, -_newest(rows), folder.name
 
 
 def _newest(rows: pd.DataFrame) -> int:
@@ -78,8 +86,10 @@ def _newest(rows: pd.DataFrame) -> int:
 def _preference(folder: Path) -> tuple[bool, int, int, int]:
     """Sort key of machines of one kind of device, see the head of this file."""
     rows = TABLES["bench"].read(folder)
+    is_stale = bool(stale("bench", rows).any())
     known = int(readme_rows(Benchmark.of(rows))["ratio_low"].notna().sum())
-    return bool(stale("bench", rows).any()), -known, -_newest(rows), -int(rows["visits"].sum())
+    visits = int(rows["visits"].sum())
+    return is_stale, -known, -_newest(rows), -visits
 
 
 def chosen(results: Path) -> dict[str, Path]:
@@ -88,7 +98,8 @@ def chosen(results: Path) -> dict[str, Path]:
     for folder in sorted(path.parent for path in results.glob("*/bench.csv")):
         rows = TABLES["bench"].read(folder)
         if len(rows) and readme_rows(Benchmark.of(rows))["ratio"].notna().any():
-            folders[rows["device"].iloc[0]].append(folder)
+            device = rows["device"].iloc[0]
+            folders[device].append(folder)
     return {device: min(every, key=_preference) for device, every in folders.items() if every}
 
 
@@ -98,11 +109,13 @@ def parts(results: Path) -> dict[str, list[Part]]:
     of_gpus: dict[str, list[Part]] = {"gpu": [about_gpus(results)]}
     if not folders:
         return of_gpus
-    shown, figures = dict[str, Benchmark](), list[Part]()
+    shown = dict[str, Benchmark]()
+    figures = list[Part]()
     for device, folder in folders.items():
         rows = TABLES["bench"].read(folder)
         shown[device] = Benchmark.of(rows)
-        figures += figure(folder, shown[device], results.name, old=bool(stale("bench", rows).any()))
+        old = bool(stale("bench", rows).any())
+        figures += figure(folder, shown[device], results.name, old=old)
     return of_gpus | {"figure": figures, "implementations": [about_table(shown), implementations(shown)]}
 
 
@@ -111,7 +124,8 @@ def figure(folder: Path, benchmark: Benchmark, results: str, *, old: bool) -> li
 
     results: name of the folder with all machines. old: whether rows are stale.
     """
-    timed, where = readme_rows(benchmark).dropna(subset="ratio"), f"{results}/{folder.name}"
+    timed = readme_rows(benchmark).dropna(subset="ratio")
+    where = f"{results}/{folder.name}"
     caption = training_caption(timed.iloc[0])
     when = f"{dates(timed)}. Code has changed since." if old else f"{dates(timed)}."
     about = (
@@ -137,17 +151,17 @@ def about_table(shown: Shown) -> str:
 def about_gpus(results: Path) -> str:
     """Whether implementations that are experimental have results on a GPU, a sentence for each."""
     sentences = []
-    for name in (impl.name for impl in IMPLS if impl.experimental):
-        where = ", ".join(on_gpus(results, name))
-        sentences.append(
-            f"`{name}` is *experimental*: it has {f'results on {where}' if where else 'no results on a GPU yet'}."
-        )
+    for impl in IMPLS:
+        if impl.experimental:
+            where = ", ".join(on_gpus(results, impl.name))
+            has = f"results on {where}" if where else "no results on a GPU yet"
+            sentences.append(f"`{impl.name}` is *experimental*: it has {has}.")
     return " ".join(sentences)
 
 
 def on_gpus(results: Path, implementation: str) -> list[str]:
     """GPUs on which an implementation was verified or timed, with links to the rows."""
-    found = []
+    machines = []
     for folder in sorted(path for path in results.iterdir() if path.is_dir()):
         for table, column, good in (("verify", "verdict", CaseOutcome.PASS), ("bench", "status", Status.OK)):
             rows = TABLES[table].read(folder)
@@ -155,8 +169,8 @@ def on_gpus(results: Path, implementation: str) -> list[str]:
                 rows = rows[(rows["device"] == "cuda") & (rows["implementation"] == implementation)]
             if len(rows) and (rows[column] == good).any():
                 link = f"[{table}]({results.name}/{folder.name}/{table}.csv)"
-                found.append(f"{machine(rows.iloc[0])} ({link}, {dates(rows)})")
-    return found
+                machines.append(f"{machine(rows.iloc[0])} ({link}, {dates(rows)})")
+    return machines
 
 
 def updated(results: Path) -> str:

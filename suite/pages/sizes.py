@@ -49,8 +49,10 @@ class Sweep:
     def rest(self) -> str:
         """The other sizes and options."""
         row = self.rows.iloc[0]
-        options = [part for field, part in parse(row["workload"]).parts.items() if field not in SIZES]
-        return ", ".join([sizes(row, SIZES.replace(self.size, "")), row["dtype"], *options])
+        case = parse(row["workload"])
+        options = [part for field, part in case.parts.items() if field not in SIZES]
+        others = SIZES.replace(self.size, "")
+        return ", ".join([sizes(row, others), row["dtype"], *options])
 
     @property
     def title(self) -> str:
@@ -60,12 +62,14 @@ class Sweep:
     def name(self) -> str:
         """Name of the file of its plot."""
         row = self.rows.iloc[0]
-        parts = [part for field, part in named(parse(row["workload"])).items() if field != self.size]
+        case = parse(row["workload"])
+        parts = [part for field, part in named(case).items() if field != self.size]
         return "-".join(["sweep", self.size, *parts, row["dtype"]])
 
     def of_candidates(self) -> Mapping[str, pd.DataFrame]:
         """Rows of each candidate in the order of the size."""
-        rows, names = self.rows.sort_values(self.size, kind="stable"), self.rows["implementation"].unique()
+        names = self.rows["implementation"].unique()
+        rows = self.rows.sort_values(self.size, kind="stable")
         return {name: rows.loc[rows["implementation"] == name] for name in names}
 
     def view(self) -> Sheet:
@@ -88,34 +92,41 @@ class Sweep:
             at = rows.set_index(self.size)[["seconds", "multiply_adds"]].reindex([first, last])
             grown = at.loc[last] / at.loc[first]
             if grown.notna().all():
-                times, work = (significant3(grown[each]) for each in at)
+                times = significant3(grown["seconds"])
+                work = significant3(grown["multiply_adds"])
                 place = f"{self.size} {count(first)} to {count(last)}"
                 sentences.append(f"`{name}`, {place}: {times} times, multiply-adds {work} times.")
         return sentences
 
     def draw(self) -> Figure:
         """Ratio and time over the size, a line for each candidate that has figures at two sizes or more."""
-        ratios, times, x = dict[str, Line](), dict[str, Line](), self.values
+        values = self.values
+        ratios = dict[str, Line]()
+        times = dict[str, Line]()
         for name, rows in self.of_candidates().items():
-            at = rows.set_index(self.size).reindex(x)
+            at = rows.set_index(self.size).reindex(values)
             if at["seconds"].notna().sum() > 1:
-                of_ratio, of_time = at[[*Interval._fields]], at[["seconds", "seconds_low", "seconds_high"]]
-                ratios[name], times[name] = (Line(x, *each.to_numpy().T) for each in (of_ratio, of_time))
-        floor = self.rows.groupby(self.size)["floor"].first().reindex(x).to_numpy()
-        ratios[BASELINE] = Line(x, np.ones(len(x)), 1 / (1 + floor), 1 + floor)
+                of_ratio = at[[*Interval._fields]].to_numpy()
+                of_time = at[["seconds", "seconds_low", "seconds_high"]].to_numpy()
+                ratios[name] = Line(values, *of_ratio.T)
+                times[name] = Line(values, *of_time.T)
+        floors = self.rows.groupby(self.size)["floor"].first()
+        floor = floors.reindex(values).to_numpy()
+        ratios[BASELINE] = Line(values, np.ones(len(values)), 1 / (1 + floor), 1 + floor)
         panels = {f"time / {BASELINE}": Lines(ratios), f"ms per {STEP[self.step]}": Lines(times, 1e3)}
         return line_plot(panels, self.size)
 
 
 def sweeps(benchmark: Benchmark, over: Sequence[str] = SIZES) -> list[Sweep]:
     """Sizes that differ in one letter alone, of those in `over`, in the same dtype."""
-    every, found = benchmark.rows, list[Sweep]()
+    every = benchmark.rows
+    result = list[Sweep]()
     for size in over:
         rest = every["workload"].map(partial(_without, size))
         for _, group in every.groupby([every["dtype"], rest], sort=False):
             if group[size].nunique() > 1:
-                found.append(Sweep(size, _timed(group, size)))
-    return found
+                result.append(Sweep(size, _timed(group, size)))
+    return result
 
 
 def _without(size: str, name: str) -> str:
@@ -138,11 +149,13 @@ def _timed(group: pd.DataFrame, size: str) -> pd.DataFrame:
 
 def _parts(rows: pd.DataFrame, others: Others) -> list[Part]:
     benchmark = Benchmark.of(rows)
-    parts = list[Part](["\n\n".join(f"**{sentence}**" for sentence in summary(benchmark))])
+    lead = "\n\n".join(f"**{sentence}**" for sentence in summary(benchmark))
+    parts = list[Part]([lead])
     for sweep in sweeps(benchmark):
         caption = f"{STEP[sweep.step].capitalize()} over {sweep.title}"
         plot = Plot(sweep.name, caption, sweep.draw, has_file=True)
-        parts += [f"## {sweep.title}", plot, sweep.view(), "\n".join(f"- {sentence}" for sentence in sweep.growth())]
+        growth = "\n".join(f"- {sentence}" for sentence in sweep.growth())
+        parts += [f"## {sweep.title}", plot, sweep.view(), growth]
     return [*parts, *places(benchmark), *without_figures(rows), READ]
 
 

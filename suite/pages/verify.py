@@ -41,12 +41,14 @@ def conclusion(tables: Mapping[str, pd.DataFrame], failed: int = 0) -> str:
 
     failed: number of tests that failed. "" if nothing was compared and nothing failed.
     """
-    verify, sentences = tables.get("verify", pd.DataFrame()), list[str]()
+    sentences = list[str]()
+    verify = tables.get("verify", pd.DataFrame())
     compared = ran(verify) if len(verify) else verify
     if failed:
         sentences.append(f"{_some(failed, 'test')} FAILED.")
     if len(compared):
-        wrong = compared[compared["verdict"] == CaseOutcome.FAIL].drop_duplicates(["implementation", "dtype"])
+        wrong = compared[compared["verdict"] == CaseOutcome.FAIL]
+        wrong = wrong.drop_duplicates(["implementation", "dtype"])
         native = compared[~compared["interpreted"]]["implementation"].unique()
         every = compared["implementation"].unique()
         if len(wrong):
@@ -86,19 +88,27 @@ def faults_table(rows: pd.DataFrame) -> Sheet:
 
 def missed(rows: pd.DataFrame) -> str:
     """Faults that survived, as a list; empty if there are none."""
-    wrong = rows[rows["verdict"] != FaultOutcome.REJECTED]
-    return "\n".join("- {edit}, in {implementation}, {dtype}: {verdict}".format_map(row) for _, row in wrong.iterrows())
+    survived = rows[rows["verdict"] != FaultOutcome.REJECTED]
+    lines = ["- {edit}, in {implementation}, {dtype}: {verdict}".format_map(row) for _, row in survived.iterrows()]
+    return "\n".join(lines)
 
 
 def worst_errors(rows: pd.DataFrame, by: Sequence[str] = ("implementation", "dtype")) -> Sheet:
     """The worst error of each implementation in each dtype, or of each implementation in all of them."""
     lines = []
     for _, group in rows.groupby(list(by), sort=False):
-        compared, worst = ran(group), deciding(group, by).iloc[0]
-        line = {"implementation": worst["implementation"], "dtype": worst["dtype"], "cases": len(compared)}
-        line |= {"worst": worst["ratio"], "tensor": worst["tensor"] or worst["finding"] or worst["reason"]}
+        compared = ran(group)
+        worst = deciding(group, by).iloc[0]
         wrong = int((compared["verdict"] == CaseOutcome.FAIL).sum())
-        line |= {"use": worst["use"] or None, "verdict": f"{wrong} FAILED" if wrong else str(worst["verdict"])}
+        line = {
+            "implementation": worst["implementation"],
+            "dtype": worst["dtype"],
+            "cases": len(compared),
+            "worst": worst["ratio"],
+            "tensor": worst["tensor"] or worst["finding"] or worst["reason"],
+            "use": worst["use"] or None,
+            "verdict": f"{wrong} FAILED" if wrong else str(worst["verdict"]),
+        }
         if len(compared) and compared["interpreted"].all():
             line["verdict"] += ", interpreted"
         lines.append(line)
@@ -110,8 +120,9 @@ def reach_table(rows: pd.DataFrame) -> Sheet:
     passed = rows[(rows["verdict"] == CaseOutcome.PASS) & rows["T"].notna()]
     sizes = passed[[*REACHED]].astype(int)
     trained = sizes.mask(passed["forward_only"], 0)
-    of = [passed["implementation"], passed["dtype"]]
-    largest, with_gradients = (compared.groupby(of, sort=False).max() for compared in (sizes, trained))
+    place = [passed["implementation"], passed["dtype"]]
+    largest = sizes.groupby(place, sort=False).max()
+    with_gradients = trained.groupby(place, sort=False).max()
     forward_alone = (" (" + largest.astype(str) + ")").where(largest > with_gradients, "")
     cells = with_gradients.astype(str) + forward_alone
     return Sheet(cells.reset_index().to_dict("records"))
@@ -122,12 +133,13 @@ def matrix(rows: pd.DataFrame) -> list[Part]:
     reasons = list(filter(None, rows["reason"].unique()))
     numbers = rows["reason"].map(lambda reason: f" ({reasons.index(reason) + 1})" if reason in reasons else "")
     cells = rows.assign(name="`" + rows["implementation"] + "`", cell=rows["outcome"] + numbers)
-    lines = [
-        {"": capability} | dict(zip(group["name"], group["cell"], strict=True))
-        for capability, group in cells.groupby("capability", sort=False)
-    ]
+    lines = []
+    for capability, group in cells.groupby("capability", sort=False):
+        by_name = dict(zip(group["name"], group["cell"], strict=True))
+        lines.append({"": capability} | by_name)
     # A star at the start of a line would begin a list.
-    return [Sheet(lines), "\n".join(f"{n}. {reason.replace('*', '·')}" for n, reason in enumerate(reasons, 1))]
+    notes = [f"{n}. {reason.replace('*', '·')}" for n, reason in enumerate(reasons, 1)]
+    return [Sheet(lines), "\n".join(notes)]
 
 
 def _parts(rows: pd.DataFrame, others: Others) -> list[Part]:

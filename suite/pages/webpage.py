@@ -66,16 +66,20 @@ class _Renderer(RendererHTML):
 
     def image(self, tokens: Sequence[Any], at: int, options: Any, env: Any) -> str:
         caption = escape(tokens[at].content)
-        data = b64encode(env["plots"][tokens[at].attrs["src"]].encode()).decode()
+        plot = env["plots"][tokens[at].attrs["src"]]
+        data = b64encode(plot.encode()).decode()
         image = f'<img alt="{caption}" src="data:image/svg+xml;base64,{data}"/>'
         return f'<span class="plot">{image}<small>{caption}</small></span>'
 
     def link_open(self, tokens: Sequence[Any], at: int, options: Any, env: Any) -> str:
         target = tokens[at].attrs["href"]
-        target = target if "://" in target or env["folder"] is None else f"{env['folder'].name}/{target}"
+        if "://" not in target and env["folder"] is not None:
+            target = f"{env['folder'].name}/{target}"
         # Pages are sections of this file.
         page = re.fullmatch(r"([^/:]+)/(\w+)\.md", target)
-        return f'<a href="{escape(f"#{page[1]}-{page[2]}" if page else target)}">'
+        if page:
+            target = f"#{page[1]}-{page[2]}"
+        return f'<a href="{escape(target)}">'
 
     def table_open(self, tokens: Sequence[Any], at: int, options: Any, env: Any) -> str:
         return '<div class="scroll" tabindex="0">\n<table>\n'
@@ -86,5 +90,6 @@ class _Renderer(RendererHTML):
 
 def script() -> str:
     """Script of the page: the library, in a URL that contains it, and the call."""
-    library = b64encode(files("itables").joinpath("html/dt_bundle.js").read_bytes()).decode()
+    bundle = files("itables").joinpath("html/dt_bundle.js")
+    library = b64encode(bundle.read_bytes()).decode()
     return f'<script type="module">\nimport DataTable from "data:text/javascript;base64,{library}";\n{CALL}\n</script>'

@@ -30,9 +30,11 @@ def digest(texts: Collection[str]) -> str:
 
 @cache
 def _plain_cpp(text: str) -> str:
-    text = _COMMENT.sub(lambda found: found[1] or " ", text).replace("\\\n", " ")
+    without_comments = _COMMENT.sub(lambda match: match[1] or " ", text)
+    joined = without_comments.replace("\\\n", " ")
     # A directive ends with its line.
-    return "\1".join(_TOKEN.findall(re.sub(r"^[ \t]*#.*$", r"\g<0> @", text, flags=re.MULTILINE)))
+    marked = re.sub(r"^[ \t]*#.*$", r"\g<0> @", joined, flags=re.MULTILINE)
+    return "\1".join(_TOKEN.findall(marked))
 
 
 @cache
@@ -46,13 +48,17 @@ def _plain_python(text: str) -> str:
 def _tree(node: Any) -> Any:
     """Nested lists of a syntax tree; `ast.dump` writes another text in each version of Python."""
     if isinstance(node, list):
-        return [_tree(each) for each in node if not _is_docstring(each)]
+        return [_tree(part) for part in node if not _is_docstring(part)]
     if not isinstance(node, ast.AST):
         return repr(node)
     if isinstance(node, ast.JoinedStr):  # Python 3.12 has empty texts in some
-        node = ast.JoinedStr([each for each in node.values if getattr(each, "value", None) != ""])
-    fields = [(name, value) for name, value in ast.iter_fields(node) if name not in _SILENT]
-    return [type(node).__name__, *([name, _tree(value)] for name, value in fields if value is not None and value != [])]
+        node = ast.JoinedStr([part for part in node.values if getattr(part, "value", None) != ""])
+    tree: list[Any] = [type(node).__name__]
+    for name, value in ast.iter_fields(node):
+        empty = value is None or value == []
+        if name not in _SILENT and not empty:
+            tree.append([name, _tree(value)])
+    return tree
 
 
 def _is_docstring(node: Any) -> bool:

@@ -42,9 +42,10 @@ def percent(share: float) -> str:
 
 def with_interval(interval: Interval) -> str:
     """Ratio, with its interval if there is one."""
+    ratio = ratio_text(interval.ratio)
     if pd.isna(interval.ratio_low):
-        return ratio_text(interval.ratio)
-    return f"{ratio_text(interval.ratio)} ({ratio_text(interval.ratio_low)}-{ratio_text(interval.ratio_high)})"
+        return ratio
+    return f"{ratio} ({ratio_text(interval.ratio_low)}-{ratio_text(interval.ratio_high)})"
 
 
 def sizes(row: pd.Series, dims: str) -> str:
@@ -58,12 +59,15 @@ def machine(row: pd.Series) -> str:
     if row["device"] != "cpu":
         return name
     cores = {1: "one core", 2: "two cores"}.get(row["threads"], f"{row['threads']} cores")
-    return f"{cores} of {'an' if name[0] in 'AEIOU' else 'a'} {name}"
+    article = "an" if name[0] in "AEIOU" else "a"
+    return f"{cores} of {article} {name}"
 
 
 def dates(rows: pd.DataFrame) -> str:
     """Day on which rows were measured, or the first and the last of several."""
-    return " to ".join(dict.fromkeys([min(rows["date"]), max(rows["date"])]))
+    first = min(rows["date"])
+    last = max(rows["date"])
+    return first if first == last else f"{first} to {last}"
 
 
 def origin(tables: Mapping[str, pd.DataFrame]) -> str:
@@ -71,16 +75,20 @@ def origin(tables: Mapping[str, pd.DataFrame]) -> str:
 
     tables: rows by the name of their table.
     """
-    changed = {name: stale(name, rows) for name, rows in tables.items()}
     columns = [*STAMP, "implementation", "stale"]  # which some tables lack
-    marked = (rows.assign(stale=changed[name]) for name, rows in tables.items())
-    every = pd.concat([rows.reindex(columns=columns, fill_value="") for rows in marked], ignore_index=True)
+    parts = []
+    for name, rows in tables.items():
+        marked = rows.assign(stale=stale(name, rows))
+        parts.append(marked.reindex(columns=columns, fill_value=""))
+    every = pd.concat(parts, ignore_index=True)
     lines = []
     for _, group in every.groupby(list(ENVIRONMENT), sort=False):
-        row, commits = group.iloc[0], _commits(group)
-        of = f"{'commit' if len(commits) == 1 else 'commits'} {' and '.join(commits)}"
+        row = group.iloc[0]
         versions = "torch {torch}, Python {python}, CPU instructions {cpu_capability}".format_map(row)
-        lines.append(f"Made on {machine(row)}, {dates(group)}: {versions}{_used(group)}, {of}.")
+        commits = _commits(group)
+        word = "commit" if len(commits) == 1 else "commits"
+        of_commits = f"{word} {' and '.join(commits)}"
+        lines.append(f"Made on {machine(row)}, {dates(group)}: {versions}{_used(group)}, {of_commits}.")
     old = every[every["stale"]]
     if len(old):
         names = ", ".join(filter(None, old["implementation"].unique()))
@@ -100,5 +108,9 @@ def _commits(rows: pd.DataFrame) -> list[str]:
 
 def _used(rows: pd.DataFrame) -> str:
     """What some of the rows used, such as ", compiler c++ 12.2"."""
-    texts = {name: [*filter(None, rows[name].unique())] for name in SOFTWARE}
-    return "".join(f", {SOFTWARE[name]} {' and '.join(versions)}" for name, versions in texts.items() if versions)
+    text = ""
+    for column, name in SOFTWARE.items():
+        versions = [version for version in rows[column].unique() if version]
+        if versions:
+            text += f", {name} {' and '.join(versions)}"
+    return text

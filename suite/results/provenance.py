@@ -97,7 +97,8 @@ def _workload(table: str, row: Mapping[str, Any]) -> Case:
 
 def fields(case: Case) -> str:
     """What the passes of a case are, and the work that is counted for them."""
-    counted = case.tokens, case.multiply_adds(), *(case.least_numbers(1, 1, train) for train in (False, True))
+    least = [case.least_numbers(1, 1, train) for train in (False, True)]
+    counted = (case.tokens, case.multiply_adds(), *least)
     return repr((case.sizes, case.lengths, case.arguments, str(case.state), case.strided, case.training, counted))
 
 
@@ -197,7 +198,8 @@ def refused(verify: pd.DataFrame, implementation: str, dtype: str) -> Refusal | 
     """Why an implementation is not to be timed in a dtype, None if it is; verify: rows of verify.csv."""
     if verify.empty:
         return None
-    rows = ran(verify[(verify["implementation"] == implementation) & (verify["dtype"] == dtype)])
+    of_both = (verify["implementation"] == implementation) & (verify["dtype"] == dtype)
+    rows = ran(verify[of_both])
     rows = rows[rows["torch"] == torch.__version__]
     if (rows["verdict"] == CaseOutcome.FAIL).any():
         return Refusal.RED

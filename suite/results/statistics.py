@@ -34,15 +34,20 @@ class Interval(NamedTuple):
 
 def interval(row: Any) -> Interval:
     """The ratio of a row (a mapping or a series), and its interval, NaN where there were too few visits."""
-    return Interval(*(row.get(column, float("nan")) for column in Interval._fields))
+    values = [row.get(column, float("nan")) for column in Interval._fields]
+    return Interval(*values)
 
 
-def quotient(one: Interval, other: Interval) -> Interval:
+def quotient(dividend: Interval, divisor: Interval) -> Interval:
     """Quotient of two ratios that were measured apart, with its interval, NaN if one of them has none."""
-    ratio = one.ratio / other.ratio
-    down = np.hypot(np.log(one.ratio / one.ratio_low), np.log(other.ratio_high / other.ratio))
-    up = np.hypot(np.log(one.ratio_high / one.ratio), np.log(other.ratio / other.ratio_low))
-    return Interval(ratio, float(ratio * np.exp(-down)), float(ratio * np.exp(up)))
+    ratio = dividend.ratio / divisor.ratio
+    dividend_down = np.log(dividend.ratio / dividend.ratio_low)
+    dividend_up = np.log(dividend.ratio_high / dividend.ratio)
+    divisor_down = np.log(divisor.ratio / divisor.ratio_low)
+    divisor_up = np.log(divisor.ratio_high / divisor.ratio)
+    low = ratio * np.exp(-np.hypot(dividend_down, divisor_up))
+    high = ratio * np.exp(np.hypot(dividend_up, divisor_down))
+    return Interval(ratio, float(low), float(high))
 
 
 def between(ratios: Sequence[float], pooled: float = float("nan"), coverage: float = COVERAGE) -> Interval:
@@ -51,37 +56,48 @@ def between(ratios: Sequence[float], pooled: float = float("nan"), coverage: flo
     pooled: the run's `pooled_variance`, toward which the variance of these visits is shrunk: a few visits may all have
     met one state of the host, but the visits of all rows met several.
     """
-    middle, n = float(np.median(ratios)), len(ratios)
+    middle = float(np.median(ratios))
+    n = len(ratios)
     if n < FEWEST:
         return Interval(middle, float("nan"), float("nan"))
-    logs, freedom = np.log(ratios), n - 1
-    spread = float(logs.var(ddof=1))
-    if pooled == pooled:
-        spread, freedom = (freedom * spread + PRIOR_DOF * pooled) / (freedom + PRIOR_DOF), freedom + PRIOR_DOF
-    half = student(freedom, coverage) * (spread / n) ** 0.5
-    low, high = (float(np.exp(logs.mean() + side * half)) for side in (-1, 1))
+    logs = np.log(ratios)
+    variance = float(logs.var(ddof=1))
+    freedom = n - 1
+    if not np.isnan(pooled):
+        squares = freedom * variance + PRIOR_DOF * pooled
+        freedom += PRIOR_DOF
+        variance = squares / freedom
+    half = student(freedom, coverage) * (variance / n) ** 0.5
+    low = float(np.exp(logs.mean() - half))
+    high = float(np.exp(logs.mean() + half))
     return Interval(middle, min(low, middle), max(high, middle))
 
 
 def pooled_variance(rows: Iterable[Sequence[float]]) -> float:
     """Variance of the logarithms between visits, the median over the rows of a run; NaN without any."""
-    several = [np.log(ratios) for ratios in rows if len(ratios) >= FEWEST]
-    # A sample variance is skewed: the divisor is its median as a share of the true variance (Wilson and Hilferty).
-    variances = [logs.var(ddof=1) / (1 - 2 / (9 * (len(logs) - 1))) ** 3 for logs in several]
+    variances = []
+    for ratios in rows:
+        if len(ratios) >= FEWEST:
+            freedom = len(ratios) - 1
+            # A sample variance is skewed: this is its median as a share of the true variance (Wilson and Hilferty).
+            share = (1 - 2 / (9 * freedom)) ** 3
+            variances.append(np.log(ratios).var(ddof=1) / share)
     return float(np.median(variances)) if variances else float("nan")
 
 
 def summarised(visits: Iterable[Sequence[Row]]) -> list[Row]:
     """Rows of a run's visits, one for each key of the benchmark, with medians, and intervals of the ratios."""
+    key = TABLES["bench"].key
     groups = defaultdict[tuple[str, ...], list[Row]](list)
     for row in chain.from_iterable(visits):
-        groups[tuple(str(row.get(column)) for column in TABLES["bench"].key)].append(row)
-    result = list(map(_summary, groups.values()))
+        values = tuple(str(row.get(column)) for column in key)
+        groups[values].append(row)
+    result = [_summary(rows) for rows in groups.values()]
     ratios: list[Sequence[float]] = [row.get("ratio_visits", ()) for row in result]
     pooled = pooled_variance(ratios)
-    for row, each in zip(result, ratios, strict=True):
-        if each:
-            _, row["ratio_low"], row["ratio_high"] = between(each, pooled)
+    for row, of_visits in zip(result, ratios, strict=True):
+        if of_visits:
+            _, row["ratio_low"], row["ratio_high"] = between(of_visits, pooled)
     return result
 
 
@@ -89,8 +105,10 @@ def _summary(rows: Sequence[Row]) -> Row:
     """Row with the medians of the visits' figures, how the last one ended, and the first one's other columns."""
     summary = {**ChainMap(*rows), **Ended.of(rows[-1]).columns}
     for name in FIGURES:
-        if figures := [row[name] for row in rows if row.get(name) is not None]:
-            summary |= {name: float(np.median(figures)), "visits": len(figures)}
+        figures = [row[name] for row in rows if row.get(name) is not None]
+        if figures:
+            summary[name] = float(np.median(figures))
+            summary["visits"] = len(figures)
             summary[f"{name}_visits"] = tuple(figures)
     return summary
 
@@ -102,8 +120,10 @@ def two_states(seconds: Sequence[float]) -> tuple[list[float], list[float]] | No
     """
     ordered = sorted(seconds)
     for n in range(2, len(ordered) - 1):
-        fast, slow = ordered[:n], ordered[n:]
-        apart, within = slow[0] / fast[-1], max(fast[-1] / fast[0], slow[-1] / slow[0])
+        fast = ordered[:n]
+        slow = ordered[n:]
+        apart = slow[0] / fast[-1]
+        within = max(fast[-1] / fast[0], slow[-1] / slow[0])
         if apart > max(APART, within):
             return fast, slow
     return None

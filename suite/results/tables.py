@@ -78,17 +78,19 @@ class Table:
         try:
             with path.open(encoding="utf-8", newline="") as file:
                 rows = _parsed(file.read())
-            columns = [*self.columns, *STAMP]
-            if missing := [column for column in (*self.key, *_EVERY_STAMP) if column not in rows]:
+            missing = [column for column in (*self.key, *_EVERY_STAMP) if column not in rows]
+            if missing:
                 raise ValueError(f"expected the column {missing[0]}, got {', '.join(rows) or 'none'}")
-            if unknown := [column for column in rows if column not in columns]:
+            columns = [*self.columns, *STAMP]
+            unknown = [column for column in rows if column not in columns]
+            if unknown:
                 raise ValueError(f"expected columns that tables.toml lists, got {', '.join(unknown)}")
             _check_values(rows)
             _check_words(rows, _ENUMERATIONS.get(self.name, {}))
-            rows = self.filled(
-                rows.assign(**{name: rows[name].map(_from_text) for name in filter(_is_of_visits, rows)})
-            )
-            if len(twice := rows[rows.duplicated(list(self.key))]):
+            figures = {column: rows[column].map(_from_text) for column in filter(_is_of_visits, rows)}
+            rows = self.filled(rows.assign(**figures))
+            twice = rows[rows.duplicated(list(self.key))]
+            if len(twice):
                 raise ValueError(f"row {twice.index[0] + 1}: expected a key that no row before it has")
         except (OSError, ValueError, csv.Error) as error:  # errors of decoding and of pandas are ValueErrors
             reason = " ".join(str(error).split()).rstrip(".")
@@ -99,21 +101,23 @@ class Table:
     def filled(self, rows: pd.DataFrame) -> pd.DataFrame:
         """Rows with every column of the table; of what a row lacks, a text is "", a flag False, and figures are ()."""
         rows = rows.reindex(columns=[*self.columns, *STAMP])
-        flags, texts = rows.columns.intersection(_FLAGS), list(filter(_is_text, rows))
+        flags = rows.columns.intersection(_FLAGS)
+        texts = filter(_is_text, rows)
         empty: dict[str, object] = {**dict.fromkeys(flags, False), **dict.fromkeys(texts, "")}
-        rows = rows.astype(dict.fromkeys(empty, object)).fillna(empty).astype(dict.fromkeys(flags, bool))
-        of_visits = {
-            name: [each if isinstance(each, tuple) else () for each in rows[name]]
-            for name in rows
-            if _is_of_visits(name)
-        }
-        return rows.assign(**{name: pd.Series(values, rows.index, dtype=object) for name, values in of_visits.items()})
+        rows = rows.astype(dict.fromkeys(empty, object)).fillna(empty)
+        rows = rows.astype(dict.fromkeys(flags, bool))
+        of_visits = dict[str, pd.Series]()
+        for column in filter(_is_of_visits, rows):
+            figures = [value if isinstance(value, tuple) else () for value in rows[column]]
+            of_visits[column] = pd.Series(figures, rows.index, dtype=object)
+        return rows.assign(**of_visits)
 
     def put(
         self, folder: Path, rows: Iterable[Mapping[str, Any]], device: torch.device, values: Values = VALUES
     ) -> int:
         """Stamp rows that this process or its child made, and `replace`."""
-        return self.replace(folder, [{**row, **stamp(device, self.name, row)} for row in rows], values)
+        stamped = [{**row, **stamp(device, self.name, row)} for row in rows]
+        return self.replace(folder, stamped, values)
 
     def replace(self, folder: Path, rows: Iterable[Mapping[str, Any]], values: Values = VALUES) -> int:
         """Put stamped rows into the file, in which they replace the rows of the same key; return how many do not.
@@ -122,13 +126,18 @@ class Table:
         ValueError names undeclared columns, or the key of two rows. ResultsError says why the file cannot be read or
         written.
         """
-        columns, new, old = [*self.columns, *STAMP], pd.DataFrame(list(rows)), self.read(folder)
+        new = pd.DataFrame(list(rows))
+        old = self.read(folder)
         if new.empty:
             return 0
-        if unknown := [column for column in new if column not in columns]:
+        columns = [*self.columns, *STAMP]
+        unknown = [column for column in new if column not in columns]
+        if unknown:
             raise ValueError(f"{self.name}: expected columns that tables.toml lists, got {', '.join(unknown)}")
-        new, key = self.filled(new), list(self.key)
-        if len(twice := new[new.duplicated(key)]):
+        new = self.filled(new)
+        key = list(self.key)
+        twice = new[new.duplicated(key)]
+        if len(twice):
             raise ValueError(f"{self.name}: expected one row of each key, got two of {twice[key].iloc[0].to_dict()}")
         outweighed = self._outweighed(new, old)
         new = new[~outweighed]
@@ -136,10 +145,12 @@ class Table:
             for column in (set(values) & set(self.key)) - set(self.free):
                 known = [*values[column], *submission.files(), ""]  # rows of what did not run may lack it
                 old = old[old[column].isin(known)]
-        some = [each.dropna(axis=1, how="all") for each in (old, new)]
-        both = pd.concat(some, ignore_index=True).reindex(columns=columns).drop_duplicates(key, keep="last")
+        parts = [part.dropna(axis=1, how="all") for part in (old, new)]
+        both = pd.concat(parts, ignore_index=True).reindex(columns=columns)
+        both = both.drop_duplicates(key, keep="last")
         ranked = both.sort_values(key, key=partial(_ranks, values=values), kind="stable")
-        ranked = ranked.assign(**{name: ranked[name].map(_to_text) for name in filter(_is_of_visits, ranked)})
+        texts = {column: ranked[column].map(_to_text) for column in filter(_is_of_visits, ranked)}
+        ranked = ranked.assign(**texts)
         empty = ranked.isna() | (ranked == "")
         required = (*self.key, *_EVERY_STAMP)
         written = [column for column in columns if column in required or not empty[column].all()]
@@ -162,7 +173,8 @@ class Table:
             worse = new["busy"].notna()
         before = new[same].astype(str).merge(known, how="left", on=same).set_index(new.index)
         worse &= before["quiet"].eq(True)
-        outweighed: pd.Series = (new["status"] == Status.OK) & (worse | (new["visits"] < FEWER * before["visits"]))
+        fewer = new["visits"] < FEWER * before["visits"]
+        outweighed: pd.Series = (new["status"] == Status.OK) & (worse | fewer)
         return outweighed
 
 
@@ -201,7 +213,9 @@ def _from_text(text: object) -> tuple[float, ...]:
 def _check_values(rows: pd.DataFrame) -> None:
     """Raise ValueError unless numbers are numbers, and dates are dates."""
     for column in rows.columns.intersection(_NUMBERS):
-        wrong = rows[column][pd.to_numeric(rows[column], errors="coerce").isna() & rows[column].notna()]
+        values = rows[column]
+        numbers = pd.to_numeric(values, errors="coerce")
+        wrong = values[numbers.isna() & values.notna()]
         if len(wrong):
             raise ValueError(f"row {wrong.index[0] + 1}, {column}: expected a number, got {wrong.iloc[0]}")
     for column in filter(_is_of_visits, rows):
@@ -238,7 +252,12 @@ def _ranks(column: pd.Series, values: Values) -> pd.Series:
 def about_pass(workload: str, case: Case, implementation: str, dtype: str, step: Pass) -> Row:
     """Columns that describe a row of the benchmark; workload: its name. step: what is timed."""
     paper = WORKLOADS[workload].case if workload in WORKLOADS else case  # nothing cuts a size that is named
-    cut = [f"{n} {getattr(case, n)} of {getattr(paper, n)}" for n in "TB" if getattr(case, n) != getattr(paper, n)]
+    cut = []
+    for name in "TB":
+        size = case.sizes[name]
+        whole = paper.sizes[name]
+        if size != whole:
+            cut.append(f"{name} {size} of {whole}")
     return {
         "workload": workload,
         **case.sizes,
@@ -270,8 +289,8 @@ def stamp(device: torch.device, table: str, row: Mapping[str, Any]) -> Row:
 def folder_of(results: Path, device: torch.device) -> Path:
     """Folder of this machine's results; ResultsError if one of its files is damaged."""
     folder = results / machine.slug(device)
-    for each in TABLES.values():
-        each.read(folder)
+    for table in TABLES.values():
+        table.read(folder)
     return folder
 
 
