@@ -10,7 +10,7 @@ from impls import HyperLSTM
 from impls.registry import OPTIONS
 
 #: Letters of the sizes of a case, its first fields.
-SIZES = "TBIHSZL"
+SIZES = ("T", "B", "I", "H", "S", "Z", "L")
 
 _ARGUMENTS = signature(HyperLSTM).parameters
 

@@ -68,7 +68,7 @@ class Axis(NamedTuple):
 def axis(text: str) -> Axis:
     """The axis of that spelling; SizeError names the part that is wrong."""
     size, _, values = text.partition("=")
-    if size not in (*SIZES,):
+    if size not in SIZES:
         raise SizeError(text, "one size and its values, such as H=128,256,512")
     numbers = [_size(f"{size}={digits}", digits) for digits in values.split(",")]
     if len({*numbers}) < max(2, len(numbers)):

@@ -27,7 +27,7 @@ from suite.results.tables import MEANING
 #: The workload of the plot and of the README's table, without layer norm, in the first of DTYPES that was timed.
 WORKLOAD = "medium"
 #: What a plot shows beside its bars.
-SHOWN = "lines show 95 % confidence intervals, the grey band the noise floor"
+INTERVALS_SHOWN = "lines show 95 % confidence intervals, the grey band the noise floor"
 
 READ = f"""## How to read this
 
@@ -150,11 +150,11 @@ def _parts(rows: pd.DataFrame, others: Others) -> list[Part]:
         parts += ["## The fastest to train", fastest]
     timed = readme_rows(benchmark).dropna(subset="ratio")
     if len(timed):
-        caption = f"{training_caption(timed.iloc[0])}; ratio times the median of {BASELINE}: {SHOWN}"
+        caption = f"{training_caption(timed.iloc[0])}; ratio times the median of {BASELINE}: {INTERVALS_SHOWN}"
         parts.append(Plot(f"training-{WORKLOAD}", caption, partial(training, timed), has_file=True))
     bars = speed_bars(benchmark)
     if bars:
-        caption = f"Time as a multiple of that of {BASELINE}: {SHOWN}"
+        caption = f"Time as a multiple of that of {BASELINE}: {INTERVALS_SHOWN}"
         parts.append(Plot("speed", caption, partial(bar_plot, bars, "", f"time / {BASELINE}", columns=2)))
     parts += [*places(benchmark), *without_figures(rows), READ]
     if "twice" in others:

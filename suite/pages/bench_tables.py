@@ -13,7 +13,7 @@ from impls import names
 from suite.candidates.catalogue import alternatives, find
 from suite.candidates.names import ALTERNATIVES, BASELINE, PADDED
 from suite.cases.workloads import Pass
-from suite.pages.page import Format, Sheet
+from suite.pages.page import Format, NoFigure, Sheet
 from suite.results.format import MB, NONE, percent, ratio_text, significant3, with_interval
 from suite.results.statistics import FEWEST, interval, quotient, two_states
 from suite.results.status import Status
@@ -124,20 +124,8 @@ class Benchmark:
         rows = _at_places(rows[~not_run])
         rows = rows.astype(dict.fromkeys([*_FIGURES, "busy"], float))
         rows.loc[rows["status"] != Status.OK, _FIGURES] = np.nan
-        low = _beside(rows, BASELINE, "ratio_low")
-        high = _beside(rows, BASELINE, "ratio_high")
-        rows["floor"] = np.maximum(high, 1 / low) - 1
-        against_itself = _beside(rows, BASELINE, "ratio").notna()
-        verdicts = []
-        for (_, row), has_noise in zip(rows.iterrows(), against_itself, strict=True):
-            verdicts.append(_verdict(row, has_noise))
-        rows["verdict"] = verdicts
-        for name, column in VS.items():
-            rows[column] = rows["ratio"] / _beside(rows, name, "ratio")
-        padded = _beside(rows, PADDED, "ratio")
-        rows["vs_padded"] = (rows["ratio"] / padded).where(padded < 1)
-        rows["memory_ratio"] = rows["peak_bytes"] / _beside(rows, BASELINE, "peak_bytes")
-        return cls(rows, list(reasons), device)
+        rows = _with_verdicts(_with_floor(rows))
+        return cls(_with_ratios(rows), list(reasons), device)
 
     @property
     def dtypes(self) -> Sequence[str]:
@@ -165,6 +153,28 @@ class Benchmark:
         timed = self.rows[of_candidates & self.rows["ratio"].notna()]
         there: pd.DataFrame = timed[(timed[where] == beside[where]).all(axis=1)]
         return there
+
+
+def _with_floor(rows: pd.DataFrame) -> pd.DataFrame:
+    low = _beside(rows, BASELINE, "ratio_low")
+    high = _beside(rows, BASELINE, "ratio_high")
+    return rows.assign(floor=np.maximum(high, 1 / low) - 1)
+
+
+def _with_verdicts(rows: pd.DataFrame) -> pd.DataFrame:
+    against_itself = _beside(rows, BASELINE, "ratio").notna()
+    verdicts = []
+    for (_, row), has_noise in zip(rows.iterrows(), against_itself, strict=True):
+        verdicts.append(_verdict(row, has_noise))
+    return rows.assign(verdict=verdicts)
+
+
+def _with_ratios(rows: pd.DataFrame) -> pd.DataFrame:
+    columns = {column: rows["ratio"] / _beside(rows, name, "ratio") for name, column in VS.items()}
+    padded = _beside(rows, PADDED, "ratio")
+    columns["vs_padded"] = (rows["ratio"] / padded).where(padded < 1)
+    columns["memory_ratio"] = rows["peak_bytes"] / _beside(rows, BASELINE, "peak_bytes")
+    return rows.assign(**columns)
 
 
 def _at_places(rows: pd.DataFrame) -> pd.DataFrame:
@@ -211,7 +221,7 @@ def time_table(place: Place) -> Sheet:
         line: dict[str, Any] = {"implementation": name}
         rows = {row["pass"]: row for _, row in of_candidate.iterrows()}
         for step, row in rows.items():
-            line[f"{step}_ms"] = 1e3 * row["median_s"] if row["status"] == Status.OK else row["status"]
+            line[f"{step}_ms"] = 1e3 * row["median_s"] if row["status"] == Status.OK else NoFigure(row["status"])
             line[f"{step}_ratio"] = interval(row)
             if step == place.lead:  # beside the figure that it judges
                 line["verdict"] = row["verdict"]

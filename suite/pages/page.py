@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -20,11 +20,17 @@ Format = Callable[[Any], str]
 Others = Mapping[str, pd.DataFrame]
 
 
+class NoFigure(NamedTuple):
+    """A cell of a column of figures that has none, and why."""
+
+    why: str
+
+
 @dataclass(frozen=True)
 class Sheet:
     """A table: lines of values by column, a format for each column of figures, and headings that are not the names.
 
-    A figure is a number or a tuple of numbers, or a string that says why there is none; None and NaN show as a dash.
+    A figure is a number or a tuple of numbers, or `NoFigure`; None and NaN show as a dash.
     """
 
     lines: Sequence[Mapping[str, Any]]
@@ -57,8 +63,8 @@ class Sheet:
         value = line.get(column)
         if _none(value):
             return NONE
-        if isinstance(value, str):
-            return value
+        if isinstance(value, NoFigure):
+            return value.why
         written = self.formats.get(column, str)
         return written(value)
 

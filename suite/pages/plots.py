@@ -27,7 +27,7 @@ LOOKS = dict(zip(ORDER, COLOURS, strict=False))
 #: Of an implementation in a file outside the project.
 COLOUR_OF_A_FILE = COLOURS[-1]
 #: Labels of bars whose name alone is not clear.
-SHOWN = {"compiled": "compiled (torch.compile)"}
+LABELS = {"compiled": "compiled (torch.compile)"}
 #: Of lines, by place in ORDER.
 MARKERS = "osD^vPX<>hpd*"
 DASHES = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)), (0, (6, 1.5, 1.5, 1.5)))
@@ -121,7 +121,7 @@ def _draw(axes: Axes, panel: Panel, unit: str) -> None:
             where = {"xytext": (-4, 0), "color": DARK, "ha": "right"}
         tip = min(np.nanmax([bar.length, bar.high]), end)
         axes.annotate(text, (tip, at), textcoords="offset points", va="center", fontsize=9, **where)
-    axes.set_yticks(range(len(bars)), [SHOWN.get(name, name) for name in bars])
+    axes.set_yticks(range(len(bars)), [LABELS.get(name, name) for name in bars])
     axes.invert_yaxis()
     axes.grid(visible=False, axis="y")
 
@@ -153,7 +153,7 @@ def line_plot(panels: Mapping[str, Lines], axis: str) -> Figure:
     row = figure.subplots(1, len(panels), squeeze=False)[0]
     for axes, (title, panel) in zip(row, panels.items(), strict=True):
         for name, line in panel.lines.items():
-            drawn[SHOWN.get(name, name)] = _draw_line(axes, name, line, panel.scale)
+            drawn[LABELS.get(name, name)] = _draw_line(axes, name, line, panel.scale)
         axes.set_title(title, fontsize=11)
         sizes = sorted({size for line in panel.lines.values() for size in line.sizes})
         if by_factors(sizes):

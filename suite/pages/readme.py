@@ -13,9 +13,9 @@ import pandas as pd
 
 from impls.registry import IMPLS, Impl
 from suite.candidates.names import BASELINE
-from suite.pages.bench import SHOWN, WORKLOAD, readme_rows, training_caption
+from suite.pages.bench import INTERVALS_SHOWN, WORKLOAD, readme_rows, training_caption
 from suite.pages.bench_tables import Benchmark, headline
-from suite.pages.page import Format, Part, Sheet, markdown
+from suite.pages.page import Format, NoFigure, Part, Sheet, markdown
 from suite.results.format import dates, machine, ratio_text, with_interval
 from suite.results.outcomes import CaseOutcome
 from suite.results.provenance import stale
@@ -29,13 +29,13 @@ TIME, MEMORY = f"training time / {BASELINE}", f"peak memory / {BASELINE}"
 #: Kinds of devices in the order of README.md, and their names in it.
 DEVICES = {"cpu": "CPU", "cuda": "GPU"}
 #: A benchmark by kind of device.
-Shown = Mapping[str, Benchmark]
+Machines = Mapping[str, Benchmark]
 
 
-def implementations(shown: Shown) -> Sheet:
+def implementations(machines: Machines) -> Sheet:
     """When to pick each implementation, and its training time and peak memory on each kind of device."""
     lines = list[dict[str, Any]]()
-    rows = {device: readme_rows(benchmark).set_index("implementation") for device, benchmark in shown.items()}
+    rows = {device: readme_rows(benchmark).set_index("implementation") for device, benchmark in machines.items()}
     for impl in IMPLS:
         ending = "" if (ROOT / "impls" / impl.name).is_dir() else ".py"
         mark = ", *experimental*" if impl.experimental else ""
@@ -47,13 +47,13 @@ def implementations(shown: Shown) -> Sheet:
                 line[f"time_{device}"] = interval(row)
                 line[f"memory_{device}"] = row["memory_ratio"]
             else:
-                line[f"time_{device}"] = why_not(impl, row, device)
+                line[f"time_{device}"] = NoFigure(why_not(impl, row, device))
                 line[f"memory_{device}"] = None
         lines.append(line)
     formats = dict[str, Format]()
     headings = {"summary": "when to pick it"}
-    for device in shown:
-        start = f"{DEVICES[device]}: " if len(shown) > 1 else ""
+    for device in machines:
+        start = f"{DEVICES[device]}: " if len(machines) > 1 else ""
         formats[f"time_{device}"] = with_interval
         formats[f"memory_{device}"] = ratio_text
         headings[f"time_{device}"] = f"{start}{TIME}"
@@ -109,14 +109,14 @@ def parts(results: Path) -> dict[str, list[Part]]:
     of_gpus: dict[str, list[Part]] = {"gpu": [about_gpus(results)]}
     if not folders:
         return of_gpus
-    shown = dict[str, Benchmark]()
+    machines = dict[str, Benchmark]()
     figures = list[Part]()
     for device, folder in folders.items():
         rows = TABLES["bench"].read(folder)
-        shown[device] = Benchmark.of(rows)
+        machines[device] = Benchmark.of(rows)
         old = bool(stale("bench", rows).any())
-        figures += figure(folder, shown[device], results.name, old=old)
-    return of_gpus | {"figure": figures, "implementations": [about_table(shown), implementations(shown)]}
+        figures += figure(folder, machines[device], results.name, old=old)
+    return of_gpus | {"figure": figures, "implementations": [about_table(machines), implementations(machines)]}
 
 
 def figure(folder: Path, benchmark: Benchmark, results: str, *, old: bool) -> list[Part]:
@@ -131,17 +131,17 @@ def figure(folder: Path, benchmark: Benchmark, results: str, *, old: bool) -> li
     about = (
         f"{caption}, on {machine(timed.iloc[0])}, {when} Ratios to `{BASELINE}` are medians of visits to "
         f"fresh processes; in parentheses are 95 % confidence intervals. A bar is the ratio times the median of "
-        f"`{BASELINE}`: {SHOWN}. Other workloads: [bench]({where}/bench.md); other machines: "
+        f"`{BASELINE}`: {INTERVALS_SHOWN}. Other workloads: [bench]({where}/bench.md); other machines: "
         f"[results]({results}/README.md)."
     )
     sentences = "\n".join(f"- {sentence}" for sentence in headline(benchmark))
     return [f"![{caption}]({where}/training-{WORKLOAD}.svg)", sentences, about]
 
 
-def about_table(shown: Shown) -> str:
+def about_table(machines: Machines) -> str:
     """What the table of implementations was timed on."""
     places = []
-    for benchmark in shown.values():
+    for benchmark in machines.values():
         row = readme_rows(benchmark).dropna(subset="ratio").iloc[0]
         places.append(f"{row['dtype']} on {machine(row)}")
     workload = f"{WORKLOAD} (T {row['T']}, B {row['B']}), without layer norm"

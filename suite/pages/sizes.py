@@ -15,7 +15,7 @@ from suite.cases.sizes import named, parse
 from suite.cases.workloads import Pass
 from suite.pages.bench import places, without_figures
 from suite.pages.bench_tables import FORMATS, HEADINGS, STEP, Benchmark, leading, summary
-from suite.pages.page import Others, Page, Part, Plot, Sheet
+from suite.pages.page import NoFigure, Others, Page, Part, Plot, Sheet
 from suite.pages.plots import Line, Lines, line_plot
 from suite.results.format import MB, count, significant3, sizes
 from suite.results.statistics import Interval, interval
@@ -51,7 +51,7 @@ class Sweep:
         row = self.rows.iloc[0]
         case = parse(row["workload"])
         options = [part for field, part in case.parts.items() if field not in SIZES]
-        others = SIZES.replace(self.size, "")
+        others = [size for size in SIZES if size != self.size]
         return ", ".join([sizes(row, others), row["dtype"], *options])
 
     @property
@@ -78,7 +78,9 @@ class Sweep:
         for name, rows in self.of_candidates().items():
             for _, row in rows.iterrows():
                 line: dict[str, Any] = {"implementation": name, self.size: row[self.size]}
-                line[f"{self.step}_ms"] = 1e3 * row["seconds"] if row["status"] == Status.OK else row["status"]
+                line[f"{self.step}_ms"] = (
+                    1e3 * row["seconds"] if row["status"] == Status.OK else NoFigure(row["status"])
+                )
                 line |= {f"{self.step}_ratio": interval(row), "verdict": row["verdict"]}
                 lines.append(line | {f"{self.step}_mb": row["peak_bytes"] / MB, "busy": row["busy"]})
         return Sheet(lines, {**FORMATS, self.size: count}, HEADINGS)

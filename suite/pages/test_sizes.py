@@ -13,6 +13,7 @@ from suite.cases.case import SIZES
 from suite.cases.sizes import parse, short
 from suite.cases.workloads import Workload
 from suite.pages.bench_tables import Benchmark
+from suite.pages.page import NoFigure
 from suite.pages.plots import by_factors
 from suite.pages.sizes import PAGE, Sweep, sweeps
 from suite.results.examples import HERE, runs
@@ -107,7 +108,7 @@ def test_growth_is_over_the_last_doubling_or_the_last_two_sizes(values: list[int
 def test_what_failed_has_no_growth_and_a_reason() -> None:
     (sweep,) = found([*at("H64", 0.1), *at("H128", 0.3, status=Status.NO_MEMORY)])
     assert sweep.growth() == []
-    assert [line["train_ms"] for line in sweep.view().lines if line["H"] == 128] == [Status.NO_MEMORY] * 2
+    assert [line["train_ms"] for line in sweep.view().lines if line["H"] == 128] == [NoFigure(Status.NO_MEMORY)] * 2
 
 
 @pytest.mark.parametrize(

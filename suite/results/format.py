@@ -1,7 +1,7 @@
 """How figures and names are written in tables and plots."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
@@ -48,7 +48,7 @@ def with_interval(interval: Interval) -> str:
     return f"{ratio} ({ratio_text(interval.ratio_low)}-{ratio_text(interval.ratio_high)})"
 
 
-def sizes(row: pd.Series, dims: str) -> str:
+def sizes(row: pd.Series, dims: Sequence[str]) -> str:
     """Sizes of a row, such as "T 50, B 32"."""
     return ", ".join(f"{n} {row[n]:.0f}" for n in dims)
 
