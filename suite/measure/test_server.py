@@ -52,6 +52,16 @@ def ends(server: Server, one: Job, **options: Any) -> list[Ended]:
     return [Ended.of(row) for row in visited(server, one, **options)]
 
 
+def test_a_server_takes_its_own_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever other packages the user's path has."""
+    for name in ("impls", "suite"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text("raise ImportError('of another checkout')\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with Server(server_module.new_log(tmp_path, "log.txt"), tmp_path) as server:
+        assert ends(server, job(), first=False) == [Ended()] * 2
+
+
 def test_a_visit_yields_every_row_of_its_job(server: Server) -> None:
     rows = visited(server, job(layer_norms=(False, True)))
     assert [(row["pass"], row["layer_norm"], row["status"]) for row in rows] == [

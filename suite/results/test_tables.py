@@ -280,6 +280,12 @@ def test_rows_name_the_software_that_they_use(
     assert machine.used(torch.device(device), table, implementation) == {name: found[name] for name in names}
 
 
+def test_an_empty_variable_names_no_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "compiler", lambda command: f"version of {command}")
+    monkeypatch.setenv("CXX", "")
+    assert machine.used(CPU, "bench", "batched_cpu") == {"compiler": "version of c++"}
+
+
 def test_software_is_named_without_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     script = tmp_path / "a c++"
     script.write_text("#!/bin/sh\necho $0 12.2 /opt/x\necho $0\n")
