@@ -26,6 +26,7 @@ from suite.checks.kernels.launched import recorded
 from suite.comparison.compare import model_and_draw
 from suite.comparison.oracle import arguments, outputs, plain
 from suite.conftest import skip_unless_checked
+from suite.shared.usage import Called
 
 CPU = torch.device("cpu")
 
@@ -142,6 +143,15 @@ def test_a_pass_computes_in_its_dtype_alone(name: str, monkeypatch: pytest.Monke
     with Dtypes() as dtypes:
         plain(model, FORMS["all"], sample)
     assert dtypes.seen == {torch.float32}
+
+
+def test_gradients_are_not_zeroed_before_they_are_written() -> None:
+    """With large weights and few tokens that would take as long as the step."""
+    skip_unless_checked("batched_cpu", CPU)
+    model, sample = model_and_draw("batched_cpu", FORMS["plain"], torch.float32, CPU)
+    with mock.patch.object(operator, "_observed", return_value=False), Called() as called:
+        plain(model, FORMS["plain"], sample)
+    assert {"aten::zeros", "aten::zeros_like", "aten::zero_", "aten::fill_"}.isdisjoint(called.names)
 
 
 @pytest.mark.parametrize("name", OF_TORCH)

@@ -1,10 +1,12 @@
 """Variables that are empty, missing or wrong, a process without a home, and versions of two digits."""
 
 import os
+import platform
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from threading import Barrier
 
 import pytest
 import torch
@@ -132,6 +134,20 @@ def test_output_of_a_compiler_is_read_whatever_it_is(tmp_path: Path, monkeypatch
 
 @pytest.mark.filterwarnings("ignore:batched_cpu could not be built")
 @pytest.mark.skipif((build.FOLDER / build.LIBRARY).exists(), reason="a wheel's library is not compiled here")
+@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="One core compiles one source at a time.")
+def test_sources_are_compiled_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    both = Barrier(2)
+
+    def compiled(command: Sequence[str]) -> None:
+        target = Path(command[-1])
+        target.touch()
+        if target.suffix == ".o" and "library" not in target.name:
+            both.wait(timeout=10)  # BrokenBarrierError if the other source waits for this one
+
+    monkeypatch.setattr(build, "_run", compiled)
+    build.compile_library(["c++"], platform.machine(), [("baseline", torch.float32)], [], tmp_path / "library.so")
+
+
 def test_printing_a_model_compiles_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(build.BUILDS_VARIABLE, str(tmp_path / "builds"))
     monkeypatch.setattr(loading, "_results", {})

@@ -73,11 +73,11 @@ class Pass(NamedTuple):
         return split
 
 
-def passes(library: Instrumented, case: Case, threads: int) -> tuple[Pass, Pass]:
-    """The forward and the backward pass of a training step in float32, on some threads."""
+def passes(library: Instrumented, case: Case, threads: int, *, of_x: bool = True) -> tuple[Pass, Pass]:
+    """The forward and the backward pass of a training step in float32, on some threads; of_x: x has a gradient too."""
     torch.set_num_threads(threads)
     model = implementation("batched_cpu")(case, F32, torch.device("meta")).to_empty(device=CPU)
-    x = torch.zeros(case.T, case.B, case.I, requires_grad=True)
+    x = torch.zeros(case.T, case.B, case.I, requires_grad=of_x)
     library.counted()
     out, _ = model(pack_padded_sequence(x, list(case.lengths)) if case.lengths else x)
     forward, _ = library.counted()
@@ -121,6 +121,12 @@ def test_no_product_is_made_twice(
     if not residuals:
         again += 4 * case.H * case.H + hyper
     assert backward.multiply_adds == case.tokens * (2 * (main + hyper + z + d) + again)
+
+
+def test_a_gradient_of_x_that_nobody_asks_for_is_not_computed(library: Instrumented) -> None:
+    case = Case(T=10, B=8, I=32, H=64, S=16, Z=4)
+    (_, asked), (_, not_asked) = (passes(library, case, 2, of_x=of_x) for of_x in (True, False))
+    assert asked.multiply_adds - not_asked.multiply_adds == case.tokens * 4 * (case.H + case.S) * case.I
 
 
 def of_h(case: Case) -> int:
