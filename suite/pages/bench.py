@@ -6,6 +6,8 @@ from functools import partial
 import pandas as pd
 from matplotlib.figure import Figure
 
+from impls import names
+from impls.registry import find
 from suite.candidates.names import BASELINE, PADDED
 from suite.cases.case import SIZES
 from suite.cases.workloads import Pass
@@ -115,7 +117,7 @@ def speed_bars(benchmark: Benchmark) -> dict[str, Panel]:
     """
     panels = {}
     rows = benchmark.rows
-    shown = rows[rows["ratio"].notna() & ~rows["implementation"].isin(["naive", "row_scaled"])]
+    shown = rows[rows["ratio"].notna() & ~rows["implementation"].isin([name for name in names() if find(name).literal])]
     for place in replace(benchmark, rows=shown).places():
         leading = place.rows[place.rows["pass"] == place.lead]
         if len(leading):

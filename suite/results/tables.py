@@ -23,6 +23,7 @@ from suite.results import provenance
 from suite.results.outcomes import CapabilityOutcome, CaseOutcome, FaultOutcome
 from suite.results.status import Status
 from suite.shared import machine
+from suite.shared.arithmetic import ARITHMETICS
 from suite.shared.files import ResultsError, write_whole
 
 _DECLARED = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
@@ -51,7 +52,7 @@ Values = Mapping[str, Sequence[str]]
 #: The values of every run; a verification has more, which only the checks know.
 VALUES: Values = {
     "implementation": ORDER,
-    "dtype": ("float64", "float32", "tf32", "bfloat16", "float16"),
+    "dtype": ARITHMETICS,
     "pass": [*Pass],
     "workload": list(WORKLOADS),
 }

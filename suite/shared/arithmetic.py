@@ -2,8 +2,8 @@
 
 import torch
 
-#: By the names that rows and options have.
-ARITHMETICS = ("float32", "tf32", "bfloat16", "float16", "float64")
+#: By the names that rows and options have, the most precise first.
+ARITHMETICS = ("float64", "float32", "tf32", "bfloat16", "float16")
 #: The first compute capability whose tensor cores multiply in TF32.
 _TF32 = (8, 0)
 

@@ -33,8 +33,10 @@ def _data_changed(model: HyperLSTM, values: Parameters) -> None:
         p.data.copy_(values[name])
 
 
-#: How parameters get other values: as new objects, in new memory, or in the same memory.
-CHANGED: dict[str, Callable[[HyperLSTM, Parameters], object]] = {
+#: Gives parameters other values.
+Change = Callable[[HyperLSTM, Parameters], object]
+#: By name: as new objects, in new memory, or in the same memory.
+CHANGED: dict[str, Change] = {
     "parameters loaded by assignment": partial(HyperLSTM.load_state_dict, assign=True),
     "data assigned": _data_assigned,
     "data changed in place": _data_changed,
@@ -51,13 +53,13 @@ OPTIONS = (
 EDITED: tuple[str | Argument, ...] = (*OUTPUTS, X, *STATE, parameter("layers.0.weight_h"), parameter("layers.0.bias"))
 
 
-def _after_other_parameters(how: str, model: HyperLSTM, case: Case, sample: Draw) -> Outcome:
+def _after_other_parameters(change: Change, model: HyperLSTM, case: Case, sample: Draw) -> Outcome:
     """A call after one with twice the parameters."""
     parameters = dict(model.named_parameters())
     values = {name: p.detach().clone() for name, p in parameters.items()}
     _double(model)
     _seeded(model, case, sample)
-    CHANGED[how](model, {name: value.clone() for name, value in values.items()})
+    change(model, {name: value.clone() for name, value in values.items()})
     results = _seeded(model, case, sample)
     _double(model)  # what a later use would read if it kept this memory
     for name, p in parameters.items():
@@ -116,7 +118,7 @@ def _doubled(model: HyperLSTM, case: Case, sample: Draw) -> Outcome:
 
 
 CHANGES = (
-    *(Use(how, partial(_after_other_parameters, how)) for how in CHANGED),
+    *(Use(how, partial(_after_other_parameters, change)) for how, change in CHANGED.items()),
     *(Use(f"{name} {other} before", partial(_after_other_option, name, other)) for name, other in OPTIONS),
     *(Use(f"{place} changed before backward", partial(_edited, place)) for place in EDITED),
     Use("results doubled in place", _doubled),
