@@ -143,7 +143,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     """With `--impl`, show a line of each failure."""
     if not config.getoption("--impl") or config.option.tbstyle != "no":
         return
-    failures = [*terminalreporter.getreports("failed"), *terminalreporter.getreports("error")]
+    failures = failures_of(terminalreporter)
     for failure in failures:
         sentence = dict(failure.user_properties).get(SENTENCE, failure.longreprtext)
         terminalreporter.write_line(f"FAILED {failure.nodeid.rpartition('/')[2]}: {sentence}")
@@ -323,8 +323,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Generator[
         columns = ["implementation", "cases", "worst", "dtype", "tensor", "use", "verdict"]
         errors = verify.worst_errors(compared, by=["implementation"]).only(columns)
         errors.show("Worst error against the equation, as a multiple of what is allowed")
-    failed = sum(len(reporter.stats.get(kind, ())) for kind in ("failed", "error"))
-    conclusion = re.sub("[*`]", "", verify.conclusion(tables, failed))
+    conclusion = re.sub("[*`]", "", verify.conclusion(tables, len(failures_of(reporter))))
     if exitstatus == pytest.ExitCode.INTERRUPTED:
         conclusion = f"Interrupted: the rest was not checked. {conclusion}"
     if config.getoption("--size") and config.getoption("--results") == RESULTS:
@@ -339,6 +338,11 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Generator[
     if conclusion:
         print(conclusion)
     return result
+
+
+def failures_of(reporter: pytest.TerminalReporter) -> list[pytest.TestReport]:
+    """Reports of tests that failed, and of those whose fixtures did."""
+    return [*reporter.getreports("failed"), *reporter.getreports("error")]
 
 
 def rows_of_tests(reporter: pytest.TerminalReporter) -> dict[str, pd.DataFrame]:

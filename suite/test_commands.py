@@ -342,6 +342,12 @@ def test_failures_of_a_file_take_a_line_unless_asked(
     assert config.option.results == tmp_path / "mine-results"
 
 
+def test_a_fixture_that_fails_is_a_failure() -> None:
+    reports: dict[str, list[Any]] = {"failed": [1], "error": [2, 3], "passed": [4]}
+    reporter: Any = SimpleNamespace(getreports=reports.__getitem__)
+    assert conftest.failures_of(reporter) == [*reports["failed"], *reports["error"]]
+
+
 def test_a_benchmark_ends_with_a_sentence_about_each_file(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         "suite.candidates.submission.files", lambda: {"batched": Path("batched.py"), "naive": Path("n.py")}
