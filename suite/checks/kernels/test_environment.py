@@ -78,13 +78,26 @@ def test_builds_go_where_the_first_variable_says(empty: str | None, monkeypatch:
     assert build.builds() == Path("/builds")
 
 
-def test_without_a_home_the_reason_says_what_helps(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+@pytest.fixture
+def _no_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As for a user without an entry, in a container."""
+
     def no_home(_: type[Path]) -> Path:
         raise RuntimeError("Could not determine home directory.")
 
     monkeypatch.setattr(Path, "home", classmethod(no_home))
     for name in ("TORCH_EXTENSIONS_DIR", "XDG_CACHE_HOME"):
         set_or_unset(monkeypatch, name, None)
+
+
+@pytest.mark.usefixtures("_no_home")
+def test_a_model_is_printed_without_a_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loading, "_results", {})
+    assert "impl=auto (deferred)" in repr(HyperLSTM(5, 7, 4, 2, 1))
+
+
+@pytest.mark.usefixtures("_no_home")
+def test_without_a_home_the_reason_says_what_helps(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     failure = loading._of_builds(F32)
     assert isinstance(failure, loading.Failure)
     assert "Could not determine home directory.. TORCH_EXTENSIONS_DIR set to a folder" in failure.reason
