@@ -11,6 +11,7 @@
 #define PACKED_SINGLY(numbers)
 #define PIECE()
 #define READ_SCALES(numbers)
+#define SUMS_STARTED(tiles)
 #define IN_THREAD(thread, threads)
 #define IN_STEPS_OF(member, groups)
 #define TRY(call) (call)
@@ -34,6 +35,7 @@ struct Counted {
   int64_t packed, packed_singly;         // numbers of matrices, and those that were moved one at a time
   int64_t pieces, pieces_alone;          // of jobs, and those that it ran while no other thread could take any
   int64_t scales;                        // numbers of d_weight in panels that were read
+  int64_t sums;                          // tiles of products whose sums were started, each for a part of its depth
 };
 
 // Each thread writes its own, which the caller reads after they have met.
@@ -97,6 +99,7 @@ Until<bool> steps_of(const Member& member, int64_t groups) {
   PACKED(numbers);             \
   hyperlstm::of_this_thread().packed_singly += numbers
 #define READ_SCALES(numbers) hyperlstm::of_this_thread().scales += numbers
+#define SUMS_STARTED(tiles) hyperlstm::of_this_thread().sums += tiles
 #define PIECE()                         \
   ++hyperlstm::of_this_thread().pieces; \
   hyperlstm::of_this_thread().pieces_alone += hyperlstm::team == 1

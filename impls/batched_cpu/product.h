@@ -118,8 +118,9 @@ ALWAYS_INLINE void multiply_tile(Lhs<F> lhs, const F* panel, const F* ahead, int
 // tile, or two if there is one tile. A prefetch past the end does nothing.
 template <class F, int N = kGates, class A = Acc<F>>
 void multiply(int64_t rows, Lhs<F> lhs, const F* panel, int64_t K, Into<A> into, bool fetch = true) {
-  PRODUCT(rows * K * N * kLanes<A>);
   constexpr int64_t kBlock = kDepthBlock * Terms<F>::kDepth;
+  SUMS_STARTED(divup(rows, kTileRows) * divup(K, kBlock));
+  PRODUCT(rows * K * N * kLanes<A>);
 #ifdef __AMX_BF16__
   if constexpr (std::is_same_v<F, BFloat16>) {
     if (const int64_t depth = depth_of_tiles(K); depth > 0) {

@@ -51,6 +51,7 @@ class Counted(NamedTuple):
     pieces: int
     pieces_alone: int
     scales: int
+    sums: int
 
 
 class Instrumented(loading.Library):

@@ -9,7 +9,7 @@ import torch
 from torch.nn.utils.rnn import pack_padded_sequence
 
 from impls import batched_cpu, why_unavailable
-from impls.batched_cpu import KEEPS_V_FROM
+from impls.batched_cpu import KEEPS_V_FROM, sets
 from impls.gradient.chunks import limited
 from suite.cases.case import Case, lengths
 from suite.cases.workloads import WORKLOADS, resized
@@ -180,6 +180,24 @@ def test_jobs_are_cut_into_pieces_for_a_thread_that_loses_its_core(threads: int,
     assert backward.all.pieces >= 2 * 8 * threads  # of packing, and of products
     assert forward.all.pieces_alone == 0
     assert backward.all.pieces_alone < 8  # of what is too little for a second thread
+
+
+#: By instruction set, the most tiles whose sums a forward and a backward pass of `DEEP` start, each for a part of its
+#: depth that stays in a cache. Where a number falls, lower it here.
+SUMS = {"baseline": (35472, 65736), "avx2": (17760, 32892), "avx512": (5424, 12555)}
+DEEP = Case(T=4, B=64, I=64, H=512, S=64, Z=4)
+
+
+@pytest.mark.parametrize("name", SUMS)
+def test_sums_of_products_are_seldom_stored_and_read_again(name: str) -> None:
+    if [*SUMS].index(name) > [*SUMS].index(sets.instruction_set(F32)):
+        pytest.skip(f"this processor has no {name}")
+    with instrumented(F32, name) as library:
+        library.count_only(True)
+        forward, backward = passes(library, DEEP, threads=2)
+    most_forward, most_backward = SUMS[name]
+    assert forward.all.sums <= most_forward
+    assert backward.all.sums <= most_backward
 
 
 @pytest.mark.parametrize("rows", [1, 4, 5, 8])
