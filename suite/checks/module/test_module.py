@@ -30,6 +30,14 @@ def test_a_final_state_is_no_memory_of_the_callers(steps: int, device: torch.dev
     assert all(part.equal(kept) for part, kept in zip(state, before, strict=True))
 
 
+def test_an_empty_sequence_trains_with_gradients_of_zero(device: torch.device) -> None:
+    """So that a step of training over batches of which one has no steps is no error."""
+    model, x, _ = model_and_input("auto", device)
+    out, _ = model(x[:0])
+    out.sum().backward()
+    assert [p.grad is not None and not p.grad.any() for p in model.parameters()] == [True] * len([*model.parameters()])
+
+
 def test_the_example_learns(device: torch.device) -> None:
     training, data = Training(device), words(every=20)
     first = training.epoch(data)
