@@ -36,7 +36,7 @@ from suite.measure import choice
 from suite.measure.runner import Side, run
 from suite.measure.server import Server, new_log
 from suite.pages.bench_tables import PLACE, heading
-from suite.pages.page import Sheet
+from suite.pages.page import NoFigure, Sheet
 from suite.results.format import ENVIRONMENT, SOFTWARE, ratio_text
 from suite.results.statistics import COVERAGE, FEWEST, between, pooled_variance
 from suite.results.status import Status
@@ -109,7 +109,9 @@ def alternated(old: pd.DataFrame, new: pd.DataFrame, threshold: float) -> pd.Dat
     """
     both = new.merge(old, how="right", on=list(TABLES["bench"].key), suffixes=("", "_old"))
     every = list[list[float]]()
-    for new_visits, old_visits in zip(both["median_s_visits"], both["median_s_visits_old"], strict=True):
+    there = both["median_s_visits"].notna()  # NaN where the new revision lacks the row
+    visits = zip(both["median_s_visits"].where(there, ()), both["median_s_visits_old"], strict=True)
+    for new_visits, old_visits in visits:
         quotients = [new_s / old_s for new_s, old_s in zip(new_visits, old_visits, strict=False)]
         every.append(quotients)
     known = sum(len(quotients) >= FEWEST for quotients in every)
@@ -142,8 +144,8 @@ def judged(both: pd.DataFrame, threshold: float, *, times: bool = True) -> pd.Da
         "faster": differs & (time_ < 1),
     }
     lines: pd.DataFrame = both[[*PLACE, "implementation", "pass"]].copy()
-    lines["old"] = both["ratio_old"].astype(object).where(had, both["status_old"])
-    lines["new"] = both["ratio"].astype(object).where(has, both["status"].fillna("absent"))
+    lines["old"] = both["ratio_old"].astype(object).where(had, both["status_old"].map(NoFigure))
+    lines["new"] = both["ratio"].astype(object).where(has, both["status"].fillna("absent").map(NoFigure))
     lines["time"] = time_ - 1
     lines["memory"] = memory - 1
     lines["status"] = both["status"]

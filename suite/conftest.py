@@ -342,7 +342,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Generator[
 
 def failures_of(reporter: pytest.TerminalReporter) -> list[pytest.TestReport]:
     """Reports of tests that failed, and of those whose fixtures did."""
-    return [*reporter.getreports("failed"), *reporter.getreports("error")]
+    return [*reporter.stats.get("failed", ()), *reporter.stats.get("error", ())]
 
 
 def rows_of_tests(reporter: pytest.TerminalReporter) -> dict[str, pd.DataFrame]:

@@ -165,7 +165,7 @@ def compared(bench: pd.DataFrame, verify: pd.DataFrame, then: Mapping[str, Hashe
         of_both = ran(verify[verify["implementation"] + " in " + verify["dtype"] == which])
         if of_both.empty:
             yield f"verify.csv: expected comparisons of {which}, which was timed, but there are none."
-        for commit in rows["commit"].unique():
+        for commit in rows["commit"][~rows["dirty"]].unique():
             if commit in then and (of_both["sources"] != then[commit]["verify"].loc[of_both.index]).any():
                 yield f"verify.csv: {which} was timed at commit {commit}, and compared with other sources."
 

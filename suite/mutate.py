@@ -17,14 +17,15 @@ from cosmic_ray.plugins import get_operator, operator_names
 from cosmic_ray.testing import run_tests
 from cosmic_ray.work_item import MutationSpec, TestOutcome
 
-#: By place, its tests in a default run, and further tests, which run if a mutant survives those before.
 FOLDERS = ("measure", "pages", "results", "candidates", "comparison", "cases", "shared")
 SELFTEST = tuple(f"suite/{folder}" for folder in FOLDERS)
+COMMANDS = ("suite/test_commands.py", "suite/test_environment.py")
 CHECKS = ("module", "equality", "cost", "definition", "kernels/test_batched_cuda.py")
 MODULE, EQUALITY, *OTHERS = (f"suite/checks/{check}" for check in CHECKS)
 FURTHER = f"{MODULE}/test_submission.py suite/checks/faults/test_reach.py"
-TESTS = {place: (place, " ".join(sorted({*SELFTEST} - {place})), FURTHER) for place in SELFTEST}
-TESTS["impls"] = (f"{EQUALITY}/test_uses.py", MODULE, " ".join([EQUALITY, *OTHERS, *SELFTEST]))
+#: By place, its tests in a default run, and further tests, which run if a mutant survives those before.
+TESTS = {place: (place, " ".join([*sorted({*SELFTEST} - {place}), *COMMANDS]), FURTHER) for place in SELFTEST}
+TESTS["impls"] = (f"{EQUALITY}/test_uses.py", MODULE, " ".join([EQUALITY, *OTHERS, *SELFTEST, *COMMANDS]))
 #: Files that are not mutated: tests, and code that needs a GPU or a build.
 LEFT_OUT = re.compile(r"/(test_\w+|examples|__init__|proof)\.py|batched_c")
 #: Lines whose numbers only change how long something takes.

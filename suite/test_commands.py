@@ -344,7 +344,7 @@ def test_failures_of_a_file_take_a_line_unless_asked(
 
 def test_a_fixture_that_fails_is_a_failure() -> None:
     reports: dict[str, list[Any]] = {"failed": [1], "error": [2, 3], "passed": [4]}
-    reporter: Any = SimpleNamespace(getreports=reports.__getitem__)
+    reporter: Any = SimpleNamespace(stats=reports)
     assert conftest.failures_of(reporter) == [*reports["failed"], *reports["error"]]
 
 

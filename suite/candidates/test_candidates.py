@@ -1,5 +1,6 @@
 """What is timed is right, has random weights, and says why it is not timed."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 from torch.nn.utils.rnn import pack_sequence
 
 from suite.candidates.catalogue import candidates, find
+from suite.candidates.names import ALTERNATIVES
 from suite.cases.case import Case, Start
 from suite.cases.examples import CPU, TINY
 
@@ -41,6 +43,26 @@ def test_compiled_takes_batches_alone() -> None:
 )
 def test_a_candidate_says_why_it_is_not_timed(name: str, dtype: torch.dtype, reason: str) -> None:
     assert reason in str(find(name).why_unavailable(CPU, dtype))
+
+
+LAYERS = Case(T=3, B=2, I=5, H=9, S=6, Z=2, L=2)
+
+
+@pytest.mark.parametrize(
+    ("case", "taken_by"),
+    [
+        (LAYERS, {"compiled", "labml"}),
+        (replace(LAYERS, L=1), {"compiled", "labml", "jax"}),
+        (replace(LAYERS, layer_norm=True, state=Start.STACKED), {"compiled", "labml"}),
+        (replace(LAYERS, dropout=0.5), set()),
+        (replace(LAYERS, recurrent_dropout=0.5), set()),
+        (replace(LAYERS, lengths=(3, 1)), set()),
+    ],
+    ids=["layers", "one layer", "state", "dropout", "recurrent dropout", "packed"],
+)
+def test_alternatives_are_timed_on_what_they_compute(case: Case, taken_by: set[str]) -> None:
+    assert {name for name in ALTERNATIVES if find(name).takes(case)} == taken_by
+    assert find("batched").takes(case)
 
 
 def test_compiled_takes_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,6 +33,8 @@ class Feature(Enum):
     LAYERS = auto()
     #: A given state.
     STATE = auto()
+    #: Between layers.
+    DROPOUT = auto()
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,7 @@ class Case:
             Feature.PACKED: bool(self.lengths),
             Feature.LAYERS: self.L > 1,
             Feature.STATE: self.state is not Start.NONE,
+            Feature.DROPOUT: self.dropout > 0,
         }
         return frozenset(feature for feature, has in had.items() if has)
 
@@ -129,10 +132,6 @@ class Case:
         x, h = self.tokens * sum(self.inputs), self.tokens * self.H * self.L
         forward = x + h + parameters
         return forward + x + 2 * h + 2 * self.tokens * saved * self.L + 2 * parameters if train else forward
-
-
-#: Options of the model that a case may have, as arguments of `HyperLSTM`.
-ARGUMENTS = tuple(field.name for field in fields(Case) if field.name in _ARGUMENTS)
 
 
 def lengths(T: int, B: int, draw: int = 0) -> tuple[int, ...]:

@@ -20,6 +20,8 @@ from suite.results.statistics import FEWEST, interval, summarised
 from suite.results.status import Status
 from suite.results.tables import Row
 
+#: Columns with the state of a GPU.
+GPU_COLUMNS = ("gpu_busy", "gpu_mhz", "throttled")
 #: Titles of the printed columns, by layer norm and pass; widths of a line's name and of a figure.
 COLUMNS = {
     (False, Pass.FORWARD): "forward",
@@ -100,7 +102,7 @@ class Side:
         for job, visits in by_job.items():
             state = _state(visits)
             rows = by_place[_place_of(job)]
-            summaries[job] = [_once(self.visits[job], row) | row | state for row in rows]
+            summaries[job] = [_once(self.visits[job], row) | _without_gpu(row) | state for row in rows]
         return summaries
 
     def summary(self) -> list[Row]:
@@ -115,7 +117,12 @@ def _once(visits: Sequence[Visit], row: Row) -> Row:
         for measured in visit.rows:
             if measured["pass"] == row["pass"] and measured["layer_norm"] == row["layer_norm"]:
                 of_same.append(measured)
-    return dict(ChainMap(*of_same))
+    return _without_gpu(dict(ChainMap(*of_same)))
+
+
+def _without_gpu(row: Row) -> Row:
+    """A row without the state of the GPU at one visit."""
+    return {column: value for column, value in row.items() if column not in GPU_COLUMNS}
 
 
 def _place(row: Row) -> tuple[Any, ...]:

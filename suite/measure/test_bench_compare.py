@@ -127,6 +127,21 @@ def test_a_run_is_compared_with_rows_that_were_read(tmp_path: Path, capsys: pyte
     assert (twice["workload"], twice["rows"], twice["differ"]) == ("small", 4, 2)
 
 
+def test_rows_without_figures_are_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, seconds in (("old", 0.1), ("new", 0)):
+        TABLES["bench"].replace(tmp_path / name, runs("batched", seconds) + runs("naive", 0))
+    assert bench_compare.main([str(tmp_path / "old"), str(tmp_path / "new")]) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["batched", "train", "2.00", "time-out", "missing"] in lines
+    assert ["naive", "train", "time-out", "time-out", "not", "comparable"] in lines
+
+
+def test_a_revision_that_lacks_a_row_is_compared() -> None:
+    old = TABLES["bench"].filled(pd.DataFrame(runs("batched", 0.1, median_s_visits=(0.1, 0.1, 0.1))))
+    lines = bench_compare.alternated(old, old.iloc[1:], 0.05)
+    assert list(lines["verdict"]) == ["missing", "same"]
+
+
 def test_of_many_rows_a_small_change_of_one_may_be_chance() -> None:
     """An interval covers more, the more rows are compared: else one of twenty would be called different."""
     small, none = (1.04, 1.01, 1.05, 1.02, 1.03, 1.01), (1.02, 0.99, 1.01, 0.98, 1.0, 1.01)

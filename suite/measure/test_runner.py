@@ -274,3 +274,11 @@ def test_rows_of_a_gpu_have_its_state(clock: Clock) -> None:
             "gpu_busy": 0.2, "gpu_mhz": 1600.0, "throttled": "power, temperature",
         }  # fmt: skip
     assert replace(job(), dtype="bfloat16") not in side.summaries()
+
+
+def test_rows_have_no_state_of_a_visit_that_does_not_count(clock: Clock) -> None:
+    rows = [row | OK | {"median_s": 1.0} for row in job().rows(Ended())]
+    state = {"gpu_busy": 0.4, "gpu_mhz": 1500.0, "throttled": frozenset({"power"})}
+    busy = Visit([row | state for row in rows], others=1.0)
+    side = Side(clock.server({}), {job(): [busy, *(Visit([*rows]) for _ in range(3))]})
+    assert all(state.keys().isdisjoint(row) for row in side.summary())

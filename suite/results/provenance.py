@@ -43,6 +43,7 @@ RULE = (
     "suite/shared/arithmetic.py",
     f"{EQUALITY}/comparison.py",
     f"{EQUALITY}/leftovers.py",
+    f"{EQUALITY}/use.py",
 )
 #: By table, files on which its rows depend beside those of their implementation or candidate.
 FILES: dict[str, Sequence[str]] = {
@@ -52,7 +53,7 @@ FILES: dict[str, Sequence[str]] = {
     "hardware": ("suite/measure/hardware.py", "suite/measure/timing.py"),
     "verify": RULE,
     "faults": (*RULE, "suite/checks/faults/planting.py"),
-    "capabilities": (*RULE, "suite/checks/module/capabilities.py"),
+    "capabilities": (*RULE, "suite/checks/module/capabilities.py", "suite/checks/module/runs.py"),
 }
 #: By module of EQUALITY that defines uses, the column `defined`: itself, and what it takes from others there.
 USES: Mapping[str, Sequence[str]] = {
@@ -61,6 +62,8 @@ USES: Mapping[str, Sequence[str]] = {
     "layouts": ("layouts", "uses"),
     "pairs": ("pairs", "layouts", "uses"),
 }
+#: A case whose arguments are those that any case hands to the model.
+WITH_OPTIONS = WORKLOADS["two-layers"].case
 #: Tables of times of candidates.
 TIMED_TABLES = ("bench", "sizes")
 #: Of `impls`, on which no row depends: these choose an implementation or convert parameters, and compute nothing.
@@ -112,7 +115,7 @@ def _sources(root: Path, table: str, implementation: str, defined: str, workload
     if table in TIMED_TABLES:
         listed += _candidate(implementation).files
     files = [root / file for file in dict.fromkeys(listed)] + source_files(root, implementation)
-    return digest([*map(_text, files), workload])
+    return digest([*map(_text, files), workload, repr(WITH_OPTIONS.arguments)])
 
 
 def _candidate(name: str) -> Candidate:

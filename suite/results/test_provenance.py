@@ -60,7 +60,8 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for part in ("impls", *COPIED):
         shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
     (folder / "suite/checks/module").mkdir()
-    shutil.copy(ROOT / "suite/checks/module/capabilities.py", folder / "suite/checks/module")
+    for name in ("capabilities", "runs"):
+        shutil.copy(ROOT / f"suite/checks/module/{name}.py", folder / "suite/checks/module")
     return folder
 
 
@@ -113,7 +114,7 @@ def imported_beside(file: str) -> set[str]:
 
 def paths_of_uses(module: str) -> list[str]:
     """Files of a column `defined`."""
-    return [f"{EQUALITY}/{name}.py" for name in (*provenance.USES[module], "comparison", "leftovers")]
+    return [f"{EQUALITY}/{name}.py" for name in (*provenance.USES[module], "comparison", "leftovers", "use")]
 
 
 def hashes() -> dict[str, str]:
@@ -226,8 +227,8 @@ def test_a_file_that_is_gone_is_an_error(monkeypatch: pytest.MonkeyPatch) -> Non
         provenance.stale("verify", rows)
 
 
-#: Files that others of a list import, and that decide no number: what a visit is of, and types of uses.
-DECIDE_NOTHING = (f"{MEASURE}/job.py", f"{EQUALITY}/uses.py")
+#: Files that others of a list import, and that decide no number: what a visit is of.
+DECIDE_NOTHING = (f"{MEASURE}/job.py",)
 
 
 @pytest.mark.parametrize("files", [*provenance.FILES.values(), *map(paths_of_uses, provenance.USES)])

@@ -9,7 +9,7 @@ from torch import Tensor
 from impls import HyperLSTM
 from impls.registry import ORACLE
 from suite.cases.case import Case
-from suite.checks.equality.uses import Use
+from suite.checks.equality.use import Use
 from suite.comparison.oracle import Draw, Outcome, arguments, backward, gradients, outputs, plain
 from suite.comparison.tensors import OUTPUTS, STATE, Argument, Finding, Results, Wrong, X, parameter
 

@@ -12,7 +12,7 @@ import torch
 from impls import HyperLSTM
 from suite.cases.case import Case
 from suite.checks.equality.leftovers import watched
-from suite.checks.equality.uses import Use
+from suite.checks.equality.use import Use
 from suite.comparison.compare import DRAWS, Build, Oracle, Verdict, compare, naive_oracle
 from suite.comparison.oracle import run_plain
 

@@ -25,7 +25,7 @@ from suite.checks.equality.comparison import (
     against_wide,
 )
 from suite.checks.equality.pairs import PAIRS, Pair
-from suite.checks.equality.uses import AutocastMode, Use
+from suite.checks.equality.use import AutocastMode, Use
 from suite.comparison.compare import FLOOR
 
 #: Cases at which a model is used in many ways.

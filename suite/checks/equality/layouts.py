@@ -9,7 +9,8 @@ from torch import Tensor
 
 from impls import HyperLSTM
 from suite.cases.case import Case
-from suite.checks.equality.uses import Use, changed, observed
+from suite.checks.equality.use import Use
+from suite.checks.equality.uses import changed, observed
 from suite.comparison.compare import changed_arguments
 from suite.comparison.oracle import Draw, Outcome, named, packed, run_plain
 from suite.comparison.tensors import Argument, Kind

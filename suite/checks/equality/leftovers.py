@@ -1,27 +1,16 @@
-"""What a call must leave as it was: settings of torch and of ours, the random generator, attributes of the model.
+"""What a call must leave as it was: settings of torch and of ours, the random generator, attributes of the model."""
 
-`python -m suite.checks.equality.leftovers DEVICE` fails if a first call in its process changes a setting.
-"""
-
-import gc
 import os
-import sys
 from collections.abc import Callable
-from dataclasses import replace
-from functools import partial
 
 import torch
 from torch import Tensor
 
-from impls import HyperLSTM, names, why_unavailable
-from impls.gradient.chunks import limited, limits
-from impls.registry import find
+from impls import HyperLSTM
+from impls.gradient.chunks import limits
 from suite.cases.case import Case
-from suite.cases.verification import TWO_LAYERS
-from suite.comparison.compare import draw, model_and_draw
-from suite.comparison.oracle import Draw, Outcome, Run, plain
+from suite.comparison.oracle import Draw, Outcome, Run
 from suite.comparison.tensors import Finding, Wrong
-from suite.shared.usage import saved_bytes
 
 #: A few denormals, which are slow, in an array that is large enough for all of torch's threads to share.
 _DENORMALS = torch.zeros(1 << 16, dtype=torch.float64).index_fill_(0, torch.arange(0, 1 << 16, 512), 1e-310)
@@ -89,45 +78,3 @@ def watched(run: Run) -> Run:
         return outcome._replace(findings=outcome.findings + findings)
 
     return watch
-
-
-def held(name: str, case: Case, device: torch.device) -> int:
-    """Bytes that calls of a new batch size hold after calls of the size before: steps of training, and inference."""
-    larger = replace(case, B=case.B + 1)
-    model, _ = model_and_draw(name, case, torch.float32, device)
-    samples = {size: draw(size, 0, torch.float32, device) for size in (case, larger)}
-
-    def train(*sizes: Case) -> None:
-        for size in sizes:
-            sample = samples[size]
-            for residuals in (True, True, False):
-                with limited(device.type, residuals=residuals):
-                    plain(model, size, sample)
-                with torch.no_grad():
-                    model(sample.x, sample.state)
-        model.zero_grad(set_to_none=True)
-        if find(name).interpreted(device):  # by frames that refer to one another, with the last launch's arguments
-            gc.collect()
-
-    train(larger)
-    gc.collect()
-    return saved_bytes(partial(train, case, larger), device)
-
-
-def first_calls(device: str) -> None:
-    """Call every implementation; AssertionError names the first that changes a setting."""
-    bystander, _ = model_and_draw("naive", TWO_LAYERS, torch.float32, torch.device(device))
-    before = settings(bystander)
-    for name in names():
-        for dtype in find(name).dtypes:
-            if why_unavailable(name, device, dtype) is not None:
-                continue
-            model, sample = model_and_draw(name, TWO_LAYERS, dtype, torch.device(device))
-            plain(model, TWO_LAYERS, sample)
-            changed = altered(bystander, before)
-            if changed:
-                raise AssertionError(f"{name}: its first call in {dtype} changed {changed}")
-
-
-if __name__ == "__main__":
-    first_calls(sys.argv[1])

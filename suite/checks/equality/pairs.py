@@ -14,15 +14,8 @@ from impls.gradient.chunks import limited
 from suite.cases.case import Case, Start
 from suite.checks.equality.layouts import OF_ALL_TENSORS, Layouts, in_layouts
 from suite.checks.equality.leftovers import watched
-from suite.checks.equality.uses import (
-    MEANS_FAR_FROM_0,
-    SATURATED,
-    AutocastMode,
-    Trains,
-    Use,
-    of_trained,
-    without_others,
-)
+from suite.checks.equality.use import AutocastMode, Use
+from suite.checks.equality.uses import MEANS_FAR_FROM_0, SATURATED, Trains, of_trained, without_others
 from suite.comparison.oracle import Draw, Outcome, Output, State, inputs, packed
 from suite.comparison.tensors import BIASES, OUTPUTS, Argument, Finding, Kind, Wrong, X, parameter
 

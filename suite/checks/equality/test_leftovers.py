@@ -14,7 +14,8 @@ from impls.registry import Impl, find
 from suite.cases.verification import TWO_LAYERS
 from suite.checks.equality.comparison import F32
 from suite.checks.equality.comparisons import DROPPED
-from suite.checks.equality.leftovers import held, settings
+from suite.checks.equality.held import held
+from suite.checks.equality.leftovers import settings
 from suite.comparison.compare import assert_bitwise_equal, model_and_draw
 from suite.comparison.oracle import Draw, plain
 from suite.shared import process
@@ -32,7 +33,7 @@ def _fails(*_: object) -> None:
 
 def test_first_calls_change_no_setting(device: torch.device) -> None:
     """What a first call changes for good is no change around later ones."""
-    process.run("suite.checks.equality.leftovers", str(device))
+    process.run("suite.checks.equality.first_calls", str(device))
 
 
 def test_an_exception_changes_no_setting(runnable: str, device: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,9 +6,7 @@ The expected results are those of the oracle, which is called in the plain way.
 from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager
 from dataclasses import replace
-from enum import Enum
 from functools import partial
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,9 +16,9 @@ from impls import HyperLSTM
 from impls.definition import LayerParams
 from impls.gradient.chunks import NUMBERS, limited
 from suite.cases.case import Case
+from suite.checks.equality.use import Use
 from suite.comparison.oracle import (
     Draw,
-    Numbers,
     Outcome,
     Run,
     arguments,
@@ -46,39 +44,6 @@ from suite.comparison.tensors import (
     X,
     parameter,
 )
-
-
-class AutocastMode(Enum):
-    """What a use computes in, given the dtype of a model."""
-
-    EXACT = "exact"
-    #: In bfloat16, of a model in float32.
-    AUTOCAST = "autocast"
-    #: Of a model in float64, which autocast leaves as it is.
-    FLOAT64_IN_AUTOCAST = "float64_in_autocast"
-
-
-class Use(NamedTuple):
-    """A use of a model.
-
-    name: for people. expected: what the tensors of a run should be, from those of a plain call on `numbers`.
-    numbers: changes those of a draw. extreme: it does so such that a formula may lose digits.
-    residuals: whether hand-written gradients save what they would else recompute.
-    """
-
-    name: str
-    run: Run
-    expected: Callable[[Results], Results] = dict
-    numbers: Numbers | None = None
-    extreme: bool = False
-    arithmetic: AutocastMode = AutocastMode.EXACT
-    residuals: bool = True
-
-    def cast_from(self, dtype: torch.dtype) -> torch.dtype | None:
-        """Dtype of the model where the use casts what it is given to dtype, else None."""
-        casts = self.arithmetic is not AutocastMode.EXACT and dtype == torch.bfloat16
-        return torch.float32 if casts else None
-
 
 #: The numbers of an argument from those of a draw.
 Change = Callable[[Argument, Tensor], Tensor]

@@ -31,7 +31,7 @@ head -c 10000 {library} > "$output"; sleep 1; cp {library} "$output"
 
 AGREES = """
 import torch
-from suite.cases.case import VERIFY_FIRST
+from suite.cases.verification import VERIFY_FIRST
 from suite.comparison.compare import compare, implementation, naive_oracle
 oracle, cpu = naive_oracle(torch.float64, draws=1), torch.device("cpu")
 worst = compare(implementation("batched_cpu"), VERIFY_FIRST[0], torch.float64, cpu, oracle)[0]

@@ -81,6 +81,7 @@ def test_lengths_and_batches_compile_nothing_anew() -> None:
     for kernel in (forward_steps, backward_steps):
         assert {"B", "members"} <= {parameter.name for parameter in kernel.params}
         constant = {parameter.name for parameter in kernel.params if parameter.is_constexpr}
+        assert all(parameter.is_constexpr or parameter.do_not_specialize for parameter in kernel.params)
         assert constant.isdisjoint({"T", "B", "K", "lead", "members"}), kernel.__name__
 
 

@@ -17,6 +17,10 @@ from impls.batched_cpu import build, loading, sets
 F32 = torch.float32
 COMMANDS = {None: ["c++"], "": ["c++"], "  ": ["c++"], "ccache 'my g++'": ["ccache", "my g++"]}
 
+compiled_here = pytest.mark.skipif(
+    (build.FOLDER / build.LIBRARY).exists(), reason="A wheel's library is not compiled here."
+)
+
 
 def set_or_unset(monkeypatch: pytest.MonkeyPatch, name: str, value: str | None) -> None:
     if value is None:
@@ -90,6 +94,8 @@ def _no_home(monkeypatch: pytest.MonkeyPatch) -> None:
         set_or_unset(monkeypatch, name, None)
 
 
+@pytest.mark.filterwarnings("ignore:batched_cpu could not be built")
+@compiled_here
 @pytest.mark.usefixtures("_no_home")
 def test_a_model_is_printed_without_a_home(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loading, "_results", {})
@@ -145,8 +151,6 @@ def test_output_of_a_compiler_is_read_whatever_it_is(tmp_path: Path, monkeypatch
     assert "error: " in failure.reason
 
 
-@pytest.mark.filterwarnings("ignore:batched_cpu could not be built")
-@pytest.mark.skipif((build.FOLDER / build.LIBRARY).exists(), reason="a wheel's library is not compiled here")
 @pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="One core compiles one source at a time.")
 def test_sources_are_compiled_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     both = Barrier(2)
@@ -161,6 +165,8 @@ def test_sources_are_compiled_at_once(tmp_path: Path, monkeypatch: pytest.Monkey
     build.compile_library(["c++"], platform.machine(), [("baseline", torch.float32)], [], tmp_path / "library.so")
 
 
+@pytest.mark.filterwarnings("ignore:batched_cpu could not be built")
+@compiled_here
 def test_printing_a_model_compiles_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(build.BUILDS_VARIABLE, str(tmp_path / "builds"))
     monkeypatch.setattr(loading, "_results", {})

@@ -1,0 +1,37 @@
+"""Memory that calls hold."""
+
+import gc
+from dataclasses import replace
+from functools import partial
+
+import torch
+
+from impls.gradient.chunks import limited
+from impls.registry import find
+from suite.cases.case import Case
+from suite.comparison.compare import draw, model_and_draw
+from suite.comparison.oracle import plain
+from suite.shared.usage import saved_bytes
+
+
+def held(name: str, case: Case, device: torch.device) -> int:
+    """Bytes that calls of a new batch size hold after calls of the size before: steps of training, and inference."""
+    larger = replace(case, B=case.B + 1)
+    model, _ = model_and_draw(name, case, torch.float32, device)
+    samples = {size: draw(size, 0, torch.float32, device) for size in (case, larger)}
+
+    def train(*sizes: Case) -> None:
+        for size in sizes:
+            sample = samples[size]
+            for residuals in (True, True, False):
+                with limited(device.type, residuals=residuals):
+                    plain(model, size, sample)
+                with torch.no_grad():
+                    model(sample.x, sample.state)
+        model.zero_grad(set_to_none=True)
+        if find(name).interpreted(device):  # by frames that refer to one another, with the last launch's arguments
+            gc.collect()
+
+    train(larger)
+    gc.collect()
+    return saved_bytes(partial(train, case, larger), device)
