@@ -185,14 +185,14 @@ def test_jobs_are_cut_into_pieces_for_a_thread_that_loses_its_core(threads: int,
 
 #: By instruction set, the most tiles whose sums a forward and a backward pass of `DEEP` start, each for a part of its
 #: depth that stays in a cache. Where a number falls, lower it here.
-SUMS = {"baseline": (35472, 65736), "avx2": (17760, 32892), "avx512": (5424, 12555)}
+SUMS = {"baseline": (35472, 65736), "avx512": (5424, 12555)}
 DEEP = Case(T=4, B=64, I=64, H=512, S=64, Z=4)
 
 
 @pytest.mark.parametrize("name", SUMS)
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="The numbers are of the blocks on x86-64.")
 def test_sums_of_products_are_seldom_stored_and_read_again(name: str) -> None:
-    if [*SUMS].index(name) > [*SUMS].index(sets.instruction_set(F32)):
+    if name not in ("baseline", sets.instruction_set(F32)):
         pytest.skip(f"this processor has no {name}")
     with instrumented(F32, name) as library:
         library.count_only(True)
