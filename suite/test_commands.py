@@ -354,7 +354,7 @@ def test_a_benchmark_ends_with_a_sentence_about_each_file(monkeypatch: pytest.Mo
     )
     rows = [*runs("batched", 0.2), *runs("deferred", 0.1), *runs("row_scaled", 0.4), *runs("naive", 0)]
     last = bench.conclusion(pd.DataFrame([*rows, *runs("batched", 0.3, layer_norm=True)])).splitlines()[-3:]
-    where = "on small (T 3, B 2, float32"
+    where = "on small (T 3 of 100, B 2 of 8, float32"
     took = "a training step takes {} times as long as one of torch.nn.LSTM"
     assert last == [
         f"batched {where}): {took.format('4.00')}, and 2.00 times as long as one of deferred.",

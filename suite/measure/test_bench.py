@@ -340,7 +340,7 @@ def test_a_run_shows_a_line_a_job(capsys: pytest.CaptureFixture[str], monkeypatc
 
 
 WRONG = "{} rows went wrong; the page"
-FASTEST = "small (T 3, B 2, float32): a training step of {} takes"
+FASTEST = "small (T 3 of 100, B 2 of 8, float32): a training step of {} takes"
 
 
 @pytest.mark.parametrize(

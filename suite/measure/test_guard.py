@@ -88,5 +88,5 @@ def test_a_file_that_replaces_what_judges_it_ends_the_run(tmp_path: Path, monkey
         return ["mine"]
 
     monkeypatch.setattr(submission, "load_all", load_all)
-    with pytest.raises(SystemExit, match=r"^--impl: the file replaced suite\.measure\.hardware\.share, with which"):
+    with pytest.raises(SystemExit, match=r"^--impl: the file replaced suite\.measure\.roofline\.share, with which"):
         bench.main(["--device", "cpu", "--results", str(tmp_path), "--impl", str(tmp_path / "mine.py")])

@@ -42,7 +42,7 @@ def over(ratio: str, name: str, every: str) -> str:
 
 
 OURS, NORM = runs("batched_cpu", 0.1), runs("batched_cpu", 0.2, layer_norm=True)
-MEDIUM = sentence("medium (T 3, B 2, float32", "2.00 (1.98-2.02)")
+MEDIUM = sentence("medium (T 3 of 50, B 2 of 32, float32", "2.00 (1.98-2.02)")
 #: The implementation and the alternative that decide are not the first ones; a hand-written gradient is none.
 SEVERAL = [*runs("batched", 0.3), *OURS, *runs("compiled", 0.5), *runs("jax", 0.25), *runs("deferred", 0.2)]
 PLAIN = [*runs("batched_cpu", 0.06), *runs("labml", 0.3), *runs("row_scaled", 0.4), *runs("batched", 0.12)]
@@ -61,12 +61,12 @@ ON_PADDED = "`torch.nn.LSTM` on the padded batch, which is faster than on packed
             [*at("medium", SEVERAL), *at("char-ptb", PLAIN)],
             [
                 sentence(
-                    "medium (T 3, B 2, float32",
+                    "medium (T 3 of 50, B 2 of 32, float32",
                     "2.00 (1.98-2.02)",
                     over("2.50 (2.46-2.54)", "JAX", "`batched`, torch.compile, JAX"),
                 ),
                 sentence(
-                    "char-ptb (T 3, B 2, float32",
+                    "char-ptb (T 3 of 100, B 2 of 128, float32",
                     "1.20 (1.19-1.21)",
                     over("2.00 (1.97-2.03)", "`batched`", "labml, `row_scaled`, `batched`"),
                 ),
@@ -76,9 +76,9 @@ ON_PADDED = "`torch.nn.LSTM` on the padded batch, which is faster than on packed
             at("medium", ALONE),
             [
                 sentence(
-                    "medium (T 3, B 2, float32",
+                    "medium (T 3 of 50, B 2 of 32, float32",
                     "2.00 (1.98-2.02)",
-                    "is 2.00 (1.97-2.03) times as fast as with JAX, the only one timed",
+                    "is 2.00 (1.97-2.03) times as fast as with JAX, the only alternative timed there",
                 )
             ],
         ),
@@ -86,34 +86,36 @@ ON_PADDED = "`torch.nn.LSTM` on the padded batch, which is faster than on packed
         (
             [*OURS, *NORM],
             [
-                sentence("small (T 3, B 2, float32", "2.00 (1.98-2.02)"),
-                sentence("small (T 3, B 2, float32, layer norm", "4.00 (3.96-4.04)"),
+                sentence("small (T 3 of 100, B 2 of 8, float32", "2.00 (1.98-2.02)"),
+                sentence("small (T 3 of 100, B 2 of 8, float32, layer norm", "4.00 (3.96-4.04)"),
             ],
         ),
         (
             [*OURS, *at("medium", [*runs("batched_cpu", 0.1, dtype="bfloat16"), *OURS], device="cuda")],
-            [sentence("medium (T 3, B 2, bfloat16", "2.00 (1.98-2.02)")],
+            [sentence("medium (T 3 of 50, B 2 of 32, bfloat16", "2.00 (1.98-2.02)")],
         ),
         (at("medium", OURS, device="cuda"), [MEDIUM]),
         (
             at("medium", [*OURS, *runs("jax", 0.2, **FEW), *runs("batched", 0.3)]),
             [
-                sentence("medium (T 3, B 2, float32", "2.00 (1.98-2.02)", ONE_VISIT)
+                sentence("medium (T 3 of 50, B 2 of 32, float32", "2.00 (1.98-2.02)", ONE_VISIT)
             ],
         ),
         (
             at("medium-ragged", PACKED_OURS),
             [
-                sentence("medium-ragged (T 3, B 2, float32", "0.80 (0.79-0.81)").replace("`torch.nn.LSTM`", ON_PADDED),
+                sentence("medium-ragged (T 3 of 50, B 2 of 32, float32", "0.80 (0.79-0.81)").replace(
+                    "`torch.nn.LSTM`", ON_PADDED
+                ),
             ],
         ),
         (
             at("medium-ragged", [*OURS, *runs(PADDED, 0.06), *LSTM]),
-            [sentence("medium-ragged (T 3, B 2, float32", "2.00 (1.98-2.02)")],
+            [sentence("medium-ragged (T 3 of 50, B 2 of 32, float32", "2.00 (1.98-2.02)")],
         ),
         (
             [*at("medium", runs("batched_cpu", 0.1, **FEW)), *at("char-ptb", OURS)],
-            [MEDIUM.replace("medium", "char-ptb")],
+            [sentence("char-ptb (T 3 of 100, B 2 of 128, float32", "2.00 (1.98-2.02)")],
         ),
     ],
     ids=[

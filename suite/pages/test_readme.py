@@ -47,7 +47,10 @@ def test_the_readme_shows_figure_and_implementations(tmp_path: Path) -> None:
     assert "old" not in text
     assert text.startswith("before figure\n")
     assert text.endswith("after\n")
-    assert "some-machine/training-medium.svg)\n\n- medium (T 3, B 2, float32): a training step of `batched` " in text
+    assert (
+        "some-machine/training-medium.svg)\n\n- medium (T 3 of 50, B 2 of 32, float32): a training step of `batched` "
+        in text
+    )
     assert "medians of visits to fresh processes; in parentheses are 95 % confidence intervals" in text
     assert re.search(r"\| \[`batched`\]\(impls/batched.py\) \| .* \| 2\.00 \(1\.98-2\.02\) \| 1\.00 \|\n", text)
     assert "](impls/batched_cpu) |" in text
