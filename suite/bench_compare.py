@@ -109,10 +109,10 @@ def alternated(old: pd.DataFrame, new: pd.DataFrame, threshold: float) -> pd.Dat
     """
     both = new.merge(old, how="right", on=list(TABLES["bench"].key), suffixes=("", "_old"))
     every = list[list[float]]()
-    there = both["median_s_visits"].notna()  # NaN where the new revision lacks the row
-    visits = zip(both["median_s_visits"].where(there, ()), both["median_s_visits_old"], strict=True)
-    for new_visits, old_visits in visits:
-        quotients = [new_s / old_s for new_s, old_s in zip(new_visits, old_visits, strict=False)]
+    for new_visits, old_visits in zip(both["median_s_visits"], both["median_s_visits_old"], strict=True):
+        quotients = list[float]()
+        if isinstance(new_visits, tuple):  # NaN where the new revision lacks the row
+            quotients = [new_s / old_s for new_s, old_s in zip(new_visits, old_visits, strict=False)]
         every.append(quotients)
     known = sum(len(quotients) >= FEWEST for quotients in every)
     coverage = 1 - (1 - COVERAGE) / max(1, known)
