@@ -24,5 +24,8 @@ def alternatives() -> list[str]:
 
 
 def find(name: str) -> Candidate:
-    """Candidate of that name."""
-    return next(candidate for candidate in candidates() if candidate.name == name)
+    """Candidate of that name; LookupError if there is none."""
+    by_name = {candidate.name: candidate for candidate in candidates()}
+    if name not in by_name:
+        raise LookupError(f"implementation: expected one of {', '.join(by_name)}, got {name}")
+    return by_name[name]

@@ -63,6 +63,12 @@ def resized(case: Case, T: int, B: int) -> Case:
     return replace(case, T=T, B=B, lengths=lengths(T, B) if case.lengths else ())
 
 
+def of_whole(workload: str, size: str, number: int) -> str:
+    """A size that is smaller than that of its workload, such as "T 10 of 100"; "" if it is not, or has no workload."""
+    whole = WORKLOADS[workload].case.sizes[size] if workload in WORKLOADS else number
+    return f"{size} {number} of {whole}" if number != whole else ""
+
+
 #: Without a GPU, and on one.
 BOTH = ("cpu", "cuda")
 _SMALL = Case(T=100, B=8, I=32, H=64, S=16, Z=4)

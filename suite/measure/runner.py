@@ -102,7 +102,7 @@ class Side:
         for job, visits in by_job.items():
             state = _state(visits)
             rows = by_place[_place_of(job)]
-            summaries[job] = [_once(self.visits[job], row) | _without_gpu(row) | state for row in rows]
+            summaries[job] = [_without_gpu(_once(self.visits[job], row) | row) | state for row in rows]
         return summaries
 
     def summary(self) -> list[Row]:
@@ -117,7 +117,7 @@ def _once(visits: Sequence[Visit], row: Row) -> Row:
         for measured in visit.rows:
             if measured["pass"] == row["pass"] and measured["layer_norm"] == row["layer_norm"]:
                 of_same.append(measured)
-    return _without_gpu(dict(ChainMap(*of_same)))
+    return dict(ChainMap(*of_same))
 
 
 def _without_gpu(row: Row) -> Row:

@@ -53,7 +53,7 @@ def ends(server: Server, one: Job, **options: Any) -> list[Ended]:
 
 
 def test_a_server_takes_its_own_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever other packages the user's path has."""
+    """Not the packages of the same names on the user's path."""
     for name in ("impls", "suite"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "__init__.py").write_text("raise ImportError('of another checkout')\n")

@@ -12,7 +12,7 @@ import pandas as pd
 from impls import names
 from suite.candidates.catalogue import alternatives, find
 from suite.candidates.names import ALTERNATIVES, BASELINE, PADDED
-from suite.cases.workloads import WORKLOADS, Pass
+from suite.cases.workloads import Pass, of_whole
 from suite.pages.page import Format, NoFigure, Sheet
 from suite.results.format import MB, NONE, percent, ratio_text, significant3, with_interval
 from suite.results.statistics import FEWEST, interval, quotient, two_states
@@ -326,17 +326,11 @@ def _known(row: pd.Series) -> bool:
 
 def in_words(row: pd.Series) -> str:
     """A place in a sentence, such as "char-ptb (T 10 of 100, B 64 of 128, float32, layer norm)"."""
-    about = [_shortened(row, "T"), _shortened(row, "B"), row["dtype"]]
+    about = [of_whole(row["workload"], size, row[size]) or f"{size} {row[size]}" for size in ("T", "B")]
+    about.append(row["dtype"])
     if row["layer_norm"]:
         about.append("layer norm")
     return f"{row['workload']} ({', '.join(about)})"
-
-
-def _shortened(row: pd.Series, size: str) -> str:
-    """A size of a row, and that of its workload if the row's is smaller."""
-    workload = WORKLOADS.get(row["workload"])
-    full = row[size] if workload is None else getattr(workload.case, size)
-    return f"{size} {row[size]}" if row[size] == full else f"{size} {row[size]} of {full}"
 
 
 def _slowdown(row: pd.Series, benchmark: Benchmark) -> str:

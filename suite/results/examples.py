@@ -34,7 +34,7 @@ def runs(
 
     spread: half of the interval, as a share of the ratio.
     """
-    stamp = HERE | {"commit": "c", "dirty": False, "sources": "s"}
+    stamp = HERE | {"commit": "c", "sources": "s"}
     ratio = seconds / 0.05
     figures = {
         **Ended().columns, "median_s": seconds, "baseline_s": 0.05, "ratio": ratio, "ratio_low": ratio * (1 - spread),

@@ -12,9 +12,7 @@ import torch
 
 from impls import names
 from impls.registry import find
-from suite.candidates import submission
-from suite.candidates.candidate import Candidate
-from suite.candidates.catalogue import candidates
+from suite.candidates import catalogue, submission
 from suite.cases.case import Case
 from suite.cases.sizes import SizeError, parse
 from suite.cases.workloads import WORKLOADS, resized
@@ -71,7 +69,7 @@ WITHOUT_RESULTS = ("__init__", "registry", "proof", "convert")
 
 
 class GoneError(ValueError):
-    """A row names a workload or a module of uses that is no more."""
+    """A row names a workload, a candidate or a module of uses that is no more."""
 
 
 def sources(table: str, row: Mapping[str, Any]) -> str:
@@ -79,7 +77,7 @@ def sources(table: str, row: Mapping[str, Any]) -> str:
 
     That are the files of the implementation and the module around it, or of the candidate; those of the table; of a
     benchmark the fields of its workload; of a verification the modules of its uses. The case of a verification is in
-    the row itself. GoneError if the workload or the module is no more.
+    the row itself. GoneError if one of these is no more.
     """
     workload = fields(_workload(table, row)) if table in TIMED_TABLES else ""
     return _sources(ROOT, table, row.get("implementation", ""), row.get("defined", ""), workload)
@@ -113,16 +111,12 @@ def _sources(root: Path, table: str, implementation: str, defined: str, workload
             raise GoneError(f"defined: expected a module of {EQUALITY}, one of {', '.join(USES)}, got {defined}")
         listed += [f"{EQUALITY}/{module}.py" for module in USES[defined]]
     if table in TIMED_TABLES:
-        listed += _candidate(implementation).files
+        try:
+            listed += catalogue.find(implementation).files
+        except LookupError as error:
+            raise GoneError(str(error)) from error
     files = [root / file for file in dict.fromkeys(listed)] + source_files(root, implementation)
     return digest([*map(_text, files), workload, repr(WITH_OPTIONS.arguments)])
-
-
-def _candidate(name: str) -> Candidate:
-    by_name = {candidate.name: candidate for candidate in candidates()}
-    if name not in by_name:
-        raise GoneError(f"implementation: expected one of {', '.join(by_name)}, got {name}")
-    return by_name[name]
 
 
 @cache

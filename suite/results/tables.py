@@ -18,7 +18,7 @@ import torch
 from suite.candidates import submission
 from suite.candidates.names import ORDER
 from suite.cases.case import SIZES, Case
-from suite.cases.workloads import WORKLOADS, Pass
+from suite.cases.workloads import WORKLOADS, Pass, of_whole
 from suite.results import provenance
 from suite.results.outcomes import CapabilityOutcome, CaseOutcome, FaultOutcome
 from suite.results.status import Status
@@ -33,6 +33,8 @@ _EVERY_STAMP: Sequence[str] = _DECLARED["stamp"]
 STAMP: Sequence[str] = [*_EVERY_STAMP, *_DECLARED["used"]]
 _NUMBERS: list[str] = _DECLARED["numbers"]
 _FLAGS: list[str] = _DECLARED["flags"]
+#: Columns with the figures of all visits: a tuple in a row, and numbers between spaces in a file.
+_OF_VISITS: list[str] = _DECLARED["of_visits"]
 #: By table and column, the words in it.
 _ENUMERATIONS: Mapping[str, Mapping[str, type[StrEnum]]] = {
     "bench": {"status": Status, "pass": Pass},
@@ -88,7 +90,7 @@ class Table:
                 raise ValueError(f"expected columns that tables.toml lists, got {', '.join(unknown)}")
             _check_values(rows)
             _check_words(rows, _ENUMERATIONS.get(self.name, {}))
-            figures = {column: rows[column].map(_from_text) for column in filter(_is_of_visits, rows)}
+            figures = {column: rows[column].map(_from_text) for column in rows.columns.intersection(_OF_VISITS)}
             rows = self.filled(rows.assign(**figures))
             twice = rows[rows.duplicated(list(self.key))]
             if len(twice):
@@ -108,7 +110,7 @@ class Table:
         rows = rows.astype(dict.fromkeys(empty, object)).fillna(empty)
         rows = rows.astype(dict.fromkeys(flags, bool))
         of_visits = dict[str, pd.Series]()
-        for column in filter(_is_of_visits, rows):
+        for column in rows.columns.intersection(_OF_VISITS):
             figures = [value if isinstance(value, tuple) else () for value in rows[column]]
             of_visits[column] = pd.Series(figures, rows.index, dtype=object)
         return rows.assign(**of_visits)
@@ -150,7 +152,7 @@ class Table:
         both = pd.concat(parts, ignore_index=True).reindex(columns=columns)
         both = both.drop_duplicates(key, keep="last")
         ranked = both.sort_values(key, key=partial(_ranks, values=values), kind="stable")
-        texts = {column: ranked[column].map(_to_text) for column in filter(_is_of_visits, ranked)}
+        texts = {column: ranked[column].map(_to_text) for column in ranked.columns.intersection(_OF_VISITS)}
         ranked = ranked.assign(**texts)
         empty = ranked.isna() | (ranked == "")
         required = (*self.key, *_EVERY_STAMP)
@@ -190,17 +192,12 @@ def _parsed(text: str) -> pd.DataFrame:
         raise ValueError(f"line {lengths[-1][0]}: expected a whole row with the end of its line, got a part")
     # Hashes and versions may consist of digits.
     columns = next(csv.reader(io.StringIO(text)), [])
-    words: dict[Hashable, str] = {name: "str" for name in columns if _is_text(name) or _is_of_visits(name)}
+    words: dict[Hashable, str] = {name: "str" for name in columns if _is_text(name) or name in _OF_VISITS}
     return pd.read_csv(io.StringIO(text, newline=""), dtype=words)
 
 
 def _is_text(column: str) -> bool:
-    return column not in _NUMBERS and column not in _FLAGS and not _is_of_visits(column)
-
-
-def _is_of_visits(column: str) -> bool:
-    """True for a column with the figures of all visits: a tuple in a row, and numbers between spaces in a file."""
-    return column.endswith("_visits")
+    return column not in _NUMBERS and column not in _FLAGS and column not in _OF_VISITS
 
 
 def _to_text(figures: object) -> str:
@@ -219,7 +216,7 @@ def _check_values(rows: pd.DataFrame) -> None:
         wrong = values[numbers.isna() & values.notna()]
         if len(wrong):
             raise ValueError(f"row {wrong.index[0] + 1}, {column}: expected a number, got {wrong.iloc[0]}")
-    for column in filter(_is_of_visits, rows):
+    for column in rows.columns.intersection(_OF_VISITS):
         for at, value in rows[column].dropna().items():
             try:
                 _from_text(value)
@@ -252,20 +249,14 @@ def _ranks(column: pd.Series, values: Values) -> pd.Series:
 
 def about_pass(workload: str, case: Case, implementation: str, dtype: str, step: Pass) -> Row:
     """Columns that describe a row of the benchmark; workload: its name. step: what is timed."""
-    paper = WORKLOADS[workload].case if workload in WORKLOADS else case  # nothing cuts a size that is named
-    cut = []
-    for name in "TB":
-        size = case.sizes[name]
-        whole = paper.sizes[name]
-        if size != whole:
-            cut.append(f"{name} {size} of {whole}")
+    cut = [of_whole(workload, size, case.sizes[size]) for size in ("T", "B")]
     return {
         "workload": workload,
         **case.sizes,
         "layer_norm": case.layer_norm,
         "implementation": implementation,
         "dtype": dtype,
-        "shortened": ", ".join(cut),
+        "shortened": ", ".join(filter(None, cut)),
         "tokens": case.tokens,
         "pass": step,
     }
