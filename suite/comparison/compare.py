@@ -22,8 +22,9 @@ from suite.comparison.tensors import (
     OUTPUTS,
     Arguments,
     Finding,
-    Gradient,
+    Result,
     Results,
+    Subject,
     Wrong,
     parameter,
 )
@@ -148,7 +149,7 @@ def evaluate(
     # Every parameter is drawn below; orthogonal initial values could take a second.
     model = build(case, dtype, torch.device("meta")).to_empty(device=device)
     buffers: Draw | None = None
-    results: dict[str | Gradient, list[Tensor]] = {}
+    results: dict[Result, list[Tensor]] = {}
     findings: dict[Finding, None] = {}
     for seed in range(draws):
         drawn = draw(case, seed, rounded, device)
@@ -227,16 +228,15 @@ def naive_oracle(dtype: torch.dtype, draws: int = DRAWS) -> Oracle:
 
 @dataclass(frozen=True)
 class Verdict:
-    """Error of one tensor of a use against the oracle, and the allowed one; both as relative L2 errors.
+    """Error of one result of a use against the oracle, and the allowed one; both as relative L2 errors.
 
-    finding: of an `Outcome`, then there is no tensor and the error is infinite.
+    subject: the result, or a finding of the run, whose error is infinite.
     """
 
-    tensor: str
+    subject: Subject
     error: float
     allowed: float
     use: str = ""
-    finding: Finding | None = None
 
     @property
     def ratio(self) -> float:
@@ -246,13 +246,15 @@ class Verdict:
     @property
     def columns(self) -> dict[str, Any]:
         """The columns of a row that has the verdict."""
-        return vars(self) | {"finding": str(self.finding or ""), "ratio": self.ratio}
+        column = "finding" if isinstance(self.subject, Finding) else "tensor"
+        figures = {"error": self.error, "allowed": self.allowed, "ratio": self.ratio, "use": self.use}
+        return {"tensor": "", "finding": "", **figures, column: str(self.subject)}
 
     def __str__(self) -> str:
         use = f", {self.use}" if self.use else ""
-        if self.finding is not None:
-            return f"{self.finding}{use}"
-        return f"{self.tensor}{use}: relative error {self.error:.2e}, allowed {self.allowed:.2e}"
+        if isinstance(self.subject, Finding):
+            return f"{self.subject}{use}"
+        return f"{self.subject}{use}: relative error {self.error:.2e}, allowed {self.allowed:.2e}"
 
 
 def relative_error(value: Tensor, oracle: Tensor) -> float:
@@ -283,14 +285,14 @@ def judge(
         raise ValueError(f"results: expected the tensors {sorted(map(str, oracle))}, got {sorted(map(str, results))}")
     first = next(iter(oracle.values()))
     floor = FLOOR[dtype] * eps(dtype, first.device)
-    verdicts = [Verdict("", math.inf, floor, finding=finding) for finding in findings]
+    verdicts = [Verdict(finding, math.inf, floor) for finding in findings]
     for name, exact in oracle.items():
         naive_error = relative_error(naive[name], exact)
         if math.isinf(naive_error):
             raise ValueError(f"naive form: expected {name} to be finite, and zero where the oracle's is")
         other_dtype = name in OUTPUTS and results[name].dtype != naive[name].dtype
         error = math.inf if other_dtype else relative_error(results[name], exact)
-        verdicts.append(Verdict(str(name), error, TIMES * naive_error + floor))
+        verdicts.append(Verdict(name, error, TIMES * naive_error + floor))
     return sorted(verdicts, key=lambda verdict: -verdict.ratio)
 
 

@@ -80,11 +80,23 @@ ARRIVING = tuple(Argument(Kind.ARRIVING, output) for output in OUTPUTS)
 #: Results that have an element for each sequence: all but the gradients of parameters.
 OF_SEQUENCES = (*OUTPUTS, *map(Gradient, (X, *STATE)))
 Arguments = dict[Argument, Tensor]
-#: Outputs by name, and gradients.
-Results = dict[str | Gradient, Tensor]
+#: What a call gives: an output by its name, or a gradient.
+Result = str | Gradient
+Results = dict[Result, Tensor]
+#: What a comparison judges.
+Subject = Result | Finding
 
 
 def parameter(name: str) -> Argument:
     """The parameter of a name in a state dict, such as `layers.0.bias`, or of what torch makes it of in the layer."""
     _, layer, part = name.split(".", 2)
     return Argument(Kind.PARAMETER, part, int(layer))
+
+
+def in_first_layer(subject: Subject) -> Subject:
+    """The subject, or if it is about a parameter, the same about that parameter of layer 0."""
+    if isinstance(subject, Gradient):
+        return Gradient(subject.of._replace(layer=0))
+    if isinstance(subject, Finding) and isinstance(subject.of, Argument):
+        return Finding(subject.wrong, subject.of._replace(layer=0))
+    return subject

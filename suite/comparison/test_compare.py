@@ -26,7 +26,7 @@ from suite.comparison.compare import (
     relative_error,
 )
 from suite.comparison.oracle import Draw, Outcome, named, plain, run_plain, without_module
-from suite.comparison.tensors import ARRIVING, STATE, Argument, Finding, Gradient, Results, Wrong, X, parameter
+from suite.comparison.tensors import ARRIVING, STATE, Argument, Finding, Gradient, Result, Results, Wrong, X, parameter
 
 F32, F64 = torch.float32, torch.float64
 TWO = replace(TWO_LAYERS, T=3, H=7, layer_norm=True)
@@ -35,19 +35,19 @@ TWO_DRAWS = Oracle("row_scaled", F64, draws=2)
 
 
 @pytest.mark.parametrize(
-    "tensor", ["out", "c_hat", *map(Gradient, (X, STATE[0], parameter("layers.1.z_bias")))], ids=str
+    "result", ["out", "c_hat", *map(Gradient, (X, STATE[0], parameter("layers.1.z_bias")))], ids=str
 )
-def test_a_fault_is_found_by_the_tensor_that_it_damages(tensor: str | Gradient) -> None:
+def test_a_fault_is_found_by_the_tensor_that_it_damages(result: Result) -> None:
     """In the second draw alone."""
 
     def run(model: HyperLSTM, case: Case, sample: Draw) -> Outcome:
         results = plain(model, case, sample)
         if torch.initial_seed() == 1:
-            results[tensor] = results[tensor] * (1 + 1e-10)
+            results[result] = results[result] * (1 + 1e-10)
         return Outcome(results)
 
     verdicts = compare(implementation("row_scaled"), THREE, F64, CPU, TWO_DRAWS, run=run)
-    assert [verdict.tensor for verdict in verdicts if verdict.ratio > 1] == [str(tensor)]
+    assert [verdict.subject for verdict in verdicts if verdict.ratio > 1] == [result]
 
 
 @pytest.mark.parametrize("argument", [X, parameter("layers.0.bias"), STATE[1], ARRIVING[1]], ids=str)
@@ -63,9 +63,8 @@ def test_a_changed_argument_is_a_finding(argument: Argument) -> None:
         return Outcome(results, (seed,) if torch.initial_seed() == 1 else ())
 
     verdicts = compare(implementation("row_scaled"), THREE, F64, CPU, TWO_DRAWS, run=run)
-    wrong = [verdict for verdict in verdicts if verdict.ratio > 1]
-    assert [verdict.finding for verdict in wrong] == [seed, Finding(Wrong.ARGUMENT_CHANGED, argument)]
-    assert [verdict.tensor for verdict in wrong] == ["", ""]
+    wrong = [verdict.subject for verdict in verdicts if verdict.ratio > 1]
+    assert wrong == [seed, Finding(Wrong.ARGUMENT_CHANGED, argument)]
 
 
 ORACLE = torch.tensor([3.0, 4.0], dtype=F64)
@@ -114,8 +113,10 @@ def test_findings_come_first_then_the_worst_tensor() -> None:
     results: Results = {"a": off(1e-7), "b": off(1e-3), "c": off(1e-9)}
     changed = Finding(Wrong.ARGUMENT_CHANGED, X)
     finding, *tensors = judge(results, oracle, oracle, F32, [changed])
-    assert (finding.finding, finding.ratio, str(finding)) == (changed, math.inf, "argument changed: x")
-    assert [verdict.tensor for verdict in tensors] == ["b", "a", "c"]
+    assert (finding.subject, finding.ratio, str(finding)) == (changed, math.inf, "argument changed: x")
+    assert (finding.columns["finding"], finding.columns["tensor"]) == ("argument changed: x", "")
+    assert [verdict.subject for verdict in tensors] == ["b", "a", "c"]
+    assert (tensors[0].columns["finding"], tensors[0].columns["tensor"]) == ("", "b")
     assert str(replace(tensors[0], use="observed")).startswith("b, observed: relative error 1.00e-03, allowed ")
     with pytest.raises(ValueError, match=r"expected the tensors \['a', 'b', 'c'\], got \['a'\]"):
         judge({"a": ORACLE}, oracle, oracle, F32)

@@ -134,7 +134,7 @@ def wrong(candidate: Candidate, case: Case, name: Pass, call: Call) -> str:
     if worst.ratio <= OF_ONE_DRAW:
         return ""
     allowed = OF_ONE_DRAW * worst.allowed
-    return f"{worst.tensor} of a timed call is off by {worst.error:.1e}, allowed {allowed:.1e}"
+    return f"{worst.subject} of a timed call is off by {worst.error:.1e}, allowed {allowed:.1e}"
 
 
 def verdicts(candidate: Candidate, case: Case, name: Pass, call: Call) -> list[Verdict]:

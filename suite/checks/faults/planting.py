@@ -1,9 +1,19 @@
 """Faults as a file lists them, and copies of the package with edits.
 
 Each list of faults is a TOML file of tables by kind, in which a fault is
-`"name" = { tensor = "out", file = "row_scaled.py", edits = [["text", "replacement"]] }`:
+`"name" = { output = "out", file = "row_scaled.py", edits = [["text", "replacement"]] }`. What shows it is one of:
 
-tensor: the tensor that it damages, a pattern in which * is any layer. finding: what else shows it, if no tensor does.
+output: the output that it damages.
+gradient: the argument whose gradient it damages: `gradient.input = "x"`, `gradient.state = "c"` or
+    `gradient.parameter = "bias"`, of any layer.
+argument_changed: the argument that it changes, named likewise, or `argument_changed.gradient = "out"` for the gradient
+    that arrives at an output.
+setting_changed: the setting that it changes, as `equality/leftovers.py` names it.
+without_effect: the option of the model that then has no effect.
+finding: what a check other than the comparison says of it, see that check.
+
+Beside it, a fault has:
+
 file: the file of impls/ that is edited; without it, the Python file that the list is named after and beside.
 edits: texts that occur in the file once, each with its replacement.
 dtype: in which it is compared, float64 if left out.
@@ -15,10 +25,9 @@ import shutil
 import sys
 import tempfile
 import tomllib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,8 +36,22 @@ from unittest import mock
 import torch
 
 import impls
+from impls.definition import LayerParams
 from impls.gradient import chunks
 from suite.comparison.compare import Build, Verdict, implementation
+from suite.comparison.tensors import (
+    ARRIVING,
+    OUTPUTS,
+    STATE,
+    Argument,
+    Finding,
+    Gradient,
+    Kind,
+    Subject,
+    Wrong,
+    X,
+    in_first_layer,
+)
 from suite.shared.arithmetic import dtype_of
 
 #: The number of the active fault, as the C++ reads it.
@@ -68,15 +91,49 @@ class Fault:
     name: str
     kind: str
     edits: tuple[Edit, ...]
-    tensor: str = ""
+    #: What a comparison rejects, None if another check finds the fault; a parameter of layer 0 stands for that of any.
+    shows: Subject | None = None
     finding: str = ""
     dtype: torch.dtype = torch.float64
 
     def shown_by(self, verdict: Verdict) -> bool:
-        """True for a verdict on the damaged tensor, or on what else shows the fault."""
-        if verdict.finding is not None:
-            return fnmatchcase(str(verdict.finding), self.finding)
-        return fnmatchcase(verdict.tensor, self.tensor)
+        """True for a verdict on what shows the fault."""
+        return in_first_layer(verdict.subject) == self.shows
+
+
+#: By kind and name, the arguments that a row may name.
+ARGUMENTS: Mapping[str, Mapping[str, Argument]] = {
+    "input": {"x": X},
+    "state": {argument.part: argument for argument in STATE},
+    "parameter": {part: Argument(Kind.PARAMETER, part) for part in LayerParams._fields},
+    "gradient": {argument.part: argument for argument in ARRIVING},
+}
+
+
+def _argument(key: str, named: Any) -> Argument:
+    """The argument that a row names by its kind, such as `{"state": "c"}`."""
+    if not isinstance(named, dict) or len(named) != 1 or not named.keys() <= ARGUMENTS.keys():
+        raise ValueError(f"{key}: expected one of {', '.join(ARGUMENTS)}, got {named!r}")
+    ((kind, part),) = named.items()
+    if part not in ARGUMENTS[kind]:
+        raise ValueError(f"{key}.{kind}: expected one of {', '.join(ARGUMENTS[kind])}, got {part!r}")
+    return ARGUMENTS[kind][part]
+
+
+def _output(key: str, name: Any) -> str:
+    if name not in OUTPUTS:
+        raise ValueError(f"{key}: expected one of {', '.join(OUTPUTS)}, got {name!r}")
+    return str(name)
+
+
+#: By key of a row, what shows the fault, from the key and its value.
+SUBJECTS: Mapping[str, Callable[[str, Any], Subject]] = {
+    "output": _output,
+    "gradient": lambda key, named: Gradient(_argument(key, named)),
+    "argument_changed": lambda key, named: Finding(Wrong.ARGUMENT_CHANGED, _argument(key, named)),
+    "setting_changed": lambda _, name: Finding(Wrong.SETTING_CHANGED, str(name)),
+    "without_effect": lambda _, name: Finding(Wrong.NO_EFFECT, str(name)),
+}
 
 
 def listed(path: Path) -> list[Fault]:
@@ -86,14 +143,21 @@ def listed(path: Path) -> list[Fault]:
 
 
 def _fault(path: Path, name: str, kind: str, row: dict[str, Any]) -> Fault:
-    unknown = row.keys() - {"tensor", "finding", "file", "edits", "dtype"}
-    if unknown or "edits" not in row or ("tensor" in row) == ("finding" in row):
-        raise ValueError(f"{path}, {name!r}: expected edits and either tensor or finding, got {', '.join(row)}")
+    shown_by = [key for key in row if key in SUBJECTS or key == "finding"]
+    unknown = row.keys() - {*shown_by, "file", "edits", "dtype"}
+    if unknown or "edits" not in row or len(shown_by) != 1:
+        keys = ", ".join(SUBJECTS)
+        raise ValueError(f"{path}, {name!r}, expected edits and one of {keys} and finding, got {', '.join(row)}")
+    (key,) = shown_by
+    try:
+        shows = SUBJECTS[key](key, row[key]) if key in SUBJECTS else None
+    except ValueError as error:
+        raise ValueError(f"{path}, {name!r}, {error}") from error
     return Fault(
         name,
         kind,
         edits(row.get("file", f"{path.stem}.py"), *row["edits"]),
-        row.get("tensor", ""),
+        shows,
         row.get("finding", ""),
         dtype_of(row.get("dtype", "float64")),
     )

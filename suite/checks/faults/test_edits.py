@@ -6,6 +6,8 @@ import pytest
 
 from suite.checks.faults.faults import FAULTS
 from suite.checks.faults.planting import Edited, edits, listed, stale
+from suite.comparison.compare import Verdict
+from suite.comparison.tensors import STATE, Finding, Gradient, Subject, Wrong, parameter
 
 
 def test_every_edit_applies() -> None:
@@ -22,10 +24,31 @@ def test_a_stale_edit_is_named_with_its_file() -> None:
 
 
 @pytest.mark.parametrize(
-    "row", ['tensor = "out"', "edits = []", 'tensor = "h", finding = "f", edits = []', 'tensors = "h", edits = []']
+    ("row", "message"),
+    [
+        ('output = "out"', "expected edits and one of output, gradient, .* and finding, got output$"),
+        ("edits = []", "expected edits and one of output, .*, got edits$"),
+        ('output = "h", finding = "f", edits = []', "expected edits .*, got output, finding, edits$"),
+        ('outputs = "h", edits = []', "expected edits and one of output, .*, got outputs, edits$"),
+        ('output = "y", edits = []', "output: expected one of out, h, c, h_hat, c_hat, got 'y'$"),
+        ('gradient = "x", edits = []', "gradient: expected one of input, state, parameter, gradient, got 'x'$"),
+        ('gradient.weight = "c", edits = []', "gradient: expected one of input, .*, got {'weight': 'c'}$"),
+        ('argument_changed.state = "y", edits = []', "argument_changed.state: expected one of h, .*, got 'y'$"),
+    ],
 )
-def test_a_wrong_row_is_named(row: str, tmp_path: Path) -> None:
+def test_a_wrong_row_is_named(row: str, message: str, tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     path.write_text(f'[step]\n"slip" = {{ {row} }}')
-    with pytest.raises(ValueError, match="'slip': expected edits and either tensor or finding, got "):
+    with pytest.raises(ValueError, match=f"'slip', {message}"):
         listed(path)
+
+
+def test_a_parameter_is_that_of_any_layer(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    rows = ['gradient.parameter = "bias"', 'argument_changed.parameter = "bias"', 'output = "h"']
+    path.write_text("[step]\n" + "\n".join(f"{n} = {{ {row}, edits = [] }}" for n, row in enumerate(rows)))
+    bias, other, state = parameter("layers.1.bias"), parameter("layers.1.weight_h"), STATE[0]
+    changed = [Finding(Wrong.ARGUMENT_CHANGED, argument) for argument in (bias, other, state)]
+    subjects: list[Subject] = [*map(Gradient, (bias, other, state)), *changed, "h", "c"]
+    shown = [[subject for subject in subjects if fault.shown_by(Verdict(subject, 1, 1))] for fault in listed(path)]
+    assert shown == [[Gradient(bias)], [changed[0]], ["h"]]

@@ -10,7 +10,7 @@ from impls.definition import dtype_name
 from suite.checks.equality.comparison import Comparison
 from suite.checks.faults.faults import FAULTS, Planted
 from suite.comparison.compare import Verdict
-from suite.comparison.tensors import OUTPUTS
+from suite.comparison.tensors import OUTPUTS, Gradient
 from suite.conftest import Keep
 from suite.results.outcomes import FaultOutcome
 from suite.shared import arithmetic
@@ -62,12 +62,11 @@ def test_rejects_and_names_what_is_damaged(planted: Planted, keep: Keep) -> None
     if reason := edited.stale() or why_unavailable(edited.runs, CPU, fault.dtype):
         pytest.skip(reason)
     comparison, worst, wrong = caught(planted)
-    tensors = {verdict.tensor for verdict in wrong}
     if comparison is None:
         keep_row(keep, planted, FaultOutcome.SURVIVED)
         others = sorted({str(verdict) for verdict in wrong})
-        pytest.fail(f"survived: {fault.tensor or fault.finding} in no comparison; wrong: {others or 'nothing'}")
+        pytest.fail(f"survived: {fault.shows} in no comparison; wrong: {others or 'nothing'}")
     keep_row(keep, planted, FaultOutcome.REJECTED, comparison.id, worst, len(wrong))
-    in_gradient = fault.tensor and fault.tensor not in OUTPUTS
-    if in_gradient:
-        assert not tensors & set(OUTPUTS), "the output is right, but fails"
+    if isinstance(fault.shows, Gradient):
+        failing = {verdict.subject for verdict in wrong}
+        assert failing.isdisjoint(OUTPUTS), "the output is right, but fails"

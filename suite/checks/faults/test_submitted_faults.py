@@ -38,4 +38,4 @@ def test_a_fault_of_a_file_is_found(name: str, file: Path, fault: Fault, device:
     build = implementation(impl.name)
     verdicts = chain.from_iterable(chain.from_iterable(each.verdicts(build, device) for each in supported))
     shown = any(fault.shown_by(verdict) and not verdict.ratio <= 1 for verdict in verdicts)
-    assert shown, f"{file.name}: {fault.name!r} passes in {fault.tensor or fault.finding}"
+    assert shown, f"{file.name}: {fault.name!r} passes in {fault.shows or fault.finding}"

@@ -18,6 +18,7 @@ from suite.candidates import submission
 from suite.candidates.names import ORDER
 from suite.checks.module.files import BY_HAND, EXAMPLE
 from suite.comparison.compare import Verdict
+from suite.comparison.tensors import Gradient, X
 from suite.results import provenance
 from suite.shared import process
 from suite.shared.files import ROOT
@@ -172,7 +173,7 @@ def test_a_failure_is_a_sentence_with_the_line_of_a_file(tmp_path: Path, monkeyp
     file.write_text("def run(p, inputs):\n    return inputs.y\n")
     monkeypatch.setenv(submission.VARIABLE, json.dumps({"mine": str(file)}))
     run = runpy.run_path(str(file))["run"]
-    worst = Verdict("grad x", 2e-3, 1e-6)
+    worst = Verdict(Gradient(X), 2e-3, 1e-6)
 
     def compared(ratio: float) -> None:
         assert ratio <= 1, str(worst)
@@ -243,7 +244,7 @@ def test_files_are_verified_beside_them(tmp_path: Path) -> None:
     }
     for name, source in sources.items():
         (tmp_path / f"{name}.py").write_text(source)
-    fault = '{ tensor = "out", edits = [["torch.sigmoid(f) * c +", "c +"]] }'
+    fault = '{ output = "out", edits = [["torch.sigmoid(f) * c +", "c +"]] }'
     (tmp_path / "plain.toml").write_text(f'[step]\n"no forget gate" = {fault}')
     hand_written = "packed or fullgraph or pickle or second-derivative or jacobian or bfloat16 or states-plain"
     hand_written = f"by_hand and ({hand_written} or exception)"
