@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 from pathlib import Path
 
 import torch
@@ -12,8 +13,12 @@ DRIVER = Path("/proc/driver/nvidia/version")
 
 
 def driver() -> str:
-    """The driver's version, in its own words or, where its file is not, as that of the CUDA that it brings."""
-    return DRIVER.read_text() if DRIVER.exists() else str(torch._C._cuda_getDriverVersion())  # type: ignore[attr-defined]
+    """Version of the driver of NVIDIA's GPUs; where its file is not, or has none, that of the CUDA that it brings."""
+    version = re.search(r"\d+\.[\d.]+", DRIVER.read_text()) if DRIVER.exists() else None
+    if version:
+        return version[0]
+    number = torch._C._cuda_getDriverVersion()  # type: ignore[attr-defined]
+    return f"CUDA {number // 1000}.{number % 1000 // 10}"
 
 
 def conditions(device: torch.device) -> dict[str, str]:

@@ -90,6 +90,8 @@ class Impl:
         `compiles_first(device, dtype)`, is true if that one would compile for seconds.
     interpreted_on: further devices on which it runs if TRITON_INTERPRET=1 is set, through Triton's interpreter, so that
         its kernels can be checked without a GPU. Such a run is never chosen by "auto" and never timed.
+    compiler: command that compiles its C++ at first use, unless the environment variable CXX names another.
+    triton: its kernels are written in Triton.
     experimental: "auto" takes it only on a GPU that has verified it, see `proof.py`; one that needs a GPU is, until the
         results of a GPU in each of its dtypes are part of the project.
     """
@@ -106,6 +108,8 @@ class Impl:
     literal: bool = False
     probe: bool = False
     interpreted_on: tuple[str, ...] = ()
+    compiler: str = ""
+    triton: bool = False
     experimental: bool = False
 
     @property
@@ -187,6 +191,7 @@ IMPLS = [
         hand_written=True,
         probe=True,
         interpreted_on=("cpu",),
+        triton=True,
         experimental=True,
     ),
     Impl(
@@ -198,6 +203,7 @@ IMPLS = [
         packed=True,
         hand_written=True,
         probe=True,
+        compiler="c++",
     ),
 ]
 #: Layer functions of registered implementations, by name.

@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 
 from ..definition import EPS, dtype_name
+from ..registry import find
 from .sets import flags_of
 
 #: Environment variable with extra compiler and linker flags, such as `-fsanitize=address,undefined`.
@@ -161,4 +162,4 @@ def extra_flags() -> list[str]:
 
 def compiler() -> list[str]:
     """Command of the C++ compiler, as torch chooses it; ValueError if a quotation is open."""
-    return shlex.split(os.environ.get("CXX", "")) or ["c++"]
+    return shlex.split(os.environ.get("CXX", "")) or [find("batched_cpu").compiler]

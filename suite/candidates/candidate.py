@@ -1,7 +1,7 @@
 """A candidate: something that the benchmark times."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from impls.registry import OPTIONS
 from suite.cases.case import Case, Feature
 from suite.comparison.compare import Build, draw
+from suite.shared.machine import Software
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,8 @@ class Candidate:
     built_on: str = ""
     #: Files of the project on which its times depend, beside those of an implementation.
     files: tuple[str, ...] = ()
+    #: By kind of device, what it uses beside torch.
+    software: Mapping[str, Software] = field(default_factory=dict)
     #: Other projects' modules that its first call imports, which takes long, and kinds of device on which it may run.
     modules: tuple[str, ...] = ()
     devices: tuple[str, ...] = ("cpu", "cuda")

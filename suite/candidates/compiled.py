@@ -8,6 +8,7 @@ from impls import HyperLSTM
 from suite.candidates.candidate import alternative
 from suite.cases.case import Case
 from suite.comparison.compare import implementation
+from suite.shared.machine import Software
 
 
 def build_as_ours(case: Case, dtype: torch.dtype, device: torch.device) -> HyperLSTM:
@@ -45,6 +46,7 @@ CANDIDATE = alternative(
         "impls/definition.py",
         "impls/hyperlstm.py",
     ),
+    software={"cpu": Software(compiler="g++"), "cuda": Software(triton=True)},
     modules=("torch._dynamo", "torch._inductor.compile_fx"),
     called="torch.compile",
 )

@@ -13,6 +13,7 @@ import impls
 from impls import registry
 from suite.candidates.candidate import Candidate, drawn
 from suite.comparison.compare import implementation
+from suite.shared.machine import Software
 
 #: Environment variable with a folder whose `impls` is timed instead of this checkout's.
 BASE = "HYPERLSTM_BASE"
@@ -50,7 +51,8 @@ def candidate_of(name: str) -> Candidate:
         why_unavailable=why_not,
         literal=impl.literal,
         hand_written=impl.hand_written,
-        modules=("triton",) if impl.interpreted_on else (),
+        software=dict.fromkeys((*impl.devices, *impl.interpreted_on), Software(impl.compiler, impl.triton)),
+        modules=("triton",) if impl.triton else (),
         devices=impl.devices,
         files=("suite/candidates/ours.py",),
     )

@@ -1,7 +1,7 @@
 """What rows depend on: the sources, their commit, and whether a verification of these sources failed."""
 
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 from functools import cache, partial
 from pathlib import Path
@@ -43,33 +43,61 @@ RULE = (
     f"{EQUALITY}/leftovers.py",
     f"{EQUALITY}/use.py",
 )
-#: By table, files on which its rows depend beside those of their implementation or candidate.
-FILES: dict[str, Sequence[str]] = {
-    "bench": TIMING,
-    "sizes": TIMING,
-    "twice": TIMING,
-    "hardware": ("suite/measure/hardware.py", "suite/measure/timing.py"),
-    "verify": RULE,
-    "faults": (*RULE, "suite/checks/faults/planting.py"),
-    "capabilities": (*RULE, "suite/checks/module/capabilities.py", "suite/checks/module/runs.py"),
-}
 #: By module of EQUALITY that defines uses, the column `defined`: itself, and what it takes from others there.
 USES: Mapping[str, Sequence[str]] = {
     "uses": ("uses",),
-    "changes": ("changes", "uses"),
+    "changes": ("changes",),
     "layouts": ("layouts", "uses"),
     "pairs": ("pairs", "layouts", "uses"),
 }
 #: A case whose arguments are those that any case hands to the model.
 WITH_OPTIONS = WORKLOADS["two-layers"].case
-#: Tables of times of candidates.
-TIMED_TABLES = ("bench", "sizes")
 #: Of `impls`, on which no row depends: these choose an implementation or convert parameters, and compute nothing.
 WITHOUT_RESULTS = ("__init__", "registry", "proof", "convert")
 
 
 class GoneError(ValueError):
     """A row names a workload, a candidate or a module of uses that is no more."""
+
+
+def _of_benchmark(row: Mapping[str, Any]) -> Case:
+    """The workload of a row of the benchmark, with the T and B of the row."""
+    name = row["workload"]
+    if name not in WORKLOADS:
+        raise GoneError(f"expected a workload, one of {', '.join(WORKLOADS)}, got {name}")
+    return resized(WORKLOADS[name].case, int(row["T"]), int(row["B"]))
+
+
+def _of_sizes(row: Mapping[str, Any]) -> Case:
+    """The workload of a row at sizes that are named."""
+    try:
+        return parse(row["workload"])
+    except SizeError as error:
+        raise GoneError(str(error)) from error
+
+
+class Basis(NamedTuple):
+    """What the rows of a table depend on, beside their implementation.
+
+    files: of the suite. workload_of: the workload of a row, on which a candidate is timed beside `torch.nn.LSTM`; None
+    where rows are no such times. compares: rows are of comparisons, whose models have the options of a case.
+    """
+
+    files: Sequence[str]
+    workload_of: Callable[[Mapping[str, Any]], Case] | None = None
+    compares: bool = False
+
+
+#: By table.
+BASIS: dict[str, Basis] = {
+    "bench": Basis(TIMING, workload_of=_of_benchmark),
+    "sizes": Basis(TIMING, workload_of=_of_sizes),
+    "twice": Basis(TIMING),
+    "hardware": Basis(("suite/measure/hardware.py", "suite/measure/timing.py")),
+    "verify": Basis(RULE, compares=True),
+    "faults": Basis((*RULE, "suite/checks/faults/planting.py"), compares=True),
+    "capabilities": Basis((*RULE, "suite/checks/module/capabilities.py", "suite/checks/module/runs.py"), compares=True),
+}
 
 
 def sources(table: str, row: Mapping[str, Any]) -> str:
@@ -79,21 +107,9 @@ def sources(table: str, row: Mapping[str, Any]) -> str:
     benchmark the fields of its workload; of a verification the modules of its uses. The case of a verification is in
     the row itself. GoneError if one of these is no more.
     """
-    workload = fields(_workload(table, row)) if table in TIMED_TABLES else ""
+    workload_of = BASIS[table].workload_of
+    workload = fields(workload_of(row)) if workload_of else ""
     return _sources(ROOT, table, row.get("implementation", ""), row.get("defined", ""), workload)
-
-
-def _workload(table: str, row: Mapping[str, Any]) -> Case:
-    """The workload of a row, in the benchmark with the T and B of the row."""
-    name = row["workload"]
-    if table == "sizes":
-        try:
-            return parse(name)
-        except SizeError as error:
-            raise GoneError(str(error)) from error
-    if name not in WORKLOADS:
-        raise GoneError(f"expected a workload, one of {', '.join(WORKLOADS)}, got {name}")
-    return resized(WORKLOADS[name].case, int(row["T"]), int(row["B"]))
 
 
 def fields(case: Case) -> str:
@@ -105,18 +121,20 @@ def fields(case: Case) -> str:
 
 @cache
 def _sources(root: Path, table: str, implementation: str, defined: str, workload: str) -> str:
-    listed = [*FILES[table]]
+    basis = BASIS[table]
+    listed = [*basis.files]
     if defined:
         if defined not in USES:
             raise GoneError(f"defined: expected a module of {EQUALITY}, one of {', '.join(USES)}, got {defined}")
         listed += [f"{EQUALITY}/{module}.py" for module in USES[defined]]
-    if table in TIMED_TABLES:
+    if basis.workload_of:
         try:
             listed += catalogue.find(implementation).files
         except LookupError as error:
             raise GoneError(str(error)) from error
     files = [root / file for file in dict.fromkeys(listed)] + source_files(root, implementation)
-    return digest([*map(_text, files), workload, repr(WITH_OPTIONS.arguments)])
+    options = repr(WITH_OPTIONS.arguments) if basis.compares else ""
+    return digest([*map(_text, files), workload, options])
 
 
 @cache

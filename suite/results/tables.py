@@ -15,7 +15,7 @@ from typing import Any
 import pandas as pd
 import torch
 
-from suite.candidates import submission
+from suite.candidates import catalogue, submission
 from suite.candidates.names import ORDER
 from suite.cases.case import SIZES, Case
 from suite.cases.workloads import WORKLOADS, Pass, of_whole
@@ -25,6 +25,7 @@ from suite.results.status import Status
 from suite.shared import machine
 from suite.shared.arithmetic import ARITHMETICS
 from suite.shared.files import ResultsError, write_whole
+from suite.shared.machine import Software
 
 _DECLARED = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
 #: Columns that `put` adds to every row: where and when it was made, with which code, and what that code used. Files
@@ -264,6 +265,10 @@ def about_pass(workload: str, case: Case, implementation: str, dtype: str, step:
 
 def stamp(device: torch.device, table: str, row: Mapping[str, Any]) -> Row:
     """Columns that say where and when a row of a table was made, and with which code."""
+    implementation = row.get("implementation", "")
+    by_device = catalogue.find(implementation).software if implementation else {}
+    software = by_device.get(device.type, Software())
+    beside_lstm = provenance.BASIS[table].workload_of is not None
     return {
         "device": device.type,
         "processor": machine.name(device),
@@ -274,7 +279,7 @@ def stamp(device: torch.device, table: str, row: Mapping[str, Any]) -> Row:
         "date": datetime.now(UTC).date().isoformat(),
         **provenance.commit().columns,
         "sources": provenance.sources(table, row),
-        **machine.used(device, table, row.get("implementation", "")),
+        **machine.versions(software._replace(cudnn=beside_lstm), device),
     }
 
 

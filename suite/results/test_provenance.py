@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
 from fnmatch import fnmatch
 from pathlib import Path
 from types import SimpleNamespace
@@ -205,6 +206,16 @@ def test_an_edit_makes_stale_what_depends_on_it(
     assert changed == {label for label in ROWS if any(fnmatch(label, pattern) for pattern in expected)}
 
 
+def test_options_of_the_model_decide_comparisons_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a time the options are those of its workload."""
+    before = hashes()
+    monkeypatch.setattr(provenance, "WITH_OPTIONS", replace(provenance.WITH_OPTIONS, recurrent_dropout=0.2))
+    provenance._sources.cache_clear()
+    after = hashes()
+    changed = {label for label in ROWS if before[label] != after[label]}
+    assert changed == {label for label in ROWS if any(fnmatch(label, pattern) for pattern in CHECKED)}
+
+
 def test_rows_of_what_is_gone_are_stale() -> None:
     gone = ("gone", "uses")
     rows = [verified(), *(verified() | {"defined": defined} for defined in gone)]
@@ -221,7 +232,7 @@ def test_rows_of_what_is_gone_are_stale() -> None:
 def test_a_file_that_is_gone_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     """As all rows would seem stale."""
     rows = pd.DataFrame([verified()])
-    monkeypatch.setitem(provenance.FILES, "verify", [f"{COMPARISON}/no_more.py"])
+    monkeypatch.setitem(provenance.BASIS, "verify", provenance.Basis([f"{COMPARISON}/no_more.py"]))
     provenance._sources.cache_clear()
     with pytest.raises(FileNotFoundError):
         provenance.stale("verify", rows)
@@ -231,7 +242,9 @@ def test_a_file_that_is_gone_is_an_error(monkeypatch: pytest.MonkeyPatch) -> Non
 DECIDE_NOTHING = (f"{MEASURE}/job.py",)
 
 
-@pytest.mark.parametrize("files", [*provenance.FILES.values(), *map(paths_of_uses, provenance.USES)])
+@pytest.mark.parametrize(
+    "files", [*(basis.files for basis in provenance.BASIS.values()), *map(paths_of_uses, provenance.USES)]
+)
 def test_a_list_of_files_has_what_these_import_beside_them(files: Sequence[str]) -> None:
     """So that a new file is not forgotten."""
     missing = [

@@ -31,7 +31,7 @@ LETTERS = Table("letters", ("name", "T"), ("name", "T", "ratio"))
 
 @pytest.fixture(autouse=True)
 def _letters(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(provenance.FILES, "letters", ())
+    monkeypatch.setitem(provenance.BASIS, "letters", provenance.Basis(()))
 
 
 def put(folder: Path, text: str, names: str = "abc") -> str:
@@ -277,13 +277,16 @@ def test_rows_name_the_software_that_they_use(
     monkeypatch.setattr("importlib.metadata.version", lambda package: found[package])
     monkeypatch.setattr(machine, "driver", lambda: found["driver"])
     monkeypatch.setattr(torch.backends.cudnn, "version", lambda: int(found["cudnn"]))
-    assert machine.used(torch.device(device), table, implementation) == {name: found[name] for name in names}
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "NVIDIA H100")
+    row = {"implementation": implementation, "workload": "small", "T": 3, "B": 2}
+    stamped = stamp(torch.device(device), table, row)
+    assert {name: stamped[name] for name in found if name in stamped} == {name: found[name] for name in names}
 
 
 def test_an_empty_variable_names_no_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, "compiler", lambda command: f"version of {command}")
     monkeypatch.setenv("CXX", "")
-    assert machine.used(CPU, "bench", "batched_cpu") == {"compiler": "version of c++"}
+    assert stamp(CPU, "verify", {"implementation": "batched_cpu"})["compiler"] == "version of c++"
 
 
 def test_software_is_named_without_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -295,9 +298,9 @@ def test_software_is_named_without_paths(tmp_path: Path, monkeypatch: pytest.Mon
     assert machine.compiler("no-such-compiler") == ""
     monkeypatch.setattr(proof, "DRIVER", tmp_path / "version")
     monkeypatch.setattr(torch._C, "_cuda_getDriverVersion", lambda: 12040, raising=False)
-    assert machine.driver() == "CUDA 12.4"
+    assert proof.driver() == "CUDA 12.4"
     proof.DRIVER.write_text("NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.104.05  Sat Aug 19 2023")
-    assert machine.driver() == "535.104.05"
+    assert proof.driver() == "535.104.05"
 
 
 def test_of_several_checks_of_a_case_the_worst_is_its_row() -> None:

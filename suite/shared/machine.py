@@ -9,17 +9,27 @@ import shutil
 import subprocess
 from functools import cache
 from importlib import metadata
+from typing import NamedTuple
 
 import cpuinfo
 import torch
 
-from impls import proof
+from impls.proof import driver
 
 #: Processor flags of the instruction sets that multiply bfloat16, by name: two of x86-64, one of aarch64.
 INSTRUCTIONS = {"AMX": "amx_bf16", "AVX512-BF16": "avx512_bf16", "BF16": "bf16"}
 
-#: What compiles C++ of these at first use, unless the environment variable CXX names another.
-_COMPILERS = {"batched_cpu": "c++", "compiled": "g++"}
+
+class Software(NamedTuple):
+    """What a computation uses beside torch.
+
+    compiler: command that compiles its C++, unless the environment variable CXX names another. triton: its kernels are
+    Triton's. cudnn: `torch.nn.LSTM` runs beside it, on a GPU in cuDNN.
+    """
+
+    compiler: str = ""
+    triton: bool = False
+    cudnn: bool = False
 
 
 def default_device() -> torch.device:
@@ -76,18 +86,17 @@ def slug(device: torch.device) -> str:
     return re.sub(r"[^a-z0-9]+", "-", re.sub(r"\((r|tm)\)", "", words.lower())).strip("-")
 
 
-def used(device: torch.device, table: str, implementation: str) -> dict[str, str]:
-    """Versions of what a row of a table uses: compiler, Triton, driver and cuDNN, which `torch.nn.LSTM` runs in."""
+def versions(software: Software, device: torch.device) -> dict[str, str]:
+    """Versions of the software that a computation uses on a device, by column: compiler, Triton, driver and cuDNN."""
     found = dict[str, str]()
-    cuda = device.type == "cuda"
-    if not cuda and implementation in _COMPILERS:
-        found["compiler"] = compiler(os.environ.get("CXX") or _COMPILERS[implementation])
-    if implementation == "batched_cuda" or (cuda and implementation == "compiled"):
+    if software.compiler:
+        found["compiler"] = compiler(os.environ.get("CXX") or software.compiler)
+    if software.triton:
         found["triton"] = _installed("triton")
-    if cuda:
+    if device.type == "cuda":
         found["driver"] = driver()
-    if cuda and table in ("bench", "sizes"):
-        found["cudnn"] = str(torch.backends.cudnn.version() or "")
+        if software.cudnn:
+            found["cudnn"] = str(torch.backends.cudnn.version() or "")
     return {name: version for name, version in found.items() if version}
 
 
@@ -99,15 +108,6 @@ def compiler(command: str) -> str:
     except (OSError, subprocess.CalledProcessError):
         return ""
     return " ".join(word for word in output.partition("\n")[0].split() if os.sep not in word)
-
-
-def driver() -> str:
-    """Version of the driver of NVIDIA's GPUs, or where it does not say, of the CUDA that it is made for."""
-    text = proof.driver()
-    if version := re.search(r"\d+\.[\d.]+", text):
-        return version[0]
-    number = int(text)
-    return f"CUDA {number // 1000}.{number % 1000 // 10}"
 
 
 def _installed(package: str) -> str:

@@ -47,4 +47,4 @@ def backward(p, inputs, saved, d_out, d_last, needed):
 
 run = as_operator(__name__, HandWritten(forward, backward, residuals=lambda I, H, S: 0))
 DEVICES = ("cuda", "cpu") if os.environ.get("TRITON_INTERPRET") == "1" else ("cuda",)
-IMPL = Impl("mine", devices=DEVICES, dtypes=(torch.float32,), options=frozenset(), hand_written=True)
+IMPL = Impl("mine", devices=DEVICES, dtypes=(torch.float32,), options=frozenset(), hand_written=True, triton=True)
