@@ -29,9 +29,9 @@ from suite import report
 from suite.bench_compare import same_twice
 from suite.candidates import submission
 from suite.candidates.names import BASELINE
-from suite.cases import sizes
+from suite.cases.spelling import SPELLING, Axis, SizeError, axis, parse
 from suite.cases.workloads import WORKLOADS, Pass
-from suite.checks.equality.sizes import why_no_memory
+from suite.checks.equality.at_size import why_no_memory
 from suite.checks.kernels.compiled import Way, precompile
 from suite.measure import choice, hardware, roofline
 from suite.measure.choice import MINUTES, amount, by_default, minutes, parent, with_submitted
@@ -64,8 +64,8 @@ def parser() -> argparse.ArgumentParser:
     add("--workload", nargs="+", choices=WORKLOADS, help=f"default: {', '.join(by_default('cpu'))}")
     default = "default: {cpu:g} for each dtype, on a GPU {cuda:g}".format_map(MINUTES)
     add("--minutes", type=amount, help=f"how long the run may take, once every job was visited; {default}")
-    add("--size", type=sizes.parse, nargs="+", action="extend", default=[], help=f"time these sizes: {sizes.SPELLING}")
-    add("--sweep", type=sizes.axis, metavar="H=128,256,512", help="time several values of one size, and plot over them")
+    add("--size", type=parse, nargs="+", action="extend", default=[], help=f"time these sizes: {SPELLING}")
+    add("--sweep", type=axis, metavar="H=128,256,512", help="time several values of one size, and plot over them")
     add("--full", action="store_true", help="the paper's T and B, which a run without a GPU shortens")
     add("--list", action="store_true", help="show what would run, and end")
     add("--impl", type=path_of, nargs="+", action="extend", default=[], help="time implementations in files")
@@ -231,7 +231,7 @@ def compile_kernels(jobs: Sequence[Job], device: torch.device) -> None:
     precompile(ways, device)
 
 
-def conclude(folder: Path, jobs: Sequence[Job], table: Table, sweep: sizes.Axis | None) -> bool:
+def conclude(folder: Path, jobs: Sequence[Job], table: Table, sweep: Axis | None) -> bool:
     """Write the pages and show the tables of these jobs; return True if anything went wrong."""
     rows = table.read(folder)
     if len(rows):
@@ -248,7 +248,7 @@ def conclude(folder: Path, jobs: Sequence[Job], table: Table, sweep: sizes.Axis 
     return len(rows) > 0 and bool(rows["status"].isin(WRONG).any())
 
 
-def show(rows: pd.DataFrame, page: Path | None = None, sweep: sizes.Axis | None = None) -> None:
+def show(rows: pd.DataFrame, page: Path | None = None, sweep: Axis | None = None) -> None:
     """Print the tables of rows of a run, or of a sweep one for all its sizes; the page that has them; the summary."""
     benchmark = Benchmark.of(rows)
     for reason in benchmark.unable:
@@ -321,7 +321,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         commands.error("--size and --sweep: expected no --workload and no --full beside them, as they name the sizes")
     try:
         too_large = why_too_large(options)
-    except sizes.SizeError as error:
+    except SizeError as error:
         commands.error(f"--sweep: {error}")
     if too_large:
         commands.error(too_large)

@@ -21,14 +21,14 @@ from impls.registry import UnsupportedOptionError, find
 from suite import report
 from suite.candidates import submission
 from suite.cases.case import Case
-from suite.cases.sizes import SPELLING, parse
+from suite.cases.spelling import SPELLING, parse
 from suite.cases.verification import MULTIPLIED
-from suite.checks.equality.comparisons import every_id
+from suite.checks.equality.catalogue import every_id
 from suite.checks.faults.faults import FAULTS
 from suite.checks.kernels import ahead, interpreted
 from suite.checks.kernels.compiled import precompile
 from suite.checks.module.capabilities import CAPABILITIES
-from suite.comparison.compare import FLOOR, Verdict
+from suite.comparison.tolerance import FLOOR, Verdict
 from suite.pages import verify
 from suite.results.outcomes import CaseOutcome, deciding, ran
 from suite.results.tables import TABLES, VALUES, folder_of

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from impls.registry import OPTIONS
 from suite.cases.case import Case, Feature
-from suite.comparison.compare import Build, draw
+from suite.comparison.draws import Build, draw
 from suite.shared.machine import Software
 
 

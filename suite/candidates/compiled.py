@@ -7,7 +7,7 @@ import torch
 from impls import HyperLSTM
 from suite.candidates.candidate import alternative
 from suite.cases.case import Case
-from suite.comparison.compare import implementation
+from suite.comparison.draws import implementation
 from suite.shared.machine import Software
 
 

@@ -6,7 +6,7 @@ from impls import HyperLSTM, registry
 from impls.definition import dtype_name
 from suite.candidates.candidate import alternative
 from suite.cases.case import Case
-from suite.comparison.compare import implementation
+from suite.comparison.draws import implementation
 
 
 def build_as_ours(case: Case, dtype: torch.dtype, device: torch.device) -> HyperLSTM:

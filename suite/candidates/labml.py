@@ -9,7 +9,7 @@ from impls import HyperLSTM, registry
 from impls.convert import from_labml, to_labml
 from suite.candidates.candidate import alternative
 from suite.cases.case import Case
-from suite.comparison.compare import draw, implementation
+from suite.comparison.draws import draw, implementation
 
 
 def build(case: Case, dtype: torch.dtype, device: torch.device) -> nn.Module:

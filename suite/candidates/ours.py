@@ -12,7 +12,7 @@ import torch
 import impls
 from impls import registry
 from suite.candidates.candidate import Candidate, drawn
-from suite.comparison.compare import implementation
+from suite.comparison.draws import implementation
 from suite.shared.machine import Software
 
 #: Environment variable with a folder whose `impls` is timed instead of this checkout's.

@@ -28,8 +28,9 @@ from impls.definition import dtype_name
 from impls.registry import find
 from suite.candidates.names import ORDER
 from suite.cases.case import Case, Start
-from suite.comparison.compare import evaluate, implementation, model_and_draw
+from suite.comparison.draws import implementation, model_and_draw
 from suite.comparison.oracle import plain
+from suite.comparison.tolerance import evaluate
 from suite.shared import process
 from suite.shared.files import RESULTS, ROOT, write_whole
 

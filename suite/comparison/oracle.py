@@ -17,8 +17,8 @@ from impls.calls import draw as draw_mask
 from impls.definition import Inputs, LayerParams, LayerState, Mask
 from impls.registry import find
 from suite.cases.case import Case
+from suite.comparison.draws import Draw, inputs
 from suite.comparison.tensors import (
-    ARRIVING,
     OUTPUTS,
     STATE,
     Argument,
@@ -36,15 +36,6 @@ Output = tuple[Tensor, State]
 Call = Callable[[nn.Module, Case, Tensor, State | None], Output]
 
 
-class Draw(NamedTuple):
-    """Random parameters, input, start and cotangents of one case."""
-
-    params: dict[str, Tensor]
-    x: Tensor
-    state: tuple[Tensor, ...] | None
-    cotangents: tuple[Tensor, ...]  # of out and of the four final states
-
-
 class Outcome(NamedTuple):
     """What a run of a model gives: tensors by name, and findings, each of which is a failure by itself."""
 
@@ -54,7 +45,6 @@ class Outcome(NamedTuple):
 
 #: Of numbers in the dtype of the model.
 Run = Callable[[HyperLSTM, Case, Draw], Outcome]
-Numbers = Callable[[Draw], Draw]
 
 
 def packed(
@@ -198,23 +188,6 @@ def backward(results: Results, sample: Draw, arriving: Collection[str] = OUTPUTS
             d_values.append(cotangents[name].to(value.dtype))
     if values:
         torch.autograd.backward(values, d_values)
-
-
-def inputs(sample: Draw) -> Arguments:
-    """X and the given states."""
-    values = {X: sample.x}
-    if sample.state:
-        values.update(zip(STATE, sample.state, strict=True))
-    return values
-
-
-def named(sample: Draw) -> Arguments:
-    """All numbers of a draw."""
-    values = inputs(sample)
-    for name, value in sample.params.items():
-        values[parameter(name)] = value
-    values.update(zip(ARRIVING, sample.cotangents, strict=True))
-    return values
 
 
 def arguments(model: HyperLSTM, sample: Draw, select: Callable[[Argument], bool] = lambda _: True) -> Arguments:

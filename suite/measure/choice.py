@@ -13,7 +13,7 @@ from suite.candidates import submission
 from suite.candidates.candidate import Candidate
 from suite.candidates.catalogue import candidates, find
 from suite.candidates.names import BASELINE
-from suite.cases.sizes import MEDIUM, short
+from suite.cases.spelling import MEDIUM, short
 from suite.cases.workloads import WORKLOADS, Workload
 from suite.measure.guard import guard
 from suite.measure.job import Job, RefusedError

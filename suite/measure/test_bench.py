@@ -21,7 +21,7 @@ from suite.cases.case import Case
 from suite.cases.examples import CPU, TINY
 from suite.cases.workloads import WORKLOADS, Workload
 from suite.checks.kernels.compiled import CARDS, Way
-from suite.comparison.compare import implementation
+from suite.comparison.draws import implementation
 from suite.measure import bench as visit
 from suite.measure import runner
 from suite.measure.examples import FakeServer, job, others

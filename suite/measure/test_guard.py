@@ -15,7 +15,7 @@ from pytest_benchmark.stats import Stats
 
 from suite import bench
 from suite.candidates import submission
-from suite.comparison import compare
+from suite.comparison import tolerance
 from suite.measure import job, runner, timing, work
 from suite.measure.guard import guard
 from suite.measure.job import RefusedError
@@ -25,9 +25,9 @@ REPLACED: list[tuple[Any, str]] = [
     (time, "perf_counter"), (time, "time"), (gc, "collect"), (random, "random"), (os, "fork"), (torch, "randn"),
     (torch, "_foreach_add_"), (torch.Tensor, "norm"), (torch.Tensor, "double"), (torch.cuda, "synchronize"),
     (torch.nn.LSTM, "forward"), (torch.nn.Module, "__call__"), (Stats, "update"), (timing, "perf_counter"),
-    (timing, "np"), (timing.Turns, "take"), (timing.Stopwatch, "seconds"), (work, "wrong"), (compare, "judge"),
-    (compare.Verdict, "ratio"), (job, "RefusedError"), (import_module("impls.deferred"), "run"),
-    (sys.modules["suite.measure.guard"], "guard"), (runner, "median"), (compare, "TIMES"),
+    (timing, "np"), (timing.Turns, "take"), (timing.Stopwatch, "seconds"), (work, "wrong"), (tolerance, "judge"),
+    (tolerance.Verdict, "ratio"), (job, "RefusedError"), (import_module("impls.deferred"), "run"),
+    (sys.modules["suite.measure.guard"], "guard"), (runner, "median"), (tolerance, "TIMES"),
 ]  # fmt: skip
 
 

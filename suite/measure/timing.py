@@ -21,7 +21,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from suite.candidates.names import BASELINE
 from suite.cases.case import Case
-from suite.comparison.compare import bits
+from suite.comparison.tolerance import bits
 from suite.measure.job import RefusedError
 from suite.results.tables import Row
 

@@ -13,8 +13,9 @@ from suite.candidates.candidate import Candidate
 from suite.cases.case import Case, Start
 from suite.cases.workloads import Pass
 from suite.comparison import tensors
-from suite.comparison.compare import Verdict, implementation, judge
+from suite.comparison.draws import implementation
 from suite.comparison.tensors import OUTPUTS, Gradient, parameter
+from suite.comparison.tolerance import Verdict, judge
 from suite.measure.timing import CHANCE, Call, Input, Results, Step, Stopwatch, generator_of, warm_up
 from suite.shared import usage
 

@@ -13,7 +13,7 @@ from impls.calls import _LEVELS
 from impls.registry import find
 from suite import bench, bench_compare
 from suite.checks.equality.comparison import WIDE_ORACLE
-from suite.comparison.compare import FLOOR, TIMES
+from suite.comparison.tolerance import FLOOR, TIMES
 from suite.measure import bench as visit
 from suite.measure import choice, roofline, runner, server, timing, work
 from suite.measure.others import BUSY

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from suite.candidates.names import BASELINE
 from suite.cases.case import SIZES
-from suite.cases.sizes import named, parse
+from suite.cases.spelling import named, parse
 from suite.cases.workloads import Pass
 from suite.pages.bench import places, without_figures
 from suite.pages.bench_tables import FORMATS, HEADINGS, STEP, Benchmark, leading, summary

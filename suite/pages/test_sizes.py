@@ -10,7 +10,7 @@ import pytest
 
 from suite.candidates.names import BASELINE
 from suite.cases.case import SIZES
-from suite.cases.sizes import parse, short
+from suite.cases.spelling import parse, short
 from suite.cases.workloads import Workload
 from suite.pages.bench_tables import Benchmark
 from suite.pages.page import NoFigure

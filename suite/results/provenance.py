@@ -14,7 +14,7 @@ from impls import names
 from impls.registry import find
 from suite.candidates import catalogue, submission
 from suite.cases.case import Case
-from suite.cases.sizes import SizeError, parse
+from suite.cases.spelling import SizeError, parse
 from suite.cases.workloads import WORKLOADS, resized
 from suite.results.code import digest, meaning
 from suite.results.outcomes import CaseOutcome, ran
@@ -35,20 +35,23 @@ TIMING = (
 )
 #: What decides a comparison: the tolerance rule, the draws, and the oracle.
 RULE = (
-    "suite/comparison/compare.py",
+    "suite/comparison/draws.py",
     "suite/comparison/oracle.py",
     "suite/comparison/tensors.py",
+    "suite/comparison/tolerance.py",
     "suite/shared/arithmetic.py",
     f"{EQUALITY}/comparison.py",
     f"{EQUALITY}/leftovers.py",
     f"{EQUALITY}/use.py",
 )
 #: By module of EQUALITY that defines uses, the column `defined`: itself, and what it takes from others there.
-USES: Mapping[str, Sequence[str]] = {
-    "uses": ("uses",),
+DEFINED: Mapping[str, Sequence[str]] = {
+    "calls": ("calls", "gradients"),
     "changes": ("changes",),
-    "layouts": ("layouts", "uses"),
-    "pairs": ("pairs", "layouts", "uses"),
+    "extremes": ("extremes",),
+    "gradients": ("gradients",),
+    "layouts": ("layouts", "calls", "gradients"),
+    "pairs": ("pairs", "layouts", "calls", "extremes", "gradients"),
 }
 #: A case whose arguments are those that any case hands to the model.
 WITH_OPTIONS = WORKLOADS["two-layers"].case
@@ -124,9 +127,9 @@ def _sources(root: Path, table: str, implementation: str, defined: str, workload
     basis = BASIS[table]
     listed = [*basis.files]
     if defined:
-        if defined not in USES:
-            raise GoneError(f"defined: expected a module of {EQUALITY}, one of {', '.join(USES)}, got {defined}")
-        listed += [f"{EQUALITY}/{module}.py" for module in USES[defined]]
+        if defined not in DEFINED:
+            raise GoneError(f"defined: expected a module of {EQUALITY}, one of {', '.join(DEFINED)}, got {defined}")
+        listed += [f"{EQUALITY}/{module}.py" for module in DEFINED[defined]]
     if basis.workload_of:
         try:
             listed += catalogue.find(implementation).files

@@ -292,6 +292,6 @@ def folder_of(results: Path, device: torch.device) -> Path:
 
 
 TABLES = {name: Table(name, **declared) for name, declared in _DECLARED["tables"].items()}
-#: Of the benchmark at sizes that are named, whose workloads are the names of `sizes.short`.
+#: Of the benchmark at sizes that are named, whose workloads are the names of `spelling.short`.
 _SIZES = ["dtype", *SIZES, "workload", "layer_norm", "implementation", "pass"]
 TABLES["sizes"] = replace(TABLES["bench"], name="sizes", key=_SIZES, free=["workload"])

@@ -84,7 +84,7 @@ ROWS: dict[str, tuple[str, dict[str, Any]]] = {
     **{
         f"verify {name} {defined}": ("verify", {"implementation": name, "defined": defined})
         for name in ("batched", "deferred", "batched_cpu")
-        for defined in ("", "uses", "layouts", "pairs")
+        for defined in ("", *provenance.DEFINED)
     },
     "sizes deferred H512": ("sizes", {"implementation": "deferred", "workload": "H512"}),
     **{name: (name, {"implementation": "deferred"}) for name in ("faults", "capabilities")},
@@ -95,8 +95,9 @@ CHECKED = ["verify *", "faults", "capabilities"]
 TIMED = ["bench *", "sizes *", "twice"]
 CASES, COMPARISON, CANDIDATES = "suite/cases", "suite/comparison", "suite/candidates"
 RESULTS, MEASURE, EQUALITY = "suite/results", "suite/measure", provenance.EQUALITY
-#: Rows on which an edit of uses tells; pairs take layouts, and layouts take uses.
-OF_USES = ["verify * uses", "verify * layouts", "verify * pairs"]
+#: Rows on which an edit of uses tells; pairs take all others, layouts take calls, and calls take gradients.
+OF_EXTREMES = ["verify * extremes", "verify * pairs"]
+OF_GRADIENTS = ["verify * gradients", "verify * calls", "verify * layouts", "verify * pairs"]
 #: What workloads are made of.
 OF_WORKLOADS = (f"{CASES}/case.py", f"{CASES}/workloads.py")
 
@@ -115,7 +116,7 @@ def imported_beside(file: str) -> set[str]:
 
 def paths_of_uses(module: str) -> list[str]:
     """Files of a column `defined`."""
-    return [f"{EQUALITY}/{name}.py" for name in (*provenance.USES[module], "comparison", "leftovers", "use")]
+    return [f"{EQUALITY}/{name}.py" for name in (*provenance.DEFINED[module], "comparison", "leftovers", "use")]
 
 
 def hashes() -> dict[str, str]:
@@ -138,8 +139,8 @@ def of_ours(table: str) -> list[str]:
     ("path", "old", "new", "expected"),
     [
         # What no row depends on: comments, docstrings, layout, and what is run.
-        (f"{COMPARISON}/compare.py", "TIMES = 2.0\n", "TIMES = 2.0  # twice\n\n", []),
-        (f"{COMPARISON}/compare.py", '"""The comparison: run', '"""The comparison:\n\nrun', []),
+        (f"{COMPARISON}/tolerance.py", "TIMES = 2.0\n", "TIMES = 2.0  # twice\n\n", []),
+        (f"{COMPARISON}/tolerance.py", '"""The tolerance rule: run', '"""The tolerance rule:\n\nrun', []),
         (f"{EQUALITY}/pairs.py", '"""True for a call', '"""Whether it is a call', []),
         (f"{MEASURE}/timing.py", "#: Two calls agree", "#: They agree", []),
         (f"{MEASURE}/timing.py", "BURST, WARM = 0.02, 0.1", "(\n    BURST,\n    WARM,\n) = 0.020, 0.1", []),
@@ -151,7 +152,7 @@ def of_ours(table: str) -> list[str]:
         (f"{CASES}/verification.py", "I=31, H=31", "I=30, H=31", []),
         (f"{CASES}/workloads.py", "_MEDIUM = Case(T=50, B=32,", "_MEDIUM = Case( T=50, B=32,", []),
         (f"{CASES}/workloads.py", "        time_compiled=True,\n", "", []),
-        (f"{EQUALITY}/comparisons.py", "LITERAL = Case(T=2", "LITERAL = Case(T=3", []),
+        (f"{EQUALITY}/catalogue.py", "LITERAL = Case(T=2", "LITERAL = Case(T=3", []),
         # What decides a time.
         (f"{MEASURE}/timing.py", "BURST, WARM = 0.02", "BURST, WARM = 0.03", [*TIMED, "hardware"]),
         (f"{MEASURE}/bench.py", '"cpu": 0.5', '"cpu": 0.6', TIMED),
@@ -169,14 +170,14 @@ def of_ours(table: str) -> list[str]:
         (f"{CANDIDATES}/compiled_lstm.py", "GRAPHS = 256", "GRAPHS = 64", ["bench compiled *"]),
         (f"{CANDIDATES}/jax_lstm.py", "x @ w_x)", "x @ w_x, unroll=2)", ["bench jax *"]),
         # What decides a comparison.
-        (f"{COMPARISON}/compare.py", "TIMES = 2.0", "TIMES = 2.1", CHECKED),
-        (f"{COMPARISON}/compare.py", "0.7 / math.sqrt", "0.8 / math.sqrt", CHECKED),
+        (f"{COMPARISON}/tolerance.py", "TIMES = 2.0", "TIMES = 2.1", CHECKED),
+        (f"{COMPARISON}/draws.py", "0.7 / math.sqrt", "0.8 / math.sqrt", CHECKED),
         (f"{EQUALITY}/comparison.py", "BF16: BF16,", "BF16: F16,", CHECKED),
         (f"{EQUALITY}/comparison.py", "(DRAWS, 3)", "(DRAWS, 2)", CHECKED),
         (f"{EQUALITY}/comparison.py", "draws = 2 if", "draws = 3 if", CHECKED),
         (f"{EQUALITY}/leftovers.py", 'changed.append("random', 'changed.append("the random', CHECKED),
-        (f"{EQUALITY}/uses.py", "1000 * value) if", "900 * value) if", OF_USES),
-        (f"{EQUALITY}/uses.py", '(f"{part} alone"', '(f"{part} on its own"', OF_USES),
+        (f"{EQUALITY}/extremes.py", "1000 * value) if", "900 * value) if", OF_EXTREMES),
+        (f"{EQUALITY}/gradients.py", '(f"{part} alone"', '(f"{part} on its own"', OF_GRADIENTS),
         (f"{EQUALITY}/layouts.py", "shape[-1] + 8", "shape[-1] + 9", ["verify * layouts", "verify * pairs"]),
         # Implementations, and the module around them.
         ("impls/batched.py", "hidden_weight(p).T", "hidden_weight(p).mT", [*of("batched"), "bench compiled *"]),
@@ -217,7 +218,7 @@ def test_options_of_the_model_decide_comparisons_alone(monkeypatch: pytest.Monke
 
 
 def test_rows_of_what_is_gone_are_stale() -> None:
-    gone = ("gone", "uses")
+    gone = ("gone", "calls")
     rows = [verified(), *(verified() | {"defined": defined} for defined in gone)]
     assert list(provenance.stale("verify", pd.DataFrame(rows))) == [False, True, True]
     row = runs("batched", 0.1)[0]
@@ -243,7 +244,7 @@ DECIDE_NOTHING = (f"{MEASURE}/job.py",)
 
 
 @pytest.mark.parametrize(
-    "files", [*(basis.files for basis in provenance.BASIS.values()), *map(paths_of_uses, provenance.USES)]
+    "files", [*(basis.files for basis in provenance.BASIS.values()), *map(paths_of_uses, provenance.DEFINED)]
 )
 def test_a_list_of_files_has_what_these_import_beside_them(files: Sequence[str]) -> None:
     """So that a new file is not forgotten."""

@@ -15,7 +15,7 @@ from suite.candidates import submission
 from suite.cases.examples import CPU
 from suite.cases.verification import MULTIPLIED
 from suite.cases.workloads import Pass
-from suite.checks.equality import comparisons
+from suite.checks.equality import catalogue
 from suite.checks.kernels import interpreted
 from suite.results import provenance
 from suite.results.examples import HERE, runs, verified
@@ -332,7 +332,7 @@ def test_checks_on_the_cpu_are_no_gpu_rows(tmp_path: Path, monkeypatch: pytest.M
 
 def test_rows_of_what_did_not_run_again_stay(tmp_path: Path) -> None:
     row = {name: value for name, value in verified("batched", 0.5).items() if name not in STAMP}
-    cases = [MULTIPLIED[0], comparisons.every_id()[0], interpreted.WIDE[0].id]
+    cases = [MULTIPLIED[0], catalogue.every_id()[0], interpreted.WIDE[0].id]
     for case in reversed(cases):
         conftest.write(tmp_path, CPU, {"verify": pd.DataFrame([row | {"case": case}])})
     assert list(TABLES["verify"].read(tmp_path / slug(CPU))["case"]) == cases

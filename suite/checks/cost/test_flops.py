@@ -12,7 +12,7 @@ from impls.registry import IMPLS
 from suite.candidates import submission
 from suite.cases.case import Case
 from suite.checks.cost.counted import CASES, OF_TORCH
-from suite.comparison.compare import model_and_draw
+from suite.comparison.draws import model_and_draw
 from suite.comparison.oracle import arguments, backward, outputs
 from suite.comparison.tensors import Argument, X, parameter
 from suite.conftest import skip_unless_checked

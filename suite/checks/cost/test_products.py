@@ -23,7 +23,7 @@ from impls.registry import ORACLE, find
 from suite.cases.case import Case, Start
 from suite.checks.cost.counted import CASES, OF_TORCH, Operators
 from suite.checks.kernels.launched import recorded
-from suite.comparison.compare import model_and_draw
+from suite.comparison.draws import model_and_draw
 from suite.comparison.oracle import arguments, outputs, plain
 from suite.conftest import skip_unless_checked
 from suite.shared.usage import Called

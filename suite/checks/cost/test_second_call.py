@@ -15,8 +15,8 @@ from impls.batched_cpu.loading import library
 from suite.candidates import submission
 from suite.cases.case import Case, Start
 from suite.checks.cost.counted import audited, cache_misses, calls_of_python, random_state
-from suite.comparison.compare import model_and_draw
-from suite.comparison.oracle import Draw, inputs, outputs, plain
+from suite.comparison.draws import Draw, inputs, model_and_draw
+from suite.comparison.oracle import outputs, plain
 from suite.conftest import skip_unless_checked
 
 CPU, F32 = torch.device("cpu"), torch.float32

@@ -9,8 +9,9 @@ from torch import Tensor
 from impls import HyperLSTM
 from suite.cases.case import Case, Start
 from suite.checks.faults.planting import Edited, edits
-from suite.comparison.compare import Build, compare
+from suite.comparison.draws import Build
 from suite.comparison.tensors import GATE_NORM_BIASES, parameter
+from suite.comparison.tolerance import compare
 
 CASE = Case(T=7, B=3, I=5, H=8, S=6, Z=3, L=2, layer_norm=True, state=Start.STACKED)
 CPU = torch.device("cpu")

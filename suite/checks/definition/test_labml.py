@@ -11,8 +11,9 @@ from impls.convert import from_labml, to_labml
 from impls.definition import dtype_name
 from suite.candidates.labml import build_as_ours
 from suite.cases.case import Case, Start
-from suite.comparison.compare import FLOOR, compare, draw, implementation, naive_oracle
+from suite.comparison.draws import draw, implementation
 from suite.comparison.tensors import Gradient, parameter
+from suite.comparison.tolerance import FLOOR, compare, naive_oracle
 
 CASE = Case(T=7, B=3, I=4, H=6, S=5, Z=2, layer_norm=True, state=Start.STACKED)
 CPU = torch.device("cpu")

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from impls import HyperLSTM
 from impls.registry import ORACLE
 from suite.cases.case import Case, Start
-from suite.comparison.compare import model_and_draw
+from suite.comparison.draws import model_and_draw
 from suite.comparison.oracle import arguments, outputs
 
 

@@ -13,8 +13,9 @@ from impls import HyperLSTM
 from suite.cases.case import Case
 from suite.checks.equality.leftovers import watched
 from suite.checks.equality.use import Use
-from suite.comparison.compare import DRAWS, Build, Oracle, Verdict, compare, naive_oracle
+from suite.comparison.draws import DRAWS, Build
 from suite.comparison.oracle import run_plain
+from suite.comparison.tolerance import Oracle, Verdict, compare, naive_oracle
 
 F64, F32, BF16, F16 = torch.float64, torch.float32, torch.bfloat16, torch.float16
 

@@ -9,10 +9,9 @@ import torch
 from impls import why_unavailable
 from impls.definition import dtype_name
 from suite.cases.case import Case
+from suite.checks.equality.at_size import Sized, at_sizes, memory_of
 from suite.checks.equality.comparison import Comparison
-from suite.checks.equality.sizes import Sized, at_sizes, memory_of
-from suite.comparison.compare import draw, implementation
-from suite.comparison.oracle import Draw
+from suite.comparison.draws import Draw, draw, implementation
 from suite.conftest import Record, skip_unless_checked
 from suite.results.outcomes import CaseOutcome
 from suite.shared.arithmetic import dtype_of

@@ -8,7 +8,7 @@ from impls import names, why_unavailable
 from impls.registry import find
 from suite.cases.verification import TWO_LAYERS
 from suite.checks.equality.leftovers import altered, settings
-from suite.comparison.compare import model_and_draw
+from suite.comparison.draws import model_and_draw
 from suite.comparison.oracle import plain
 
 

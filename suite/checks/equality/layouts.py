@@ -9,11 +9,12 @@ from torch import Tensor
 
 from impls import HyperLSTM
 from suite.cases.case import Case
+from suite.checks.equality.calls import observed
 from suite.checks.equality.use import Use
-from suite.checks.equality.uses import changed, observed
-from suite.comparison.compare import changed_arguments
-from suite.comparison.oracle import Draw, Outcome, named, packed, run_plain
+from suite.comparison.draws import Draw, changed, named
+from suite.comparison.oracle import Outcome, packed, run_plain
 from suite.comparison.tensors import Argument, Kind
+from suite.comparison.tolerance import changed_arguments
 
 #: Function that returns a tensor of the same numbers in another layout.
 Layout = Callable[[Tensor], Tensor]

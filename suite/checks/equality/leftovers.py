@@ -9,7 +9,8 @@ from torch import Tensor
 from impls import HyperLSTM
 from impls.gradient.chunks import limits
 from suite.cases.case import Case
-from suite.comparison.oracle import Draw, Outcome, Run
+from suite.comparison.draws import Draw
+from suite.comparison.oracle import Outcome, Run
 from suite.comparison.tensors import Finding, Wrong
 
 #: A few denormals, which are slow, in an array that is large enough for all of torch's threads to share.

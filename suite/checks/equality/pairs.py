@@ -12,11 +12,13 @@ from torch.nn.functional import pad
 from impls import HyperLSTM
 from impls.gradient.chunks import limited
 from suite.cases.case import Case, Start
+from suite.checks.equality.extremes import MEANS_FAR_FROM_0, SATURATED
+from suite.checks.equality.gradients import Trains, of_trained, without_others
 from suite.checks.equality.layouts import OF_ALL_TENSORS, Layouts, in_layouts
 from suite.checks.equality.leftovers import watched
 from suite.checks.equality.use import AutocastMode, Use
-from suite.checks.equality.uses import MEANS_FAR_FROM_0, SATURATED, Trains, of_trained, without_others
-from suite.comparison.oracle import Draw, Outcome, Output, State, inputs, packed
+from suite.comparison.draws import Draw, inputs
+from suite.comparison.oracle import Outcome, Output, State, packed
 from suite.comparison.tensors import BIASES, OUTPUTS, Argument, Finding, Kind, Wrong, X, parameter
 
 

@@ -6,7 +6,7 @@ import torch
 from impls import names
 from impls.definition import dtype_name
 from suite.checks.equality.activations import GATES, activations
-from suite.comparison.compare import FLOOR, judge
+from suite.comparison.tolerance import FLOOR, judge
 from suite.conftest import skip_unless_checked
 
 

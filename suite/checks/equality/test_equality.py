@@ -1,8 +1,8 @@
 """Every implementation equals the oracle, in every dtype that it supports."""
 
 from impls import names
+from suite.checks.equality.catalogue import small
 from suite.checks.equality.comparison import Comparison
-from suite.checks.equality.comparisons import small
 from suite.checks.equality.conftest import Check, every
 
 COMPARISONS = [(name, comparison) for name in names() for comparison in small(name)]

@@ -12,12 +12,13 @@ from impls import HyperLSTM
 from impls.gradient.chunks import limited
 from impls.registry import Impl, find
 from suite.cases.verification import TWO_LAYERS
+from suite.checks.equality.catalogue import DROPPED
 from suite.checks.equality.comparison import F32
-from suite.checks.equality.comparisons import DROPPED
 from suite.checks.equality.held import held
 from suite.checks.equality.leftovers import settings
-from suite.comparison.compare import assert_bitwise_equal, model_and_draw
-from suite.comparison.oracle import Draw, plain
+from suite.comparison.draws import Draw, model_and_draw
+from suite.comparison.oracle import plain
+from suite.comparison.tolerance import assert_bitwise_equal
 from suite.shared import process
 
 

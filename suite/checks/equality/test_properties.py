@@ -12,11 +12,10 @@ from impls.registry import IMPLS, ORACLE, find
 from suite.cases.case import Case
 from suite.cases.verification import ROWS, VERIFY_FIRST
 from suite.checks.equality.conftest import numbers
-from suite.checks.equality.uses import changed
 from suite.checks.equality.values import everything
-from suite.comparison.compare import assert_bitwise_equal, draw
-from suite.comparison.oracle import Draw, inputs
+from suite.comparison.draws import Draw, changed, draw, inputs
 from suite.comparison.tensors import OF_SEQUENCES, STATE_NAMES, Argument, Results, X
+from suite.comparison.tolerance import assert_bitwise_equal
 
 #: Rows, units and embeddings enough for several tiles, threads and panels, with edges; and a small case. Both are
 #: compared by value, too, since a check of bits compares an implementation with itself; literal ones are not at ROWS.

@@ -6,10 +6,11 @@ from contextlib import nullcontext
 import pytest
 import torch
 
+from suite.checks.equality.catalogue import SMALL
 from suite.checks.equality.comparison import Comparison, against_naive
-from suite.checks.equality.comparisons import SMALL
 from suite.checks.equality.conftest import Check
-from suite.comparison.compare import Build, Verdict
+from suite.comparison.draws import Build
+from suite.comparison.tolerance import Verdict
 from suite.results.outcomes import CaseOutcome
 
 PASS, FAIL = CaseOutcome.PASS, CaseOutcome.FAIL

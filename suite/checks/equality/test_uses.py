@@ -4,13 +4,13 @@ from itertools import combinations, product
 
 from impls import names
 from suite.cases.case import Start
+from suite.checks.equality.catalogue import grouped, paired
 from suite.checks.equality.comparison import Comparison
-from suite.checks.equality.comparisons import paired, used
 from suite.checks.equality.conftest import Check, every
 from suite.checks.equality.pairs import OPTIONS, PAIRS, PLAINEST, RATES, Call, Form, Trained
 from suite.shared.files import ROOT
 
-COMPARISONS = [(name, comparison) for name in names() for comparison in (*used(name), *paired(name))]
+COMPARISONS = [(name, comparison) for name in names() for comparison in (*grouped(name), *paired(name))]
 
 
 # One implementation after the other on each case, so that its references are in memory.

@@ -10,13 +10,13 @@ import torch
 
 from impls.definition import norm
 from impls.registry import IMPLS
+from suite.checks.equality.catalogue import GROUPS, MEANS_FAR_FROM_0
 from suite.checks.equality.comparison import BF16, F32, F64, WIDE_ORACLE
-from suite.checks.equality.comparisons import MEANS_FAR_FROM_0, USED
 from suite.checks.equality.conftest import numbers
 from suite.checks.equality.values import CASE, WIDER, both, error_of_cells_far_from_0
-from suite.comparison.compare import reference, relative_error
-from suite.comparison.oracle import Draw
+from suite.comparison.draws import Draw
 from suite.comparison.tensors import OF_SEQUENCES, Argument, Gradient, Kind
+from suite.comparison.tolerance import reference, relative_error
 from suite.conftest import skip_unless_checked
 
 #: Added to 1 in bfloat16 it is lost.
@@ -77,7 +77,7 @@ def test_moments_of_a_norm_are_not_in_half_precision(dtype: torch.dtype, device:
 def test_a_norm_of_a_mean_far_from_0_loses_few_digits(device: torch.device) -> None:
     """In row_scaled, which the others are compared with; a variance from the mean square loses twice as many."""
     (use,) = MEANS_FAR_FROM_0.uses
-    ((case,),) = (used.cases for used in USED if used.group == MEANS_FAR_FROM_0)
+    (case,) = GROUPS[MEANS_FAR_FROM_0]
     own, oracle = (reference(WIDE_ORACLE, case, dtype, device, F32, 1, use.numbers) for dtype in (F32, F64))
     for part, value in oracle.items():
         assert relative_error(own[part], value) < 1e-4, part

@@ -1,8 +1,8 @@
 """At the sizes that people run, every implementation equals row_scaled in float64, which equals the equation there."""
 
 from impls import names
+from suite.checks.equality.catalogue import wide
 from suite.checks.equality.comparison import Comparison
-from suite.checks.equality.comparisons import wide
 from suite.checks.equality.conftest import Check, every
 
 COMPARISONS = [(name, comparison) for name in names() for comparison in wide(name)]

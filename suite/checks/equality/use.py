@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 import torch
 
-from suite.comparison.oracle import Numbers, Run
+from suite.comparison.draws import Numbers
+from suite.comparison.oracle import Run
 from suite.comparison.tensors import Results
 
 

@@ -9,10 +9,10 @@ from torch.utils._pytree import tree_map_only
 from impls.gradient.chunks import limited
 from suite.cases.case import Case, Start
 from suite.checks.equality.comparison import WIDE_ORACLE
-from suite.checks.equality.uses import changed
-from suite.comparison.compare import draw, implementation, relative_error
-from suite.comparison.oracle import Draw, plain
+from suite.comparison.draws import Draw, changed, draw, implementation
+from suite.comparison.oracle import plain
 from suite.comparison.tensors import GATE_NORM_BIASES, Argument, Kind, Results
+from suite.comparison.tolerance import relative_error
 
 CASE = Case(T=340, B=1, I=5, H=8, S=8, Z=1, state=Start.STACKED)
 WIDER = replace(CASE, H=24, S=16, Z=3)

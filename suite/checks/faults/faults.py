@@ -14,8 +14,8 @@ import torch
 from impls import names
 from impls.registry import find
 from suite.cases.verification import DROPOUT, RAGGED, VERIFY
+from suite.checks.equality.catalogue import GROUPS, paired
 from suite.checks.equality.comparison import Comparison, against_naive, against_wide
-from suite.checks.equality.comparisons import USED, paired
 from suite.checks.faults.planting import VARIABLE, Edit, Edited, Fault, edits, listed
 
 
@@ -46,7 +46,7 @@ _CASES = {
     "left behind, dropout": DROPOUT,
 }
 #: By kind of fault, the group of uses that may show it.
-_USED = {used.group.name: used for used in USED}
+_GROUPS = {group.name: group for group in GROUPS}
 #: The kind of fault that options in pairs may show.
 _PAIRS = "pairs"
 
@@ -55,9 +55,10 @@ def _comparisons(kind: str, runs: str, dtype: torch.dtype) -> tuple[Comparison, 
     """Comparisons that may show a fault in an implementation, which supports their options."""
     if kind == _PAIRS:
         return tuple(comparison for comparison in paired(runs) if comparison.dtype == dtype)
-    if kind in _USED:  # in float64 too where a verification has them in float32: faults in C++ are built for one dtype
-        group, cases = _USED[kind]
-        return tuple(against_wide(case, dtype, group) for case in cases)
+    if kind in _GROUPS:
+        # In float64 too where a verification has them in float32: faults in C++ are built for one dtype.
+        group = _GROUPS[kind]
+        return tuple(against_wide(case, dtype, group) for case in GROUPS[group])
     options = find(runs).options
     return tuple(against_naive(case, dtype) for case in _CASES[kind] if options.issuperset(case.options))
 

@@ -38,7 +38,7 @@ import torch
 import impls
 from impls.definition import LayerParams
 from impls.gradient import chunks
-from suite.comparison.compare import Build, Verdict, implementation
+from suite.comparison.draws import Build, implementation
 from suite.comparison.tensors import (
     ARRIVING,
     OUTPUTS,
@@ -52,6 +52,7 @@ from suite.comparison.tensors import (
     X,
     in_first_layer,
 )
+from suite.comparison.tolerance import Verdict
 from suite.shared.arithmetic import dtype_of
 
 #: The number of the active fault, as the C++ reads it.

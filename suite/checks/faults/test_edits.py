@@ -6,8 +6,8 @@ import pytest
 
 from suite.checks.faults.faults import FAULTS
 from suite.checks.faults.planting import Edited, edits, listed, stale
-from suite.comparison.compare import Verdict
 from suite.comparison.tensors import STATE, Finding, Gradient, Subject, Wrong, parameter
+from suite.comparison.tolerance import Verdict
 
 
 def test_every_edit_applies() -> None:

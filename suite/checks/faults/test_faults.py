@@ -9,8 +9,8 @@ from impls import why_unavailable
 from impls.definition import dtype_name
 from suite.checks.equality.comparison import Comparison
 from suite.checks.faults.faults import FAULTS, Planted
-from suite.comparison.compare import Verdict
 from suite.comparison.tensors import OUTPUTS, Gradient
+from suite.comparison.tolerance import Verdict
 from suite.conftest import Keep
 from suite.results.outcomes import FaultOutcome
 from suite.shared import arithmetic

@@ -6,8 +6,8 @@ import torch
 from impls import names
 from impls.registry import ORACLE
 from suite.cases.workloads import TIMED
+from suite.checks.equality.catalogue import grouped, small, wide
 from suite.checks.equality.comparison import BF16, F32, F64, PLAIN, ROUNDED
-from suite.checks.equality.comparisons import small, used, wide
 from suite.checks.faults.reach import unmet
 
 #: `naive` would build its weight tensors at large sizes.
@@ -17,7 +17,7 @@ NAMES = [name for name in names() if name != ORACLE]
 @pytest.mark.parametrize("name", NAMES)
 def test_a_comparison_meets_each_condition(name: str) -> None:
     exact = torch.float64, torch.float32  # in half precision a slip of a percent passes
-    comparisons = [each for each in (*small(name), *wide(name), *used(name)) if each.default and each.dtype in exact]
+    comparisons = [each for each in (*small(name), *wide(name), *grouped(name)) if each.default and each.dtype in exact]
     conditions = unmet(comparison.case for comparison in comparisons)
     assert not conditions, f"{name}: no comparison of a default run has {', '.join(conditions)}"
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from suite.candidates import submission
-from suite.checks.equality.comparisons import small
+from suite.checks.equality.catalogue import small
 from suite.checks.faults.planting import Fault, listed
-from suite.comparison.compare import implementation
+from suite.comparison.draws import implementation
 
 
 def listed_beside(file: Path) -> list[Fault]:

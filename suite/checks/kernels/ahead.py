@@ -9,7 +9,7 @@ from suite.cases.case import Case, Start
 from suite.cases.verification import DROPOUT, RAGGED
 from suite.cases.workloads import WORKLOADS
 from suite.checks.equality import activations, values
-from suite.checks.equality.comparisons import DROPPED, paired, small, used, wide
+from suite.checks.equality.catalogue import DROPPED, grouped, paired, small, wide
 from suite.checks.kernels.compiled import Way as Way
 from suite.checks.kernels.interpreted import CASES, NAME
 from suite.checks.module import capabilities, models, runs
@@ -68,7 +68,7 @@ def of_checks(thorough: bool) -> Iterator[Way]:
     for comparison in (*small(NAME), *wide(NAME)):
         if comparison.default or thorough:
             yield Way(trained(comparison.case), dtype_name(comparison.dtype))
-    for comparison in (*used(NAME), *paired(NAME)):
+    for comparison in (*grouped(NAME), *paired(NAME)):
         arithmetic = dtype_name(comparison.dtype)
         for residuals in {use.residuals for use in comparison.group.uses}:
             yield Way(trained(comparison.case), arithmetic, residuals)

@@ -20,14 +20,15 @@ from impls.gradient.chunks import NUMBERS, limited
 from impls.registry import ORACLE, find
 from suite.cases.case import Case, Start
 from suite.cases.verification import DROPOUT, RAGGED, VERIFY, VERIFY_TILES
-from suite.checks.equality import comparisons
+from suite.checks.equality import catalogue
+from suite.checks.equality.catalogue import paired
 from suite.checks.equality.comparison import WIDE_ORACLE, Comparison, against_naive, against_wide
-from suite.checks.equality.comparisons import paired
 from suite.checks.equality.pairs import OF_A_LAYER, Trained
 from suite.checks.faults.planting import Edited, Fault, listed
-from suite.comparison.compare import Verdict, implementation, model_and_draw, relative_error
-from suite.comparison.oracle import Draw, plain
+from suite.comparison.draws import Draw, implementation, model_and_draw
+from suite.comparison.oracle import plain
 from suite.comparison.tensors import Gradient, parameter
+from suite.comparison.tolerance import Verdict, relative_error
 
 NAME = "batched_cuda"
 GRADIENT_OF_BIAS = Gradient(parameter("layers.0.bias"))
@@ -63,17 +64,17 @@ def _two_steps(comparison: Comparison) -> Comparison:
 #: Options in pairs, each gradient of an output alone among them.
 _PAIRED = [_two_steps(comparison) for comparison in paired(NAME, OF_A_LAYER)]
 #: Layouts in memory, and addresses that are not aligned.
-_LAID_OUT = against_wide(OWN, F32, comparisons.LAYOUTS_AT_ONCE)
+_LAID_OUT = against_wide(OWN, F32, catalogue.LAYOUTS_AT_ONCE)
 #: With gates that have products of their own.
-_GRADIENTS = against_wide(replace(SMALLEST, Z=17), F32, comparisons.GRADIENTS)
+_GRADIENTS = against_wide(replace(SMALLEST, Z=17), F32, catalogue.GRADIENTS)
 #: And values at which a formula loses digits or overflows.
 CALLS = [
     *_PAIRED,
     _LAID_OUT,
     _GRADIENTS,
-    against_wide(replace(SMALLEST, layer_norm=False), F32, comparisons.CALLS),
-    against_wide(VALUES, F32, comparisons.MEANS_FAR_FROM_0),
-    against_wide(replace(VALUES, layer_norm=False), F32, comparisons.SATURATED),
+    against_wide(replace(SMALLEST, layer_norm=False), F32, catalogue.CALLS),
+    against_wide(VALUES, F32, catalogue.MEANS_FAR_FROM_0),
+    against_wide(replace(VALUES, layer_norm=False), F32, catalogue.SATURATED),
 ]
 
 
@@ -92,7 +93,7 @@ def _of_a_thorough_run() -> Iterator[Comparison]:
     """Each of the other cases in one dtype, and parameters of which one alone is trained."""
     for n, case in enumerate(_EDGES):
         yield against_naive(case, _DTYPES[n % len(_DTYPES)], default=False)
-    yield against_wide(SMALLEST, F32, comparisons.FROZEN, default=False)
+    yield against_wide(SMALLEST, F32, catalogue.FROZEN, default=False)
 
 
 def _by_id(*comparisons: Comparison) -> dict[str, Comparison]:

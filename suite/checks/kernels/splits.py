@@ -4,8 +4,9 @@ import torch
 
 from impls import batched_cpu
 from suite.cases.case import Case, Start
-from suite.comparison.compare import evaluate, implementation
+from suite.comparison.draws import implementation
 from suite.comparison.tensors import Results
+from suite.comparison.tolerance import evaluate
 
 #: Several panels of units in each LSTM, with edges, on any CPU; rows for groups of different sizes.
 CASES = [Case(T=5, B=5, I=4, H=150, S=70, Z=2, layer_norm=norm, state=Start.STACKED) for norm in (False, True)]

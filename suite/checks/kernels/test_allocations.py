@@ -15,7 +15,8 @@ from impls.definition import dtype_name
 from impls.gradient.chunks import limited
 from suite.cases.case import Case
 from suite.checks.kernels.instrumented import ended_after, instrumented
-from suite.comparison.compare import assert_bitwise_equal, model_and_draw
+from suite.comparison.draws import model_and_draw
+from suite.comparison.tolerance import assert_bitwise_equal
 
 CPU = torch.device("cpu")
 #: Two panels of units, and rows for two groups.

@@ -18,7 +18,7 @@ import torch
 from impls import HyperLSTM, batched_cpu, why_unavailable
 from impls.batched_cpu import build, loading, sets
 from suite.cases.verification import VERIFY
-from suite.comparison.compare import model_and_draw
+from suite.comparison.draws import model_and_draw
 from suite.shared.files import ROOT
 
 builds = pytest.mark.thorough("batched_cpu built in other ways, or not at all")
@@ -32,7 +32,8 @@ head -c 10000 {library} > "$output"; sleep 1; cp {library} "$output"
 AGREES = """
 import torch
 from suite.cases.verification import VERIFY_FIRST
-from suite.comparison.compare import compare, implementation, naive_oracle
+from suite.comparison.tolerance import compare, naive_oracle
+from suite.comparison.draws import implementation
 oracle, cpu = naive_oracle(torch.float64, draws=1), torch.device("cpu")
 worst = compare(implementation("batched_cpu"), VERIFY_FIRST[0], torch.float64, cpu, oracle)[0]
 print("agrees" if worst.ratio <= 1 else worst)

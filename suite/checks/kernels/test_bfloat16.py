@@ -12,12 +12,13 @@ from impls import why_unavailable
 from impls.batched_cpu import loading, sets
 from suite.cases.verification import MULTIPLIED, ROWS, VERIFY_FIRST, WIDE
 from suite.cases.workloads import TIMED
+from suite.checks.equality.catalogue import grouped, wide
 from suite.checks.equality.comparison import BF16, PLAIN, Comparison, against_naive
-from suite.checks.equality.comparisons import used, wide
 from suite.checks.equality.conftest import numbers
 from suite.checks.equality.values import both, everything
-from suite.comparison.compare import assert_bitwise_equal, implementation, relative_error
+from suite.comparison.draws import implementation
 from suite.comparison.tensors import OUTPUTS, Gradient, parameter
+from suite.comparison.tolerance import assert_bitwise_equal, relative_error
 from suite.conftest import Record
 
 CPU, NAME = torch.device("cpu"), "batched_cpu"
@@ -49,7 +50,7 @@ def way(request: pytest.FixtureRequest) -> Iterator[str]:
 def compared(thorough: bool) -> list[Comparison]:
     """Small cases, wide ones on both sides of the sizes of tiles, and in a thorough run every use."""
     comparisons = [against_naive(case, BF16) for case in VERIFY_FIRST]
-    for comparison in (*wide(NAME), *used(NAME)):
+    for comparison in (*wide(NAME), *grouped(NAME)):
         few = comparison.group == PLAIN and comparison.case in WIDE[::3]
         every = comparison.default or comparison.case in TIMED
         if comparison.dtype == BF16 and (every if thorough else few):

@@ -14,7 +14,8 @@ from impls.definition import dtype_name
 from suite.cases.case import Case, Start
 from suite.cases.verification import VERIFY_FIRST, WIDE
 from suite.checks.kernels.instrumented import instrumented
-from suite.comparison.compare import compare, implementation, naive_oracle
+from suite.comparison.draws import implementation
+from suite.comparison.tolerance import compare, naive_oracle
 
 CPU = torch.device("cpu")
 #: Sizes that fill no vector, and panels and tiles with edges.

@@ -13,7 +13,8 @@ from suite.cases.verification import VERIFY_TILES
 from suite.checks.faults.planting import Edited, Fault, edits, listed
 from suite.checks.kernels.interpreted import NAME
 from suite.checks.kernels.members import LIMIT, together
-from suite.comparison.compare import compare, implementation, naive_oracle
+from suite.comparison.draws import implementation
+from suite.comparison.tolerance import compare, naive_oracle
 
 CPU = torch.device("cpu")
 #: Two groups, edges of every tile, many z; packed sequences that end in both groups; a mask.

@@ -20,7 +20,8 @@ from impls.definition import LayerParams
 from suite.cases.case import Case, Start
 from suite.checks.kernels.interpreted import NAME
 from suite.checks.kernels.traced import traced
-from suite.comparison.compare import assert_bitwise_equal, evaluate, implementation, model_and_draw
+from suite.comparison.draws import implementation, model_and_draw
+from suite.comparison.tolerance import assert_bitwise_equal, evaluate
 
 CPU = torch.device("cpu")
 #: Bits of a float32 that TF32 drops.

@@ -7,7 +7,7 @@ import torch
 
 from suite.candidates import submission
 from suite.checks.module import runs
-from suite.comparison.compare import implementation
+from suite.comparison.draws import implementation
 
 CPU = torch.device("cpu")
 

@@ -34,8 +34,9 @@ from suite.checks.kernels.interpreted import CASES, NAME
 from suite.checks.kernels.launched import either_split
 from suite.checks.kernels.native import First, at_once
 from suite.checks.module.runs import by_grad
-from suite.comparison.compare import Oracle, assert_bitwise_equal, compare, implementation, model_and_draw, reference
+from suite.comparison.draws import implementation, model_and_draw
 from suite.comparison.tensors import Results
+from suite.comparison.tolerance import Oracle, assert_bitwise_equal, compare, reference
 from suite.conftest import Record
 from suite.shared import arithmetic
 

@@ -16,8 +16,9 @@ from impls.definition import dtype_name
 from impls.gradient.chunks import limited
 from suite.cases.case import Case, Start
 from suite.checks.kernels.splits import CASES, of_split
-from suite.comparison.compare import assert_bitwise_equal, evaluate, implementation, judge, reference
+from suite.comparison.draws import implementation
 from suite.comparison.tensors import OUTPUTS, Gradient, parameter
+from suite.comparison.tolerance import assert_bitwise_equal, evaluate, judge, reference
 from suite.shared.files import ROOT
 
 SPLITS = [(1, 1), (1, 2), (1, 3), (1, 8), (2, 1), (2, 3), (3, 2), (4, 1)]
@@ -105,7 +106,7 @@ def test_a_call_on_one_thread_starts_no_other() -> None:
 SMALLER_TEAM = """
 import torch
 from suite.checks.kernels.splits import CASES, of_split
-from suite.comparison.compare import assert_bitwise_equal
+from suite.comparison.tolerance import assert_bitwise_equal
 from suite.comparison.tensors import OUTPUTS
 torch.set_num_threads(8)
 expected, *others = (of_split(CASES[1], split) for split in ((1, 1), (2, 4), None))

@@ -15,7 +15,7 @@ from impls.gradient.chunks import limited
 from suite.cases.case import Case, lengths
 from suite.cases.workloads import WORKLOADS, resized
 from suite.checks.kernels.instrumented import Counted, Instrumented, instrumented
-from suite.comparison.compare import implementation
+from suite.comparison.draws import implementation
 
 CPU, F32 = torch.device("cpu"), torch.float32
 #: Of the baseline instruction set, which every build has: lanes of a vector, columns of a panel.

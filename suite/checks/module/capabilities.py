@@ -32,9 +32,10 @@ from impls.registry import Impl, find
 from suite.cases.case import Case
 from suite.checks.equality.leftovers import altered, settings
 from suite.checks.module.runs import CASE, DROPPED, F32, KEPT, PACKED, TRACED, agrees, by_grad
-from suite.comparison.compare import DRAWS, assert_bitwise_equal, assert_close, draw, implementation, model_and_draw
-from suite.comparison.oracle import Draw, Output, State, arguments, by_name, outputs, packed, plain
+from suite.comparison.draws import DRAWS, Draw, draw, implementation, model_and_draw
+from suite.comparison.oracle import Output, State, arguments, by_name, outputs, packed, plain
 from suite.comparison.tensors import OUTPUTS, Gradient, Results, X, parameter
+from suite.comparison.tolerance import assert_bitwise_equal, assert_close
 from suite.shared.usage import peak_bytes
 
 #: So many rows that chunks are short, so few units that the weights of one step are small compared with all outputs.

@@ -5,8 +5,9 @@ from torch import Tensor
 
 from impls import HyperLSTM
 from suite.cases.case import Case, Start
-from suite.comparison.compare import judge, model_and_draw
+from suite.comparison.draws import model_and_draw
 from suite.comparison.tensors import Results
+from suite.comparison.tolerance import judge
 
 L, T, B, I, H, S, Z = 2, 6, 3, 4, 6, 5, 2
 CASE = Case(T=T, B=B, I=I, H=H, S=S, Z=Z, L=L, layer_norm=True, state=Start.STACKED)

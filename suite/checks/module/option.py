@@ -17,9 +17,10 @@ from impls.registry import find, resolve
 from suite.candidates import catalogue, submission
 from suite.candidates.names import ALTERNATIVES
 from suite.cases.case import Case
-from suite.cases.sizes import parse
+from suite.cases.spelling import parse
 from suite.cases.verification import DROPOUT, RAGGED
-from suite.comparison.compare import compare, implementation, naive_oracle
+from suite.comparison.draws import implementation
+from suite.comparison.tolerance import compare, naive_oracle
 
 OPTION = "forget_bias"
 CPU = torch.device("cpu")

@@ -8,9 +8,10 @@ import torch
 from impls import HyperLSTM
 from suite.cases.case import Case, Start
 from suite.cases.verification import TWO_LAYERS
-from suite.comparison.compare import DRAWS, Build, assert_close, evaluate
-from suite.comparison.oracle import Draw, Outcome, by_name, plain
+from suite.comparison.draws import DRAWS, Build, Draw
+from suite.comparison.oracle import Outcome, by_name, plain
 from suite.comparison.tensors import Arguments, Gradient, Results, X, parameter
+from suite.comparison.tolerance import assert_close, evaluate
 
 F32 = torch.float32
 #: Results of a call of a model on the numbers of a draw.

@@ -14,8 +14,9 @@ from torch.nn.utils.rnn import PackedSequence
 
 from impls import HyperLSTM, registry, why_unavailable
 from suite.checks.module.models import CASE, H, I, L, S, Z
-from suite.comparison.compare import assert_bitwise_equal, model_and_draw
+from suite.comparison.draws import model_and_draw
 from suite.comparison.tensors import STATE_NAMES, Results
+from suite.comparison.tolerance import assert_bitwise_equal
 
 CPU = torch.device("cpu")
 SIZES = {"input_size": I, "hidden_size": H, "hyper_size": S, "n_z": Z, "n_layers": L}

@@ -7,7 +7,7 @@ from impls.registry import IMPLS
 from suite.checks.module import capabilities
 from suite.checks.module.capabilities import CAPABILITIES, Check
 from suite.checks.module.runs import KEPT
-from suite.comparison.compare import model_and_draw
+from suite.comparison.draws import model_and_draw
 from suite.conftest import Keep, skip_unless_checked, skipping_undeclared
 from suite.results.outcomes import CapabilityOutcome
 

@@ -12,7 +12,7 @@ from impls.definition import Inputs
 from suite.candidates import submission
 from suite.checks.module.files import BY_HAND
 from suite.checks.module.runs import CASE
-from suite.comparison.compare import implementation
+from suite.comparison.draws import implementation
 
 CPU = torch.device("cpu")
 F32 = torch.float32

@@ -17,8 +17,8 @@ from suite import conftest
 from suite.candidates import submission
 from suite.candidates.names import ORDER
 from suite.checks.module.files import BY_HAND, EXAMPLE
-from suite.comparison.compare import Verdict
 from suite.comparison.tensors import Gradient, X
+from suite.comparison.tolerance import Verdict
 from suite.results import provenance
 from suite.shared import process
 from suite.shared.files import ROOT

@@ -1,8 +1,7 @@
-"""Every comparison by value of a verification; faults are planted in what a default run compares."""
+"""The catalogue of all comparisons by value of a verification; faults are planted in what a default run compares."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import NamedTuple
 
 import torch
 
@@ -11,7 +10,7 @@ from impls.registry import ORACLE, Impl, find
 from suite.cases.case import Case, Start, lengths
 from suite.cases.verification import DROPOUT, RAGGED, ROWS, SPLIT, VERIFY, VERIFY_FIRST, VERIFY_TINY, WIDE
 from suite.cases.workloads import TIMED
-from suite.checks.equality import changes, layouts, uses
+from suite.checks.equality import calls, changes, extremes, gradients, layouts
 from suite.checks.equality.comparison import (
     BF16,
     F16,
@@ -26,7 +25,7 @@ from suite.checks.equality.comparison import (
 )
 from suite.checks.equality.pairs import PAIRS, Pair
 from suite.checks.equality.use import AutocastMode, Use
-from suite.comparison.compare import FLOOR
+from suite.comparison.tolerance import FLOOR
 
 #: Cases at which a model is used in many ways.
 SMALL = Case(T=4, B=3, I=6, H=9, S=7, Z=3, layer_norm=True, state=Start.STACKED)
@@ -51,35 +50,29 @@ LONG = (
 LITERAL = Case(T=2, B=8, I=97, H=128, S=33, Z=9, layer_norm=True, state=Start.STACKED)
 
 
-FROZEN = Group("frozen", uses.FROZEN, "uses")
-GRADIENTS = Group("gradients", uses.GRADIENTS, "uses")
+FROZEN = Group("frozen", gradients.FROZEN, "gradients")
+GRADIENTS = Group("gradients", gradients.GRADIENTS, "gradients")
 LAYOUTS = Group("layouts", layouts.LAID_OUT, "layouts")
 LAYOUTS_AT_ONCE = Group("layouts at once", layouts.AT_ONCE, "layouts")
 CHANGES = Group("changes", changes.CHANGES, "changes")
-MEANS_FAR_FROM_0 = Group("means far from 0", uses.MEANS_FAR_FROM_0, "uses")
-SATURATED = Group("saturated", uses.SATURATED, "uses")
-CALLS = Group("calls", uses.CALLS, "uses")
-INFERENCE = Group("inference", uses.INFERENCE, "uses", forward_only=True)
-
-
-class Used(NamedTuple):
-    """A group of uses, and the cases and dtypes in which an implementation is used so."""
-
-    group: Group
-    cases: dict[Case, tuple[torch.dtype, ...]]
+MEANS_FAR_FROM_0 = Group("means far from 0", extremes.MEANS_FAR_FROM_0, "extremes")
+SATURATED = Group("saturated", extremes.SATURATED, "extremes")
+CALLS = Group("calls", calls.CALLS, "calls")
+INFERENCE = Group("inference", calls.INFERENCE, "calls", forward_only=True)
 
 
 _TRAINED = {SMALL: (F64,), LARGE: (F32,), PACKED: (F64, BF16)}
-USED = (
-    Used(FROZEN, _TRAINED),
-    Used(GRADIENTS, _TRAINED | {FEW_ROWS: (F32,)}),
-    Used(LAYOUTS, _TRAINED),
-    Used(CHANGES, {DROPPED: (F64,), WIDER: (F32,)}),
-    Used(MEANS_FAR_FROM_0, {replace(LARGE, S=120): (F32,)}),
-    Used(SATURATED, {replace(LARGE, layer_norm=False): (F64, F32)}),
-    Used(CALLS, {SMALL: (F64,), LARGE: (F32,)}),
-    Used(INFERENCE, dict.fromkeys(LONG, (F32,))),
-)
+#: By group of uses, the cases and dtypes in which every implementation is used so.
+GROUPS: Mapping[Group, Mapping[Case, Sequence[torch.dtype]]] = {
+    FROZEN: _TRAINED,
+    GRADIENTS: _TRAINED | {FEW_ROWS: (F32,)},
+    LAYOUTS: _TRAINED,
+    CHANGES: {DROPPED: (F64,), WIDER: (F32,)},
+    MEANS_FAR_FROM_0: {replace(LARGE, S=120): (F32,)},
+    SATURATED: {replace(LARGE, layer_norm=False): (F64, F32)},
+    CALLS: {SMALL: (F64,), LARGE: (F32,)},
+    INFERENCE: dict.fromkeys(LONG, (F32,)),
+}
 
 
 def in_default_run(impl: Impl, case: Case, dtype: torch.dtype) -> bool:
@@ -130,13 +123,13 @@ def wide(name: str) -> list[Comparison]:
     return comparisons
 
 
-def used(name: str) -> list[Comparison]:
+def grouped(name: str) -> list[Comparison]:
     """Groups of uses of an implementation, at small and at large sizes; none of `naive`."""
     if name == ORACLE:
         return []
     supported = find(name).dtypes
     comparisons = []
-    for group, cases in USED:
+    for group, cases in GROUPS.items():
         for case, dtypes in cases.items():
             of_case = (F64,) if name == WIDE_ORACLE else dtypes
             comparisons += [against_wide(case, dtype, group) for dtype in of_case if dtype in supported]
@@ -173,6 +166,6 @@ def every_id() -> list[str]:
     """The ids of all cases."""
     ids: dict[str, None] = {}
     for name in names():
-        for comparison in (*small(name), *wide(name), *used(name), *paired(name)):
+        for comparison in (*small(name), *wide(name), *grouped(name), *paired(name)):
             ids[comparison.id] = None
     return list(ids)

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from suite.cases import verification
-from suite.cases.sizes import MEDIUM, SPELLING, Axis, SizeError, axis, parse, short
+from suite.cases.spelling import MEDIUM, SPELLING, Axis, SizeError, axis, parse, short
 from suite.cases.workloads import TIMED, WORKLOADS
 
 TABLES = (

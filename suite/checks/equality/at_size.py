@@ -11,8 +11,8 @@ from impls import names
 from impls.definition import shapes
 from impls.registry import ORACLE, find
 from suite.cases.case import Case
+from suite.checks.equality.catalogue import INFERENCE
 from suite.checks.equality.comparison import WIDE_ORACLE, Comparison, against_wide
-from suite.checks.equality.comparisons import INFERENCE
 
 #: Numbers that a training step of row_scaled or batched keeps per token, layer and unit of either LSTM: up to 43 of H
 #: were measured, with layer norm.

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from suite.cases.case import Case
+from suite.checks.equality.at_size import at_sizes, bytes_needed
+from suite.checks.equality.catalogue import INFERENCE
 from suite.checks.equality.comparison import F32, F64, PLAIN, WIDE_ORACLE, Group
-from suite.checks.equality.comparisons import INFERENCE
-from suite.checks.equality.sizes import at_sizes, bytes_needed
-from suite.comparison.compare import model_and_draw
+from suite.comparison.draws import model_and_draw
 from suite.comparison.oracle import plain
 from suite.shared.usage import peak_bytes
 

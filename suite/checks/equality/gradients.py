@@ -1,0 +1,105 @@
+"""Uses in which something else requires a gradient, or other gradients arrive, than in a plain call."""
+
+from collections.abc import Callable, Collection
+from functools import partial
+
+import torch
+
+from impls import HyperLSTM
+from impls.definition import LayerParams
+from impls.gradient.chunks import limited
+from suite.cases.case import Case
+from suite.checks.equality.use import Use
+from suite.comparison.draws import Draw
+from suite.comparison.oracle import Outcome, Run, arguments, gradients, outputs, run_plain
+from suite.comparison.tensors import OUTPUTS, Argument, Gradient, Kind, Results, X
+
+# What requires a gradient
+
+#: Whether an argument does.
+Trains = Callable[[Argument], bool]
+
+
+def of_trained(trains: Trains, results: Results) -> Results:
+    """Results without the gradients of arguments that do not require one."""
+    return {name: value for name, value in results.items() if not isinstance(name, Gradient) or trains(name.of)}
+
+
+def _training(name: str, trains: Trains) -> Use:
+    return Use(name, partial(run_plain, select=trains), partial(of_trained, trains))
+
+
+def _alone(part: str) -> Use:
+    """The parameter of that name, in each layer."""
+    return _training(f"{part} alone", lambda leaf: leaf.kind is Kind.PARAMETER and leaf.part == part)
+
+
+#: A parameter alone shows all that its gradient depends on; `pairs.py` has other combinations.
+FROZEN = (
+    *map(_alone, LayerParams._fields),
+    _training("parameters alone", lambda leaf: leaf.kind is Kind.PARAMETER),
+    _training("x alone", lambda leaf: leaf == X),
+    _training("h alone", lambda leaf: leaf == Argument(Kind.STATE, "h")),
+)
+
+
+# The gradients that arrive
+
+
+def _scaled(factor: float) -> Use:
+    """Each gradient of the outputs is multiplied by a factor."""
+
+    def run(model: HyperLSTM, case: Case, sample: Draw) -> Outcome:
+        scaled = tuple(factor * cotangent for cotangent in sample.cotangents)
+        return run_plain(model, case, sample._replace(cotangents=scaled))
+
+    return Use(f"gradients times {factor:g}", run, partial(_times, factor))
+
+
+def _times(factor: float, results: Results) -> Results:
+    """Results of which the gradients are multiplied by a factor."""
+    return {name: value * factor if isinstance(name, Gradient) else value for name, value in results.items()}
+
+
+def without_others(sample: Draw, arriving: Collection[str]) -> Draw:
+    """Leave some of the outputs' gradients, and make the others zero."""
+    cotangents = [
+        cotangent if name in arriving else torch.zeros_like(cotangent)
+        for name, cotangent in zip(OUTPUTS, sample.cotangents, strict=True)
+    ]
+    return sample._replace(cotangents=tuple(cotangents))
+
+
+def _backward_twice(model: HyperLSTM, case: Case, sample: Draw) -> Outcome:
+    leaves = arguments(model, sample)
+    results = outputs(model, case, leaves)
+    for retain_graph in (True, False):
+        torch.autograd.backward(list(results.values()), sample.cotangents, retain_graph=retain_graph)
+    return Outcome(results | gradients(leaves))
+
+
+def in_chunks(numbers: int, residuals: bool = True, of: Run = run_plain) -> Run:
+    """A run in chunks; numbers: array elements of a chunk per element of out, of which a step takes 10 to 40."""
+
+    def run(model: HyperLSTM, case: Case, sample: Draw) -> Outcome:
+        limit = numbers * case.B * case.H * sample.x.element_size()
+        with limited(sample.x.device.type, forward=limit, backward=limit, residuals=residuals):
+            return of(model, case, sample)
+
+    return run
+
+
+def _chunked(numbers: int, residuals: bool) -> Use:
+    name = f"chunks of {numbers} numbers, residuals {residuals}"
+    return Use(name, in_chunks(numbers, residuals), residuals=residuals)
+
+
+GRADIENTS = (
+    _scaled(1e4),
+    _scaled(1e-4),
+    Use("backward twice", _backward_twice, partial(_times, 2)),
+    _chunked(20, residuals=True),
+    _chunked(40, residuals=False),
+    _chunked(80, residuals=True),
+    _chunked(80, residuals=False),
+)

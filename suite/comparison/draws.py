@@ -1,0 +1,144 @@
+"""Random numbers of a case, and the models that take them."""
+
+import math
+from collections.abc import Callable, Sequence
+from functools import cache, lru_cache
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_map_only
+
+from impls import HyperLSTM
+from impls.definition import NORM_NAMES
+from impls.registry import UnsupportedOptionError, find
+from suite.cases.case import Case, Start
+from suite.comparison.tensors import (
+    ARRIVING,
+    GATE_BIASES,
+    NORM_WEIGHTS,
+    STATE,
+    Argument,
+    Arguments,
+    X,
+    parameter,
+)
+
+#: Number of draws of a case; their results are stacked, so that the rule is about norms over enough numbers.
+DRAWS = 8
+
+
+class Draw(NamedTuple):
+    """Random parameters, input, start and cotangents of one case."""
+
+    params: dict[str, Tensor]
+    x: Tensor
+    state: tuple[Tensor, ...] | None
+    cotangents: tuple[Tensor, ...]  # of out and of the four final states
+
+
+#: Changes the numbers of a draw.
+Numbers = Callable[[Draw], Draw]
+#: Builds the model of a case.
+Build = Callable[[Case, torch.dtype, torch.device], HyperLSTM]
+
+
+@cache
+def implementation(name: str, cls: type[HyperLSTM] = HyperLSTM) -> Build:
+    """A builder of a case's HyperLSTM, of that class and with that implementation.
+
+    It raises UnsupportedOptionError before a call would, whose error torch.compile replaces by another.
+    """
+
+    def build(case: Case, dtype: torch.dtype, device: torch.device) -> HyperLSTM:
+        option = None if name == "auto" else find(name).lacking(case.options)
+        if option:
+            raise UnsupportedOptionError(name, option)
+        model = cls(case.I, case.H, case.S, case.Z, case.L, **case.arguments, impl=name, dtype=dtype, device=device)
+        return model.train(case.training)
+
+    return build
+
+
+def draw(case: Case, seed: int, dtype: torch.dtype, device: torch.device) -> Draw:
+    """Draw number `seed` of a case, rounded to dtype, in new memory; the same numbers on every device."""
+    in_float64 = _draw(case, seed)
+    drawn: Draw = tree_map_only(Tensor, lambda value: value.to(device, dtype, copy=True), in_float64)
+    return drawn
+
+
+def model_and_draw(name: str, case: Case, dtype: torch.dtype, device: torch.device) -> tuple[HyperLSTM, Draw]:
+    """An implementation's model of a case with the parameters of draw 0, and all numbers of that draw."""
+    build = implementation(name)
+    model = build(case, dtype, device)
+    sample = draw(case, 0, dtype, device)
+    model.load_state_dict(sample.params)
+    return model, sample
+
+
+@lru_cache(DRAWS)  # to draw large parameters takes longer than to use them
+def _draw(case: Case, seed: int) -> Draw:
+    """Numbers of a draw in float64.
+
+    Every parameter is random, since at the paper's initial values the hypernetwork is inert and hides every fault.
+    Weights are scaled by their fan-in, so that gates neither saturate nor stay at their middle. The biases of a gate
+    are spread evenly in random order: a gate whose units happened to be nearly equal would have a layer norm that
+    magnifies rounding at will, and one such draw would decide the comparison.
+    """
+    generator = torch.Generator().manual_seed(seed)
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=generator, dtype=torch.float64)
+
+    def values(part: str, shape: Sequence[int]) -> Tensor:
+        if part in NORM_NAMES:
+            return normal(*shape) * 0.3 + float(part in NORM_WEIGHTS)
+        if part in GATE_BIASES:
+            order = torch.rand(shape, generator=generator).argsort(dim=-1)
+            even = torch.linspace(-1.5, 1.5, shape[-1], dtype=torch.float64)
+            return even[order] + 0.2 * normal(*shape)
+        if part == "z_bias":
+            return normal(*shape)
+        return normal(*shape) * 0.7 / math.sqrt(shape[-1])
+
+    model = implementation("naive")(case, torch.float64, torch.device("meta"))
+    T, B, I, H, S, L = case.T, case.B, case.I, case.H, case.S, case.L
+    params = {name: values(parameter(name).part, p.shape) for name, p in model.named_parameters()}
+    x = normal(B, T, I).transpose(0, 1) if case.strided else normal(T, B, I)
+    state = None
+    if case.state is not Start.NONE:
+        layers = (L,) if case.state is Start.STACKED else ()
+        state = tuple(0.7 * normal(*layers, B, F) for F in (H, H, S, S))
+    d_out = normal(T, B, H)
+    d_last = [normal(L, B, F) for F in (H, H, S, S)]
+    return Draw(params, x, state, (d_out, *d_last))
+
+
+def inputs(sample: Draw) -> Arguments:
+    """X and the given states."""
+    values = {X: sample.x}
+    if sample.state:
+        values.update(zip(STATE, sample.state, strict=True))
+    return values
+
+
+def named(sample: Draw) -> Arguments:
+    """All numbers of a draw."""
+    values = inputs(sample)
+    for name, value in sample.params.items():
+        values[parameter(name)] = value
+    values.update(zip(ARRIVING, sample.cotangents, strict=True))
+    return values
+
+
+#: The new numbers of an argument, from it and its numbers in a draw.
+Change = Callable[[Argument, Tensor], Tensor]
+
+
+def changed(sample: Draw, change: Change) -> Draw:
+    """Change the numbers of a draw."""
+    new = {argument: change(argument, value) for argument, value in named(sample).items()}
+    params = {name: new[parameter(name)] for name in sample.params}
+    state = sample.state and tuple(new[part] for part in STATE)
+    cotangents = tuple(new[arriving] for arriving in ARRIVING)
+    return Draw(params, new[X], state, cotangents)
