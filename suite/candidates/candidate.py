@@ -24,12 +24,16 @@ class Candidate:
     why_unavailable: Callable[[torch.device, torch.dtype], str | None]
     #: What people call it, if not by its name.
     called: str = ""
+
+    # What it computes.
     #: Options of the model that it has, beside layer norm.
     options: frozenset[str] = frozenset(OPTIONS)
     #: What a case may have beside its sizes and the options of the model.
     features: frozenset[Feature] = frozenset(Feature)
     #: Whether it pads packed sequences, and is timed on these alone.
     pads: bool = False
+
+    # What decides where it is timed by default.
     #: Whether every new combination of sizes is compiled first, which takes many seconds.
     compiles_each_size: bool = False
     #: Whether it is a reference form, which is written like the equation, and slow.
@@ -38,21 +42,29 @@ class Candidate:
     hand_written: bool = True
     #: Whether others wrote it. Without a GPU it is timed by default on few workloads.
     of_others: bool = False
+
+    # How its results are compared.
     #: Whether it computes what a HyperLSTM does, so that its results are compared with those of a verified one.
     compared: bool = True
     #: Renames and reshapes tensors like its parameters, by name, to those of a HyperLSTM.
     to_ours: Callable[[Mapping[str, Tensor]], dict[str, Tensor]] = dict
     #: An implementation that computes part of it.
     built_on: str = ""
+
+    # What it needs, and what its times depend on.
     #: Files of the project on which its times depend, beside those of an implementation.
     files: tuple[str, ...] = ()
     #: By kind of device, what it uses beside torch.
     software: Mapping[str, Software] = field(default_factory=dict)
-    #: Other projects' modules that its first call imports, which takes long, and kinds of device on which it may run.
+    #: Other projects' modules that its first call imports, which takes long.
     modules: tuple[str, ...] = ()
+    #: Kinds of device on which it may run.
     devices: tuple[str, ...] = ("cpu", "cuda")
+
+    # What it costs.
     #: Whether torch computes it. Otherwise its memory is not measured.
     of_torch: bool = True
+    #: Of a forward pass over the whole input of a case.
     multiply_adds: Callable[[Case], int] = Case.multiply_adds
     #: Numbers per token and layer that a backward pass needs beside x and h: c, and h and c of the hyper LSTM.
     saved: Callable[[Case], int] = lambda case: case.H + 2 * case.S

@@ -14,7 +14,7 @@ import runpy
 import sys
 import tempfile
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -37,7 +37,8 @@ from suite.shared.files import RESULTS, ROOT, write_whole
 #: Seconds that the first calls of all files may take, which may compile them.
 LIMIT = 120.0
 SMALL = Case(T=3, B=2, I=5, H=7, S=4, Z=2, state=Start.SHARED)
-#: Environment variable with the paths of the files by name, as JSON, for the processes that this one starts.
+#: Environment variable with the files, which `written` writes and `files` reads. It reaches all processes that this one
+#: starts: workers of xdist, fork servers, and those of tests.
 VARIABLE = "HYPERLSTM_IMPL"
 #: The project's own modules, beside which a file may be.
 PROJECT = (ROOT / "impls", ROOT / "suite", ROOT / "noxfile.py")
@@ -79,7 +80,7 @@ def load(path: Path) -> Impl:
         raise NotAnImplementationError(f"{path}: expected a function run(p, inputs), got {run!r:.100}")
     register(replace(impl, name=path.stem, preference=0), run)  # "auto" stays ours
     by_name = files() | {path.stem: path}
-    os.environ[VARIABLE] = json.dumps({name: str(file) for name, file in by_name.items()})
+    os.environ[VARIABLE] = written(by_name.values())
     return find(path.stem)
 
 
@@ -117,13 +118,24 @@ def siblings() -> dict[str, Path]:
     return modules
 
 
+def written(paths: Iterable[Path]) -> str:
+    """The text of VARIABLE for these files."""
+    return json.dumps([str(path) for path in paths])
+
+
 def files() -> dict[str, Path]:
     """Files of the implementations that this process has, or that the one which started it had, by name."""
-    text = os.environ.get(VARIABLE) or "{}"
+    text = os.environ.get(VARIABLE)
+    if not text:
+        return {}
     try:
-        return {name: Path(path) for name, path in json.loads(text).items()}
-    except (ValueError, AttributeError, TypeError) as error:
-        raise ValueError(f"{VARIABLE}: expected what --impl sets it to, got {os.environ[VARIABLE]!r}") from error
+        listed = json.loads(text)
+        if not isinstance(listed, list):
+            raise TypeError(f"expected a list, got {listed!r}")
+        paths = [Path(path) for path in listed]
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{VARIABLE}: expected what --impl sets it to, got {text!r}") from error
+    return {path.stem: path for path in paths}
 
 
 def sources(name: str) -> list[Path]:

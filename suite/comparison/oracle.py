@@ -83,40 +83,48 @@ class Part(NamedTuple):
 
 def without_module(model: nn.Module, case: Case, x: Tensor, state: State | None) -> Output:
     """Call the layer function of the model's implementation, on a batch of the sequences of each length."""
-    over: tuple[int, ...]
-    if case.lengths:
-        parts = _by_length(case)
-        over = (case.tokens,)
-    else:
-        parts = [Part(torch.arange(case.B), case.T)]
-        over = (case.T, case.B)
+    over = (case.tokens,) if case.lengths else (case.T, case.B)
     between = case.dropout if model.training else 0.0
     inside = case.recurrent_dropout if model.training else 0.0
-    order = torch.cat([part.rows for part in parts]).argsort()
     layers: Any = model.layers
     lasts = []
     for l, starts in enumerate(_starts(case, x, state)):
         p = LayerParams._make(getattr(layers[l], name) for name in LayerParams._fields)
-        dropped = draw_mask(between if l else 0.0, (*over, case.inputs[l]), x.device)
+        before_layer = between if l else 0.0
+        dropped = draw_mask(before_layer, (*over, case.inputs[l]), x.device)
         g_dropped = draw_mask(inside, (*over, case.H), x.device)
-        out = x.new_zeros(case.T, case.B, case.H)
-        ends = []
-        for part in parts:
-            y = x[: part.steps, part.rows]
-            mask = part.of(dropped)
-            if mask is not None:
-                y = torch.where(mask.kept, y / (1 - between), 0)
-            start = LayerState(*(value[part.rows] for value in starts))
-            of_part = Inputs(y, start, part.of(g_dropped))
-            h, end = _run(str(model.impl), p, of_part)
-            steps = torch.arange(part.steps)[:, None]
-            out = out.index_put((steps, part.rows), h)
-            ends.append(end)
-        x = out
-        last = [torch.cat(pieces)[order] for pieces in zip(*ends, strict=True)]
+        x, last = _layer(str(model.impl), case, p, x, starts, dropped, g_dropped)
         lasts.append(last)
     state_of_layers = zip(*lasts, strict=True)
     return x, tuple(torch.stack(values) for values in state_of_layers)
+
+
+def _layer(
+    name: str,
+    case: Case,
+    p: LayerParams,
+    x: Tensor,
+    starts: Sequence[Tensor],
+    dropped: Mask | None,
+    g_dropped: Mask | None,
+) -> tuple[Tensor, list[Tensor]]:
+    """Out [T, B, H] and final states [B, *] of a layer; dropped: mask of x. g_dropped: mask of recurrent dropout."""
+    out = x.new_zeros(case.T, case.B, case.H)
+    parts = _by_length(case)
+    ends = []
+    for part in parts:
+        y = x[: part.steps, part.rows]
+        mask = part.of(dropped)
+        if mask is not None:
+            y = torch.where(mask.kept, y / (1 - case.dropout), 0)
+        start = LayerState(*(value[part.rows] for value in starts))
+        of_part = Inputs(y, start, part.of(g_dropped))
+        h, end = _run(name, p, of_part)
+        steps = torch.arange(part.steps)[:, None]
+        out = out.index_put((steps, part.rows), h)
+        ends.append(end)
+    order = torch.cat([part.rows for part in parts]).argsort()
+    return out, [torch.cat(pieces)[order] for pieces in zip(*ends, strict=True)]
 
 
 def _run(name: str, p: LayerParams, inputs: Inputs) -> tuple[Tensor, LayerState]:
@@ -127,7 +135,9 @@ def _run(name: str, p: LayerParams, inputs: Inputs) -> tuple[Tensor, LayerState]
 
 
 def _by_length(case: Case) -> list[Part]:
-    """The sequences of each length, whose tokens are among the packed ones."""
+    """The sequences of each length, whose tokens are among the packed ones; all in one part if none is packed."""
+    if not case.lengths:
+        return [Part(torch.arange(case.B), case.T)]
     lengths = torch.tensor(case.lengths)
     in_order = sorted(case.lengths, reverse=True) == list(case.lengths)
     order = torch.arange(case.B) if in_order else lengths.sort(descending=True).indices

@@ -231,11 +231,15 @@ def _run(connection: Connection, job: Job, first: bool, limit: float) -> NoRetur
     except Exception as error:
         traceback.print_exc()
         reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        no_memory = isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in reason
-        ended = Ended(Status.NO_MEMORY) if no_memory else Ended(Status.FAILED, reason)
+        ended = Ended(Status.NO_MEMORY) if is_of_memory(error) else Ended(Status.FAILED, reason)
     connection.send(ended)
     sys.stdout.flush()
     os._exit(0)  # without the server's exit handlers
+
+
+def is_of_memory(error: Exception) -> bool:
+    """True for an error of too little memory, of which only the text tells that of torch's allocator on a CPU."""
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in str(error)
 
 
 def _nothing() -> None:

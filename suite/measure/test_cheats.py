@@ -3,7 +3,6 @@
 The list grows by one file each time that another way is found.
 """
 
-import json
 import re
 import shutil
 from collections.abc import Callable, Iterator
@@ -53,7 +52,7 @@ def visited(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Visited]:
     folder = tmp_path_factory.mktemp("cheats")
     file = folder / "cheat.py"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(submission.VARIABLE, json.dumps({file.stem: str(file)}))
+        patch.setenv(submission.VARIABLE, submission.written([file]))
         with Server(new_log(folder, "log.txt"), folder) as server:
 
             def visit(name: str, candidate: str = file.stem) -> Visit:

@@ -230,7 +230,7 @@ class Turns:
     def _round(self, name: Any, turn: int) -> None:
         side = self.sides[name]
         # In the end each turn but the first is as likely to be the one drawn: a replay needs a turn before.
-        draws = turn <= LEAST or CHANCE.random() < 1 / (turn - 1)
+        draws = turn == 1 or CHANCE.random() < 1 / (turn - 1)
         drawn = CHANCE.randrange(side.calls) if draws else -1
         seconds, call = side.round(turn, drawn)
         self.rounds[name].update(seconds)

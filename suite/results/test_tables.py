@@ -57,7 +57,7 @@ def test_rows_of_a_second_run(tmp_path: Path, first: str, second: str, letters: 
 
 
 def test_rows_of_a_file_outside_the_project_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(submission.VARIABLE, '{"mine": "elsewhere/mine.py"}')
+    monkeypatch.setenv(submission.VARIABLE, submission.written([Path("elsewhere/mine.py")]))
     put(tmp_path, "mine 1 1, other 1 2")
     assert put(tmp_path, "mine 2 3") == "mine 1 1, mine 2 3"
 

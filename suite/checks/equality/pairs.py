@@ -162,8 +162,10 @@ LAYER_OPTIONS = OPTIONS | {
 
 def _either(option: str, values: tuple[Any, ...], other: str, others: tuple[Any, ...]) -> dict[str, Any]:
     """Constraint that one option has one of these values or another has one of those."""
-    either = ((option, values), (other, others))
-    return {"operator": "or", "conditions": [{"operator": "in", "left": o, "values": list(v)} for o, v in either]}
+    conditions = []
+    for name, allowed in ((option, values), (other, others)):
+        conditions.append({"operator": "in", "left": name, "values": list(allowed)})
+    return {"operator": "or", "conditions": conditions}
 
 
 #: Trained without a state.
@@ -177,18 +179,20 @@ _CONSTRAINTS = [
 
 
 def array(options: Options) -> list[Call]:
-    """Calls that cover all pairs, those that do not need one which shows little, or extreme numbers, without it."""
-    telling = options | {
-        "form": tuple(form for form in options["form"] if not form.empty),
-        "trained": tuple(trained for trained in options["trained"] if trained is not Trained.NOTHING),
-    }
-    usual, either, every = (
-        [Call(**row) for row in make(some, salt="0", constraints=_CONSTRAINTS)]
-        for some in (telling | {"extreme": (False,)}, telling, options)
-    )
-    extreme = [call for call in either if call.extreme]
-    little = [call for call in every if call.shows_little]
+    """Calls that cover all pairs: those that can do without, in calls with usual numbers, which show much."""
+    with_numbers = tuple(form for form in options["form"] if not form.empty)
+    with_gradients = tuple(trained for trained in options["trained"] if trained is not Trained.NOTHING)
+    telling = options | {"form": with_numbers, "trained": with_gradients}
+    usual = _covering(telling | {"extreme": (False,)})
+    extreme = [call for call in _covering(telling) if call.extreme]
+    little = [call for call in _covering(options) if call.shows_little]
     return [*usual, *extreme, *little]
+
+
+def _covering(options: Options) -> list[Call]:
+    """A covering array: calls in which any two values of two options occur together, where the constraints allow it."""
+    rows = make(options, salt="0", constraints=_CONSTRAINTS)
+    return [Call(**row) for row in rows]
 
 
 def case_of(call: Call) -> Case:

@@ -35,6 +35,7 @@ def test_a_stale_edit_is_named_with_its_file() -> None:
         ('gradient.weight = "c", edits = []', "gradient: expected one of input, .*, got {'weight': 'c'}$"),
         ('argument_changed.state = "y", edits = []', "argument_changed.state: expected one of h, .*, got 'y'$"),
     ],
+    ids=["no-edits", "shown-by-nothing", "shown-twice", "key", "output", "no-kind", "kind", "argument"],
 )
 def test_a_wrong_row_is_named(row: str, message: str, tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"

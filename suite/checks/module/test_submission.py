@@ -1,6 +1,5 @@
 """`--impl FILE` says what is wrong with a file before any work, and checks what is right."""
 
-import json
 import re
 import runpy
 import sys
@@ -171,7 +170,7 @@ def test_nothing_checked_is_no_success(
 def test_a_failure_is_a_sentence_with_the_line_of_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "mine.py"
     file.write_text("def run(p, inputs):\n    return inputs.y\n")
-    monkeypatch.setenv(submission.VARIABLE, json.dumps({"mine": str(file)}))
+    monkeypatch.setenv(submission.VARIABLE, submission.written([file]))
     run = runpy.run_path(str(file))["run"]
     worst = Verdict(Gradient(X), 2e-3, 1e-6)
 
@@ -193,13 +192,13 @@ def test_a_failure_is_a_sentence_with_the_line_of_a_file(tmp_path: Path, monkeyp
         assert report.user_properties == [(conftest.SENTENCE, expected)]
 
 
-@pytest.mark.parametrize("content", ["", "{}"])
+@pytest.mark.parametrize("content", ["", "[]"])
 def test_an_empty_variable_names_no_file(content: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(submission.VARIABLE, content)
     assert submission.files() == {}
 
 
-@pytest.mark.parametrize("content", ["mine.py", "[]", '{"mine": 1}'])
+@pytest.mark.parametrize("content", ["mine.py", "{}", '"mine.py"', "[1]"])
 def test_a_wrong_variable_is_named(content: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(submission.VARIABLE, content)
     with pytest.raises(ValueError, match=f"^{submission.VARIABLE}: expected what --impl sets it to, got "):
