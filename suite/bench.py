@@ -103,17 +103,17 @@ def benchmark(options: argparse.Namespace) -> int:
     return int(conclude(folder, planned, table, options.sweep))
 
 
-def why_too_large(options: argparse.Namespace) -> str:
-    """Sentence about a size that would not fit into memory, before anything of it is there; "" if all fit."""
+def why_too_large(options: argparse.Namespace) -> str | None:
+    """Sentence about a size that would not fit into memory, before anything of it is there; None if all fit."""
     if choice.table_of(options) != "sizes":
-        return ""
+        return None
     dtypes = [arithmetic.dtype_of(dtype) for dtype in options.dtype or ["float32"]]
     for workload in choice.workloads(options):
         for dtype in dtypes:
             why = why_no_memory(ROUNDS_AS_NAIVE, workload.case, dtype, options.device)
             if why:
                 return f"--size: {workload.name}: {why}"
-    return ""
+    return None
 
 
 def fitting(job: Job) -> Job:
@@ -210,14 +210,14 @@ def believed(rows: Sequence[Row], ceilings: Mapping[str, Row]) -> list[Row]:
     return result
 
 
-def baseline_slowed(row: Row, alone: Row) -> str:
-    """Sentence that says that the baseline of a row took longer than beside itself; "" if not, or of few visits."""
+def baseline_slowed(row: Row, alone: Row) -> str | None:
+    """Sentence that says that the baseline of a row took longer than beside itself; None if not, or of few visits."""
     visits = min(row.get("visits") or 0, alone.get("visits") or 0)
     if visits < FEWEST:
-        return ""
+        return None
     slower = row["baseline_s"] / alone["median_s"]
     if slower <= SLOWED:
-        return ""
+        return None
     return f"beside it {BASELINE} takes {slower:.2g} times as long as beside itself"
 
 

@@ -35,8 +35,8 @@ from suite.cases.workloads import WORKLOADS
 from suite.measure import choice
 from suite.measure.runner import Side, run
 from suite.measure.server import Server, new_log
-from suite.pages.bench_tables import PLACE, heading
-from suite.pages.page import NoFigure, Sheet
+from suite.pages.bench_tables import PLACE, Setting, heading
+from suite.pages.page import Column, NoFigure, Sheet
 from suite.results.format import ENVIRONMENT, SOFTWARE, ratio_text
 from suite.results.statistics import COVERAGE, FEWEST, between, pooled_variance
 from suite.results.status import Status
@@ -64,27 +64,27 @@ def load(path: Path) -> pd.DataFrame:
     return rows
 
 
-def why_no_times(old: pd.DataFrame, new: pd.DataFrame) -> str:
-    """Sentence that says why times of two results must not be judged: two machines, or two states of one; else ""."""
+def why_no_times(old: pd.DataFrame, new: pd.DataFrame) -> str | None:
+    """Sentence that says why times of two results must not be judged: two machines, or two states of one; else None."""
     unlike = differing(old, new, MACHINE)
     if unlike:
-        return f"The results are of machines that differ in {unlike}, so no time is judged."
+        return f"The results are of machines that differ in {', '.join(unlike)}, so no time is judged."
     both = new.merge(old, on=list(TABLES["bench"].key), suffixes=("", "_old"))
     drift = float((both["baseline_s"] / both["baseline_s_old"]).median())  # NaN if they share no row
     if abs(np.log(drift)) > np.log1p(MAX_BASELINE_DRIFT):
         return f"{BASELINE} itself took {drift:.2f} times as long: the host or its state differs, so no time is judged."
-    return ""
+    return None
 
 
-def differing(old: pd.DataFrame, new: pd.DataFrame, columns: Sequence[str]) -> str:
-    """Columns that both results have, with other values, joined by commas; "" if there are none."""
+def differing(old: pd.DataFrame, new: pd.DataFrame, columns: Sequence[str]) -> list[str]:
+    """Columns in which both results have values, and not the same."""
     unlike = []
     for column in columns:
         old_values = {*old[column].dropna()} - {""}
         new_values = {*new[column].dropna()} - {""}
         if old_values and new_values and old_values != new_values:
             unlike.append(column)
-    return ", ".join(unlike)
+    return unlike
 
 
 def compared(old: pd.DataFrame, new: pd.DataFrame, threshold: float) -> pd.DataFrame:
@@ -161,11 +161,17 @@ def failed(changes: pd.DataFrame) -> bool:
 
 def show(changes: pd.DataFrame) -> None:
     change = "{:+.1%}".format
-    formats = {"old": ratio_text, "new": ratio_text, "time": change, "memory": change}
-    headings = {"old": "old / LSTM", "new": "new / LSTM"}
-    for _, part in changes.groupby(PLACE, sort=False):
-        lines = part.drop(columns=[*PLACE, "status"]).to_dict("records")
-        Sheet(lines, formats, headings).show(heading(part.iloc[0]))
+    columns = {
+        "implementation": Column("implementation"),
+        "pass": Column("pass"),
+        "old": Column("old / LSTM", ratio_text),
+        "new": Column("new / LSTM", ratio_text),
+        "time": Column("time", change),
+        "memory": Column("memory", change),
+        "verdict": Column("verdict"),
+    }
+    for _, lines in changes.groupby(PLACE, sort=False):
+        Sheet.of_rows(columns, lines).show(heading(lines.iloc[0]))
     print()
 
 
@@ -182,7 +188,7 @@ def results_compared(options: argparse.Namespace) -> int:
     others = [column for column in (*ENVIRONMENT, *SOFTWARE) if column not in MACHINE]
     unlike = differing(old, new, others)
     if unlike:
-        print(f"The results also differ in {unlike}.")
+        print(f"The results also differ in {', '.join(unlike)}.")
     sentence = why_no_times(old, new)
     if sentence:
         print(f"{sentence} --base REV times two revisions on this machine in one run.")
@@ -203,11 +209,14 @@ def same_twice(folder: Path, old: pd.DataFrame, new: Sequence[Row], device: torc
     changes = changes[changes["verdict"].isin(("same", *DIFFERENT))]
     if changes.empty:
         return
-    changes = changes.assign(differ=changes["verdict"].isin(DIFFERENT), largest=changes["time"].abs())
-    places = changes.groupby(["dtype", "workload", "T", "B"], sort=False, as_index=False)
-    twice = places.agg(rows=("differ", "size"), differ=("differ", "sum"), largest=("largest", "max"))
-    TABLES["twice"].put(folder, twice.to_dict("records"), device)
-    print(f"\nThe same code twice: {twice['differ'].sum()} of {len(changes)} rows differ from those of the last run.")
+    twice = list[Row]()
+    for _, of_setting in changes.groupby([*Setting._fields], sort=False):
+        differ = int(of_setting["verdict"].isin(DIFFERENT).sum())
+        about = Setting.of(of_setting.iloc[0])._asdict()
+        twice.append({**about, "rows": len(of_setting), "differ": differ, "largest": of_setting["time"].abs().max()})
+    TABLES["twice"].put(folder, twice, device)
+    differ = sum(row["differ"] for row in twice)
+    print(f"\nThe same code twice: {differ} of {len(changes)} rows differ from those of the last run.")
 
 
 @contextmanager

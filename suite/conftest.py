@@ -321,8 +321,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Generator[
     tables = rows_of_tests(reporter)
     compared = ran(tables["verify"]) if "verify" in tables else pd.DataFrame()
     if len(compared):
-        columns = ["implementation", "cases", "worst", "dtype", "tensor", "use", "verdict"]
-        errors = verify.worst_errors(compared, by=["implementation"]).only(columns)
+        errors = verify.worst_view(compared)
         errors.show("Worst error against the equation, as a multiple of what is allowed")
     conclusion = re.sub("[*`]", "", verify.conclusion(tables, len(failures_of(reporter))))
     if exitstatus == pytest.ExitCode.INTERRUPTED:

@@ -161,8 +161,9 @@ def compared(bench: pd.DataFrame, verify: pd.DataFrame, then: Mapping[str, Hashe
     """Sentences about implementations that were timed, but not compared, or not with the same sources."""
     timed = bench[(bench["status"] == Status.OK) & bench["implementation"].isin(names())]
     for (name, dtype), rows in timed.groupby(["implementation", "dtype"], sort=False):
-        which = f"{name} in {dtype_name(dtype_of(str(dtype)))}"
-        of_both = ran(verify[verify["implementation"] + " in " + verify["dtype"] == which])
+        of_products = dtype_name(dtype_of(str(dtype)))
+        which = f"{name} in {of_products}"
+        of_both = ran(verify[(verify["implementation"] == name) & (verify["dtype"] == of_products)])
         if of_both.empty:
             yield f"verify.csv: expected comparisons of {which}, which was timed, but there are none."
         for commit in rows["commit"][~rows["dirty"]].unique():

@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -17,8 +17,8 @@ from suite import handed_in
 from suite.candidates.names import BASELINE
 from suite.pages import bench, readme, sizes, verify
 from suite.pages.bench import WORKLOAD
-from suite.pages.bench_tables import TITLE, Benchmark
-from suite.pages.page import Page, Part, Plot, Sheet, markdown
+from suite.pages.bench_tables import Benchmark, Setting
+from suite.pages.page import Column, Link, Linked, Page, Part, Plot, Sheet, enumerated, markdown
 from suite.pages.plots import svg
 from suite.pages.webpage import report_html
 from suite.results.format import dates, machine, with_interval
@@ -62,48 +62,73 @@ def machines(results: Path) -> list[Path]:
     return sorted(folders, key=readme.precedence)
 
 
-def index(folders: Sequence[Path], pages: Collection[Path]) -> list[Part]:
+class IndexLine(NamedTuple):
+    """A line of the index; to_padded: whether its ratios are to `torch.nn.LSTM` on the padded batch."""
+
+    setting: Setting
+    to_padded: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.setting}, / padded" if self.to_padded else str(self.setting)
+
+
+class Fastest(NamedTuple):
+    """The fastest implementation of a machine, and its ratio."""
+
+    implementation: str
+    ratio: Interval
+
+    def __str__(self) -> str:
+        return f"{with_interval(self.ratio)} {self.implementation}"
+
+
+def index(results: Path, folders: Sequence[Path], pages: Collection[Path]) -> list[Part]:
     """Parts of results/README.md: one table of all machines, and links to the pages of each folder, or else its CSV."""
-    lines: dict[str, dict[str, Any]] = {}
-    columns = []
-    links = []
+    setting = Column("workload")
+    columns = list[Column]()
+    lines = dict[IndexLine, dict[Column, Any]]()
+    links = list[str | Link]()
     for folder in folders:
         label = folder.name
         rows = TABLES["bench"].read(folder)
         if len(rows):
-            label = f"{machine(rows.iloc[0])}, {dates(rows)}"
-            if label in columns:
-                label += f", {rows['cpu_capability'].iloc[0]}"
-            if label in columns:
-                label += f", {folder.name}"
-            for title, figure in _figures(Benchmark.of(rows)).items():
-                lines.setdefault(title, {"workload": title})[label] = figure
-            columns.append(label)
+            label = _label(folder, rows, taken={column.heading for column in columns})
+            column = Column(label, str, lambda fastest: float(fastest.ratio.ratio))
+            columns.append(column)
+            for line, fastest in _fastest(Benchmark.of(rows)).items():
+                lines.setdefault(line, {setting: line})[column] = fastest
             if stale("bench", rows).any():
                 label += ", **stale**"
         files = sorted(page for page in pages if page.parent == folder)
         files = files or sorted(filter(_is_handed_in, folder.glob("*.csv")))
         if files:
-            of_files = ", ".join(f"[{file.stem}]({folder.name}/{file.name})" for file in files)
-            links.append(f"- {label}: {of_files}")
-    table = Sheet(list(lines.values()), dict.fromkeys(columns, lambda value: f"{with_interval(value[0])} {value[1]}"))
-    summary: list[Part] = [LEAD, table] if lines else []
-    return ["# Results", *summary, "\n".join(links), FOOT, HAND_IN]
+            of_files = [Link(file.stem, file.relative_to(results)) for file in files]
+            links += [f"- {label}: ", *enumerated(of_files), "\n"]
+    table: list[Part] = [LEAD, Sheet([setting, *columns], list(lines.values()))] if lines else []
+    return ["# Results", *table, Linked(links), FOOT, HAND_IN]
 
 
-def _figures(benchmark: Benchmark) -> dict[str, tuple[Interval, str]]:
-    """Ratio and name of the fastest implementation of a machine, by the title of a line of the index."""
+def _label(folder: Path, rows: pd.DataFrame, taken: Collection[str]) -> str:
+    """What the index calls a machine: no more than it takes to tell it from those before."""
+    label = f"{machine(rows.iloc[0])}, {dates(rows)}"
+    for further in (rows["cpu_capability"].iloc[0], folder.name):
+        if label in taken:
+            label += f", {further}"
+    return label
+
+
+def _fastest(benchmark: Benchmark) -> dict[IndexLine, Fastest]:
+    """The fastest implementation of a machine on each line of the index."""
     none = float("nan")
-    figures = dict[str, tuple[Interval, str]]()
+    by_line = dict[IndexLine, Fastest]()
     for _, row in benchmark.fastest.iterrows():
         if not row["layer_norm"]:
-            title = TITLE.format_map(row)
+            setting = Setting.of(row)
             name = row["implementation"]
-            figures[title] = (interval(row), name)
-            if pd.notna(row["vs_padded"]):
-                to_padded = Interval(row["vs_padded"], none, none)
-                figures[f"{title}, / padded"] = (to_padded, name)
-    return figures
+            by_line[IndexLine(setting)] = Fastest(name, interval(row))
+            if pd.notna(row["to_padded"]):
+                by_line[IndexLine(setting, to_padded=True)] = Fastest(name, Interval(row["to_padded"], none, none))
+    return by_line
 
 
 def pages_of(folder: Path, pages: Sequence[Page] = PAGES) -> dict[Path, list[Part]]:
@@ -122,8 +147,7 @@ def files_of(pages: Mapping[Path, Sequence[Part]]) -> dict[Path, str]:
     for file, parts in pages.items():
         for part in parts:
             if isinstance(part, Plot) and part.has_file:
-                plot = file.with_name(f"{part.name}.svg")
-                files[plot] = svg(part.draw())
+                files[file.with_name(part.file)] = svg(part.draw())
     return files
 
 
@@ -151,8 +175,8 @@ def write_all(results: Path) -> list[Path]:
         else:
             sections |= pages_of(folder, (sizes.PAGE,))
     handed_in_pages = [page for page in sections if _is_handed_in(page)]
-    of_project = markdown(index(folders, handed_in_pages))
-    every = report_html(index(folders, sections), sections)
+    of_project = markdown(index(results, folders, handed_in_pages))
+    every = report_html(results, index(results, folders, sections), sections)
     ours = {results / "README.md": of_project, results / "report.html": every}
     if results == RESULTS:
         ours[readme.README] = readme.updated(results)

@@ -183,16 +183,16 @@ def test_a_device_that_is_none_is_an_error_of_usage(
 @pytest.mark.parametrize(
     ("count", "device", "reason"),
     [
-        (0, "cpu", ""),
+        (0, "cpu", None),
         (0, "cuda", "--device: torch sees no GPU here, so there is no cuda:0"),
-        (1, "cuda", ""),
+        (1, "cuda", None),
         (1, "cuda:1", "--device: torch sees 1 GPU here, so there is no cuda:1"),
-        (2, "cuda:1", ""),
+        (2, "cuda:1", None),
         (2, "cuda:10", "--device: torch sees 2 GPUs here, so there is no cuda:10"),
     ],
 )
 def test_a_gpu_that_is_not_here_is_named(
-    count: int, device: str, reason: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    count: int, device: str, reason: str | None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("torch.cuda.device_count", lambda: count)
     assert machine.why_missing(machine.device_of(device)) == reason

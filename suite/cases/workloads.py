@@ -63,10 +63,10 @@ def resized(case: Case, T: int, B: int) -> Case:
     return replace(case, T=T, B=B, lengths=lengths(T, B) if case.lengths else ())
 
 
-def of_whole(workload: str, size: str, number: int) -> str:
-    """A size that is smaller than that of its workload, such as "T 10 of 100"; "" if it is not, or has no workload."""
+def of_whole(workload: str, size: str, number: int) -> str | None:
+    """A size that is not that of its workload, such as "T 10 of 100"; None if it is, or there is no such workload."""
     whole = WORKLOADS[workload].case.sizes[size] if workload in WORKLOADS else number
-    return f"{size} {number} of {whole}" if number != whole else ""
+    return f"{size} {number} of {whole}" if number != whole else None
 
 
 #: Without a GPU, and on one.

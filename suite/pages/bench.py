@@ -1,7 +1,9 @@
 """The page of the benchmark: how long everything takes compared with an LSTM, and what explains it."""
 
+from collections import defaultdict
 from dataclasses import replace
 from functools import partial
+from typing import NamedTuple
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -11,15 +13,8 @@ from impls.registry import find
 from suite.candidates.names import BASELINE, PADDED
 from suite.cases.case import SIZES
 from suite.cases.workloads import Pass
-from suite.pages.bench_tables import (
-    TITLE,
-    Benchmark,
-    Place,
-    bench_summary,
-    summary,
-    time_table,
-)
-from suite.pages.page import Others, Page, Part, Plot, Sheet
+from suite.pages.bench_tables import Benchmark, Place, Setting, bench_summary, summary, time_table
+from suite.pages.page import Body, Column, Others, Page, Part, Plot, Sheet
 from suite.pages.plots import Bar, Panel, bar_plot
 from suite.results.format import count, percent, significant3, sizes
 from suite.results.statistics import interval
@@ -28,6 +23,8 @@ from suite.results.tables import MEANING
 
 #: The workload of the plot and of the README's table, without layer norm, in the first of DTYPES that was timed.
 WORKLOAD = "medium"
+#: The name of this plot, as `Plot` has it.
+TRAINING = f"training-{WORKLOAD}"
 #: What a plot shows beside its bars.
 INTERVALS_SHOWN = "lines show 95 % confidence intervals, the grey band the noise floor"
 
@@ -78,14 +75,14 @@ def readme_rows(benchmark: Benchmark) -> pd.DataFrame:
 
     The dtype is the first of the device's in which anything has a figure there, or else the first.
     """
-    place = {"workload": WORKLOAD, "layer_norm": False, "pass": Pass.TRAIN}
-    by_dtype = []
+    rows = benchmark.rows
+    trained = rows[(rows["workload"] == WORKLOAD) & ~rows["layer_norm"] & (rows["pass"] == Pass.TRAIN)]
     for dtype in benchmark.dtypes:
-        rows = benchmark.rows.merge(pd.DataFrame([place | {"dtype": dtype}]))
-        if rows["ratio"].notna().any():
-            return rows
-        by_dtype.append(rows)
-    return by_dtype[0]
+        of_dtype: pd.DataFrame = trained[trained["dtype"] == dtype]
+        if of_dtype["ratio"].notna().any():
+            return of_dtype
+    without_figures: pd.DataFrame = trained[trained["dtype"].isin(benchmark.dtypes[:1])]
+    return without_figures
 
 
 def training(rows: pd.DataFrame) -> Figure:
@@ -95,79 +92,95 @@ def training(rows: pd.DataFrame) -> Figure:
     """
     lstm = 1e3 * (rows["median_s"] / rows["ratio"]).median()
     bars = {row["implementation"]: _bar(row, lstm) for _, row in rows.iterrows()}
-    of_lstm = bars.get(BASELINE, _bar(pd.Series({"ratio": 1.0}), lstm))
-    bars[BASELINE] = of_lstm._replace(length=lstm)
-    return bar_plot({"": Panel(bars, rows["floor"].iloc[0], lstm)}, " ms", "ms per training step")
+    if BASELINE in bars:
+        bars[BASELINE] = bars[BASELINE]._replace(length=lstm)
+    else:
+        bars[BASELINE] = Bar(lstm)
+    return bar_plot([Panel("", bars, rows["floor"].iloc[0], lstm)], " ms", "ms per training step")
 
 
 def _bar(row: pd.Series, unit: float = 1.0) -> Bar:
     """Bar of a row's ratio, in units."""
     ratio, low, high = interval(row)
-    return Bar(unit * ratio, unit * low, unit * high, bool(pd.notna(row.get("busy"))))
+    return Bar(unit * ratio, unit * low, unit * high, busy=pd.notna(row["busy"]))
 
 
 def training_caption(row: pd.Series) -> str:
     return f"Milliseconds per training step: {WORKLOAD} ({sizes(row, SIZES)}), {row['dtype']}, without layer norm"
 
 
-def speed_bars(benchmark: Benchmark) -> dict[str, Panel]:
-    """Times of the pass that counts relative to the LSTM's, by place and candidate.
+def speed_panels(benchmark: Benchmark) -> list[Panel]:
+    """Times of the pass that counts relative to the LSTM's, a panel for each place.
 
     Leaves out the reference forms, beside which all other bars would be short.
     """
-    panels = {}
+    literal = [name for name in names() if find(name).literal]
     rows = benchmark.rows
-    shown = rows[rows["ratio"].notna() & ~rows["implementation"].isin([name for name in names() if find(name).literal])]
+    shown = rows[rows["ratio"].notna() & ~rows["implementation"].isin(literal)]
+    panels = []
     for place in replace(benchmark, rows=shown).places():
         leading = place.rows[place.rows["pass"] == place.lead]
         if len(leading):
             row = place.row
             norm = ", norm" if row["layer_norm"] else ""
             title = f"{row['workload']}, {row['dtype']}{norm}, {place.lead}\n{sizes(row, 'TB')}"
-            bars = {of_candidate["implementation"]: _bar(of_candidate) for _, of_candidate in leading.iterrows()}
-            panels[title] = Panel(bars, leading["floor"].iloc[0])
+            bars = {candidate["implementation"]: _bar(candidate) for _, candidate in leading.iterrows()}
+            panels.append(Panel(title, bars, leading["floor"].iloc[0]))
     return panels
 
 
 def hardware_table(rows: pd.DataFrame) -> Sheet:
-    rates = {"gflop_per_s": 2e-9 * rows["multiply_adds_per_s"], "gb_per_s": 1e-9 * rows["bytes_per_s"]}
-    lines = rows.assign(**rates)[["dtype", "gflop_per_s", "product", "side", "gb_per_s"]].to_dict("records")
-    formats = {"gflop_per_s": count, "side": count, "gb_per_s": significant3}
-    headings = {"gflop_per_s": "matrix product, GFLOP/s", "product": "by", "gb_per_s": "copy, GB/s"}
-    return Sheet(lines, formats, headings)
+    columns = {
+        "dtype": Column("dtype"),
+        "gflop_per_s": Column("matrix product, GFLOP/s", count),
+        "product": Column("by"),
+        "side": Column("side", count),
+        "gb_per_s": Column("copy, GB/s", significant3),
+    }
+    gflop_per_s = 2e-9 * rows["multiply_adds_per_s"]
+    return Sheet.of_rows(columns, rows.assign(gflop_per_s=gflop_per_s, gb_per_s=1e-9 * rows["bytes_per_s"]))
 
 
 def twice_table(rows: pd.DataFrame) -> Sheet:
-    titled = rows.assign(workload=[TITLE.format_map(row) for _, row in rows.iterrows()])
-    lines = titled[["workload", "rows", "differ", "largest"]].to_dict("records")
-    return Sheet(lines, {"rows": count, "differ": count, "largest": percent})
+    """For each setting, of how many rows two runs of the same code differed; rows: of twice.csv."""
+    columns = {
+        "setting": Column("workload"),
+        "rows": Column("rows", count),
+        "differ": Column("differ", count),
+        "largest": Column("largest", percent),
+    }
+    return Sheet.of_rows(columns, rows.assign(setting=[str(Setting.of(row)) for _, row in rows.iterrows()]))
 
 
-def _parts(rows: pd.DataFrame, others: Others) -> list[Part]:
+def _body(rows: pd.DataFrame, others: Others) -> Body:
     benchmark = Benchmark.of(rows)
-    lead = "\n\n".join(f"**{sentence}**" for sentence in summary(benchmark))
-    parts = list[Part]([lead])
+    parts = list[Part]()
     fastest = bench_summary(benchmark)
     if len(fastest):
         parts += ["## The fastest to train", fastest]
     timed = readme_rows(benchmark).dropna(subset="ratio")
     if len(timed):
         caption = f"{training_caption(timed.iloc[0])}; ratio times the median of {BASELINE}: {INTERVALS_SHOWN}"
-        parts.append(Plot(f"training-{WORKLOAD}", caption, partial(training, timed), has_file=True))
-    bars = speed_bars(benchmark)
-    if bars:
+        parts.append(Plot(TRAINING, caption, partial(training, timed), has_file=True))
+    panels = speed_panels(benchmark)
+    if panels:
         caption = f"Time as a multiple of that of {BASELINE}: {INTERVALS_SHOWN}"
-        parts.append(Plot("speed", caption, partial(bar_plot, bars, "", f"time / {BASELINE}", columns=2)))
-    parts += [*places(benchmark), *without_figures(rows), READ]
+        parts.append(Plot("speed", caption, partial(bar_plot, panels, "", f"time / {BASELINE}", columns=2)))
+    parts += [*time_tables(benchmark), *without_figures(rows), READ]
     if "twice" in others:
         twice = others["twice"]
         parts += [TWICE.format(differ=twice["differ"].sum(), rows=twice["rows"].sum()), twice_table(twice)]
     if "hardware" in others:
         parts += [HARDWARE, hardware_table(others["hardware"])]
-    return parts
+    return Body(lead(benchmark), parts)
 
 
-def places(benchmark: Benchmark) -> list[Part]:
+def lead(benchmark: Benchmark) -> str:
+    """The summary of a benchmark, a paragraph for each sentence."""
+    return "\n\n".join(f"**{sentence}**" for sentence in summary(benchmark))
+
+
+def time_tables(benchmark: Benchmark) -> list[Part]:
     """What cannot be timed, and a table for each place."""
     parts = list[Part](f"Not timed: {reason}" for reason in benchmark.unable)
     for place in benchmark.places():
@@ -175,19 +188,25 @@ def places(benchmark: Benchmark) -> list[Part]:
     return parts
 
 
+class Failure(NamedTuple):
+    """A candidate, and how its visits ended."""
+
+    implementation: str
+    ended: Ended
+
+
 def without_figures(rows: pd.DataFrame) -> list[Part]:
-    """A list of what was refused or failed, none without it."""
-    workloads: dict[tuple[str, Ended], dict[str, None]] = {}
-    has_none = ~rows["status"].isin([Status.OK, Status.NOT_RUN])
-    for row in rows[has_none].to_dict("records"):
-        key = (row["implementation"], Ended.of(row))
-        workloads.setdefault(key, {})[row["workload"]] = None
+    """A list of what was refused or failed, none without it; rows: of bench.csv."""
+    workloads = defaultdict[Failure, list[str]](list)
+    for row in rows.to_dict("records"):
+        if row["status"] not in (Status.OK, Status.NOT_RUN):
+            of_failure = workloads[Failure(row["implementation"], Ended.of(row))]
+            if row["workload"] not in of_failure:
+                of_failure.append(row["workload"])
     if not workloads:
         return []
-    lines = ["## What has no figures\n"]
-    for (name, why), where in workloads.items():
-        lines.append(f"- `{name}` on {', '.join(where)}: {why}")
-    return ["\n".join(lines)]
+    lines = [f"- `{name}` on {', '.join(where)}: {ended}" for (name, ended), where in workloads.items()]
+    return ["## What has no figures", "\n".join(lines)]
 
 
 def _heading(place: Place) -> str:
@@ -206,4 +225,4 @@ def _heading(place: Place) -> str:
     return f"## {place.heading}\n\n{' '.join(sentences)}"
 
 
-PAGE = Page("bench", "Benchmark", _parts, others=("hardware", "twice"))
+PAGE = Page("bench", "Benchmark", _body, others=("hardware", "twice"))

@@ -1,10 +1,12 @@
 """Figures and tables of the benchmark: times, memory, and their ratios to torch.nn.LSTM."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
 from functools import cached_property
+from operator import attrgetter
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -13,15 +15,64 @@ from impls import names
 from suite.candidates.catalogue import alternatives, find
 from suite.candidates.names import ALTERNATIVES, BASELINE, PADDED
 from suite.cases.workloads import Pass, of_whole
-from suite.pages.page import Format, NoFigure, Sheet
-from suite.results.format import MB, NONE, percent, ratio_text, significant3, with_interval
-from suite.results.statistics import FEWEST, interval, quotient, two_states
+from suite.pages.page import Column, NoFigure, Sheet
+from suite.results.format import MB, percent, ratio_text, significant3, with_interval
+from suite.results.statistics import FEWEST, Interval, interval, quotient, two_states
 from suite.results.status import Status
 from suite.results.tables import TABLES
 
-#: Columns that make a place, at which candidates are compared; and its title, without layer norm and with it.
-PLACE = ["dtype", "workload", "T", "B", "layer_norm"]
-TITLE = "{workload}, T {T}, B {B}, {dtype}"
+
+class Setting(NamedTuple):
+    """A workload at a T and a B, in a dtype."""
+
+    workload: str
+    T: int
+    B: int
+    dtype: str
+
+    @classmethod
+    def of(cls, row: pd.Series) -> "Setting":
+        """The setting of a row."""
+        return cls(row["workload"], row["T"], row["B"], row["dtype"])
+
+    def __str__(self) -> str:
+        return f"{self.workload}, T {self.T}, B {self.B}, {self.dtype}"
+
+
+class Verdict(StrEnum):
+    """Whether a candidate is faster or slower than `torch.nn.LSTM`, or why that is not known."""
+
+    FASTER = "faster"
+    SLOWER = "slower"
+    #: The interval reaches into the noise floor.
+    UNDECIDED = "undecided"
+    FEW_VISITS = "few visits"
+    #: Of `torch.nn.LSTM` against itself.
+    FEW_BASELINE_VISITS = "few A/A visits"
+    NO_BASELINE = "no A/A run"
+
+
+class Roofline(NamedTuple):
+    """Share of the rate of the hardware at which a pass ran, and which rate it is."""
+
+    share: float
+    bound: str
+
+    def __str__(self) -> str:
+        return f"{percent(self.share)} {self.bound}"
+
+
+#: By which lines are sorted.
+_RATIO = attrgetter("ratio")
+
+
+def ratio_column(heading: str) -> Column:
+    """Column of ratios to `torch.nn.LSTM` with their intervals."""
+    return Column(heading, with_interval, _RATIO)
+
+
+#: Columns of rows that make a place, at which candidates are compared.
+PLACE = [*Setting._fields, "layer_norm"]
 #: Layer norm in words.
 NORM = {False: "off", True: "on"}
 #: Workloads that the headline quotes, without layer norm, and by kind of device its dtype, the first that was timed.
@@ -31,41 +82,21 @@ DTYPES = {"cpu": ("float32",), "cuda": ("bfloat16", "float32")}
 STEP = {Pass.TRAIN: "training step", Pass.FORWARD: "forward pass"}
 #: Columns without a value where a row has no figures.
 _FIGURES = ["ratio", "ratio_low", "ratio_high", "median_s", "peak_bytes", "share", "work"]
-#: Columns of `Benchmark` with ratios of times to the alternatives.
-VS = {name: f"vs_{name}" for name in ALTERNATIVES}
-#: By column of a table, its heading.
-HEADINGS: Mapping[str, str] = {
-    "layer_norm": "layer norm",
-    "ratio": "/ LSTM",
-    "work": "work / LSTM",
-    **{column: f"/ {name}" for name, column in VS.items()},
-    "vs_padded": "/ padded",
-    "memory_ratio": "MB / LSTM",
-    "roofline": "of roofline",
-    **{f"{step}_ms": f"{step}, ms" for step in Pass},
-    **{f"{step}_ratio": f"{step} / LSTM" for step in Pass},
-    **{f"{step}_vs_padded": f"{step} / padded" for step in Pass},
-    **{f"{step}_mb": f"{step}, MB" for step in Pass},
-}
-#: By column of a table that has figures, how they are written.
-FORMATS: Mapping[str, Format] = {
-    "ratio": with_interval,
-    "work": ratio_text,
-    **dict.fromkeys(VS.values(), ratio_text),
-    "vs_padded": ratio_text,
-    "memory_ratio": ratio_text,
-    "roofline": lambda value: f"{percent(value[0])} {value[1]}",
-    "busy": percent,
-    **{f"{step}_ms": significant3 for step in Pass},
-    **{f"{step}_ratio": with_interval for step in Pass},
-    **{f"{step}_vs_padded": ratio_text for step in Pass},
-    **{f"{step}_mb": significant3 for step in Pass},
-}
+IMPLEMENTATION = Column("implementation")
+VERDICT = Column("verdict")
+MEMORY = Column("MB / LSTM", ratio_text)
+ROOFLINE = Column("of roofline", str, attrgetter("share"))
+BUSY = Column("busy", percent)
+#: Columns of a table, by the pass that they are about.
+TIME = {step: Column(f"{step}, ms", significant3) for step in Pass}
+RATIO = {step: ratio_column(f"{step} / LSTM") for step in Pass}
+TO_PADDED = {step: Column(f"{step} / padded", ratio_text) for step in Pass}
+PEAK = {step: Column(f"{step}, MB", significant3) for step in Pass}
 
 
 def heading(row: pd.Series) -> str:
-    """Title of a place with its layer norm."""
-    return f"{TITLE.format_map(row)}, layer norm {NORM[row['layer_norm']]}"
+    """Title of the place of a row."""
+    return f"{Setting.of(row)}, layer norm {NORM[row['layer_norm']]}"
 
 
 def leading(rows: pd.DataFrame) -> Pass:
@@ -102,23 +133,23 @@ class Benchmark:
         `torch.nn.LSTM`, padded or not, has no layer norm and is at both places of a workload, or at the only one.
 
         - floor: the noise floor, how far the interval of `torch.nn.LSTM` against itself reaches from 1; NaN without it.
-        - verdict: whether it is faster or slower than `torch.nn.LSTM`.
-        - vs_compiled and others of VS: ratios of times to the alternatives.
-        - vs_padded: to `torch.nn.LSTM` on a padded batch, where that is faster than on packed sequences.
+        - verdict: a `Verdict`; None where the row has no figures.
+        - to_padded: ratio of the time to that of `torch.nn.LSTM` on a padded batch, where that is faster than on packed
+          sequences.
         - memory_ratio: of the peak memory to that of `torch.nn.LSTM`.
     unable: why something cannot run here, a sentence for each reason.
-    device: kind of device; "" without rows.
+    device: kind of device; None without rows.
     """
 
     rows: pd.DataFrame
     unable: Sequence[str]
-    device: str
+    device: str | None
 
     @classmethod
     def of(cls, rows: pd.DataFrame) -> "Benchmark":
         """The benchmark of rows of bench.csv."""
         rows = TABLES["bench"].filled(rows)
-        device = str(next(iter(rows["device"]), ""))
+        device = str(rows["device"].iloc[0]) if len(rows) else None
         not_run = rows["status"] == Status.NOT_RUN
         reasons = rows["detail"][not_run].unique()
         rows = _at_places(rows[~not_run])
@@ -129,8 +160,8 @@ class Benchmark:
 
     @property
     def dtypes(self) -> Sequence[str]:
-        """The dtypes of its device, of which the first is quoted."""
-        return DTYPES[self.device]
+        """The dtypes of its device, of which the first that was timed is quoted; none without rows."""
+        return DTYPES[self.device] if self.device else ()
 
     def places(self) -> Iterator[Place]:
         """The places, in the order of the rows."""
@@ -162,95 +193,120 @@ def _with_floor(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _with_verdicts(rows: pd.DataFrame) -> pd.DataFrame:
-    against_itself = _beside(rows, BASELINE, "ratio").notna()
-    verdicts = []
-    for (_, row), has_noise in zip(rows.iterrows(), against_itself, strict=True):
-        verdicts.append(_verdict(row, has_noise))
+    has_baseline = _beside(rows, BASELINE, "ratio").notna()
+    verdicts = [_verdict(row, has_baseline[at]) for at, row in rows.iterrows()]
     return rows.assign(verdict=verdicts)
 
 
 def _with_ratios(rows: pd.DataFrame) -> pd.DataFrame:
-    columns = {column: rows["ratio"] / _beside(rows, name, "ratio") for name, column in VS.items()}
     padded = _beside(rows, PADDED, "ratio")
-    columns["vs_padded"] = (rows["ratio"] / padded).where(padded < 1)
-    columns["memory_ratio"] = rows["peak_bytes"] / _beside(rows, BASELINE, "peak_bytes")
-    return rows.assign(**columns)
+    to_padded = (rows["ratio"] / padded).where(padded < 1)
+    memory_ratio = rows["peak_bytes"] / _beside(rows, BASELINE, "peak_bytes")
+    return rows.assign(to_padded=to_padded, memory_ratio=memory_ratio)
 
 
 def _at_places(rows: pd.DataFrame) -> pd.DataFrame:
-    """Rows with those of the baselines, which have no layer norm, at each place of their workload."""
-    has_norm = rows["layer_norm"]
-    of_baseline = rows["implementation"].isin((BASELINE, PADDED))
-    workload = [rows[column] for column in PLACE[:-1]]
-    norm_beside = has_norm.groupby(workload).transform("any")
-    plain_beside = (~has_norm & ~of_baseline).groupby(workload).transform("any")
-    at_norm = of_baseline & norm_beside
-    without = rows[~(at_norm & ~plain_beside)]
-    every: pd.DataFrame = pd.concat([without, rows[at_norm].assign(layer_norm=True)], ignore_index=True)
-    return every
+    """Rows with those of the baselines, which have no layer norm, at each place of their setting."""
+    stay = []
+    with_norm = []
+    for _, of_setting in rows.groupby([*Setting._fields], sort=False):
+        is_baseline = of_setting["implementation"].isin((BASELINE, PADDED))
+        baselines = of_setting[is_baseline]
+        candidates = of_setting[~is_baseline]
+        norms = set(candidates["layer_norm"])
+        if True in norms:
+            with_norm.append(baselines.assign(layer_norm=True))
+        stay.append(candidates if norms == {True} else of_setting)
+    return pd.concat([*stay, *with_norm], ignore_index=True) if stay else rows
 
 
 def _beside(rows: pd.DataFrame, name: str, column: str) -> pd.Series:
     """For each row, the value of a column in the row of another candidate at the same place and of the same pass."""
     where = [*PLACE, "pass"]
-    values = rows[rows["implementation"] == name].set_index(where)[column]
-    beside: pd.Series = values.reindex(pd.MultiIndex.from_frame(rows[where])).set_axis(rows.index)
-    return beside
+    of_other = rows.loc[rows["implementation"] == name, [*where, column]]
+    beside: pd.Series = rows[where].merge(of_other, how="left", on=where)[column]
+    return beside.set_axis(rows.index)
 
 
-def _verdict(row: pd.Series, against_itself: bool) -> str:
-    """`faster` or `slower` than the baseline if the whole interval is beyond the noise floor.
+def _verdict(row: pd.Series, has_baseline: bool) -> Verdict | None:
+    """Faster or slower than the baseline if the whole interval is beyond the noise floor.
 
-    against_itself: whether the baseline was timed against itself at the place of the row.
+    has_baseline: whether the baseline was timed against itself at the place of the row.
     """
     if pd.isna(row["ratio"]):
-        return NONE
+        return None
     if pd.isna(row["ratio_low"]):
-        return "few visits"
+        return Verdict.FEW_VISITS
     if pd.isna(row["floor"]):
-        return "few A/A visits" if against_itself else "no A/A run"
+        return Verdict.FEW_BASELINE_VISITS if has_baseline else Verdict.NO_BASELINE
     if row["ratio_high"] < 1 / (1 + row["floor"]):
-        return "faster"
-    return "slower" if row["ratio_low"] > 1 + row["floor"] else "undecided"
+        return Verdict.FASTER
+    if row["ratio_low"] > 1 + row["floor"]:
+        return Verdict.SLOWER
+    return Verdict.UNDECIDED
+
+
+def milliseconds(row: pd.Series, seconds: float) -> float | NoFigure:
+    """Time of a row in a table; of a row without figures, its status."""
+    return 1e3 * seconds if row["status"] == Status.OK else NoFigure(row["status"])
+
+
+def ratio_of(row: pd.Series) -> Interval | None:
+    """Ratio of a row in a table, with its interval; None for a row without figures."""
+    return interval(row) if pd.notna(row["ratio"]) else None
 
 
 def time_table(place: Place) -> Sheet:
     """Table of times, ratios and memory, a line for each candidate."""
+    lead = place.lead
+    columns = [IMPLEMENTATION]
+    for step in Pass:
+        columns += [TIME[step], RATIO[step]]
+        if step == lead:  # beside the figure that it judges
+            columns += [VERDICT, TO_PADDED[step]]
+    columns += [*PEAK.values(), MEMORY, ROOFLINE, BUSY]
     lines = []
     for name, of_candidate in place.rows.groupby("implementation", sort=False):
-        line: dict[str, Any] = {"implementation": name}
+        line: dict[Column, Any] = {IMPLEMENTATION: name}
         rows = {row["pass"]: row for _, row in of_candidate.iterrows()}
         for step, row in rows.items():
-            line[f"{step}_ms"] = 1e3 * row["median_s"] if row["status"] == Status.OK else NoFigure(row["status"])
-            line[f"{step}_ratio"] = interval(row)
-            if step == place.lead:  # beside the figure that it judges
-                line["verdict"] = row["verdict"]
-                line[f"{step}_vs_padded"] = row["vs_padded"]
+            line[TIME[step]] = milliseconds(row, row["median_s"])
+            line[RATIO[step]] = ratio_of(row)
         most = Pass.TRAIN if Pass.TRAIN in rows else Pass.FORWARD
-        line[f"{most}_mb"] = rows[most]["peak_bytes"] / MB
-        line["memory_ratio"] = rows[most]["memory_ratio"]
-        of_lead = rows[place.lead]
-        line["roofline"] = (of_lead["share"], of_lead["bound"])
-        line["busy"] = of_lead["busy"]
+        line[PEAK[most]] = rows[most]["peak_bytes"] / MB
+        line[MEMORY] = rows[most]["memory_ratio"]
+        judged = rows[lead]
+        line[VERDICT] = judged["verdict"]
+        line[TO_PADDED[lead]] = judged["to_padded"]
+        line[ROOFLINE] = Roofline(judged["share"], judged["bound"]) if pd.notna(judged["share"]) else None
+        line[BUSY] = judged["busy"]
         lines.append(line)
-    return Sheet(lines, FORMATS, HEADINGS)
+    return Sheet(columns, lines)
 
 
 def bench_summary(benchmark: Benchmark) -> Sheet:
     """Table of the implementations that train fastest, by workload."""
+    setting, norm, fastest = Column("workload"), Column("layer norm"), Column("fastest")
+    ratio, work = ratio_column("/ LSTM"), Column("work / LSTM", ratio_text)
+    alternatives = {name: Column(f"/ {name}", ratio_text) for name in ALTERNATIVES}
+    padded = Column("/ padded", ratio_text)
     lines = []
     for _, row in benchmark.fastest.iterrows():
         line = {
-            "workload": TITLE.format_map(row),
-            "layer_norm": NORM[row["layer_norm"]],
-            "fastest": row["implementation"],
-            "train_ms": 1e3 * row["median_s"],
-            "ratio": interval(row),
+            setting: Setting.of(row),
+            norm: NORM[row["layer_norm"]],
+            fastest: row["implementation"],
+            TIME[Pass.TRAIN]: 1e3 * row["median_s"],
+            ratio: interval(row),
+            work: row["work"],
+            padded: row["to_padded"],
+            MEMORY: row["memory_ratio"],
         }
-        for column in ("work", *VS.values(), "vs_padded", "memory_ratio"):
-            line[column] = row[column]
+        for _, alternative in benchmark.trained(row, ALTERNATIVES).iterrows():
+            line[alternatives[alternative["implementation"]]] = row["ratio"] / alternative["ratio"]
         lines.append(line)
-    return Sheet(lines, FORMATS, HEADINGS)
+    columns = [setting, norm, fastest, TIME[Pass.TRAIN], ratio, work, *alternatives.values(), padded, MEMORY]
+    return Sheet(columns, lines)
 
 
 def quoted(benchmark: Benchmark) -> pd.DataFrame:
@@ -301,22 +357,21 @@ def states(benchmark: Benchmark) -> list[str]:
 
     There an interval is as wide as the states differ, however many visits there are.
     """
-    sentences = dict[tuple[Any, ...], str]()
+    sentences = dict[Setting, str]()
     for _, row in benchmark.rows.iterrows():
+        setting = Setting.of(row)
         two = two_states(row["baseline_s_visits"])
-        if two is None:
+        if two is None or setting in sentences:
             continue
         fast, slow = two
-        step = STEP[row["pass"]]
         fast_ms = significant3(1e3 * median(fast))
         slow_ms = significant3(1e3 * median(slow))
-        sentences.setdefault(
-            tuple(row[PLACE[:-1]]),
+        sentences[setting] = (
             f"{row['workload']} (T {row['T']}, B {row['B']}, {row['dtype']}): the machine had two states, in which a "
-            f"{step} of `{BASELINE}` took {fast_ms} and {slow_ms} ms ({len(fast)} and {len(slow)} visits); "
-            "intervals there are as wide as these differ.",
+            f"{STEP[row['pass']]} of `{BASELINE}` took {fast_ms} and {slow_ms} ms ({len(fast)} and {len(slow)} "
+            "visits); intervals there are as wide as these differ."
         )
-    return [*sentences.values()]
+    return list(sentences.values())
 
 
 def _known(row: pd.Series) -> bool:
@@ -336,7 +391,7 @@ def in_words(row: pd.Series) -> str:
 def _slowdown(row: pd.Series, benchmark: Benchmark) -> str:
     """Time relative to the LSTM: on a padded batch where that is faster than on packed sequences."""
     padded = benchmark.trained(row, [PADDED])
-    if pd.notna(row["vs_padded"]) and _known(padded.iloc[0]):
+    if pd.notna(row["to_padded"]) and _known(padded.iloc[0]):
         ratio = quotient(interval(row), interval(padded.iloc[0]))
         end = f"one of `{BASELINE}` on the padded batch, which is faster than on packed sequences"
         return f"{with_interval(ratio)} times as long as {end}"
@@ -365,8 +420,6 @@ def bench_view(benchmark: Benchmark) -> dict[str, Sheet]:
     """Tables of a run with the columns that fit a terminal of 80 columns, by heading."""
     views = {}
     for place in benchmark.places():
-        columns = ["implementation", *(f"{step}_ms" for step in Pass)]
-        columns += [f"{place.lead}_ratio", "verdict", f"{place.lead}_vs_padded"]
-        columns += ["memory_ratio", "busy"]
-        views[place.heading] = time_table(place).only(columns)
+        columns = [IMPLEMENTATION, *TIME.values(), RATIO[place.lead], VERDICT, TO_PADDED[place.lead], MEMORY, BUSY]
+        views[place.heading] = replace(time_table(place), columns=columns)
     return views

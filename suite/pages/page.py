@@ -1,7 +1,7 @@
 """A page of a machine's results: text, tables and plots, which show rows of its CSV files."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
@@ -15,7 +15,6 @@ from rich.table import Table
 from suite.results.format import NONE, machine, origin
 from suite.results.tables import TABLES
 
-Format = Callable[[Any], str]
 #: Rows of other tables that a page shows, by name; only tables that the machine has.
 Others = Mapping[str, pd.DataFrame]
 
@@ -27,81 +26,118 @@ class NoFigure(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Sheet:
-    """A table: lines of values by column, a format for each column of figures, and headings that are not the names.
+class Column:
+    """A column of a table, and its heading, which no other column of the table has.
 
-    A figure is a number or a tuple of numbers, or `NoFigure`; None and NaN show as a dash.
+    write: the text of a figure; None for a column of words.
+    number: the number of a figure, by which the report sorts lines.
     """
 
-    lines: Sequence[Mapping[str, Any]]
-    formats: Mapping[str, Format] = field(default_factory=dict)
-    headings: Mapping[str, str] = field(default_factory=dict)
+    heading: str
+    write: Callable[[Any], str] | None = None
+    number: Callable[[Any], float] = float
+
+    @property
+    def has_figures(self) -> bool:
+        return self.write is not None
+
+    def text(self, value: Any) -> str:
+        """Text of a cell."""
+        if is_absent(value):
+            return NONE
+        if isinstance(value, NoFigure):
+            return value.why
+        return self.write(value) if self.write else str(value)
+
+
+def is_absent(value: Any) -> bool:
+    """True for None and NaN, which stand for a cell without a value."""
+    return value is None or (isinstance(value, float) and pd.isna(value))
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A table: its columns from the left, and its lines, each the values of a line by column.
+
+    A value of a column of figures is a figure or `NoFigure`. Where a line lacks a column, or it is None or NaN, the
+    cell has a dash. A column of figures in which every cell has one is left out.
+    """
+
+    columns: Sequence[Column]
+    lines: Sequence[Mapping[Column, Any]]
+
+    @classmethod
+    def of_rows(cls, columns: Mapping[str, Column], rows: pd.DataFrame) -> "Sheet":
+        """The table of a frame's rows; columns: by the name of the frame's column."""
+        lines = [{column: row[name] for name, column in columns.items()} for row in rows.to_dict("records")]
+        return cls(list(columns.values()), lines)
 
     def __len__(self) -> int:
         return len(self.lines)
 
-    def only(self, columns: Sequence[str]) -> "Sheet":
-        lines = [{column: line.get(column) for column in columns} for line in self.lines]
-        return replace(self, lines=lines)
-
-    def columns(self) -> dict[str, str]:
-        """The columns by heading, without those of figures that are empty."""
-        by_heading = dict[str, str]()
-        for column in dict.fromkeys(column for line in self.lines for column in line):
-            empty = all(_none(line.get(column)) for line in self.lines)
-            if not (empty and column in self.formats):
-                heading = self.headings.get(column, column)
-                by_heading[heading] = column
-        return by_heading
+    @property
+    def shown(self) -> list[Column]:
+        """The columns, without those of figures that have none."""
+        columns = []
+        for column in self.columns:
+            empty = all(is_absent(line.get(column)) for line in self.lines)
+            if not (empty and column.has_figures):
+                columns.append(column)
+        return columns
 
     def words(self) -> list[dict[str, str]]:
-        """The lines as text, by heading."""
-        columns = self.columns()
-        return [{head: self._text(line, column) for head, column in columns.items()} for line in self.lines]
-
-    def _text(self, line: Mapping[str, Any], column: str) -> str:
-        value = line.get(column)
-        if _none(value):
-            return NONE
-        if isinstance(value, NoFigure):
-            return value.why
-        written = self.formats.get(column, str)
-        return written(value)
+        """The texts of each line, by heading."""
+        columns = self.shown
+        return [{column.heading: column.text(line.get(column)) for column in columns} for line in self.lines]
 
     def markdown(self) -> str:
-        """Markdown of the table, with figures aligned to the right."""
-        words = self.words()
-        rule = ["---:" if column in self.formats else "---" for column in self.columns().values()]
-        rows = [words[0].keys(), rule, *(line.values() for line in words)]
-        return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+        """Markdown of the table, with figures aligned to the right; "" without lines."""
+        if not self.lines:
+            return ""
+        columns = self.shown
+        headings = [column.heading for column in columns]
+        rule = ["---:" if column.has_figures else "---" for column in columns]
+        texts = [list(line.values()) for line in self.words()]
+        return "\n".join(f"| {' | '.join(cells)} |" for cells in (headings, rule, *texts))
 
     def show(self, title: str, console: Console | None = None) -> None:
         """Print the table; where its words do not fit, lines are longer than the terminal is wide."""
         console = console or Console()
-        words = self.words()
         console.print()
         console.print(title, style="italic")  # on a separate line, since rich would wrap it to the table's width
-        widths = dict[str, int]()
-        spare = dict[str, int]()
-        for head in words[0]:
-            cells = [head, *(line[head] for line in words)]
-            longest_word = max(len(word) for cell in cells for word in cell.split())
-            widths[head] = max(len(cell) for cell in cells)
-            spare[head] = widths[head] - longest_word
-        over = max(0, sum(widths.values()) + 2 * len(widths) - console.width)
-        for head in sorted(spare, key=lambda head: -spare[head]):
-            less = min(over, spare[head])
-            widths[head] -= less
-            over -= less
+        words = self.words()
+        widths = _widths(words, console.width)
         view = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
-        columns = self.columns()
-        for head, width in widths.items():
-            side: Literal["right", "left"] = "right" if columns[head] in self.formats else "left"
-            view.add_column(head, justify=side, width=width)
+        for column in self.shown:
+            side: Literal["right", "left"] = "right" if column.has_figures else "left"
+            view.add_column(column.heading, justify=side, width=widths[column.heading])
         for line in words:
             view.add_row(*line.values())
-        console.width += over
+        console.width = max(console.width, _total(widths))
         console.print(view)
+
+
+def _widths(words: Sequence[Mapping[str, str]], room: int) -> dict[str, int]:
+    """Characters of each column of a table, by heading.
+
+    If the table takes more than the room, cells are broken between words, in the columns first that this shortens most.
+    """
+    widths = dict[str, int]()
+    spare = dict[str, int]()
+    for heading in words[0]:
+        cells = [heading, *(line[heading] for line in words)]
+        widths[heading] = max(len(cell) for cell in cells)
+        longest_word = max(len(word) for cell in cells for word in cell.split())
+        spare[heading] = widths[heading] - longest_word
+    for heading in sorted(spare, key=lambda heading: -spare[heading]):
+        over = max(0, _total(widths) - room)
+        widths[heading] -= min(over, spare[heading])
+    return widths
+
+
+def _total(widths: Mapping[str, int]) -> int:
+    """Characters of a line: of the columns, with two between them."""
+    return sum(widths.values()) + 2 * len(widths)
 
 
 @dataclass(frozen=True)
@@ -116,47 +152,86 @@ class Plot:
     draw: Callable[[], Figure]
     has_file: bool = False
 
+    @property
+    def file(self) -> str:
+        return f"{self.name}.svg"
+
     def markdown(self) -> str:
-        return f"![{self.caption}]({self.name}.svg)"
+        return f"![{self.caption}]({self.file})"
 
 
-#: What pages are made of; text is Markdown.
-Part = str | Sheet | Plot
+class Link(NamedTuple):
+    """A link to a file: its text, and the path from the folder of the page that has it."""
+
+    text: str
+    path: Path
 
 
-def markdown(parts: Sequence[Part], *, every_plot: bool = False) -> str:
+@dataclass(frozen=True)
+class Linked:
+    """Markdown between links to files, which the report has in another place."""
+
+    spans: Sequence[str | Link]
+
+    def markdown(self, target: Callable[[Path], str] = Path.as_posix) -> str:
+        """Markdown with the links; target: what names the file of a path."""
+        texts = []
+        for span in self.spans:
+            texts.append(f"[{span.text}]({target(span.path)})" if isinstance(span, Link) else span)
+        return "".join(texts)
+
+
+def enumerated(links: Sequence[Link]) -> list[str | Link]:
+    """Links with a comma between each two."""
+    spans: list[str | Link] = []
+    for link in links:
+        if spans:
+            spans.append(", ")
+        spans.append(link)
+    return spans
+
+
+#: What pages are made of; a text is Markdown. Texts and tables without anything are left out.
+Part = str | Linked | Sheet | Plot
+
+
+def markdown(parts: Sequence[Part]) -> str:
+    """Markdown of a page, with the plots that are files."""
     texts = []
     for part in parts:
-        left_out = isinstance(part, Plot) and not (every_plot or part.has_file)
-        if part and not left_out:
-            texts.append(part.strip() if isinstance(part, str) else part.markdown())
-    return "\n\n".join(texts) + "\n"
+        if not isinstance(part, Plot) or part.has_file:
+            text = part if isinstance(part, str) else part.markdown()
+            texts.append(text.strip())
+    return "\n\n".join(filter(None, texts)) + "\n"
 
 
-def _none(value: Any) -> bool:
-    value = value[0] if isinstance(value, tuple) else value
-    return value is None or (isinstance(value, float) and pd.isna(value))
+class Body(NamedTuple):
+    """What a page says: its lead, which comes before the line on where and when the rows were made, and the rest."""
+
+    lead: str
+    parts: Sequence[Part]
 
 
 @dataclass(frozen=True)
 class Page:
     """One page, `<name>.md`, made of `<name>.csv`.
 
-    parts: the first is the lead, which comes before the line on where and when the rows were made.
-    others: further tables that the page shows.
+    body: makes what it says of the rows and of those of other tables.
+    others: names of these tables.
     """
 
     name: str
     title: str
-    parts: Callable[[pd.DataFrame, Others], list[Part]]
+    body: Callable[[pd.DataFrame, Others], Body]
     others: tuple[str, ...]
 
     def content(self, rows: pd.DataFrame, others: Others = MappingProxyType({})) -> list[Part]:
         every = {self.name: rows, **others}
-        lead, *rest = self.parts(rows, others)
+        body = self.body(rows, others)
         title = f"# {self.title}: {machine(rows.iloc[0])}"
-        links = ", ".join(f"[{name}.csv]({name}.csv)" for name in every)
-        return [title, lead, origin(every), *rest, f"All rows: {links}."]
+        links = [Link(f"{name}.csv", Path(f"{name}.csv")) for name in every]
+        of_rows = Linked(["All rows: ", *enumerated(links), "."])
+        return [title, body.lead, origin(every), *body.parts, of_rows]
 
     def read(self, folder: Path) -> list[Part]:
         """Parts of the page of a machine's folder, none if it has no rows; ResultsError if a file is damaged."""

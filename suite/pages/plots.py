@@ -52,37 +52,37 @@ class Bar(NamedTuple):
     """A bar: its length, the ends of its confidence interval, NaN without one, and whether the machine was busy."""
 
     length: float
-    low: float
-    high: float
+    low: float = float("nan")
+    high: float = float("nan")
     busy: bool = False
 
 
 class Panel(NamedTuple):
-    """Bars by name, and how far from the length 1 of `unit` the noise floor reaches, NaN if that is not known."""
+    """Bars by name, and how far from the length of `unit` the noise floor reaches, as a share, NaN if not known."""
 
+    title: str
     bars: Mapping[str, Bar]
     floor: float = float("nan")
     unit: float = 1.0
 
 
-def bar_plot(panels: Mapping[str, Panel], unit: str, axis: str, columns: int = 1) -> Figure:
-    """Draw horizontal bars labelled with their lengths, a panel for each title.
+def bar_plot(panels: Sequence[Panel], unit: str, axis: str, columns: int = 1) -> Figure:
+    """Draw horizontal bars labelled with their lengths.
 
     The shortest comes first, and one more than 4 times as long as the next is cut off. Lines are confidence intervals,
     and a band is the noise floor. unit: follows each length. axis: label below the panels.
     """
-    bars = [len(panel.bars) for panel in panels.values()]
     heights = []
-    for first in range(0, len(bars), columns):
-        most = max(bars[first : first + columns])
+    for first in range(0, len(panels), columns):
+        most = max(len(panel.bars) for panel in panels[first : first + columns])
         heights.append(0.9 + 0.34 * most)
     figure = Figure(figsize=(2.4 + 4.0 * columns, sum(heights)), layout="constrained")
     axes = figure.subplots(len(heights), columns, squeeze=False, height_ratios=heights).flatten()
     for unused in axes[len(panels) :]:
         unused.set_visible(False)
-    for place, (title, panel) in zip(axes, panels.items(), strict=False):
+    for place, panel in zip(axes, panels, strict=False):
         _draw(place, panel, unit)
-        place.set_title(title)
+        place.set_title(panel.title)
     figure.supxlabel(axis, fontsize=11)
     return figure
 
@@ -90,8 +90,10 @@ def bar_plot(panels: Mapping[str, Panel], unit: str, axis: str, columns: int = 1
 def _draw(axes: Axes, panel: Panel, unit: str) -> None:
     bars = dict(sorted(panel.bars.items(), key=lambda bar: bar[1].length))
     lengths = [bar.length for bar in bars.values()]
-    longest = lengths[-2:]
-    end = 1.3 * (longest[0] if longest[-1] > 4 * longest[0] else longest[-1])
+    longest = lengths[-1]
+    if len(lengths) > 1 and longest > 4 * lengths[-2]:
+        longest = lengths[-2]
+    end = 1.3 * longest
     if not np.isnan(panel.floor):
         low = panel.unit / (1 + panel.floor)
         high = panel.unit * (1 + panel.floor)
@@ -138,12 +140,13 @@ class Line(NamedTuple):
 class Lines(NamedTuple):
     """Lines by name, whose figures are multiplied by `scale` where they are drawn."""
 
+    title: str
     lines: Mapping[str, Line]
     scale: float = 1.0
 
 
-def line_plot(panels: Mapping[str, Lines], axis: str) -> Figure:
-    """Draw lines over sizes, a panel for each title, with bands for their confidence intervals.
+def line_plot(panels: Sequence[Lines], axis: str) -> Figure:
+    """Draw lines over sizes, with bands for their confidence intervals.
 
     Both axes are logarithmic where the sizes grow rather by factors than by steps. Markers and dashes tell lines apart
     without colours. axis: label below the panels.
@@ -151,10 +154,10 @@ def line_plot(panels: Mapping[str, Lines], axis: str) -> Figure:
     figure = Figure(figsize=(2.0 + 3.7 * len(panels), 4.2), layout="constrained")
     drawn = dict[str, Any]()
     row = figure.subplots(1, len(panels), squeeze=False)[0]
-    for axes, (title, panel) in zip(row, panels.items(), strict=True):
+    for axes, panel in zip(row, panels, strict=True):
         for name, line in panel.lines.items():
             drawn[LABELS.get(name, name)] = _draw_line(axes, name, line, panel.scale)
-        axes.set_title(title, fontsize=11)
+        axes.set_title(panel.title, fontsize=11)
         sizes = sorted({size for line in panel.lines.values() for size in line.sizes})
         if by_factors(sizes):
             axes.set_xscale("log")

@@ -4,8 +4,9 @@ Of several machines it shows one whose benchmark is not stale; of these the one 
 that have an interval; then the newest; then the one with the most visits. Only if all are equal, the first by name.
 """
 
-import re
 from collections.abc import Mapping
+from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,10 @@ import pandas as pd
 
 from impls.registry import IMPLS, Impl
 from suite.candidates.names import BASELINE
-from suite.pages.bench import INTERVALS_SHOWN, WORKLOAD, readme_rows, training_caption
-from suite.pages.bench_tables import Benchmark, headline
-from suite.pages.page import Format, NoFigure, Part, Sheet, markdown
-from suite.results.format import dates, machine, ratio_text, with_interval
+from suite.pages.bench import INTERVALS_SHOWN, TRAINING, WORKLOAD, readme_rows, training, training_caption
+from suite.pages.bench_tables import Benchmark, headline, ratio_column
+from suite.pages.page import Column, NoFigure, Part, Plot, Sheet, markdown
+from suite.results.format import dates, machine, ratio_text
 from suite.results.outcomes import CaseOutcome
 from suite.results.provenance import stale
 from suite.results.statistics import interval
@@ -34,31 +35,31 @@ Machines = Mapping[str, Benchmark]
 
 def implementations(machines: Machines) -> Sheet:
     """When to pick each implementation, and its training time and peak memory on each kind of device."""
-    lines = list[dict[str, Any]]()
+    name, summary = Column("implementation"), Column("when to pick it")
+    times = dict[str, Column]()
+    memories = dict[str, Column]()
+    for device in machines:
+        start = f"{DEVICES[device]}: " if len(machines) > 1 else ""
+        times[device] = ratio_column(f"{start}{TIME}")
+        memories[device] = Column(f"{start}{MEMORY}", ratio_text)
     rows = {device: readme_rows(benchmark).set_index("implementation") for device, benchmark in machines.items()}
+    lines = []
     for impl in IMPLS:
         ending = "" if (ROOT / "impls" / impl.name).is_dir() else ".py"
         mark = ", *experimental*" if impl.experimental else ""
-        line: dict[str, Any] = {"implementation": f"[`{impl.name}`](impls/{impl.name}{ending}){mark}"}
-        line["summary"] = impl.summary
+        line: dict[Column, Any] = {name: f"[`{impl.name}`](impls/{impl.name}{ending}){mark}", summary: impl.summary}
         for device, timed in rows.items():
             row = timed.loc[impl.name] if impl.name in timed.index else None
             if row is not None and row["status"] == Status.OK:
-                line[f"time_{device}"] = interval(row)
-                line[f"memory_{device}"] = row["memory_ratio"]
+                line[times[device]] = interval(row)
+                line[memories[device]] = row["memory_ratio"]
             else:
-                line[f"time_{device}"] = NoFigure(why_not(impl, row, device))
-                line[f"memory_{device}"] = None
+                line[times[device]] = NoFigure(why_not(impl, row, device))
         lines.append(line)
-    formats = dict[str, Format]()
-    headings = {"summary": "when to pick it"}
+    columns = [name, summary]
     for device in machines:
-        start = f"{DEVICES[device]}: " if len(machines) > 1 else ""
-        formats[f"time_{device}"] = with_interval
-        formats[f"memory_{device}"] = ratio_text
-        headings[f"time_{device}"] = f"{start}{TIME}"
-        headings[f"memory_{device}"] = f"{start}{MEMORY}"
-    return Sheet(lines, formats, headings)
+        columns += [times[device], memories[device]]
+    return Sheet(columns, lines)
 
 
 def why_not(impl: Impl, row: pd.Series | None, device: str) -> str:
@@ -80,7 +81,8 @@ def precedence(folder: Path) -> tuple[bool, bool, int, str]:
 
 
 def _newest(rows: pd.DataFrame) -> int:
-    return int(max(rows["date"]).replace("-", ""))
+    """Number of the last day on which rows were measured."""
+    return date.fromisoformat(max(rows["date"])).toordinal()
 
 
 def _preference(folder: Path) -> tuple[bool, int, int, int]:
@@ -135,7 +137,8 @@ def figure(folder: Path, benchmark: Benchmark, results: str, *, old: bool) -> li
         f"[results]({results}/README.md)."
     )
     sentences = "\n".join(f"- {sentence}" for sentence in headline(benchmark))
-    return [f"![{caption}]({where}/training-{WORKLOAD}.svg)", sentences, about]
+    plot = Plot(f"{where}/{TRAINING}", caption, partial(training, timed), has_file=True)
+    return [plot, sentences, about]
 
 
 def about_table(machines: Machines) -> str:
@@ -177,7 +180,8 @@ def updated(results: Path) -> str:
     """README.md with each part between the two markers of its name; ValueError unless it has each of them once."""
     text = README.read_text(encoding="utf-8")
     for name, content in parts(results).items():
-        markers = f"(<!-- {name} -->\n|<!-- end of {name} -->)"
-        before, start, _, end, after = re.split(markers, text)
+        start, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->"
+        before, started = text.split(start)
+        _, after = started.split(end)
         text = f"{before}{start}{markdown(content)}{end}{after}"
     return text

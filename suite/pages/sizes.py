@@ -1,8 +1,7 @@
 """The page of sizes that people named, with plots of how cost grows where several differ in one size alone."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -10,16 +9,26 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from suite.candidates.names import BASELINE
-from suite.cases.case import SIZES
+from suite.cases.case import SIZES, Case
 from suite.cases.spelling import named, parse
 from suite.cases.workloads import Pass
-from suite.pages.bench import places, without_figures
-from suite.pages.bench_tables import FORMATS, HEADINGS, STEP, Benchmark, leading, summary
-from suite.pages.page import NoFigure, Others, Page, Part, Plot, Sheet
+from suite.pages.bench import lead, time_tables, without_figures
+from suite.pages.bench_tables import (
+    BUSY,
+    IMPLEMENTATION,
+    PEAK,
+    RATIO,
+    STEP,
+    TIME,
+    VERDICT,
+    Benchmark,
+    leading,
+    milliseconds,
+    ratio_of,
+)
+from suite.pages.page import Body, Column, Others, Page, Part, Plot, Sheet
 from suite.pages.plots import Line, Lines, line_plot
 from suite.results.format import MB, count, significant3, sizes
-from suite.results.statistics import Interval, interval
-from suite.results.status import Status
 
 READ = """## How to read this
 
@@ -74,16 +83,22 @@ class Sweep:
 
     def view(self) -> Sheet:
         """Table of the ratios and times that the plot shows."""
-        lines = list[dict[str, Any]]()
+        size = Column(self.size, count)
+        lines = []
         for name, rows in self.of_candidates().items():
             for _, row in rows.iterrows():
-                line: dict[str, Any] = {"implementation": name, self.size: row[self.size]}
-                line[f"{self.step}_ms"] = (
-                    1e3 * row["seconds"] if row["status"] == Status.OK else NoFigure(row["status"])
-                )
-                line |= {f"{self.step}_ratio": interval(row), "verdict": row["verdict"]}
-                lines.append(line | {f"{self.step}_mb": row["peak_bytes"] / MB, "busy": row["busy"]})
-        return Sheet(lines, {**FORMATS, self.size: count}, HEADINGS)
+                line = {
+                    IMPLEMENTATION: name,
+                    size: row[self.size],
+                    TIME[self.step]: milliseconds(row, row["seconds"]),
+                    RATIO[self.step]: ratio_of(row),
+                    VERDICT: row["verdict"],
+                    PEAK[self.step]: row["peak_bytes"] / MB,
+                    BUSY: row["busy"],
+                }
+                lines.append(line)
+        columns = [IMPLEMENTATION, size, TIME[self.step], RATIO[self.step], VERDICT, PEAK[self.step], BUSY]
+        return Sheet(columns, lines)
 
     def growth(self) -> list[str]:
         """Growth of time and of multiply-adds over the last doubling, or else the last two sizes, by candidate."""
@@ -108,57 +123,61 @@ class Sweep:
         for name, rows in self.of_candidates().items():
             at = rows.set_index(self.size).reindex(values)
             if at["seconds"].notna().sum() > 1:
-                of_ratio = at[[*Interval._fields]].to_numpy()
-                of_time = at[["seconds", "seconds_low", "seconds_high"]].to_numpy()
-                ratios[name] = Line(values, *of_ratio.T)
-                times[name] = Line(values, *of_time.T)
+                figures = {column: at[column].to_numpy() for column in at}
+                ratios[name] = Line(values, figures["ratio"], figures["ratio_low"], figures["ratio_high"])
+                times[name] = Line(values, figures["seconds"], figures["seconds_low"], figures["seconds_high"])
         floors = self.rows.groupby(self.size)["floor"].first()
         floor = floors.reindex(values).to_numpy()
         ratios[BASELINE] = Line(values, np.ones(len(values)), 1 / (1 + floor), 1 + floor)
-        panels = {f"time / {BASELINE}": Lines(ratios), f"ms per {STEP[self.step]}": Lines(times, 1e3)}
+        panels = [Lines(f"time / {BASELINE}", ratios), Lines(f"ms per {STEP[self.step]}", times, 1e3)]
         return line_plot(panels, self.size)
 
 
 def sweeps(benchmark: Benchmark, over: Sequence[str] = SIZES) -> list[Sweep]:
     """Sizes that differ in one letter alone, of those in `over`, in the same dtype."""
     every = benchmark.rows
+    cases = [parse(name) for name in every["workload"]]
     result = list[Sweep]()
     for size in over:
-        rest = every["workload"].map(partial(_without, size))
-        for _, group in every.groupby([every["dtype"], rest], sort=False):
-            if group[size].nunique() > 1:
-                result.append(Sweep(size, _timed(group, size)))
+        rest = pd.Series([_without(size, case) for case in cases], every.index, dtype=object)
+        for _, rows in every.groupby([every["dtype"], rest], sort=False):
+            if rows[size].nunique() > 1:
+                result.append(Sweep(size, _timed(rows, size)))
     return result
 
 
-def _without(size: str, name: str) -> str:
-    """The id of a size that was named, without one letter; with lengths T and B stay, which these have."""
-    case = parse(name)
-    stays = case.lengths and size in "TB"
-    return "-".join(part for field, part in case.parts.items() if stays or field != size)
+def _without(size: str, case: Case) -> Case:
+    """A case with 0 for one size, which is the same for all that differ in this size alone.
+
+    With lengths, which have T and B, it stays.
+    """
+    if case.lengths and size in "TB":
+        return case
+    zero: dict[str, Any] = {size: 0}
+    return replace(case, **zero)
 
 
-def _timed(group: pd.DataFrame, size: str) -> pd.DataFrame:
+def _timed(rows: pd.DataFrame, size: str) -> pd.DataFrame:
     """Rows of the pass that counts, with `seconds`: the ratio times the median time of the baseline at the size."""
-    rows = group[group["pass"] == leading(group)]
+    rows = rows[rows["pass"] == leading(rows)]
     lstm = (rows["median_s"] / rows["ratio"]).groupby(rows[size]).transform("median")
-    seconds = {f"seconds{end}": lstm * rows[f"ratio{end}"] for end in ("", "_low", "_high")}
-    timed: pd.DataFrame = rows.assign(**seconds)
-    of_lstm = rows["implementation"] == BASELINE
-    timed.loc[of_lstm & timed["seconds"].notna(), "seconds"] = lstm
-    return timed
+    of_lstm = (rows["implementation"] == BASELINE) & rows["ratio"].notna()
+    return rows.assign(
+        seconds=(lstm * rows["ratio"]).mask(of_lstm, lstm),
+        seconds_low=lstm * rows["ratio_low"],
+        seconds_high=lstm * rows["ratio_high"],
+    )
 
 
-def _parts(rows: pd.DataFrame, others: Others) -> list[Part]:
+def _body(rows: pd.DataFrame, others: Others) -> Body:
     benchmark = Benchmark.of(rows)
-    lead = "\n\n".join(f"**{sentence}**" for sentence in summary(benchmark))
-    parts = list[Part]([lead])
+    parts = list[Part]()
     for sweep in sweeps(benchmark):
         caption = f"{STEP[sweep.step].capitalize()} over {sweep.title}"
         plot = Plot(sweep.name, caption, sweep.draw, has_file=True)
         growth = "\n".join(f"- {sentence}" for sentence in sweep.growth())
         parts += [f"## {sweep.title}", plot, sweep.view(), growth]
-    return [*parts, *places(benchmark), *without_figures(rows), READ]
+    return Body(lead(benchmark), [*parts, *time_tables(benchmark), *without_figures(rows), READ])
 
 
-PAGE = Page("sizes", "Sizes that were named", _parts, others=())
+PAGE = Page("sizes", "Sizes that were named", _body, others=())

@@ -8,7 +8,7 @@ from matplotlib.container import BarContainer
 from matplotlib.figure import Figure
 
 from suite.candidates.names import BASELINE, ORDER
-from suite.pages.bench import readme_rows, speed_bars, training
+from suite.pages.bench import readme_rows, speed_panels, training
 from suite.pages.bench_tables import Benchmark
 from suite.pages.plots import COLOUR_OF_A_FILE, COLOURS, LOOKS, Bar, Panel, bar_plot, svg
 from suite.results.examples import runs
@@ -80,14 +80,14 @@ def test_the_dtype_of_the_plot_is_that_which_people_train_in(device: str, dtype:
 def test_speed_has_a_panel_for_each_place_and_the_pass_that_counts() -> None:
     rows = runs("batched", 0.1, B=1)[:1] + runs("batched", 0.4, B=1)[1:] + runs("compiled", 0.2, layer_norm=True)
     rows += runs(BASELINE, 0.05) + runs("naive", 0.3) + runs("jax", 0)
-    panels = speed_bars(Benchmark.of(pd.DataFrame(rows)))
-    assert {title: {name: bar.length for name, bar in panel.bars.items()} for title, panel in panels.items()} == {
+    panels = speed_panels(Benchmark.of(pd.DataFrame(rows)))
+    assert {panel.title: {name: bar.length for name, bar in panel.bars.items()} for panel in panels} == {
         "small, float32, forward\nT 3, B 1": {"batched": 2.0},
         "small, float32, norm, train\nT 3, B 2": {"compiled": 4.0, BASELINE: 1.0},
         "small, float32, train\nT 3, B 2": {BASELINE: 1.0},
     }
     figure = bar_plot(panels, "x", "time", columns=2)
-    assert [axes.get_title() for axes in figure.axes] == [*panels, ""]
+    assert [axes.get_title() for axes in figure.axes] == [*(panel.title for panel in panels), ""]
     assert [axes.get_visible() for axes in figure.axes] == [True, True, True, False]
     assert list(lengths(figure.axes[1])) == [BASELINE, "compiled (torch.compile)"]
     assert [text.get_text() for text in figure.axes[1].texts] == ["1.00x", "4.00x"]
@@ -106,8 +106,8 @@ def test_speed_has_a_panel_for_each_place_and_the_pass_that_counts() -> None:
 
 def test_bars_from_a_busy_machine_are_marked() -> None:
     rows = pd.DataFrame(runs("batched", 0.1) + runs(BASELINE, 0.05)).assign(busy=[0.4, 0.4, None, None])
-    (panel,) = speed_bars(Benchmark.of(rows)).values()
-    assert [text.get_text() for text in bar_plot({"": panel}, "", "x").axes[0].texts] == ["1.00", "2.00, busy"]
+    panels = speed_panels(Benchmark.of(rows))
+    assert [text.get_text() for text in bar_plot(panels, "", "x").axes[0].texts] == ["1.00", "2.00, busy"]
 
 
 def bar(length: float) -> Bar:
@@ -116,7 +116,7 @@ def bar(length: float) -> Bar:
 
 @pytest.mark.parametrize(("longest", "end"), [(100.0, 13.0), (41.0, 13.0), (39.0, 50.7)], ids=str)
 def test_a_much_longer_bar_is_cut_off(longest: float, end: float) -> None:
-    figure = bar_plot({"": Panel({"jax": bar(1), "naive": bar(longest), "batched": bar(10)})}, " ms", "ms")
+    figure = bar_plot([Panel("", {"jax": bar(1), "naive": bar(longest), "batched": bar(10)})], " ms", "ms")
     (axes,) = figure.axes
     assert len(whiskers(axes)) == (3 if end > longest else 2)
     assert axes.get_xlim()[1] == pytest.approx(end)
@@ -126,7 +126,7 @@ def test_a_much_longer_bar_is_cut_off(longest: float, end: float) -> None:
 
 def test_a_plot_is_the_same_svg_each_time_without_a_background() -> None:
     def drawn() -> Figure:
-        return bar_plot({"a": Panel({"batched": bar(1)}, 0.1)}, "", "x")
+        return bar_plot([Panel("a", {"batched": bar(1)}, 0.1)], "", "x")
 
     text = svg(drawn())
     assert text == svg(drawn())

@@ -1,5 +1,6 @@
 """The report is one file that needs nothing else."""
 
+import math
 import re
 import shutil
 from pathlib import Path
@@ -9,9 +10,12 @@ from xml.etree import ElementTree
 import pytest
 
 from suite import report
-from suite.pages.page import Sheet
+from suite.pages.bench_tables import ratio_column
+from suite.pages.page import Column, NoFigure, Sheet
+from suite.pages.webpage import LAST, table
 from suite.results.examples import HERE, runs, verified
 from suite.results.provenance import sources
+from suite.results.statistics import Interval
 from suite.results.tables import TABLES
 from suite.shared.files import ResultsError
 
@@ -88,9 +92,17 @@ def test_the_report_shows_every_page_and_plot(results: Path, elements: Elements)
     )
 
 
-def test_the_first_of_two_numbers_says_whether_there_is_a_figure() -> None:
-    lines: list[dict[str, object]] = [{"share": (None, "memory")}, {"share": (0.5, None)}]
-    assert Sheet(lines, {"share": lambda value: f"{value[0]:.0%}"}).markdown().splitlines()[2:] == ["| - |", "| 50% |"]
+def test_a_cell_of_figures_is_sorted_by_its_number_and_one_without_comes_last() -> None:
+    """The library sorts a column by its words if a value is infinite."""
+    name, ratio = Column("name"), ratio_column("time / LSTM")
+    values = [Interval(12.5, 1, 20), Interval(9.25, 1, 20), NoFigure("time-out"), None]
+    elements = ElementTree.fromstring(table(Sheet([name, ratio], [{name: "9", ratio: value} for value in values])))
+    cells = [(cell.text, cell.get("data-order")) for cell in elements.iter("td")]
+    assert cells[::2] == [("9", None)] * 4
+    assert [text for text, _ in cells[1::2]] == ["12.5 (1.00-20.0)", "9.25 (1.00-20.0)", "time-out", "-"]
+    orders = [float(order or "nan") for _, order in cells[1::2]]
+    assert orders == [12.5, 9.25, LAST, LAST]
+    assert math.isfinite(LAST)
 
 
 def test_pages_show_the_plots_that_are_files(results: Path) -> None:

@@ -11,16 +11,19 @@ import pytest
 from suite.candidates.names import BASELINE
 from suite.cases.case import SIZES
 from suite.cases.spelling import parse, short
-from suite.cases.workloads import Workload
-from suite.pages.bench_tables import Benchmark
-from suite.pages.page import NoFigure
+from suite.cases.workloads import Pass, Workload
+from suite.pages.bench_tables import IMPLEMENTATION, TIME, Benchmark
+from suite.pages.page import Column, NoFigure, markdown
 from suite.pages.plots import by_factors
 from suite.pages.sizes import PAGE, Sweep, sweeps
 from suite.results.examples import HERE, runs
+from suite.results.format import count
 from suite.results.status import Status
 from suite.results.tables import about_pass
 
 Rows = list[dict[str, Any]]
+#: The column of the size over which these sweeps are.
+H = Column("H", count)
 
 
 def at(size: str, seconds: float, lstm: float = 0.05, name: str = "batched", **changes: Any) -> Rows:
@@ -77,7 +80,7 @@ def test_times_are_ratios_times_the_median_of_the_baseline() -> None:
     ]
     rows += [row for row in at("H64", 0.2, name="deferred") if row["implementation"] == "deferred"]
     (sweep,) = found(rows)
-    lines = [(line["implementation"], line["H"], line["train_ms"]) for line in sweep.view().lines]
+    lines = [(line[IMPLEMENTATION], line[H], line[TIME[Pass.TRAIN]]) for line in sweep.view().lines]
     expected = [
         ("batched", 64, 100),
         ("batched", 128, 300),
@@ -85,7 +88,7 @@ def test_times_are_ratios_times_the_median_of_the_baseline() -> None:
         (BASELINE, 128, 100),
         ("deferred", 64, 200),
     ]
-    assert lines == [(name, H, pytest.approx(ms)) for name, H, ms in expected]
+    assert lines == [(name, size, pytest.approx(ms)) for name, size, ms in expected]
     assert sweep.growth()[0].startswith("`batched`, H 64 to 128: 3.00 times, multiply-adds 2.01 times.")
     assert sweep.growth()[1].startswith(f"`{BASELINE}`, H 64 to 128: 2.00 times, multiply-adds")
     assert len(sweep.growth()) == 2
@@ -108,7 +111,8 @@ def test_growth_is_over_the_last_doubling_or_the_last_two_sizes(values: list[int
 def test_what_failed_has_no_growth_and_a_reason() -> None:
     (sweep,) = found([*at("H64", 0.1), *at("H128", 0.3, status=Status.NO_MEMORY)])
     assert sweep.growth() == []
-    assert [line["train_ms"] for line in sweep.view().lines if line["H"] == 128] == [NoFigure(Status.NO_MEMORY)] * 2
+    times = [line[TIME[Pass.TRAIN]] for line in sweep.view().lines if line[H] == 128]
+    assert times == [NoFigure(Status.NO_MEMORY)] * 2
 
 
 @pytest.mark.parametrize(
@@ -132,10 +136,7 @@ def test_lines_are_told_apart_without_colours() -> None:
 
 
 def test_the_page_shows_sweeps_and_every_size() -> None:
-    text = "\n".join(
-        part if isinstance(part, str) else part.markdown()
-        for part in PAGE.content(pd.DataFrame([*at("H64-norm", 0.1), *at("H128-norm", 0.3)]))
-    )
+    text = markdown(PAGE.content(pd.DataFrame([*at("H64-norm", 0.1), *at("H128-norm", 0.3)])))
     assert "## H 64 to 128 (T 50, B 32, I 50, S 64, Z 4, L 1, float32, norm)" in text
     assert "(sweep-H-norm-float32.svg)" in text
     assert "## H128-norm, T 50, B 32, float32, layer norm on" in text

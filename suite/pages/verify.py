@@ -1,10 +1,11 @@
 """The page of verification and its conclusion: whether the implementations are right, and faults would be found."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import pandas as pd
 
-from suite.pages.page import Others, Page, Part, Sheet
+from suite.pages.page import Body, Column, Others, Page, Part, Sheet
 from suite.results.format import count, ratio_text
 from suite.results.outcomes import CaseOutcome, FaultOutcome, deciding, ran
 
@@ -28,7 +29,10 @@ which only the forward pass was. At the sizes that people run, from H 31 on, the
 itself is compared with the naive form at H 128.
 """
 #: The sizes of that table.
-REACHED = "TBIHSZ"
+REACHED = ("T", "B", "I", "H", "S", "Z")
+IMPLEMENTATION, DTYPE = Column("implementation"), Column("dtype")
+CASES, WORST = Column("cases", count), Column("worst", ratio_text)
+TENSOR, USE, VERDICT = Column("tensor"), Column("use"), Column("verdict")
 CAPABILITIES = """## Capabilities
 
 Each cell is a check that ran: `pass`; `no` if the implementation refuses with a sentence, or needs too much
@@ -42,52 +46,68 @@ def conclusion(tables: Mapping[str, pd.DataFrame], failed: int = 0) -> str:
     failed: number of tests that failed. "" if nothing was compared and nothing failed.
     """
     sentences = list[str]()
-    verify = tables.get("verify", pd.DataFrame())
-    compared = ran(verify) if len(verify) else verify
     if failed:
         sentences.append(f"{_some(failed, 'test')} FAILED.")
-    if len(compared):
-        wrong = compared[compared["verdict"] == CaseOutcome.FAIL]
-        wrong = wrong.drop_duplicates(["implementation", "dtype"])
-        native = compared[~compared["interpreted"]]["implementation"].unique()
-        every = compared["implementation"].unique()
-        if len(wrong):
-            named = ", ".join(wrong["implementation"] + " in " + wrong["dtype"])
-            sentences.append(f"**Verification failed**: {named}.")
-        else:
-            of_what = f"{_some(len(every), 'implementation')}, {_some(len(compared), 'comparison')}"
-            worst = f"worst error {compared['ratio'].max():.2f} of the limit"
-            sentences.append(f"All comparisons with the equation passed: {of_what}, {worst}.")
-        sentences += [f"`{name}` was only interpreted." for name in every if name not in native]
-        others = verify[~verify["implementation"].isin(every)]
-        # A row of another dtype may say only that the implementation does not compute in it.
-        others = others.sort_values("dtype", key=lambda dtype: dtype != "float32", kind="stable")
-        for _, row in others.drop_duplicates("implementation").iterrows():
-            sentences.append("`{implementation}` was not checked: {reason}".format_map(row))
+    if "verify" in tables:
+        sentences += _of_comparisons(tables["verify"])
     if "faults" in tables:
-        sentences.append(faults_found(tables["faults"]))
+        found = faults_found(tables["faults"])
+        sentences.append(f"{sum(found.values())} of {len(found)} planted faults were found.")
     return " ".join(sentences)
+
+
+def _of_comparisons(rows: pd.DataFrame) -> list[str]:
+    """Sentences of the conclusion about rows of verify.csv, none if nothing was compared."""
+    compared = ran(rows)
+    if compared.empty:
+        return []
+    implementations = compared["implementation"].unique()
+    sentences = list[str]()
+    wrong = compared[compared["verdict"] == CaseOutcome.FAIL].drop_duplicates(["implementation", "dtype"])
+    if len(wrong):
+        named = ", ".join(f"{row['implementation']} in {row['dtype']}" for _, row in wrong.iterrows())
+        sentences.append(f"**Verification failed**: {named}.")
+    else:
+        of_what = f"{_some(len(implementations), 'implementation')}, {_some(len(compared), 'comparison')}"
+        worst = f"worst error {compared['ratio'].max():.2f} of the limit"
+        sentences.append(f"All comparisons with the equation passed: {of_what}, {worst}.")
+    native = set(compared["implementation"][~compared["interpreted"]])
+    sentences += [f"`{name}` was only interpreted." for name in implementations if name not in native]
+    unchecked = rows[~rows["implementation"].isin(implementations)]
+    for name, skipped in unchecked.groupby("implementation", sort=False):
+        # A row of another dtype may say only that the implementation does not compute in it.
+        in_float32 = skipped[skipped["dtype"] == "float32"]
+        row = (in_float32 if len(in_float32) else skipped).iloc[0]
+        sentences.append(f"`{name}` was not checked: {row['reason']}")
+    return sentences
 
 
 def _some(n: int, what: str) -> str:
     return f"{n} {what}" if n == 1 else f"{n} {what}s"
 
 
-def faults_found(rows: pd.DataFrame) -> str:
-    """How many of the planted faults were found, in a sentence."""
-    found = (rows["verdict"] == FaultOutcome.REJECTED).groupby(rows["edit"]).all()
-    return f"{found.sum()} of {len(found)} planted faults were found."
+def faults_found(rows: pd.DataFrame) -> dict[str, bool]:
+    """Whether each planted fault was found in every dtype in which it was planted, by its edit."""
+    found = dict.fromkeys(rows["edit"], True)
+    for row in rows.to_dict("records"):
+        if row["verdict"] != FaultOutcome.REJECTED:
+            found[row["edit"]] = False
+    return found
 
 
 def faults_table(rows: pd.DataFrame) -> Sheet:
     """How many faults were planted and found, by kind."""
-    found = (rows["verdict"] == FaultOutcome.REJECTED).groupby([rows["kind"], rows["edit"]], sort=False).all()
-    counts = found.groupby(level="kind", sort=False).agg(planted="size", found="sum")
-    return Sheet(counts.reset_index().to_dict("records"), {"planted": count, "found": count})
+    kind, planted, found = Column("kind"), Column("planted", count), Column("found", count)
+    is_found = faults_found(rows)
+    lines = []
+    for name, of_kind in rows.groupby("kind", sort=False):
+        edits = of_kind["edit"].unique()
+        lines.append({kind: name, planted: len(edits), found: sum(is_found[edit] for edit in edits)})
+    return Sheet([kind, planted, found], lines)
 
 
 def missed(rows: pd.DataFrame) -> str:
-    """Faults that survived, as a list; empty if there are none."""
+    """Faults that survived, as a list; "" if there are none."""
     survived = rows[rows["verdict"] != FaultOutcome.REJECTED]
     lines = ["- {edit}, in {implementation}, {dtype}: {verdict}".format_map(row) for _, row in survived.iterrows()]
     return "\n".join(lines)
@@ -99,57 +119,72 @@ def worst_errors(rows: pd.DataFrame, by: Sequence[str] = ("implementation", "dty
     for _, group in rows.groupby(list(by), sort=False):
         compared = ran(group)
         worst = deciding(group, by).iloc[0]
-        wrong = int((compared["verdict"] == CaseOutcome.FAIL).sum())
-        line = {
-            "implementation": worst["implementation"],
-            "dtype": worst["dtype"],
-            "cases": len(compared),
-            "worst": worst["ratio"],
-            "tensor": worst["tensor"] or worst["finding"] or worst["reason"],
-            "use": worst["use"] or None,
-            "verdict": f"{wrong} FAILED" if wrong else str(worst["verdict"]),
-        }
+        failures = int((compared["verdict"] == CaseOutcome.FAIL).sum())
+        verdict = f"{failures} FAILED" if failures else str(worst["verdict"])
         if len(compared) and compared["interpreted"].all():
-            line["verdict"] += ", interpreted"
+            verdict += ", interpreted"
+        line = {
+            IMPLEMENTATION: worst["implementation"],
+            DTYPE: worst["dtype"],
+            CASES: len(compared),
+            WORST: worst["ratio"],
+            TENSOR: worst["tensor"] or worst["finding"] or worst["reason"],
+            USE: worst["use"] or None,
+            VERDICT: verdict,
+        }
         lines.append(line)
-    return Sheet(lines, {"cases": count, "worst": ratio_text})
+    return Sheet([IMPLEMENTATION, DTYPE, CASES, WORST, TENSOR, USE, VERDICT], lines)
+
+
+def worst_view(rows: pd.DataFrame) -> Sheet:
+    """The worst error of each implementation and the dtype that it is in, for a terminal."""
+    columns = [IMPLEMENTATION, CASES, WORST, DTYPE, TENSOR, USE, VERDICT]
+    return replace(worst_errors(rows, by=["implementation"]), columns=columns)
 
 
 def reach_table(rows: pd.DataFrame) -> Sheet:
     """The largest sizes that each implementation passed in each dtype, in parentheses if only the forward pass did."""
+    columns = {size: Column(size) for size in REACHED}
     passed = rows[(rows["verdict"] == CaseOutcome.PASS) & rows["T"].notna()]
-    sizes = passed[[*REACHED]].astype(int)
-    trained = sizes.mask(passed["forward_only"], 0)
-    place = [passed["implementation"], passed["dtype"]]
-    largest = sizes.groupby(place, sort=False).max()
-    with_gradients = trained.groupby(place, sort=False).max()
-    forward_alone = (" (" + largest.astype(str) + ")").where(largest > with_gradients, "")
-    cells = with_gradients.astype(str) + forward_alone
-    return Sheet(cells.reset_index().to_dict("records"))
+    lines = []
+    for (name, dtype), group in passed.groupby(["implementation", "dtype"], sort=False):
+        line = {IMPLEMENTATION: name, DTYPE: dtype}
+        trained = group[~group["forward_only"]]
+        for size, column in columns.items():
+            with_gradients = int(trained[size].max()) if len(trained) else 0
+            forward = int(group[size].max())
+            line[column] = f"{with_gradients} ({forward})" if forward > with_gradients else str(with_gradients)
+        lines.append(line)
+    return Sheet([IMPLEMENTATION, DTYPE, *columns.values()], lines)
 
 
 def matrix(rows: pd.DataFrame) -> list[Part]:
     """Capabilities by implementation, and below them the reasons that the cells number."""
-    reasons = list(filter(None, rows["reason"].unique()))
-    numbers = rows["reason"].map(lambda reason: f" ({reasons.index(reason) + 1})" if reason in reasons else "")
-    cells = rows.assign(name="`" + rows["implementation"] + "`", cell=rows["outcome"] + numbers)
+    capability = Column("")
+    columns = {name: Column(f"`{name}`") for name in rows["implementation"].unique()}
+    numbers = dict[str, int]()
     lines = []
-    for capability, group in cells.groupby("capability", sort=False):
-        by_name = dict(zip(group["name"], group["cell"], strict=True))
-        lines.append({"": capability} | by_name)
+    for name, group in rows.groupby("capability", sort=False):
+        line = {capability: name}
+        for row in group.to_dict("records"):
+            cell = str(row["outcome"])
+            if row["reason"]:
+                number = numbers.setdefault(row["reason"], len(numbers) + 1)
+                cell += f" ({number})"
+            line[columns[row["implementation"]]] = cell
+        lines.append(line)
     # A star at the start of a line would begin a list.
-    notes = [f"{n}. {reason.replace('*', '·')}" for n, reason in enumerate(reasons, 1)]
-    return [Sheet(lines), "\n".join(notes)]
+    notes = [f"{number}. {reason.replace('*', '·')}" for reason, number in numbers.items()]
+    return [Sheet([capability, *columns.values()], lines), "\n".join(notes)]
 
 
-def _parts(rows: pd.DataFrame, others: Others) -> list[Part]:
-    parts: list[Part] = [conclusion({"verify": rows, **others}), ERRORS, worst_errors(rows)]
-    parts += [REACH, reach_table(rows)]
+def _body(rows: pd.DataFrame, others: Others) -> Body:
+    parts: list[Part] = [ERRORS, worst_errors(rows), REACH, reach_table(rows)]
     if "faults" in others:
         parts += [FAULTS, faults_table(others["faults"]), missed(others["faults"])]
     if "capabilities" in others:
         parts += [CAPABILITIES, *matrix(others["capabilities"])]
-    return parts
+    return Body(conclusion({"verify": rows, **others}), parts)
 
 
-PAGE = Page("verify", "Verification", _parts, others=("faults", "capabilities"))
+PAGE = Page("verify", "Verification", _body, others=("faults", "capabilities"))

@@ -1,36 +1,40 @@
-"""results/report.html: the Markdown of every page of every machine in one file that needs nothing else."""
+"""results/report.html: the pages of every machine in one file that needs nothing else."""
 
-import re
+import sys
 from base64 import b64encode
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
 from markdown_it import MarkdownIt
-from markdown_it.renderer import RendererHTML
 
-from suite.pages.page import Part, Plot, markdown
+from suite.pages.page import Column, Linked, NoFigure, Part, Plot, Sheet, is_absent
 from suite.pages.plots import svg
 
 STYLE = Path(__file__).with_name("report.css")
-#: Makes tables sortable: columns of figures by number, with cells that have none last.
+#: Makes tables sortable, by `data-order` where a cell has it.
 CALL = """for (const table of document.querySelectorAll("table")) {
-  const figures = [...table.tHead.rows[0].cells].map(head => head.style.textAlign === "right");
-  for (const cell of table.querySelectorAll("td")) if (figures[cell.cellIndex]) {
-    const figure = parseFloat(cell.textContent.replaceAll(",", ""));
-    cell.dataset.order = isNaN(figure) ? Infinity : figure;
-  }
   new DataTable(table, { autoWidth: false, info: false, order: [], paging: false, searching: false });
 }"""
+#: By what cells without a figure are sorted: after all that have one. The library takes infinity for a word.
+LAST = sys.float_info.max
+MARKDOWN = MarkdownIt("commonmark")
+#: What a link to a file names in the report.
+Target = Callable[[Path], str]
 
 
-def report_html(index: Sequence[Part], pages: Mapping[Path, Sequence[Part]]) -> str:
-    """HTML of the report: the index, and the pages by their paths `<machine>/<page>.md`, with all of their plots."""
+def report_html(results: Path, index: Sequence[Part], pages: Mapping[Path, Sequence[Part]]) -> str:
+    """HTML of the report: the index, and the pages by their files `<machine>/<page>.md`, with all of their plots.
+
+    results: the folder of the report and of the machines.
+    """
+
+    def target(file: Path) -> str:
+        return f"#{section(file)}" if file in pages else file.relative_to(results).as_posix()
+
     sections = [
-        f'<section id="{path.parent.name}-{path.stem}">\n{html(parts, path.parent)}</section>'
-        for path, parts in pages.items()
+        f'<section id="{section(page)}">\n{html(parts, page.parent, target)}</section>' for page, parts in pages.items()
     ]
     return f"""<!DOCTYPE html>
 <html lang="en">
@@ -44,7 +48,7 @@ def report_html(index: Sequence[Part], pages: Mapping[Path, Sequence[Part]]) -> 
 </head>
 <body>
 <main>
-{html(index)}
+{html(index, results, target)}
 {"".join(sections)}
 </main>
 {script()}
@@ -53,39 +57,65 @@ def report_html(index: Sequence[Part], pages: Mapping[Path, Sequence[Part]]) -> 
 """
 
 
-def html(parts: Sequence[Part], folder: Path | None = None) -> str:
-    """HTML of a page: tables in boxes that scroll, plots as images; folder: that of the machine, None for the index."""
-    renderer = MarkdownIt("commonmark", renderer_cls=_Renderer).enable("table")
-    plots = {f"{part.name}.svg": svg(part.draw()) for part in parts if isinstance(part, Plot)}
-    text: str = renderer.render(markdown(parts, every_plot=True), {"plots": plots, "folder": folder})
-    return text
+def section(page: Path) -> str:
+    """Id of the section of a page."""
+    return f"{page.parent.name}-{page.stem}"
 
 
-class _Renderer(RendererHTML):
-    """markdown-it calls the method with the name of each kind of token."""
+def html(parts: Sequence[Part], folder: Path, target: Target) -> str:
+    """HTML of the parts of a page or of the index; folder: that from which the paths of its links start."""
+    texts = []
+    for part in parts:
+        if isinstance(part, Sheet):
+            texts.append(table(part))
+        elif isinstance(part, Plot):
+            texts.append(image(part))
+        elif isinstance(part, Linked):
+            texts.append(MARKDOWN.render(part.markdown(lambda path: target(folder / path))))
+        else:
+            texts.append(MARKDOWN.render(part))
+    return "".join(texts)
 
-    def image(self, tokens: Sequence[Any], at: int, options: Any, env: Any) -> str:
-        caption = escape(tokens[at].content)
-        plot = env["plots"][tokens[at].attrs["src"]]
-        data = b64encode(plot.encode()).decode()
-        image = f'<img alt="{caption}" src="data:image/svg+xml;base64,{data}"/>'
-        return f'<span class="plot">{image}<small>{caption}</small></span>'
 
-    def link_open(self, tokens: Sequence[Any], at: int, options: Any, env: Any) -> str:
-        target = tokens[at].attrs["href"]
-        if "://" not in target and env["folder"] is not None:
-            target = f"{env['folder'].name}/{target}"
-        # Pages are sections of this file.
-        page = re.fullmatch(r"([^/:]+)/(\w+)\.md", target)
-        if page:
-            target = f"#{page[1]}-{page[2]}"
-        return f'<a href="{escape(target)}">'
+def table(sheet: Sheet) -> str:
+    """HTML of a table in a box that scrolls; "" without lines."""
+    if not sheet.lines:
+        return ""
+    columns = sheet.shown
+    head = _row([_cell("th", column, column.heading) for column in columns])
+    body = []
+    for line in sheet.lines:
+        cells = []
+        for column in columns:
+            value = line.get(column)
+            order = f' data-order="{_order(column, value)}"' if column.has_figures else ""
+            cells.append(_cell("td", column, column.text(value), order))
+        body.append(_row(cells))
+    rows = f"<thead>\n{head}</thead>\n<tbody>\n{''.join(body)}</tbody>"
+    return f'<div class="scroll" tabindex="0">\n<table>\n{rows}\n</table>\n</div>\n'
 
-    def table_open(self, tokens: Sequence[Any], at: int, options: Any, env: Any) -> str:
-        return '<div class="scroll" tabindex="0">\n<table>\n'
 
-    def table_close(self, tokens: Sequence[Any], at: int, options: Any, env: Any) -> str:
-        return "</table>\n</div>\n"
+def _row(cells: Sequence[str]) -> str:
+    return f"<tr>\n{''.join(cells)}</tr>\n"
+
+
+def _cell(tag: str, column: Column, text: str, attributes: str = "") -> str:
+    """Cell of a table; text: Markdown without blocks."""
+    look = ' class="figure"' if column.has_figures else ""
+    return f"<{tag}{look}{attributes}>{MARKDOWN.renderInline(text)}</{tag}>\n"
+
+
+def _order(column: Column, value: object) -> float:
+    """Number by which the report sorts a cell of a column of figures."""
+    return LAST if is_absent(value) or isinstance(value, NoFigure) else float(column.number(value))
+
+
+def image(plot: Plot) -> str:
+    """HTML of a plot with its caption, and with the file in the URL."""
+    caption = escape(plot.caption)
+    data = b64encode(svg(plot.draw()).encode()).decode()
+    tag = f'<img alt="{caption}" src="data:image/svg+xml;base64,{data}"/>'
+    return f'<p><span class="plot">{tag}<small>{caption}</small></span></p>\n'
 
 
 def script() -> str:

@@ -157,7 +157,7 @@ def source_files(root: Path, implementation: str) -> list[Path]:
         if not submitted and not find(implementation).hand_written:
             others.add("gradient")
         for path in sorted((root / "impls").rglob("*")):
-            part = path.relative_to(root / "impls").parts[0].removesuffix(".py")
+            part = Path(path.relative_to(root / "impls").parts[0]).stem
             if path.suffix in {".py", ".h", ".cpp"} and part not in others:
                 files.append(path)
     return files

@@ -81,26 +81,32 @@ class Table:
             return pd.DataFrame()
         try:
             with path.open(encoding="utf-8", newline="") as file:
-                rows = _parsed(file.read())
-            missing = [column for column in (*self.key, *_EVERY_STAMP) if column not in rows]
-            if missing:
-                raise ValueError(f"expected the column {missing[0]}, got {', '.join(rows) or 'none'}")
-            columns = [*self.columns, *STAMP]
-            unknown = [column for column in rows if column not in columns]
-            if unknown:
-                raise ValueError(f"expected columns that tables.toml lists, got {', '.join(unknown)}")
-            _check_values(rows)
-            _check_words(rows, _ENUMERATIONS.get(self.name, {}))
-            figures = {column: rows[column].map(_from_text) for column in rows.columns.intersection(_OF_VISITS)}
-            rows = self.filled(rows.assign(**figures))
-            twice = rows[rows.duplicated(list(self.key))]
-            if len(twice):
-                raise ValueError(f"row {twice.index[0] + 1}: expected a key that no row before it has")
+                return self._checked(_parsed(file.read()))
         except (OSError, ValueError, csv.Error) as error:  # errors of decoding and of pandas are ValueErrors
             reason = " ".join(str(error).split()).rstrip(".")
             advice = "it is damaged or of an earlier format, so move it away; nothing was written over it"
             raise ResultsError(f"{path}, {reason}: {advice}.") from error
+
+    def _checked(self, rows: pd.DataFrame) -> pd.DataFrame:
+        """Rows of a file with every column of the table; ValueError names what is wrong with them."""
+        missing = [column for column in (*self.key, *_EVERY_STAMP) if column not in rows]
+        if missing:
+            raise ValueError(f"expected the column {missing[0]}, got {', '.join(rows) or 'none'}")
+        self._check_columns(rows)
+        _check_values(rows)
+        _check_words(rows, _ENUMERATIONS.get(self.name, {}))
+        figures = {column: rows[column].map(_from_text) for column in rows.columns.intersection(_OF_VISITS)}
+        rows = self.filled(rows.assign(**figures))
+        repeated = rows[rows.duplicated(list(self.key))]
+        if len(repeated):
+            raise ValueError(f"row {repeated.index[0] + 1}: expected a key that no row before it has")
         return rows
+
+    def _check_columns(self, rows: pd.DataFrame) -> None:
+        """Raise ValueError unless all columns are those of the table and of the stamp."""
+        unknown = [column for column in rows if column not in (*self.columns, *STAMP)]
+        if unknown:
+            raise ValueError(f"expected columns that tables.toml lists, got {', '.join(unknown)}")
 
     def filled(self, rows: pd.DataFrame) -> pd.DataFrame:
         """Rows with every column of the table; of what a row lacks, a text is "", a flag False, and figures are ()."""
@@ -134,52 +140,72 @@ class Table:
         old = self.read(folder)
         if new.empty:
             return 0
-        columns = [*self.columns, *STAMP]
-        unknown = [column for column in new if column not in columns]
-        if unknown:
-            raise ValueError(f"{self.name}: expected columns that tables.toml lists, got {', '.join(unknown)}")
+        try:
+            self._check_columns(new)
+        except ValueError as error:
+            raise ValueError(f"{self.name}: {error}") from None
         new = self.filled(new)
         key = list(self.key)
-        twice = new[new.duplicated(key)]
-        if len(twice):
-            raise ValueError(f"{self.name}: expected one row of each key, got two of {twice[key].iloc[0].to_dict()}")
+        repeated = new[new.duplicated(key)]
+        if len(repeated):
+            raise ValueError(f"{self.name}: expected one row of each key, got two of {repeated[key].iloc[0].to_dict()}")
         outweighed = self._outweighed(new, old)
-        new = new[~outweighed]
-        if len(old):
-            for column in (set(values) & set(self.key)) - set(self.free):
-                known = [*values[column], *submission.files(), ""]  # rows of what did not run may lack it
-                old = old[old[column].isin(known)]
-        parts = [part.dropna(axis=1, how="all") for part in (old, new)]
-        both = pd.concat(parts, ignore_index=True).reindex(columns=columns)
-        both = both.drop_duplicates(key, keep="last")
-        ranked = both.sort_values(key, key=partial(_ranks, values=values), kind="stable")
-        texts = {column: ranked[column].map(_to_text) for column in ranked.columns.intersection(_OF_VISITS)}
-        ranked = ranked.assign(**texts)
-        empty = ranked.isna() | (ranked == "")
-        required = (*self.key, *_EVERY_STAMP)
-        written = [column for column in columns if column in required or not empty[column].all()]
-        write_whole(self.path(folder), ranked.to_csv(columns=written, index=False))
+        # pandas infers the types of columns from those that have values.
+        parts = [part.dropna(axis=1, how="all") for part in (self._of_today(old, values), new[~outweighed])]
+        both = pd.concat(parts, ignore_index=True).reindex(columns=[*self.columns, *STAMP])
+        latest = both.drop_duplicates(key, keep="last")
+        self._write(folder, latest.sort_values(key, key=partial(_ranks, values=values), kind="stable"))
         return int(outweighed.sum())
 
     def _outweighed(self, new: pd.DataFrame, old: pd.DataFrame) -> pd.Series:
         """True for each new row that knows its figure worse than an old one of the same code and environment.
 
-        It has few visits where that has many, see FEWER, or is from a busy machine and that from a quiet one. So a
-        short, interrupted or disturbed run leaves the figures of a good one. What went wrong always replaces.
+        So a short, interrupted or disturbed run leaves the figures of a good one. Only rows of visits are weighed.
         """
+        outweighed = pd.Series(False, new.index)
         if "visits" not in self.columns or old.empty:
-            return pd.Series(False, new.index)
+            return outweighed
         same = [*self.key, "processor", "cpu_capability", "threads", "torch", "python", "sources"]
-        known = old[same].astype(str).assign(visits=old["visits"], quiet=old["status"] == Status.OK)
-        worse = pd.Series(False, new.index)
-        if "busy" in self.columns:
-            known["quiet"] &= old["busy"].isna()
-            worse = new["busy"].notna()
-        before = new[same].astype(str).merge(known, how="left", on=same).set_index(new.index)
-        worse &= before["quiet"].eq(True)
-        fewer = new["visits"] < FEWER * before["visits"]
-        outweighed: pd.Series = (new["status"] == Status.OK) & (worse | fewer)
+        before = {tuple(str(row[column]) for column in same): row for row in old.to_dict("records")}
+        for at, row in zip(new.index, new.to_dict("records"), strict=True):
+            earlier = before.get(tuple(str(row[column]) for column in same))
+            if earlier is not None:
+                outweighed[at] = _knows_less(row, earlier)
         return outweighed
+
+    def _of_today(self, rows: pd.DataFrame, values: Values) -> pd.DataFrame:
+        """Rows without those about what no longer exists: those with a value of the key that is none of `values`."""
+        if rows.empty:
+            return rows
+        for column, known in values.items():
+            if column in self.key and column not in self.free:
+                # Rows of what did not run may lack it.
+                rows = rows[rows[column].isin([*known, *submission.files(), ""])]
+        return rows
+
+    def _write(self, folder: Path, rows: pd.DataFrame) -> None:
+        """Write rows with the key, the stamp, and the columns in which any row has a value."""
+        texts = {column: rows[column].map(_to_text) for column in rows.columns.intersection(_OF_VISITS)}
+        rows = rows.assign(**texts)
+        columns = []
+        for column in rows:
+            empty = (rows[column].isna() | (rows[column] == "")).all()
+            if column in (*self.key, *_EVERY_STAMP) or not empty:
+                columns.append(column)
+        write_whole(self.path(folder), rows.to_csv(columns=columns, index=False))
+
+
+def _knows_less(new: Mapping[Hashable, Any], old: Mapping[Hashable, Any]) -> bool:
+    """True if a row of the benchmark has few visits where one before has many, or disturbed ones where that has none.
+
+    A row without figures says what went wrong, which is always news.
+    """
+    if new["status"] != Status.OK:
+        return False
+    has_few = bool(new["visits"] < FEWER * old["visits"])
+    is_busy = pd.notna(new["busy"])
+    was_quiet = old["status"] == Status.OK and pd.isna(old["busy"])
+    return has_few or (is_busy and was_quiet)
 
 
 def _parsed(text: str) -> pd.DataFrame:

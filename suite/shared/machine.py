@@ -48,10 +48,10 @@ def device_of(text: str) -> torch.device:
     return torch.device("cuda", 0) if device.type == "cuda" and device.index is None else device
 
 
-def why_missing(device: torch.device) -> str:
-    """Sentence that says that this machine has no such GPU; "" if it has the device."""
+def why_missing(device: torch.device) -> str | None:
+    """Sentence that says that this machine has no such GPU; None if it has the device."""
     if device.type != "cuda" or device.index < (here := torch.cuda.device_count()):
-        return ""
+        return None
     return f"--device: torch sees {here or 'no'} GPU{'s' * (here > 1)} here, so there is no {device}"
 
 
