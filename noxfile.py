@@ -44,11 +44,6 @@ SUBMITTED = ("--dist=worksteal", *HANGS_SOON)
 TO_WRITE = 60.0
 
 
-def chosen(expression: str) -> tuple[str, ...]:
-    """Options that choose tests by `-k`; it is an error if a word of the expression chooses none."""
-    return ("-p", "suite.checks.selection", "-k", expression)
-
-
 def install(session: nox.Session, group: str, *options: str) -> None:
     """Install what the module and the group need; the project itself runs from the checkout."""
     # As pip does and uv does not: else each process compiles torch again where Python keeps no bytecode.
@@ -225,7 +220,7 @@ def export(session: nox.Session) -> None:
     """Check models exported to ONNX under onnxruntime, which `verify` does not install; arguments go to pytest."""
     install(session, "export")
     run(session, "-c", "import onnx, onnxruntime, onnxscript")  # tests are skipped without one
-    pytest(session, ["suite/checks/module"], *chosen("onnx"))
+    pytest(session, ["suite/checks/module"], "-m", "onnx")
 
 
 @nox.session
@@ -249,6 +244,8 @@ def kernels(session: nox.Session, triton: str) -> None:
 CLANG = "clang++-14"
 #: Runs pytest once batched_cpu is built in each dtype.
 BUILT = "suite.checks.kernels.built"
+#: Options of pytest that choose the cases of batched_cpu.
+BATCHED_CPU = ("-m", "impl(name='batched_cpu')")
 
 
 @nox.session
@@ -262,9 +259,8 @@ def platforms(session: nox.Session) -> None:
     if shutil.which(CLANG) is None:
         session.skip(f"compiled for aarch64; not run with {CLANG}, which is not here")
     env = {"CXX": CLANG, "TORCH_EXTENSIONS_DIR": str(scratch / "extensions")}
-    tests = chosen("test_split or (test_equality and batched_cpu)")
     files = [f"suite/checks/{file}" for file in ("equality/test_equality.py", "kernels/test_split.py")]
-    pytest(session, files, *tests, "--results", str(scratch / "results"), start=("-m", BUILT), **env)
+    pytest(session, files, *BATCHED_CPU, "--results", str(scratch / "results"), start=("-m", BUILT), **env)
 
 
 #: The architectures of wheels.
@@ -301,7 +297,6 @@ def installed(session: nox.Session) -> None:
     session.install(*needed("wheel"), "uv")
     scratch, built = Path(session.create_tmp()).absolute(), wheel_of(session, architecture)
     checks = "equality/test_equality.py", "kernels/test_split.py", "module/test_capabilities.py"
-    tests = chosen("batched_cpu or test_split")
     for version, torch in INSTALLED:
         folder = scratch / f"python{version}"
         python = folder / "bin" / "python"
@@ -314,7 +309,7 @@ def installed(session: nox.Session) -> None:
         files = [f"suite/checks/{file}" for file in checks]
         with session.chdir(beside):
             options = ("-q", "-p", "no:benchmark", "-p", "no:cacheprovider", *results)
-            session.run(str(python), "-m", "pytest", *options, *files, *tests, env=env, external=True)
+            session.run(str(python), "-m", "pytest", *options, *files, *BATCHED_CPU, env=env, external=True)
 
 
 def suite_beside(site: Path, folder: Path) -> Path:
@@ -348,7 +343,7 @@ def emulation(session: nox.Session) -> None:
     env = {"OMP_NUM_THREADS": "2", "PYTHONPATH": f"{beside}{os.pathsep}{site}", "PYTHONDONTWRITEBYTECODE": "1"}
     python = (EMULATOR, "-L", str(root), str(root / "usr" / "bin" / f"python{PYTHON}"))
     without = ("-p", "no:benchmark", "-p", "no:xdist", "-p", "no:cacheprovider", "--rootdir", str(beside))
-    cases = ("suite/checks/equality/test_equality.py", *chosen("batched_cpu"))
+    cases = ("suite/checks/equality/test_equality.py", *BATCHED_CPU)
     with session.chdir(beside):
         results = ("--results", str(scratch / "aarch64-results"))
         session.run(*python, "-m", BUILT, "-q", *without, *cases, *results, env=env, external=True)
@@ -378,23 +373,14 @@ def aarch64(session: nox.Session, scratch: Path, built: Path) -> tuple[Path, Pat
 @shared
 def sanitize(session: nox.Session) -> None:
     """Check batched_cpu under the address, undefined-behaviour and thread sanitizers; takes GCC on Linux."""
-    equality, uses, operator = "equality/test_equality.py", "equality/test_uses.py", "module/test_custom_op.py"
-    kernels = [f"kernels/test_{name}.py" for name in ("batched_cpu", "bfloat16", "allocations", "split", "barrier")]
-    files = [f"suite/checks/{file}" for file in (equality, uses, operator, *kernels)]
-    of_uses = "test_uses and (inference or gradients or recomputed)"
-    tests = (
-        f"((test_equality or ({of_uses})) and batched_cpu) or weight_gradients or each_operator or a_way "
-        "or test_allocations or any_split"
-    )
     # Python and torch leave much to the end of the process.
     flags = "-fsanitize=address,undefined -fno-sanitize-recover=all -DHYPERLSTM_POISON"
     options = {"ASAN_OPTIONS": "detect_leaks=0"}
-    sanitized(session, ("asan", "ubsan"), flags, options, *files, *chosen(tests))
+    sanitized(session, ("asan", "ubsan"), flags, options, "-m", "address_sanitizer and impl(name='batched_cpu')")
     # Groups of std::thread, and nothing else in parallel: this sanitizer does not see OpenMP's barriers.
     options = {"TSAN_OPTIONS": "exitcode=66", "OMP_NUM_THREADS": "1"}
     flags = "-fsanitize=thread -DHYPERLSTM_STD_THREADS"
-    of_threads = ("suite/checks/kernels/test_split.py", "suite/checks/kernels/test_barrier.py")
-    sanitized(session, ("tsan",), flags, options, *of_threads, *chosen("any_split or threads_sync"))
+    sanitized(session, ("tsan",), flags, options, "-m", "thread_sanitizer and impl(name='batched_cpu')")
 
 
 def sanitized(
