@@ -73,7 +73,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Give each worker of xdist one thread."""
+    """Give each worker of xdist one thread, and set what torch reads once."""
+    # Else cuBLAS warns where torch is deterministic, as in checks, which fill memory without a value with NaN.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     if hasattr(config, "workerinput"):
         torch.set_num_threads(1)
         os.environ["OMP_NUM_THREADS"] = "1"  # for processes that tests start
@@ -207,6 +209,18 @@ def runnable(request: pytest.FixtureRequest, device: torch.device) -> str:
     return str(request.param)
 
 
+def parameters_of(item: pytest.Item) -> Mapping[str, Any]:
+    """Values of a test's parameters by name."""
+    return item.callspec.params if hasattr(item, "callspec") else {}
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Mark a case of an implementation with its name, for `-m "impl(name='batched_cpu')"`."""
+    for value in parameters_of(item).values():
+        if isinstance(value, str) and value in names():
+            item.add_marker(pytest.mark.impl(name=value))
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out what is not asked for: `thorough` tests, or all but those of `--impl` or `--size`; long files first."""
     items.sort(key=lambda item: FIRST.index(item.path.stem) if item.path.stem in FIRST else len(FIRST))
@@ -215,15 +229,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     at_a_size = bool(config.getoption("--size"))
 
     def asked_for(item: pytest.Item) -> bool:
-        parameters = item.callspec.params if hasattr(item, "callspec") else {}
         if at_a_size != ("sized" in getattr(item, "fixturenames", ())):
             return False
         if at_a_size:
-            return not files or parameters["sized"].name in files
+            return not files or parameters_of(item)["sized"].name in files
         if item.get_closest_marker("thorough") is not None and not thorough:
             return False
-        about = {value for value in parameters.values() if isinstance(value, str)}
-        return not files or not files.isdisjoint(about)
+        implementations = {marker.kwargs["name"] for marker in item.iter_markers("impl")}
+        return not files or not files.isdisjoint(implementations)
 
     config.hook.pytest_deselected(items=[item for item in items if not asked_for(item)])
     items[:] = filter(asked_for, items)

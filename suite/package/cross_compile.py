@@ -16,6 +16,7 @@ def compile_into(folder: Path, architecture: str) -> list[Path]:
     """Compile the library with all instruction sets; return its files, which belong into impls/batched_cpu."""
     from impls.batched_cpu import build, sets  # imports torch, which building another wheel does not take
 
+    folder.mkdir(parents=True, exist_ok=True)
     zig = [sys.executable, "-m", "ziglang", "c++", "-target", f"{architecture}-linux-gnu.{GLIBC}"]
     flags = [*build.extra_flags(), "-s"]
     build.compile_library(zig, architecture, sets.every(architecture), flags, folder / build.LIBRARY)

@@ -10,7 +10,7 @@ from impls import why_unavailable
 from impls.definition import dtype_name
 from suite.cases.case import Case
 from suite.checks.equality.at_size import Sized, at_sizes, memory_of
-from suite.checks.equality.comparison import Comparison
+from suite.checks.equality.comparison import Comparison, Group
 from suite.comparison.draws import Draw, draw, implementation
 from suite.conftest import Record, skip_unless_checked
 from suite.results.outcomes import CaseOutcome
@@ -21,12 +21,22 @@ Check = Callable[..., None]
 
 
 def every(pairs: Iterable[tuple[str, Comparison]], *, left_out: str = "nothing") -> pytest.MarkDecorator:
-    """Parametrisation by implementation and comparison; left_out: what a default run leaves out."""
+    """Parametrisation by implementation and comparison; left_out: what a default run leaves out.
+
+    Uses that save less have memory of their own, so their comparisons are marked for the address sanitizer.
+    """
     values = []
     for name, comparison in pairs:
         marks = [] if comparison.default else [pytest.mark.thorough(left_out)]
+        if saves_less(comparison.group):
+            marks.append(pytest.mark.address_sanitizer)
         values.append(pytest.param(name, comparison, marks=marks, id=id_of(name, comparison)))
     return pytest.mark.parametrize(("name", "comparison"), values)
+
+
+def saves_less(group: Group) -> bool:
+    """True if some use saves no residuals: it has no gradient, or its backward pass computes them again."""
+    return group.forward_only or not all(use.residuals for use in group.uses)
 
 
 def id_of(name: str, comparison: Comparison) -> str:

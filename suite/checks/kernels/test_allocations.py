@@ -26,9 +26,13 @@ HANGS = 120.0
 DTYPES = (torch.float32, torch.float64, torch.bfloat16)
 thorough = pytest.mark.thorough("batched_cpu: allocations that fail on one thread, and in a group in other dtypes")
 
-pytestmark = pytest.mark.skipif(
-    why_unavailable("batched_cpu", "cpu") is not None, reason=f"{why_unavailable('batched_cpu', 'cpu')}"
-)
+pytestmark = [
+    pytest.mark.impl(name="batched_cpu"),
+    pytest.mark.address_sanitizer,
+    pytest.mark.skipif(
+        why_unavailable("batched_cpu", "cpu") is not None, reason=f"{why_unavailable('batched_cpu', 'cpu')}"
+    ),
+]
 
 
 class Training:

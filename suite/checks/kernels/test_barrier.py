@@ -15,7 +15,10 @@ FAULTS = listed(HERE / "barrier.toml")
 #: The kind of fault that shows without std::atomic::wait, which not every library has.
 WITHOUT_A_SLEEP = "without a sleep"
 
-pytestmark = pytest.mark.skipif(shutil.which(build.compiler()[0]) is None, reason="no C++ compiler")
+pytestmark = [
+    pytest.mark.impl(name="batched_cpu"),
+    pytest.mark.skipif(shutil.which(build.compiler()[0]) is None, reason="no C++ compiler"),
+]
 
 
 def run(program: Path, source: str, *flags: str) -> str:
@@ -83,6 +86,7 @@ def test_every_order_of_threads_meets_and_faults_are_found(tmp_path: Path, reque
     assert findings == [fault.finding for fault in FAULTS]
 
 
+@pytest.mark.thread_sanitizer
 def test_threads_sync_and_a_long_wait_sleeps(tmp_path: Path) -> None:
     source = HERE / "barrier_test.cpp"
     said = run(tmp_path / "barrier", f'#include "{source}"\n', "-O2", *build.extra_flags())

@@ -21,6 +21,7 @@ from suite.cases.verification import VERIFY
 from suite.comparison.draws import model_and_draw
 from suite.shared.files import ROOT
 
+pytestmark = pytest.mark.impl(name="batched_cpu")
 builds = pytest.mark.thorough("batched_cpu built in other ways, or not at all")
 F32, F64 = torch.float32, torch.float64
 #: A compiler that copies a finished library instead, slowly: half at a time.
@@ -243,6 +244,7 @@ def test_an_array_of_another_size_is_refused() -> None:
         add_product(torch.zeros(3, 5), torch.zeros(2, 3), torch.zeros(2, 4))
 
 
+@pytest.mark.address_sanitizer
 @pytest.mark.usefixtures("built")
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["float64", "float32"])
 @pytest.mark.parametrize(("N", "F", "G"), [(1, 1, 1), (0, 5, 3), (7, 37, 64), (129, 150, 65), (700, 3, 131)])
@@ -254,6 +256,7 @@ def test_weight_gradients_of_whole_numbers_are_exact(N: int, F: int, G: int, dty
     assert torch.equal(total, expected)
 
 
+@pytest.mark.address_sanitizer
 @pytest.mark.usefixtures("built")
 def test_weight_gradients_round_less_than_one_long_sum() -> None:
     d, values = torch.randn(4096, 16), torch.randn(4096, 24)

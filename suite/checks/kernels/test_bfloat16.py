@@ -22,7 +22,10 @@ from suite.comparison.tolerance import assert_bitwise_equal, relative_error
 from suite.conftest import Record
 
 CPU, NAME = torch.device("cpu"), "batched_cpu"
-pytestmark = pytest.mark.skipif(why_unavailable(NAME, CPU) is not None, reason=f"{why_unavailable(NAME, CPU)}")
+pytestmark = [
+    pytest.mark.impl(name=NAME),
+    pytest.mark.skipif(why_unavailable(NAME, CPU) is not None, reason=f"{why_unavailable(NAME, CPU)}"),
+]
 
 
 @contextmanager
@@ -58,6 +61,7 @@ def compared(thorough: bool) -> list[Comparison]:
     return comparisons
 
 
+@pytest.mark.address_sanitizer
 def test_a_way_keeps_the_rule(way: str, request: pytest.FixtureRequest, record: Record) -> None:
     cases = compared(request.config.getoption("--thorough"))
     verdicts = {each.id: each.worst(implementation(NAME), CPU) for each in cases}
@@ -74,6 +78,7 @@ def test_what_is_stored_is_rounded_to_nearest(way: str) -> None:
     assert relative_error(results["h_hat"], h_hat) < 1.1 * relative_error(h_hat.to(BF16), h_hat)
 
 
+@pytest.mark.address_sanitizer
 def test_nan_stays_in_its_row_of_a_way(way: str) -> None:
     sample = numbers(NAME, BF16, ROWS, CPU)
     x = sample.x.clone()

@@ -38,9 +38,12 @@ SPLITS_OF_OTHERS = [(1, 1), (1, 3), (1, 8), (2, 2)]
 DTYPES = (torch.float64, torch.float32, torch.bfloat16)
 splits = pytest.mark.thorough("batched_cpu: splits without layer norm, and a process with fewer threads")
 
-pytestmark = pytest.mark.skipif(
-    why_unavailable("batched_cpu", "cpu") is not None, reason=f"{why_unavailable('batched_cpu', 'cpu')}"
-)
+pytestmark = [
+    pytest.mark.impl(name="batched_cpu"),
+    pytest.mark.skipif(
+        why_unavailable("batched_cpu", "cpu") is not None, reason=f"{why_unavailable('batched_cpu', 'cpu')}"
+    ),
+]
 
 
 @pytest.fixture(autouse=True)
@@ -56,6 +59,8 @@ def several_threads() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
+@pytest.mark.address_sanitizer
+@pytest.mark.thread_sanitizer
 @pytest.mark.parametrize("dtype", DTYPES, ids=dtype_name)
 @pytest.mark.parametrize(
     "case",

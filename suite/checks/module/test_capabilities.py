@@ -6,13 +6,14 @@ import torch
 from impls.registry import IMPLS
 from suite.checks.module import capabilities
 from suite.checks.module.capabilities import CAPABILITIES, Check
+from suite.checks.module.conftest import marks_of
 from suite.checks.module.runs import KEPT
 from suite.comparison.draws import model_and_draw
 from suite.conftest import Keep, skip_unless_checked, skipping_undeclared
 from suite.results.outcomes import CapabilityOutcome
 
 CELLS = [
-    pytest.param(title, impl.name, id=f"{impl.name}-{title.replace(' ', '-')}")
+    pytest.param(title, impl.name, marks=marks_of(title), id=f"{impl.name}-{title.replace(' ', '-')}")
     for title in CAPABILITIES
     for impl in IMPLS
 ]
@@ -37,6 +38,7 @@ def test_capability(capability: str, implementation: str, device: torch.device, 
         keep("capabilities", capability=capability, implementation=implementation, outcome=outcome, reason=reason)
 
 
+@pytest.mark.onnx
 @pytest.mark.parametrize("strict", [False, True], ids=["traced", "strict"])
 def test_auto_takes_torchs_own_operators_for_onnx(
     strict: bool, device: torch.device, monkeypatch: pytest.MonkeyPatch
@@ -49,6 +51,6 @@ def test_auto_takes_torchs_own_operators_for_onnx(
     assert {target.namespace for target in targets if isinstance(target, torch._ops.OpOverload)} == {"aten"}
 
 
-@pytest.mark.parametrize("recorded", [capabilities.traced, capabilities.onnx])
+@pytest.mark.parametrize("recorded", [capabilities.traced, pytest.param(capabilities.onnx, marks=pytest.mark.onnx)])
 def test_auto_is_recorded(recorded: Check, device: torch.device) -> None:
     recorded("auto", device)

@@ -76,6 +76,7 @@ def test_each_of_the_project_takes_packed_sequences_whole() -> None:
     assert [name for name in OURS if not find(name).packed] == []
 
 
+@pytest.mark.address_sanitizer
 @pytest.mark.parametrize("name", [impl.name for impl in IMPLS if impl.packed], indirect=True)
 def test_packed_sequences_take_one_call_of_each_operator(
     name: str, operators: list[OpOverload], device: torch.device

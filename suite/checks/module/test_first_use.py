@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from impls.registry import IMPLS, find
+from suite.checks.module.conftest import marks_of
 from suite.checks.module.first_use import SPAWN, USES, Ended
 from suite.conftest import skip_unless_checked
 from suite.shared import process
@@ -17,13 +18,14 @@ NAMES = {
     False: [impl.name for impl in IMPLS if impl.hand_written],
 }
 SLOW = [name for name in NAMES[True] if name not in NAMES[False]]
-PAIRS = [
-    pytest.param(name, use, id=f"{name}-{use.replace(' ', '-')}", marks=pytest.mark.thorough("a first use"))
-    if name in SLOW
-    else pytest.param(name, use, id=f"{name}-{use.replace(' ', '-')}")
-    for name in NAMES[True]
-    for use in USES
-]
+
+
+def pair(name: str, use: str) -> object:
+    """An implementation and a use as parameters of a test."""
+    marks = marks_of(use)
+    if name in SLOW:
+        marks.append(pytest.mark.thorough("a first use"))
+    return pytest.param(name, use, marks=marks, id=f"{name}-{use.replace(' ', '-')}")
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +47,7 @@ def check(one: Ended) -> None:
     assert not one.error, one.error
 
 
-@pytest.mark.parametrize(("name", "use"), PAIRS)
+@pytest.mark.parametrize(("name", "use"), [pair(name, use) for name in NAMES[True] for use in USES])
 def test_training_is_right_after_any_first_use(
     name: str, use: str, device: torch.device, ended: dict[tuple[str, str], Ended]
 ) -> None:

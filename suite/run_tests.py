@@ -1,0 +1,65 @@
+"""Runs tests, one process per core: `python -m suite.run_tests SESSION -- USER`.
+
+SESSION are arguments of pytest that a session of nox gives, USER those of its command line. They come last, so they
+win. If they name a folder or a file of suite/, it takes the place of those that the session names.
+"""
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+#: The tests of a file are run by one process, since they share what it makes.
+WORKERS = ("-q", "--numprocesses=auto", "--dist=loadscope", "--no-loadscope-reorder", "-p", "no:benchmark")
+#: A process prints where its test is, and ends, after more seconds than any test takes that ends.
+HANGS = ("-o", "faulthandler_timeout=1000", "-o", "faulthandler_exit_on_timeout=true")
+#: With `--impl`: tests of one file share nothing, so each process takes the next, and no test takes long.
+SUBMITTED = ("--dist=worksteal", "-o", "faulthandler_timeout=120")
+
+
+def arguments_of(session: Sequence[str], user: Sequence[str]) -> list[str]:
+    """Arguments of pytest."""
+    if any(map(in_the_suite, user)):
+        session = [argument for argument in session if not in_the_suite(argument)]
+    submitted = any(argument.startswith("--impl") for argument in user)
+    return [*WORKERS, *HANGS, *session, *(SUBMITTED if submitted else ()), *with_files(user)]
+
+
+def in_the_suite(argument: str) -> bool:
+    """Whether an argument is a folder or a file of suite/."""
+    return Path(argument).parts[:1] == ("suite",)
+
+
+def with_files(arguments: Sequence[str]) -> list[str]:
+    """Arguments with `--impl a.py b.py` as `--impl=a.py --impl=b.py`.
+
+    Otherwise pytest, which learns its options from suite/conftest.py, first loads a conftest.py that is near the file.
+    """
+    spelled: list[str] = []
+    in_files = False
+    for argument in arguments:
+        in_files = argument == "--impl" or (in_files and not argument.startswith("-"))
+        if not in_files or argument == "--impl":
+            spelled.append(argument)
+            continue
+        if spelled[-1] == "--impl":
+            spelled.pop()
+        spelled.append(f"--impl={argument}")
+    return spelled
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Exit status of pytest."""
+    session, user = [*arguments], list[str]()
+    if "--" in arguments:
+        end = session.index("--")
+        session, user = session[:end], session[end + 1 :]
+    # Where processes share cores, a thread that waits should not keep a core from them.
+    os.environ["OMP_WAIT_POLICY"] = "passive"
+    return pytest.main(arguments_of(session, user))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

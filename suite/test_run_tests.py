@@ -1,0 +1,70 @@
+"""Tests are run on all cores, where a command line or a session says; a choice of none is an error."""
+
+import subprocess
+import sys
+from collections.abc import Sequence
+
+import pytest
+
+from suite.run_tests import arguments_of
+from suite.shared.files import ROOT
+
+
+@pytest.mark.parametrize(
+    ("user", "places"),
+    [
+        ([], ["suite/checks"]),
+        (["-k", "batched"], ["suite/checks"]),
+        (["--results", "suite-results"], ["suite/checks"]),
+        (["suite/checks/module", "-x"], []),
+        (["./suite/checks/module/test_auto.py::test_a"], []),
+    ],
+)
+def test_places_of_the_user_replace_those_of_a_session(user: list[str], places: list[str]) -> None:
+    arguments = arguments_of(["suite/checks", "-m", "onnx"], user)
+    of_session = arguments[: len(arguments) - len(user)]
+    assert arguments[len(of_session) :] == user
+    assert of_session[-2:] == ["-m", "onnx"]
+    assert [argument for argument in of_session if argument.startswith("suite")] == places
+
+
+@pytest.mark.parametrize("spelling", [["--impl", "a.py"], ["--impl=a.py"], ["--impl", "a.py", "b.py"]])
+def test_each_process_takes_the_next_test_of_a_file(spelling: list[str]) -> None:
+    def last(start: str, user: Sequence[str]) -> str:
+        (*_, argument) = (word for word in arguments_of(["suite/checks"], user) if word.startswith(start))
+        return argument
+
+    assert last("--dist", spelling) == "--dist=worksteal"
+    assert last("faulthandler_timeout", spelling) == "faulthandler_timeout=120"
+    assert last("--dist", []) == "--dist=loadscope"
+    assert last("faulthandler_timeout", []) == "faulthandler_timeout=1000"
+
+
+@pytest.mark.parametrize(
+    ("typed", "passed"),
+    [
+        ("--impl a.py", "--impl=a.py"),
+        ("--impl=a.py", "--impl=a.py"),
+        ("-k x --impl a.py suite/b.py --thorough -m y", "-k x --impl=a.py --impl=suite/b.py --thorough -m y"),
+        ("--impl a.py --impl b.py", "--impl=a.py --impl=b.py"),
+        ("-x --impl", "-x --impl"),
+    ],
+)
+def test_a_file_is_no_place_of_tests(typed: str, passed: str) -> None:
+    """Near the file may be another checkout, whose conftest.py pytest would load."""
+    words = arguments_of([], typed.split())
+    assert words[-len(passed.split()) :] == passed.split()
+
+
+def test_a_choice_of_no_test_is_an_error() -> None:
+    command = [sys.executable, "-m", "suite.run_tests", "suite/shared/test_process.py", "-m", "onnx", "--", "-n1"]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert run.returncode == pytest.ExitCode.NO_TESTS_COLLECTED
+
+
+def test_a_line_of_the_list_of_sessions_fits_a_terminal() -> None:
+    command = [sys.executable, "-m", "nox", "--list"]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
+    lines = [line for line in run.stdout.splitlines() if "->" in line]
+    assert len(lines) > 10
+    assert [line for line in lines if len(line) > 80] == []
