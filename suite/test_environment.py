@@ -27,8 +27,14 @@ assert bench_compare.main(["old", "new/bench.csv"]) == 0
 assert "impl=auto (" in repr(HyperLSTM(3, 4, 4, 2, 1))
 files.write_whole(pathlib.Path("letter.txt"), "\\u00fc")
 """
-#: Variables of a process: an encoding of ASCII, which Python would replace by itself, and no home.
-ODD = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "TZ": "Pacific/Kiritimati", "HOME": "/nowhere"}
+#: Variables of a process: an encoding of ASCII, which Python would replace by itself, and a home that none can make.
+ODD = {
+    "LC_ALL": "C",
+    "PYTHONUTF8": "0",
+    "PYTHONCOERCECLOCALE": "0",
+    "TZ": "Pacific/Kiritimati",
+    "HOME": "/dev/null/home",
+}
 
 
 def test_commands_run_in_an_odd_environment(tmp_path: Path) -> None:

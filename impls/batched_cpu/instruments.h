@@ -1,4 +1,5 @@
-// For tests: how much each thread multiplies, packs and reads, its place in a group, and an allocation that fails.
+// For tests: how much each thread multiplies, packs and reads, its place in a group, an allocation that fails, a team
+// that is smaller than requested, and threads that are late.
 // Without HYPERLSTM_INSTRUMENTED, which no library for use is built with, the macros add nothing.
 #pragma once
 
@@ -14,14 +15,19 @@
 #define SUMS_STARTED(tiles)
 #define IN_THREAD(thread, threads)
 #define IN_STEPS_OF(member, groups)
+#define TEAM(threads) (threads)
+#define LATE(rank, members)
 #define TRY(call) (call)
 #define HOLD(blocks)
 
 #else
 
+#include <algorithm>
 #include <array>
 #include <atomic>
+#include <chrono>
 #include <cstdint>
+#include <thread>
 
 namespace hyperlstm {
 
@@ -47,6 +53,11 @@ inline thread_local bool in_steps = false;
 inline int64_t failing_thread = -1, failing_try = -1;
 // Whether products are counted instead of made, so that large layers take no time.
 inline bool counts_only = false;
+// The most threads of a team, as where OpenMP starts fewer than requested.
+inline int64_t most_threads = 64;
+// How long one member of a group goes on later than the others after each of its waits; another one after each.
+inline std::chrono::microseconds lateness{0};
+inline thread_local int64_t waits = 0;
 // Blocks of memory and tensors of the library that are not yet freed.
 inline std::atomic<int64_t> held{0};
 
@@ -55,6 +66,10 @@ inline Counted& of_this_thread() { return counted[this_thread]; }
 inline void count(int64_t multiply_adds) {
   Counted& of_thread = of_this_thread();
   (in_steps ? of_thread.in_steps : of_thread.in_jobs) += multiply_adds;
+}
+
+inline void be_late(int64_t rank, int64_t members) {
+  if (waits++ % members == rank) std::this_thread::sleep_for(lateness);
 }
 
 inline bool fails() {
@@ -106,6 +121,8 @@ Until<bool> steps_of(const Member& member, int64_t groups) {
 #define IN_THREAD(thread, threads) \
   const hyperlstm::Until<int64_t> in_thread(hyperlstm::this_thread, thread), in_team(hyperlstm::team, threads)
 #define IN_STEPS_OF(member, groups) const hyperlstm::Until<bool> in_steps_of = hyperlstm::steps_of(member, groups)
+#define TEAM(threads) std::min<int64_t>(threads, hyperlstm::most_threads)
+#define LATE(rank, members) hyperlstm::be_late(rank, members)
 #define TRY(call) (hyperlstm::fails() ? 1 : (call))
 #define HOLD(blocks) hyperlstm::held += blocks
 

@@ -82,7 +82,8 @@ inline int64_t available_threads() {
 
 // Calls work(thread, present) on `present` threads at the same time: as many as requested, or fewer. It must not throw.
 template <class Work>
-void run_team(int64_t threads, const Work& of_thread) {
+void run_team(int64_t requested, const Work& of_thread) {
+  const int64_t threads = TEAM(requested);
   const auto work = [&of_thread](int64_t thread, int64_t present) {
     [[maybe_unused]] const TileRegion tiles;
     IN_THREAD(thread, present);

@@ -46,6 +46,10 @@ EXPORT void hyperlstm_fail(int64_t thread, int64_t number) {
 // Chooses whether products are counted instead of made.
 EXPORT void hyperlstm_count_only(bool chosen) { hyperlstm::counts_only = chosen; }
 
+// Chooses the most threads of a team, and how late a member of a group goes on after a wait, in microseconds.
+EXPORT void hyperlstm_limit_team(int64_t threads) { hyperlstm::most_threads = threads; }
+EXPORT void hyperlstm_make_late(int64_t microseconds) { hyperlstm::lateness = std::chrono::microseconds(microseconds); }
+
 // Writes what each thread counted, starts to count anew, and returns the number of blocks that are held.
 EXPORT int64_t hyperlstm_counted(hyperlstm::Counted* of_threads) {
   std::ranges::copy(hyperlstm::counted, of_threads);

@@ -1,8 +1,8 @@
 // How a batch is split among groups of threads, which run the steps together.
 #pragma once
 
-#include <memory>
 #include <optional>
+#include <vector>
 
 #include "barrier.h"
 #include "layer.h"
@@ -53,7 +53,9 @@ struct Member {
   [[nodiscard]] uint32_t arrive() const { return size > 1 ? shared->barrier.arrive(size) : 0; }
 
   void wait(uint32_t arrived) const {
-    if (size > 1) shared->barrier.wait(arrived, shared->spin);
+    if (size == 1) return;
+    shared->barrier.wait(arrived, shared->spin);
+    LATE(rank, size);
   }
 
   void sync() const { wait(arrive()); }
@@ -84,8 +86,9 @@ struct SplitChoice {
   void run(const Sizes& size, const Steps& steps, const Make& make, const Jobs& jobs = {}) const {
     if (steps.rows(0) == 0) return;
     const int64_t wanted = threads();
-    const auto barriers = std::make_unique<GroupBarrier[]>(wanted);
-    for (int64_t i = 0; i < wanted; ++i) barriers[i].spin = spin_time(wanted);
+    // A smaller team can form more groups than this one, but no more than there are threads.
+    std::vector<GroupBarrier> barriers(wanted);
+    for (GroupBarrier& barrier : barriers) barrier.spin = spin_time(wanted);
     JobQueue queue(jobs, wanted);
     Failure failure;
     const auto run_steps = [&](int64_t thread, int64_t present) {

@@ -74,6 +74,18 @@ def test_python_runs(page: Path) -> None:
 
 
 @pytest.mark.usefixtures("_installed")
+def test_comments_say_the_axes_of_results_in_their_order() -> None:
+    """The first example of README.md has an input [T, B, I]."""
+    (example, *_) = [block.content for block in blocks(ROOT / "README.md", "python")]
+    sizes = dict(zip("TBI", map(int, re.findall(r"randn\((\d+), (\d+), (\d+)\)", example)[0]), strict=True))
+    defined = run_blocks(ROOT / "README.md")
+    sizes["hidden_size"] = defined["model"].hidden_size
+    assert len({*sizes.values()}) == len(sizes), "expected sizes that differ"
+    (axes,) = re.findall(r"# out \[([\w, ]+)\]", example)
+    assert tuple(sizes[axis] for axis in axes.split(", ")) == defined["out"].shape
+
+
+@pytest.mark.usefixtures("_installed")
 def test_the_training_loop_steps_with_every_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
     with_gradient = set[int]()
 
@@ -151,6 +163,8 @@ def accept(command: Command, config: pytest.Config) -> None:
     for option, folder in pairwise(command.arguments):
         if option == "--check":
             assert any(ROOT.glob(f"{folder.replace('<machine>', '*')}/bench.csv")), folder
+    placeholders = [word.partition("/")[0] for word in command.arguments if word.partition("/")[0] in ("OLD", "NEW")]
+    assert placeholders in ([], ["OLD", "NEW"]), "what is regarded as the baseline comes first"
     if command.session in PARSERS:
         PARSERS[command.session]().parse_args(command.arguments)
     elif command.session in PYTEST:

@@ -72,12 +72,18 @@ SENTENCES = {
     CHECKS: [
         f"plus {FLOOR[torch.float32]:g} eps ({FLOOR[torch.float64]:g} eps in float64; the eps of TF32 is 2^-10)",
         f"There the oracle is `{WIDE_ORACLE}` in float64, and the limit follows",
+        # pytest's letter for skipped tests
+        "with `-rs`, also with what did not run and why",
     ],
 }  # fmt: skip
 
 
 #: By page, sentences without a number of the code; where its fact is tested is beside each.
 SHOWN_ELSEWHERE = {
+    README: [
+        # module/test_register.py, which has implementations that do not run here
+        "| `names()` | the names of the implementations, which all have the same parameters",
+    ],
     USAGE: [
         # module/capabilities.py
         "`torch.export` takes dynamic dimensions for B and, with a hand-written gradient, for T. "

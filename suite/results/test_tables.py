@@ -1,6 +1,7 @@
 """Tables are read and written whole, or a sentence says why not; no row takes the place of another."""
 
 import re
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -134,6 +135,13 @@ def test_a_file_is_written_whole_or_not(tmp_path: Path, monkeypatch: pytest.Monk
         write_whole(path, "new")
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_takes_no_folder_of_temporary_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which may be on another file system, from which no file can be renamed."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
+    write_whole(tmp_path / "table.md", "new")
+    assert (tmp_path / "table.md").read_text() == "new"
 
 
 #: Lines of the file below, from the end.

@@ -1,4 +1,4 @@
-"""batched_cpu built for tests: its threads count what they do, and an allocation can be made to fail."""
+"""batched_cpu built for tests: its threads count what they do, may be fewer or late, and an allocation can fail."""
 
 import ctypes
 import faulthandler
@@ -15,12 +15,15 @@ import torch
 from impls import batched_cpu
 from impls.batched_cpu import build, loading, sets
 
-#: Not optimised, so that a build takes three seconds. Its memory functions are for it alone.
-FLAGS = ("-O0", "-w", "-DHYPERLSTM_INSTRUMENTED", "-Wl,-Bsymbolic")
+#: Not optimised, so that a build takes three seconds, and with indices of containers checked. Its memory functions are
+#: for it alone.
+FLAGS = ("-O0", "-w", "-D_GLIBCXX_ASSERTIONS", "-DHYPERLSTM_INSTRUMENTED", "-Wl,-Bsymbolic")
 
 
 #: The most threads that count.
 THREADS = 64
+#: Seconds, far more than a test takes, after which its threads wait for one another for ever.
+HANGS = 120.0
 
 
 @contextmanager
@@ -68,6 +71,14 @@ class Instrumented(loading.Library):
         """Choose whether products are counted instead of made; results are then meaningless."""
         self._library.hyperlstm_count_only(chosen)
 
+    def limit_team(self, threads: int = THREADS) -> None:
+        """Choose the most threads that a team has, as where OpenMP starts fewer than requested."""
+        self._library.hyperlstm_limit_team(ctypes.c_int64(threads))
+
+    def make_late(self, microseconds: int = 0) -> None:
+        """Choose for how long one member of a group waits longer than the others, another one after each wait."""
+        self._library.hyperlstm_make_late(ctypes.c_int64(microseconds))
+
     def fail(self, thread: int = -1, number: int = -1) -> None:
         """Let a thread's allocation of that number fail, counted from the last call of `counted`; none by default."""
         self._library.hyperlstm_fail(ctypes.c_int64(thread), ctypes.c_int64(number))
@@ -97,3 +108,5 @@ def instrumented(dtype: torch.dtype, instruction_set: str = "baseline") -> Itera
         yield library
         library.fail()
         library.count_only(False)
+        library.limit_team()
+        library.make_late()

@@ -12,8 +12,8 @@ from suite.comparison.tolerance import evaluate
 CASES = [Case(T=5, B=5, I=4, H=150, S=70, Z=2, layer_norm=norm, state=Start.STACKED) for norm in (False, True)]
 
 
-def of_split(case: Case, split: tuple[int, int] | None) -> Results:
-    """Results of a case in float32, with a split that later calls keep."""
+def of_split(case: Case, split: tuple[int, int] | None, dtype: torch.dtype = torch.float32) -> Results:
+    """Results of a case, with a split that later calls keep."""
     batched_cpu.SPLIT = split
-    dtype, cpu = torch.float32, torch.device("cpu")
+    cpu = torch.device("cpu")
     return evaluate(implementation("batched_cpu"), case, dtype, cpu, rounded=dtype, draws=1).tensors

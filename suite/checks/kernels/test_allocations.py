@@ -14,15 +14,13 @@ from impls import batched_cpu, why_unavailable
 from impls.definition import dtype_name
 from impls.gradient.chunks import limited
 from suite.cases.case import Case
-from suite.checks.kernels.instrumented import ended_after, instrumented
+from suite.checks.kernels.instrumented import HANGS, ended_after, instrumented
 from suite.comparison.draws import model_and_draw
 from suite.comparison.tolerance import assert_bitwise_equal
 
 CPU = torch.device("cpu")
 #: Two panels of units, and rows for two groups.
 CASE = Case(T=2, B=2, I=2, H=20, S=5, Z=1)
-#: Seconds, far more than a test takes, after which its threads wait for one another for ever.
-HANGS = 120.0
 DTYPES = (torch.float32, torch.float64, torch.bfloat16)
 thorough = pytest.mark.thorough("batched_cpu: allocations that fail on one thread, and in a group in other dtypes")
 

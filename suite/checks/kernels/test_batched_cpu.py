@@ -17,6 +17,8 @@ import torch
 
 from impls import HyperLSTM, batched_cpu, why_unavailable
 from impls.batched_cpu import build, loading, sets
+from impls.definition import LayerParams
+from suite.cases.case import Case
 from suite.cases.verification import VERIFY
 from suite.comparison.draws import model_and_draw
 from suite.shared.files import ROOT
@@ -245,6 +247,22 @@ def test_an_array_of_another_size_is_refused() -> None:
 
 
 @pytest.mark.address_sanitizer
+@pytest.mark.usefixtures("built")
+def test_the_number_of_an_array_counts_those_that_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without layer norm, x comes after the parameters of norms, which have no memory."""
+    model, sample = model_and_draw("batched_cpu", Case(T=2, B=3, I=4, H=5, S=2, Z=1), F32, torch.device("cpu"))
+    packed = batched_cpu._packed
+
+    def shortened(arguments: list[int]) -> bytes:
+        at = arguments.index(sample.x.data_ptr())
+        return packed([*arguments[: at + 1], arguments[at + 1] - 4, *arguments[at + 2 :]])
+
+    monkeypatch.setattr(batched_cpu, "_packed", shortened)
+    number = len(LayerParams._fields) + 1
+    with torch.no_grad(), pytest.raises(RuntimeError, match=f"array {number}: expected 96 bytes, got 92$"):
+        model(sample.x)
+
+
 @pytest.mark.usefixtures("built")
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["float64", "float32"])
 @pytest.mark.parametrize(("N", "F", "G"), [(1, 1, 1), (0, 5, 3), (7, 37, 64), (129, 150, 65), (700, 3, 131)])

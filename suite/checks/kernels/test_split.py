@@ -1,8 +1,5 @@
 """batched_cpu splits a batch among threads, rows by units: the same result for any split, and no deadlock."""
 
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -15,11 +12,11 @@ from impls.batched_cpu import build
 from impls.definition import dtype_name
 from impls.gradient.chunks import limited
 from suite.cases.case import Case, Start
+from suite.checks.kernels.instrumented import HANGS, ended_after, instrumented
 from suite.checks.kernels.splits import CASES, of_split
 from suite.comparison.draws import implementation
 from suite.comparison.tensors import OUTPUTS, Gradient, parameter
 from suite.comparison.tolerance import assert_bitwise_equal, evaluate, judge, reference
-from suite.shared.files import ROOT
 
 SPLITS = [(1, 1), (1, 2), (1, 3), (1, 8), (2, 1), (2, 3), (3, 2), (4, 1)]
 #: Weights so large, and rows so few, that the weights are not packed into panels; one to four rows per group.
@@ -36,7 +33,7 @@ MANY = [
 RAGGED = [Case(T=7, B=6, I=4, H=150, S=70, Z=2, layer_norm=norm, lengths=(7, 2, 5, 7, 1, 5)) for norm in (False, True)]
 SPLITS_OF_OTHERS = [(1, 1), (1, 3), (1, 8), (2, 2)]
 DTYPES = (torch.float64, torch.float32, torch.bfloat16)
-splits = pytest.mark.thorough("batched_cpu: splits without layer norm, and a process with fewer threads")
+splits = pytest.mark.thorough("batched_cpu: splits without layer norm")
 
 pytestmark = [
     pytest.mark.impl(name="batched_cpu"),
@@ -108,22 +105,38 @@ def test_a_call_on_one_thread_starts_no_other() -> None:
     assert after == before
 
 
-SMALLER_TEAM = """
-import torch
-from suite.checks.kernels.splits import CASES, of_split
-from suite.comparison.tolerance import assert_bitwise_equal
-from suite.comparison.tensors import OUTPUTS
-torch.set_num_threads(8)
-expected, *others = (of_split(CASES[1], split) for split in ((1, 1), (2, 4), None))
-for results in others:
-    assert_bitwise_equal({name: results[name] for name in OUTPUTS}, {name: expected[name] for name in OUTPUTS})
-print(True)
-"""
+#: Groups of four threads, of three and of two are not the same number: 2, 3 and 2.
+SMALLER = Case(T=3, B=12, I=4, H=256, S=20, Z=2, state=Start.STACKED)
 
 
-@splits
-def test_fewer_threads_than_wanted_compute_the_same() -> None:
-    threads = {"OMP_NUM_THREADS": "2", "OMP_THREAD_LIMIT": "3"}
-    command = [sys.executable, "-c", SMALLER_TEAM]
-    done = subprocess.run(command, env=os.environ | threads, cwd=ROOT, text=True, capture_output=True, timeout=60)
-    assert done.stdout == "True\n", done.stderr
+@pytest.mark.parametrize("split", [None, (2, 2)], ids=["chosen", "2x2"])
+def test_a_smaller_team_than_requested_computes_the_same(
+    split: tuple[int, int] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where OpenMP starts fewer threads, with OMP_THREAD_LIMIT, say."""
+    monkeypatch.setattr(batched_cpu, "SPLIT", (1, 1))
+    groups = set[int]()
+    with instrumented(torch.float32) as library, ended_after(HANGS):
+        expected = of_split(SMALLER, (1, 1))
+        torch.set_num_threads(4)
+        for threads in (4, 3, 2, 1):
+            library.limit_team(threads)
+            library.counted()
+            results = of_split(SMALLER, split)
+            assert_bitwise_equal({name: results[name] for name in OUTPUTS}, {name: expected[name] for name in OUTPUTS})
+            groups.add(max(counted.groups for counted in library.counted()[0]))
+    assert split is not None or groups == {1, 2, 3}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=dtype_name)
+@pytest.mark.parametrize("case", [pytest.param(case, id=case.id) for case in CASES])
+def test_members_that_are_late_read_what_was_written_for_them(
+    case: Case, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What members share is not overwritten before the last of them has read it."""
+    for split in ((1, 3), (2, 2)):
+        monkeypatch.setattr(batched_cpu, "SPLIT", split)
+        with instrumented(dtype) as library, ended_after(HANGS):
+            expected = of_split(case, split, dtype)
+            library.make_late(200)
+            assert_bitwise_equal(of_split(case, split, dtype), expected)
