@@ -86,12 +86,16 @@ def _after_other_option(name: str, other: object, model: HyperLSTM, case: Case, 
     return Outcome(results, findings)
 
 
-def is_of_saved_tensor(error: RuntimeError) -> bool:
+#: What torch says in backward of a saved tensor that was changed since, and of one of several views whose base was.
+SAID_OF_EDITS = ("modified by an inplace operation", "modified inplace")
+
+
+def is_of_an_edit(error: RuntimeError) -> bool:
     """True for torch's error, or one that quotes it, of a tensor that was saved for backward and changed since.
 
     The error has no type of its own, so only its text tells it from others.
     """
-    return "modified by an inplace operation" in str(error)
+    return any(said in str(error) for said in SAID_OF_EDITS)
 
 
 def _edited(place: str | Argument, model: HyperLSTM, case: Case, sample: Draw) -> Outcome:
@@ -110,7 +114,7 @@ def _edited(place: str | Argument, model: HyperLSTM, case: Case, sample: Draw) -
         backward(results, sample)
         return Outcome(returned | gradients(leaves))
     except RuntimeError as error:
-        if not is_of_saved_tensor(error):
+        if not is_of_an_edit(error):
             raise
     finally:
         with torch.no_grad():

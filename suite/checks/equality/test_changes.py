@@ -1,19 +1,37 @@
-"""An edit of a saved tensor is told from other errors."""
+"""An edit before backward is told from other errors by what torch says of it."""
+
+from collections.abc import Callable
 
 import pytest
 import torch
+from torch import Tensor
 
-from suite.checks.equality.changes import is_of_saved_tensor
+from suite.checks.equality.changes import is_of_an_edit
 
 
-def test_the_error_of_an_edit_of_a_saved_tensor_is_known_by_what_torch_says() -> None:
-    x = torch.ones(2, requires_grad=True)
-    saved = x.exp()
+def exponential(edited: Tensor) -> Tensor:
+    """What saves its result for backward."""
+    return edited.exp_()
+
+
+def product_of_views(edited: Tensor) -> Tensor:
+    """What saves views of a tensor."""
+    first, second = edited.unbind()
+    return first * second
+
+
+@pytest.mark.parametrize("function", [exponential, product_of_views])
+def test_an_edit_of_what_is_saved_is_known(function: Callable[[Tensor], Tensor]) -> None:
+    edited = torch.ones(2, 3, requires_grad=True).clone()
+    result = function(edited)
     with torch.no_grad():
-        saved.mul_(2)
-    with pytest.raises(RuntimeError) as edited:
-        saved.sum().backward()
-    with pytest.raises(RuntimeError) as another:
-        x.backward()
-    assert is_of_saved_tensor(edited.value)
-    assert not is_of_saved_tensor(another.value)
+        edited.mul_(2)
+    with pytest.raises(RuntimeError) as error:
+        result.sum().backward()
+    assert is_of_an_edit(error.value)
+
+
+def test_another_error_is_none_of_an_edit() -> None:
+    with pytest.raises(RuntimeError) as error:
+        torch.ones(2, requires_grad=True).backward()
+    assert not is_of_an_edit(error.value)
