@@ -220,10 +220,13 @@ def platforms(session: nox.Session) -> None:
 
 def build_wheel(session: nox.Session, architecture: str) -> Path:
     """Build one wheel, and return its path in dist/; suite/package/build_hook.py compiles and tags it."""
-    python(session, "-m", "hatchling", "build", "-t", "wheel", "-d", "dist", HYPERLSTM_WHEEL=architecture)
-    built = only(Path("dist"), f"hyperlstm-*_{architecture}.whl")
+    folder = scratch_of(session) / "built"  # dist/ may have a wheel of another version
+    shutil.rmtree(folder, ignore_errors=True)
+    python(session, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder), HYPERLSTM_WHEEL=architecture)
+    built = only(folder, "*.whl")
     python(session, "-m", "auditwheel", "show", str(built))
-    return built
+    Path("dist").mkdir(exist_ok=True)
+    return Path(shutil.copy2(built, "dist"))
 
 
 @nox.session

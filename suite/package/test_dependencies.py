@@ -136,6 +136,14 @@ def test_labml_comes_without_its_own_requirements() -> None:
     assert of_labml[0] == "--no-deps"
 
 
+def test_checks_run_with_triton_whatever_torch_brings() -> None:
+    """Builds of torch for CPUs bring none, and its kernels would be skipped."""
+    installed: list[tuple[str, ...]] = []
+    noxfile.environment(SimpleNamespace(install=lambda *words, **_: installed.append(words)))
+    names = {Requirement(word).name for words in installed for word in words if not word.startswith("-")}
+    assert names >= {"torch", "triton"}
+
+
 def test_the_suite_imports_what_its_groups_require() -> None:
     modules, missing = imported("suite"), {}
     for name, files in modules.items():

@@ -5,9 +5,12 @@ import shutil
 from collections.abc import Sequence
 from importlib.metadata import distribution
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+import noxfile
 from impls.batched_cpu import build
 from suite.package.cross_compile import compile_into, platform_tag
 
@@ -51,3 +54,23 @@ def test_a_wheel_takes_no_newer_c_library_than_torch() -> None:
         pytest.skip("torch is not from a wheel that names its C library")
     ((major, minor),) = re.findall(versions, platform_tag(ARCHITECTURE))
     assert (int(major), int(minor)) <= min((int(major), int(minor)) for major, minor in torchs)
+
+
+def test_the_wheel_that_was_built_is_checked_and_no_older_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In dist/, 0.9.0 sorts after 0.10.0."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "dist").mkdir()
+    older = "hyperlstm-0.9.0-py3-none-manylinux_2_28_x86_64.whl"
+    built = "hyperlstm-0.10.0-py3-none-manylinux_2_28_x86_64.whl"
+    (tmp_path / "dist" / older).touch()
+
+    def python(_: object, *arguments: str, **variables: str) -> None:
+        if "build" in arguments:
+            folder = Path(arguments[arguments.index("-d") + 1])
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / built).touch()
+
+    monkeypatch.setattr(noxfile, "python", python)
+    session: Any = SimpleNamespace(create_tmp=lambda: str(tmp_path / "scratch"))
+    assert noxfile.build_wheel(session, ARCHITECTURE).name == built
+    assert {path.name for path in (tmp_path / "dist").iterdir()} == {older, built}
