@@ -199,8 +199,8 @@ def kernels(session: nox.Session, triton: str) -> None:
     options: list[str] = []
     if not session.posargs:
         options = ["--thorough", "--results", str(scratch_of(session))]
-    rounding = "suite/checks/kernels/test_interpreter.py::test_with_the_interpreter_on[rounding]"
-    tests(session, "suite/checks/kernels/test_kernels.py", rounding, *options)
+    files = [f"suite/checks/kernels/test_{name}.py" for name in ("kernels", "interpreter")]
+    tests(session, *files, "-m", "triton", *options)
 
 
 @nox.session

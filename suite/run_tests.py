@@ -1,13 +1,12 @@
-"""Runs tests, one process per core: `python -m suite.run_tests SESSION -- USER`.
+"""Runs tests, one process per core: `python -m suite.run_tests PLACES SESSION -- USER`.
 
-SESSION are arguments of pytest that a session of nox gives, USER those of its command line. They come last, so they
-win. If they name a folder or a file of suite/, it takes the place of those that the session names.
+PLACES are folders and files of suite/, which a folder or a file that USER names replaces. SESSION are further arguments
+of pytest that a session of nox gives, USER those of its command line. They come last, so they win.
 """
 
 import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 import pytest
 
@@ -21,15 +20,14 @@ SUBMITTED = ("--dist=worksteal", "-o", "faulthandler_timeout=120")
 
 def arguments_of(session: Sequence[str], user: Sequence[str]) -> list[str]:
     """Arguments of pytest."""
-    if any(map(in_the_suite, user)):
-        session = [argument for argument in session if not in_the_suite(argument)]
+    options = [*session]
+    places = list[str]()
+    while options and not options[0].startswith("-"):
+        places.append(options.pop(0))
+    # What pytest runs where its command line names no tests, which only pytest knows.
+    default = ["-o", f"testpaths={' '.join(places)}"] if places else []
     submitted = any(argument.startswith("--impl") for argument in user)
-    return [*WORKERS, *HANGS, *session, *(SUBMITTED if submitted else ()), *with_files(user)]
-
-
-def in_the_suite(argument: str) -> bool:
-    """Whether an argument is a folder or a file of suite/."""
-    return Path(argument).parts[:1] == ("suite",)
+    return [*WORKERS, *HANGS, *default, *options, *(SUBMITTED if submitted else ()), *with_files(user)]
 
 
 def with_files(arguments: Sequence[str]) -> list[str]:

@@ -27,6 +27,8 @@ CHOSEN = {
         "kernels/test_split.py",
         "module/test_custom_op.py",
     },
+    "triton": {"kernels/test_kernels.py"},
+    "triton and thorough": {"kernels/test_interpreter.py"},
     "thread_sanitizer and impl(name='batched_cpu')": {"kernels/test_barrier.py", "kernels/test_split.py"},
 }
 

@@ -9,23 +9,28 @@ import pytest
 from suite.run_tests import arguments_of
 from suite.shared.files import ROOT
 
+TWO = "suite/shared/test_process.py", "suite/shared/test_usage.py"
+OTHER = "suite/shared/test_scheduling.py"
+
 
 @pytest.mark.parametrize(
-    ("user", "places"),
+    ("user", "files"),
     [
-        ([], ["suite/checks"]),
-        (["-k", "batched"], ["suite/checks"]),
-        (["--results", "suite-results"], ["suite/checks"]),
-        (["suite/checks/module", "-x"], []),
-        (["./suite/checks/module/test_auto.py::test_a"], []),
+        ([], TWO),
+        (["-k", "suite"], TWO),
+        (["--ignore", "suite/results"], TWO),
+        (["--deselect", f"{OTHER}::test_a"], TWO),
+        (["--results", "suite/results"], TWO),
+        ([OTHER, "-x"], (OTHER,)),
+        ([str(ROOT / OTHER)], (OTHER,)),
     ],
+    ids=" ".join,
 )
-def test_places_of_the_user_replace_those_of_a_session(user: list[str], places: list[str]) -> None:
-    arguments = arguments_of(["suite/checks", "-m", "onnx"], user)
-    of_session = arguments[: len(arguments) - len(user)]
-    assert arguments[len(of_session) :] == user
-    assert of_session[-2:] == ["-m", "onnx"]
-    assert [argument for argument in of_session if argument.startswith("suite")] == places
+def test_places_of_the_user_replace_those_of_a_session(user: list[str], files: Sequence[str]) -> None:
+    words = ["-m", "suite.run_tests", *TWO, "-m", "not thorough", "--", *user, "-n0", "--collect-only"]
+    run = subprocess.run([sys.executable, *words], cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+    tests = [line.partition("::")[0] for line in run.stdout.splitlines() if "::" in line]
+    assert tuple(dict.fromkeys(tests)) == tuple(files), run.stdout + run.stderr
 
 
 @pytest.mark.parametrize("spelling", [["--impl", "a.py"], ["--impl=a.py"], ["--impl", "a.py", "b.py"]])

@@ -6,6 +6,8 @@ from enum import Enum, StrEnum, auto
 from inspect import signature
 from typing import Any
 
+import numpy as np
+
 from impls import HyperLSTM
 from impls.registry import OPTIONS
 
@@ -69,7 +71,7 @@ class Case:
             parts["lengths"] = "lengths" + ".".join(map(str, self.lengths))
         for name, value in self.arguments.items():
             if value and name != "layer_norm":
-                parts[name] = name if value is True else f"{name}{value:g}"
+                parts[name] = name if value is True else f"{name}{np.format_float_positional(value, trim='-')}"
         if not self.training:
             parts["training"] = "eval"
         if self.strided:

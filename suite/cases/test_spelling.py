@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from suite.cases import verification
-from suite.cases.spelling import MEDIUM, SPELLING, Axis, SizeError, axis, parse, short
+from suite.cases import spelling, verification
+from suite.cases.spelling import MEDIUM, SPELLING, Axis, SizeError, axis, of_row, parse, short
 from suite.cases.workloads import TIMED, WORKLOADS
 
 TABLES = (
@@ -31,6 +31,19 @@ def test_every_case_is_what_its_id_says() -> None:
     assert len(EVERY) > 90
     for case in EVERY:
         assert parse(case.id) == parse(short(case)) == case
+
+
+@pytest.mark.parametrize("probability", [5e-5, 0.1234567, 1 / 3])
+def test_an_id_has_every_digit_of_a_probability(probability: float) -> None:
+    case = replace(MEDIUM, recurrent_dropout=probability)
+    assert parse(case.id) == case
+
+
+def test_a_row_has_its_own_sizes_whatever_medium_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    case = replace(MEDIUM, H=512, layer_norm=True)
+    row = {"workload": short(case), **case.sizes}
+    monkeypatch.setattr(spelling, "MEDIUM", replace(MEDIUM, B=MEDIUM.B + 1))
+    assert of_row(row) == case
 
 
 def test_the_short_name_has_what_is_not_medium() -> None:

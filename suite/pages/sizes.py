@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from suite.candidates.names import BASELINE
 from suite.cases.case import SIZES, Case
-from suite.cases.spelling import named, parse
+from suite.cases.spelling import named, of_row
 from suite.cases.workloads import Pass
 from suite.pages.bench import lead, time_tables, without_figures
 from suite.pages.bench_tables import (
@@ -58,7 +58,7 @@ class Sweep:
     def rest(self) -> str:
         """The other sizes and options."""
         row = self.rows.iloc[0]
-        case = parse(row["workload"])
+        case = of_row(row)
         options = [part for field, part in case.parts.items() if field not in SIZES]
         others = [size for size in SIZES if size != self.size]
         return ", ".join([sizes(row, others), row["dtype"], *options])
@@ -71,7 +71,7 @@ class Sweep:
     def name(self) -> str:
         """Name of the file of its plot."""
         row = self.rows.iloc[0]
-        case = parse(row["workload"])
+        case = of_row(row)
         parts = [part for field, part in named(case).items() if field != self.size]
         return "-".join(["sweep", self.size, *parts, row["dtype"]])
 
@@ -136,7 +136,7 @@ class Sweep:
 def sweeps(benchmark: Benchmark, over: Sequence[str] = SIZES) -> list[Sweep]:
     """Sizes that differ in one letter alone, of those in `over`, in the same dtype."""
     every = benchmark.rows
-    cases = [parse(name) for name in every["workload"]]
+    cases = [of_row(row) for row in every.to_dict("records")]
     result = list[Sweep]()
     for size in over:
         rest = pd.Series([_without(size, case) for case in cases], every.index, dtype=object)

@@ -11,13 +11,15 @@ import pandas as pd
 import torch
 
 from impls import names
+from impls.definition import dtype_name
 from impls.registry import find
 from suite.candidates import catalogue, submission
 from suite.cases.case import Case
-from suite.cases.spelling import SizeError, parse
+from suite.cases.spelling import SizeError, of_row
 from suite.cases.workloads import WORKLOADS, resized
 from suite.results.code import digest, meaning
 from suite.results.outcomes import CaseOutcome, ran
+from suite.shared.arithmetic import dtype_of
 from suite.shared.files import ROOT
 
 EQUALITY = "suite/checks/equality"
@@ -33,8 +35,10 @@ TIMING = (
     "suite/shared/arithmetic.py",
     "suite/shared/usage.py",
 )
-#: What decides a comparison: the tolerance rule, the draws, and the oracle.
+#: What decides a comparison: the tolerance rule, the draws, and the oracles, of small cases and of wide ones.
 RULE = (
+    "impls/naive.py",
+    "impls/row_scaled.py",
     "suite/comparison/draws.py",
     "suite/comparison/oracle.py",
     "suite/comparison/tensors.py",
@@ -59,6 +63,10 @@ WITH_OPTIONS = WORKLOADS["two-layers"].case
 WITHOUT_RESULTS = ("__init__", "registry", "proof", "convert")
 
 
+#: Files of suite/ that capabilities are tested by.
+OF_CAPABILITIES = ("checks/module/capabilities", "checks/module/runs", "shared/usage")
+
+
 class GoneError(ValueError):
     """A row names a workload, a candidate or a module of uses that is no more."""
 
@@ -74,7 +82,7 @@ def _of_benchmark(row: Mapping[str, Any]) -> Case:
 def _of_sizes(row: Mapping[str, Any]) -> Case:
     """The workload of a row at sizes that are named."""
     try:
-        return parse(row["workload"])
+        return of_row(row)
     except SizeError as error:
         raise GoneError(str(error)) from error
 
@@ -99,7 +107,7 @@ BASIS: dict[str, Basis] = {
     "hardware": Basis(("suite/measure/hardware.py", "suite/measure/timing.py")),
     "verify": Basis(RULE, compares=True),
     "faults": Basis((*RULE, "suite/checks/faults/planting.py"), compares=True),
-    "capabilities": Basis((*RULE, "suite/checks/module/capabilities.py", "suite/checks/module/runs.py"), compares=True),
+    "capabilities": Basis((*RULE, *(f"suite/{file}.py" for file in OF_CAPABILITIES)), compares=True),
 }
 
 
@@ -137,7 +145,9 @@ def _sources(root: Path, table: str, implementation: str, defined: str, workload
             raise GoneError(str(error)) from error
     files = [root / file for file in dict.fromkeys(listed)] + source_files(root, implementation)
     options = repr(WITH_OPTIONS.arguments) if basis.compares else ""
-    return digest([*map(_text, files), workload, options])
+    # Of the row in the registry: whether the module hands over packed sequences whole.
+    packed = str(find(implementation).packed) if implementation in names() else ""
+    return digest([*map(_text, files), workload, options, packed])
 
 
 @cache
@@ -216,7 +226,8 @@ def refused(verify: pd.DataFrame, implementation: str, dtype: str) -> Refusal | 
     """Why an implementation is not to be timed in a dtype, None if it is; verify: rows of verify.csv."""
     if verify.empty:
         return None
-    of_both = (verify["implementation"] == implementation) & (verify["dtype"] == dtype)
+    dtypes = {dtype, dtype_name(dtype_of(dtype))}  # what is wrong in float32 is wrong in TF32
+    of_both = (verify["implementation"] == implementation) & verify["dtype"].isin(dtypes)
     rows = ran(verify[of_both])
     rows = rows[rows["torch"] == torch.__version__]
     if (rows["verdict"] == CaseOutcome.FAIL).any():

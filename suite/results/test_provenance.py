@@ -20,6 +20,7 @@ from impls import names
 from impls.registry import IMPLS
 from suite.candidates.names import ORDER
 from suite.cases.examples import CPU
+from suite.cases.spelling import MEDIUM
 from suite.results import provenance
 from suite.results.examples import runs, verified
 from suite.results.outcomes import CaseOutcome
@@ -42,8 +43,10 @@ FAIL = CaseOutcome.FAIL
         ([verified(), verified(case="b", sources="elsewhere")], Refusal.STALE),
     ],
 )
-def test_what_failed_or_is_stale_is_refused(rows: list[dict[str, Any]], refusal: Refusal | None) -> None:
-    assert refused(pd.DataFrame(rows), "batched", "float32") == refusal
+@pytest.mark.parametrize("dtype", ["float32", "tf32"])
+def test_what_failed_or_is_stale_is_refused(rows: list[dict[str, Any]], refusal: Refusal | None, dtype: str) -> None:
+    """In TF32 too, since it is float32 with other products."""
+    assert refused(pd.DataFrame(rows), "batched", dtype) == refusal
 
 
 #: Folders, beside `impls`, of what rows depend on.
@@ -86,7 +89,7 @@ ROWS: dict[str, tuple[str, dict[str, Any]]] = {
         for name in ("batched", "deferred", "batched_cpu")
         for defined in ("", *provenance.DEFINED)
     },
-    "sizes deferred H512": ("sizes", {"implementation": "deferred", "workload": "H512"}),
+    "sizes deferred H512": ("sizes", {"implementation": "deferred", "workload": "H512", **MEDIUM.sizes, "H": 512}),
     **{name: (name, {"implementation": "deferred"}) for name in ("faults", "capabilities")},
     **{name: (name, dict[str, Any]()) for name in ("hardware", "twice")},
 }
@@ -179,6 +182,9 @@ def of_ours(table: str) -> list[str]:
         (f"{EQUALITY}/extremes.py", "1000 * value) if", "900 * value) if", OF_EXTREMES),
         (f"{EQUALITY}/gradients.py", '(f"{part} alone"', '(f"{part} on its own"', OF_GRADIENTS),
         (f"{EQUALITY}/layouts.py", "shape[-1] + 8", "shape[-1] + 9", ["verify * layouts", "verify * pairs"]),
+        # The oracles, of small cases and of wide ones.
+        ("impls/naive.py", "import torch", "import torch as t", [*of("naive"), *CHECKED]),
+        ("impls/row_scaled.py", "import torch", "import torch as t", [*of("row_scaled"), *CHECKED]),
         # Implementations, and the module around them.
         ("impls/batched.py", "hidden_weight(p).T", "hidden_weight(p).mT", [*of("batched"), "bench compiled *"]),
         ("impls/batched_cpu/forward.cpp", "sweep.run();", "sweep.run(1);", of("batched_cpu")),
@@ -224,7 +230,7 @@ def test_rows_of_what_is_gone_are_stale() -> None:
     row = runs("batched", 0.1)[0]
     row |= stamp(CPU, "bench", row)
     assert list(provenance.stale("bench", pd.DataFrame([row, row | {"workload": "no more"}]))) == [False, True]
-    row |= {"workload": "H8-L2"}
+    row |= {"workload": "H8-norm"}
     row |= stamp(CPU, "sizes", row)
     assert list(provenance.stale("sizes", pd.DataFrame([row, row | {"workload": "H8-Q3"}]))) == [False, True]
     assert provenance.sources("sizes", row) != provenance.sources("sizes", row | {"workload": "H8"})

@@ -10,7 +10,7 @@ from impls.registry import ORACLE, Impl, find
 from suite.cases.case import Case, Start, lengths
 from suite.cases.verification import DROPOUT, RAGGED, ROWS, SPLIT, VERIFY, VERIFY_FIRST, VERIFY_TINY, WIDE
 from suite.cases.workloads import TIMED
-from suite.checks.equality import calls, changes, extremes, gradients, layouts
+from suite.checks.equality import calls, changes, extremes, gradients, layouts, pairs
 from suite.checks.equality.comparison import (
     BF16,
     F16,
@@ -50,15 +50,15 @@ LONG = (
 LITERAL = Case(T=2, B=8, I=97, H=128, S=33, Z=9, layer_norm=True, state=Start.STACKED)
 
 
-FROZEN = Group("frozen", gradients.FROZEN, "gradients")
-GRADIENTS = Group("gradients", gradients.GRADIENTS, "gradients")
-LAYOUTS = Group("layouts", layouts.LAID_OUT, "layouts")
-LAYOUTS_AT_ONCE = Group("layouts at once", layouts.AT_ONCE, "layouts")
-CHANGES = Group("changes", changes.CHANGES, "changes")
-MEANS_FAR_FROM_0 = Group("means far from 0", extremes.MEANS_FAR_FROM_0, "extremes")
-SATURATED = Group("saturated", extremes.SATURATED, "extremes")
-CALLS = Group("calls", calls.CALLS, "calls")
-INFERENCE = Group("inference", calls.INFERENCE, "calls", forward_only=True)
+FROZEN = Group("frozen", gradients.FROZEN, gradients)
+GRADIENTS = Group("gradients", gradients.GRADIENTS, gradients)
+LAYOUTS = Group("layouts", layouts.LAID_OUT, layouts)
+LAYOUTS_AT_ONCE = Group("layouts at once", layouts.AT_ONCE, layouts)
+CHANGES = Group("changes", changes.CHANGES, changes)
+MEANS_FAR_FROM_0 = Group("means far from 0", extremes.MEANS_FAR_FROM_0, extremes)
+SATURATED = Group("saturated", extremes.SATURATED, extremes)
+CALLS = Group("calls", calls.CALLS, calls)
+INFERENCE = Group("inference", calls.INFERENCE, calls, forward_only=True)
 
 
 _TRAINED = {SMALL: (F64,), LARGE: (F32,), PACKED: (F64, BF16)}
@@ -140,15 +140,15 @@ def _wide_dtypes(impl: Impl) -> tuple[torch.dtype, ...]:
     return (F64,) if impl.name == WIDE_ORACLE else impl.dtypes
 
 
-def paired(name: str, pairs: Sequence[Pair] = PAIRS) -> list[Comparison]:
+def paired(name: str, of_options: Sequence[Pair] = PAIRS) -> list[Comparison]:
     """Options of an implementation in pairs, in the most precise dtype that it has, or under autocast.
 
     Where formulas lose digits, float64 is the oracle, and naive's own error in float32 says how many are lost.
     """
     most_precise = find(name).dtypes[0]
     comparisons = []
-    for pair in pairs:
-        group = Group(pair.use.name, (pair.use,), "pairs")
+    for pair in of_options:
+        group = Group(pair.use.name, (pair.use,), pairs)
         comparisons.append(against_naive(pair.case, _dtype_of_pair(pair.use, most_precise), group))
     return comparisons
 

@@ -5,6 +5,7 @@ Small cases have `naive` as their oracle, wide ones row_scaled.
 
 from collections.abc import Iterator
 from dataclasses import replace
+from types import ModuleType
 from typing import NamedTuple
 
 import torch
@@ -23,14 +24,19 @@ F64, F32, BF16, F16 = torch.float64, torch.float32, torch.bfloat16, torch.float1
 class Group(NamedTuple):
     """Uses that one comparison makes of a model, one after the other.
 
-    name: for people, in ids; "" for a plain call. defined: the module of this folder that defines its uses, on which
-    rows depend; "" for a plain call. forward_only: without a gradient.
+    name: for people, in ids; "" for a plain call. module: that of this folder which defines its uses, on which rows
+    depend; None for a plain call. forward_only: without a gradient.
     """
 
     name: str
     uses: tuple[Use, ...]
-    defined: str = ""
+    module: ModuleType | None = None
     forward_only: bool = False
+
+    @property
+    def defined(self) -> str:
+        """Name of the module, in tables."""
+        return self.module.__name__.rpartition(".")[2] if self.module else ""
 
 
 #: A plain call with all gradients.

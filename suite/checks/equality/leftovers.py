@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from inspect import signature
 
 import torch
 from torch import Tensor
@@ -36,8 +37,8 @@ SETTINGS: dict[str, Callable[[], object]] = {
     "default dtype": torch.get_default_dtype,
     "default device": torch.get_default_device,
     "matmul precision": torch.get_float32_matmul_precision,
-    # Torch sets variables of its own when it imports its compiler.
-    "environment": lambda: {name: value for name, value in os.environ.items() if not name.startswith("TORCH")},
+    # Torch sets one when it imports its compiler.
+    "environment": lambda: {name: value for name, value in os.environ.items() if name != "TORCHINDUCTOR_CACHE_DIR"},
 }
 
 
@@ -47,7 +48,7 @@ def settings(model: HyperLSTM) -> dict[str, object]:
     return {
         **{name: get() for name, get in SETTINGS.items()},
         "limits of a chunk": [limits(device) for device in devices],
-        "options": model.extra_repr(),
+        "options": {name: vars(model)[name] for name in signature(HyperLSTM).parameters if name in vars(model)},
         "training": [module.training for module in model.modules()],
         "names": [list(vars(module)) for module in model.modules()],
     }

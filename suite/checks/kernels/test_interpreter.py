@@ -22,7 +22,7 @@ AS_AN_OPERATOR = "operator or autocast or frozen or fullgraph or export or check
 LIMIT = 900
 
 
-@pytest.mark.parametrize("file", ["members", "rounding", "submission"])
+@pytest.mark.parametrize("file", ["members", pytest.param("rounding", marks=pytest.mark.triton), "submission"])
 def test_with_the_interpreter_on(file: str) -> None:
     _run(str(Path(__file__).with_name(f"test_interpreted_{file}.py")), "--noconftest")
 

@@ -34,7 +34,10 @@ from suite.checks.kernels.launched import recorded
 from suite.conftest import Record
 from suite.shared.process import ProcessError, killed_with, run
 
-pytestmark = pytest.mark.skipif(find_spec("triton") is None, reason="Triton is not installed.")
+pytestmark = [
+    pytest.mark.triton,
+    pytest.mark.skipif(find_spec("triton") is None, reason="Triton is not installed."),
+]
 more = pytest.mark.thorough("other cases of batched_cuda, interpreted")
 for_a_card = pytest.mark.thorough("kernels compiled for a card that is not here, and what would reach it")
 KERNELS = ["forward_steps", "rebuild", "backward_steps"]
