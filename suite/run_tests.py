@@ -7,6 +7,7 @@ of pytest that a session of nox gives, USER those of its command line. They come
 import os
 import sys
 from collections.abc import Sequence
+from itertools import takewhile
 
 import pytest
 
@@ -20,14 +21,22 @@ SUBMITTED = ("--dist=worksteal", "-o", "faulthandler_timeout=120")
 
 def arguments_of(session: Sequence[str], user: Sequence[str]) -> list[str]:
     """Arguments of pytest."""
-    options = [*session]
-    places = list[str]()
-    while options and not options[0].startswith("-"):
-        places.append(options.pop(0))
-    # What pytest runs where its command line names no tests, which only pytest knows.
-    default = ["-o", f"testpaths={' '.join(places)}"] if places else []
     submitted = any(argument.startswith("--impl") for argument in user)
-    return [*WORKERS, *HANGS, *default, *options, *(SUBMITTED if submitted else ()), *with_files(user)]
+    return [*WORKERS, *HANGS, *session, *(SUBMITTED if submitted else ()), *with_files(user)]
+
+
+class Places:
+    """A plugin of pytest that drops the first places of the command line, those of a session, if others follow."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_configure(self, config: pytest.Config) -> None:
+        """Only pytest, which knows the options that take a value, can tell what is a place."""
+        of_user = config.args[self.number :]
+        if of_user:
+            config.args[:] = of_user
 
 
 def with_files(arguments: Sequence[str]) -> list[str]:
@@ -56,7 +65,8 @@ def main(arguments: Sequence[str]) -> int:
         session, user = session[:end], session[end + 1 :]
     # Where processes share cores, a thread that waits should not keep a core from them.
     os.environ["OMP_WAIT_POLICY"] = "passive"
-    return pytest.main(arguments_of(session, user))
+    places = [*takewhile(lambda argument: not argument.startswith("-"), session)]
+    return pytest.main(arguments_of(session, user), [Places(len(places))])
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ OTHER = "suite/shared/test_scheduling.py"
         (["--ignore", "suite/results"], TWO),
         (["--deselect", f"{OTHER}::test_a"], TWO),
         (["--results", "suite/results"], TWO),
+        (["--results", "/tmp/results"], TWO),
         ([OTHER, "-x"], (OTHER,)),
         ([str(ROOT / OTHER)], (OTHER,)),
     ],
