@@ -136,7 +136,9 @@ def pytest_runtest_makereport(
             if str(entry.path) in files:
                 place = f"{files[str(entry.path)]}:{entry.lineno + 1}: "
         error = call.excinfo.value
-        message = str(error) if isinstance(error, AssertionError) else call.excinfo.exconly()
+        message = call.excinfo.exconly()
+        if isinstance(error, AssertionError) and str(error):
+            message = str(error)
         line, _, _ = message.partition("\n")
         outcome.user_properties.append((SENTENCE, place + line))
     return outcome

@@ -15,30 +15,49 @@ def collected(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([*command, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=300)
 
 
-#: Files of suite/checks that have chosen tests, by the expression that chooses these in a session.
+#: Tests of suite/checks, by the expression that chooses these in a session.
 CHOSEN = {
-    "onnx": {"module/test_capabilities.py", "module/test_first_use.py"},
-    "address_sanitizer and impl(name='batched_cpu')": {
-        "equality/test_equality.py",
-        "equality/test_uses.py",
-        "kernels/test_allocations.py",
-        "kernels/test_batched_cpu.py",
-        "kernels/test_bfloat16.py",
-        "kernels/test_split.py",
-        "module/test_custom_op.py",
+    "onnx": {
+        "module/test_capabilities.py::test_auto_is_recorded",
+        "module/test_capabilities.py::test_auto_takes_torchs_own_operators_for_onnx",
+        "module/test_capabilities.py::test_capability",
+        "module/test_first_use.py::test_training_is_right_after_any_first_use",
     },
-    "triton": {"kernels/test_kernels.py"},
-    "triton and thorough": {"kernels/test_interpreter.py"},
-    "thread_sanitizer and impl(name='batched_cpu')": {"kernels/test_barrier.py", "kernels/test_split.py"},
+    "address_sanitizer and impl(name='batched_cpu')": {
+        "equality/test_equality.py::test_equals_the_oracle",
+        "equality/test_uses.py::test_equals_the_oracle",
+        "kernels/test_allocations.py::test_an_allocation_that_fails_is_an_error_without_a_result",
+        "kernels/test_batched_cpu.py::test_weight_gradients_of_whole_numbers_are_exact",
+        "kernels/test_batched_cpu.py::test_weight_gradients_round_less_than_one_long_sum",
+        "kernels/test_bfloat16.py::test_a_way_keeps_the_rule",
+        "kernels/test_bfloat16.py::test_nan_stays_in_its_row_of_a_way",
+        "kernels/test_split.py::test_any_split_keeps_the_rule",
+        "module/test_custom_op.py::test_packed_sequences_take_one_call_of_each_operator",
+    },
+    "thread_sanitizer and impl(name='batched_cpu')": {
+        "kernels/test_barrier.py::test_threads_sync_and_a_long_wait_sleeps",
+        "kernels/test_split.py::test_any_split_keeps_the_rule",
+    },
 }
 
 
 @pytest.mark.parametrize("expression", CHOSEN)
-def test_markers_choose_tests_of_these_files(expression: str) -> None:
+def test_markers_choose_these_tests(expression: str) -> None:
     """A test that lost its marker would be left out without an error."""
-    listed = collected("suite/checks", "-m", expression).stdout
+    listed = collected("suite/checks", "--thorough", "-m", expression).stdout
     ids = [line.removeprefix("suite/checks/") for line in listed.splitlines() if "::" in line]
-    assert {test.partition("::")[0] for test in ids} == CHOSEN[expression]
+    assert {test.partition("[")[0] for test in ids} == CHOSEN[expression]
+
+
+def test_an_older_triton_meets_every_test_of_kernels_and_the_rounding_of_the_interpreter() -> None:
+    kernels, interpreter = (f"suite/checks/kernels/test_{name}.py" for name in ("kernels", "interpreter"))
+
+    def ids(*arguments: str) -> set[str]:
+        return {line for line in collected("--thorough", *arguments).stdout.splitlines() if "::" in line}
+
+    rounding = f"{interpreter}::test_with_the_interpreter_on[rounding]"
+    assert rounding in ids(interpreter)
+    assert ids(kernels, interpreter, "-m", "triton") == {*ids(kernels), rounding}
 
 
 def test_the_cases_of_an_implementation_are_marked() -> None:

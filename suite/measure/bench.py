@@ -24,7 +24,7 @@ from suite.results.tables import Row, about_pass
 from suite.shared import usage
 
 #: By kind of device, seconds of the turns of a pass.
-BUDGET = {"cpu": 0.5, "cuda": 0.5}
+BUDGET = {"cpu": 0.25, "cuda": 0.5}
 #: What computes an LSTM in one call, by the operator that torch then calls.
 FUSED = {"aten::_cudnn_rnn": "cuDNN", "aten::mkldnn_rnn_layer": "oneDNN"}
 

@@ -246,7 +246,6 @@ def test_an_array_of_another_size_is_refused() -> None:
         add_product(torch.zeros(3, 5), torch.zeros(2, 3), torch.zeros(2, 4))
 
 
-@pytest.mark.address_sanitizer
 @pytest.mark.usefixtures("built")
 def test_the_number_of_an_array_counts_those_that_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without layer norm, x comes after the parameters of norms, which have no memory."""
@@ -264,6 +263,7 @@ def test_the_number_of_an_array_counts_those_that_are_left_out(monkeypatch: pyte
 
 
 @pytest.mark.usefixtures("built")
+@pytest.mark.address_sanitizer
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["float64", "float32"])
 @pytest.mark.parametrize(("N", "F", "G"), [(1, 1, 1), (0, 5, 3), (7, 37, 64), (129, 150, 65), (700, 3, 131)])
 def test_weight_gradients_of_whole_numbers_are_exact(N: int, F: int, G: int, dtype: torch.dtype) -> None:

@@ -169,7 +169,7 @@ def test_nothing_checked_is_no_success(
 
 def test_a_failure_is_a_sentence_with_the_line_of_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "mine.py"
-    file.write_text("def run(p, inputs):\n    return inputs.y\n")
+    file.write_text("def run(p, inputs):\n    if p:\n        raise AssertionError\n    return inputs.y\n")
     monkeypatch.setenv(submission.VARIABLE, submission.written([file]))
     run = runpy.run_path(str(file))["run"]
     worst = Verdict(Gradient(X), 2e-3, 1e-6)
@@ -180,7 +180,8 @@ def test_a_failure_is_a_sentence_with_the_line_of_a_file(tmp_path: Path, monkeyp
     said = "grad x: relative error 2.00e-03, allowed 1.00e-06"
     for failing, expected in (
         (lambda: compared(worst.ratio), said),
-        (lambda: run(None, None), "mine.py:2: AttributeError: 'NoneType' object has no attribute 'y'"),
+        (lambda: run(None, None), "mine.py:4: AttributeError: 'NoneType' object has no attribute 'y'"),
+        (lambda: run(True, None), "mine.py:3: AssertionError"),
     ):
         with pytest.raises((AssertionError, AttributeError)) as raised:
             failing()
