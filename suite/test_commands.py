@@ -17,7 +17,7 @@ import pandas as pd
 import pytest
 
 import noxfile
-from suite import bench, bench_compare, conftest, report
+from suite import bench, bench_compare, report
 from suite.cases.examples import CPU
 from suite.measure import choice
 from suite.results.examples import runs
@@ -25,13 +25,15 @@ from suite.results.status import Ended, Status
 from suite.results.tables import TABLES
 from suite.shared import files, machine
 from suite.shared.files import ROOT
+from suite.verify import failures
+from suite.verify import options as verify_options
 
 
 def verify_parser() -> argparse.ArgumentParser:
     """The suite's options of pytest."""
     parser = argparse.ArgumentParser()
     group: Any = SimpleNamespace(getgroup=lambda _: SimpleNamespace(addoption=parser.add_argument))
-    conftest.pytest_addoption(group)
+    verify_options.pytest_addoption(group)
     return parser
 
 
@@ -122,7 +124,7 @@ def test_a_command_knows_where_it_was_called_and_has_time_to_write(command: str)
     ],
 )
 def test_a_file_without_tests_of_ours_is_named(argument: str, message: str | None) -> None:
-    said = conftest.misplaced(["suite/checks", argument])
+    said = verify_options.misplaced(["suite/checks", argument])
     assert re.match(message, said) if message else said == ""
 
 
@@ -270,21 +272,21 @@ def test_files_of_pytest_start_in_the_folder_of_the_user(tmp_path: Path, monkeyp
     monkeypatch.setenv(files.INVOKED_FROM, str(tmp_path))
     config = configured("--device", "cpu")
     config.option.xmlpath, config.option.log_file = "junit.xml", None
-    conftest.pytest_configure(config)
+    verify_options.pytest_configure(config)
     assert (config.option.xmlpath, config.option.log_file) == (str(tmp_path / "junit.xml"), None)
 
 
 def test_verify_refuses_what_it_cannot_check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
     with pytest.raises(pytest.UsageError, match=r"^--device: torch sees no GPU here"):
-        conftest.pytest_configure(configured("--device", "cuda"))
+        verify_options.pytest_configure(configured("--device", "cuda"))
 
     def refuse(*_: Any) -> None:
         raise SystemExit("what is wrong with it")
 
     monkeypatch.setattr("suite.candidates.submission.load_all", refuse)
     with pytest.raises(pytest.UsageError, match=r"^what is wrong with it$"):
-        conftest.pytest_configure(configured("--device", "cpu", "--impl", str(tmp_path / "mine.py")))
+        verify_options.pytest_configure(configured("--device", "cpu", "--impl", str(tmp_path / "mine.py")))
 
 
 @pytest.mark.parametrize(("chosen", "style"), [("auto", "no"), ("short", "short")])
@@ -294,7 +296,7 @@ def test_failures_of_a_file_take_a_line_unless_asked(
     monkeypatch.setattr("suite.candidates.submission.load_all", lambda *_: ["mine"])
     config = configured("--device", "cpu", "--impl", str(tmp_path / "mine.py"))
     config.option.tbstyle = chosen
-    conftest.pytest_configure(config)
+    verify_options.pytest_configure(config)
     assert config.option.tbstyle == style
     assert config.option.reportchars == ("" if style == "no" else "fE")
     assert config.option.results == tmp_path / "mine-results"
@@ -303,7 +305,7 @@ def test_failures_of_a_file_take_a_line_unless_asked(
 def test_a_fixture_that_fails_is_a_failure() -> None:
     reports: dict[str, list[Any]] = {"failed": [1], "error": [2, 3], "passed": [4]}
     reporter: Any = SimpleNamespace(stats=reports)
-    assert conftest.failures_of(reporter) == [*reports["failed"], *reports["error"]]
+    assert failures.failures_of(reporter) == [*reports["failed"], *reports["error"]]
 
 
 def test_a_benchmark_ends_with_a_sentence_about_each_file(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from suite.checks.module.files import EXAMPLE
 from suite.shared.files import ROOT
 
 
@@ -64,6 +65,14 @@ def test_the_cases_of_an_implementation_are_marked() -> None:
     listed = collected("suite/checks/equality/test_equality.py", "-m", "impl(name='batched')").stdout
     names = {line.partition("[")[2].partition("-")[0] for line in listed.splitlines() if "::" in line}
     assert names == {"batched"}
+
+
+def test_a_file_with_the_name_of_a_workload_chooses_its_own_tests_alone(tmp_path: Path) -> None:
+    """A parameter of another meaning may have the same value."""
+    (file := tmp_path / "small.py").write_text(EXAMPLE)
+    listed = collected("suite/checks/kernels/test_kernels.py", "suite/checks/faults/test_reach.py", f"--impl={file}")
+    ids = [line for line in listed.stdout.splitlines() if "::" in line]
+    assert ids == ["suite/checks/faults/test_reach.py::test_a_comparison_meets_each_condition[small]"]
 
 
 @pytest.mark.parametrize("choice", ["expression", "test"])

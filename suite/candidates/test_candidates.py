@@ -11,6 +11,7 @@ from suite.candidates.catalogue import candidates, find
 from suite.candidates.names import ALTERNATIVES
 from suite.cases.case import Case, Start
 from suite.cases.examples import CPU, TINY
+from suite.shared.marks import impl_params
 
 F32 = torch.float32
 TIMED = [one.name for one in candidates() if not one.compiles_each_size and not one.pads and one.name != "batched_cuda"]
@@ -18,7 +19,9 @@ TIMED = [one.name for one in candidates() if not one.compiles_each_size and not 
 EXTERNAL = ("labml", "jax")
 
 
-@pytest.mark.parametrize("name", [*TIMED, "jax", pytest.param("compiled", marks=pytest.mark.thorough("torch.compile"))])
+@pytest.mark.parametrize(
+    "name", [*impl_params(TIMED), "jax", pytest.param("compiled", marks=pytest.mark.thorough("torch.compile"))]
+)
 def test_a_candidate_is_built(name: str) -> None:
     one, state = find(name), Start.NONE if name == "jax" else Start.STACKED
     case = Case(T=3, B=2, I=5, H=9, S=6, Z=2, layer_norm=name in EXTERNAL, state=state)

@@ -17,6 +17,7 @@ from suite.cases.examples import CPU, TINY
 from suite.cases.workloads import Pass
 from suite.measure import work
 from suite.measure.timing import Call, Input, Results
+from suite.shared.marks import impl_params
 
 CASE = Case(T=4, B=3, I=9, H=14, S=9, Z=3)
 
@@ -62,7 +63,7 @@ COMPARED = [one.name for one in candidates() if one.compared and one.name != "ba
 
 
 @pytest.mark.parametrize("step", work.STEPS)
-@pytest.mark.parametrize("name", COMPARED)
+@pytest.mark.parametrize("name", impl_params(COMPARED))
 def test_a_timed_call_of_each_candidate_is_right(name: str, step: Pass, monkeypatch: pytest.MonkeyPatch) -> None:
     one = find(name)
     if reason := one.why_unavailable(CPU, torch.float32):

@@ -9,7 +9,7 @@ import pytest
 
 from suite.cases.verification import MULTIPLIED
 from suite.pages.page import markdown
-from suite.pages.verify import PAGE, conclusion, reach_table, worst_errors
+from suite.pages.verify import MARKDOWN, PAGE, PLAIN, conclusion, reach_table, worst_errors
 from suite.results.examples import HERE
 from suite.results.outcomes import CaseOutcome
 from suite.results.tables import TABLES
@@ -82,7 +82,16 @@ ONE = PASSED.format("1 implementation, 1 comparison", "0.25")
 )  # fmt: skip
 def test_the_conclusion_says_whether_all_is_right(rows: Rows, verdicts: list[str], failed: int, sentences: str) -> None:
     tables = {"verify": table(rows), "faults": faults(*verdicts)}
-    assert conclusion({name: table for name, table in tables.items() if len(table)}, failed) == sentences
+    assert conclusion({name: table for name, table in tables.items() if len(table)}, MARKDOWN, failed) == sentences
+
+
+def test_a_plain_conclusion_has_the_stars_of_a_message_alone() -> None:
+    refused = row("batched", "float32", None, "Expected *args, got `x`.")
+    rows = table([row("naive", "float32", 2.0), INTERPRETED_ONE, refused])
+    assert conclusion({"verify": rows}, PLAIN, 1) == (
+        "1 test FAILED. Verification failed: naive in float32. batched_cuda was only interpreted. "
+        "batched was not checked: Expected *args, got `x`."
+    )
 
 
 def test_a_fault_is_found_in_every_dtype_or_not_at_all() -> None:

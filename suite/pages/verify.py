@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 import pandas as pd
 
@@ -40,7 +41,17 @@ memory; `FAIL` for any other error or a wrong number; `not run` with the reason.
 """
 
 
-def conclusion(tables: Mapping[str, pd.DataFrame], failed: int = 0) -> str:
+class Markup(NamedTuple):
+    """What a text has on either side of words that are strong, and of words of code."""
+
+    strong: str
+    code: str
+
+
+PLAIN, MARKDOWN = Markup("", ""), Markup("**", "`")
+
+
+def conclusion(tables: Mapping[str, pd.DataFrame], markup: Markup, failed: int = 0) -> str:
     """Whether all comparisons passed, what was only interpreted or not checked, and which faults were found.
 
     failed: number of tests that failed. "" if nothing was compared and nothing failed.
@@ -49,36 +60,37 @@ def conclusion(tables: Mapping[str, pd.DataFrame], failed: int = 0) -> str:
     if failed:
         sentences.append(f"{_some(failed, 'test')} FAILED.")
     if "verify" in tables:
-        sentences += _of_comparisons(tables["verify"])
+        sentences += _of_comparisons(tables["verify"], markup)
     if "faults" in tables:
         found = faults_found(tables["faults"])
         sentences.append(f"{sum(found.values())} of {len(found)} planted faults were found.")
     return " ".join(sentences)
 
 
-def _of_comparisons(rows: pd.DataFrame) -> list[str]:
+def _of_comparisons(rows: pd.DataFrame, markup: Markup) -> list[str]:
     """Sentences of the conclusion about rows of verify.csv, none if nothing was compared."""
     compared = ran(rows)
     if compared.empty:
         return []
     implementations = compared["implementation"].unique()
+    strong, code = markup
     sentences = list[str]()
     wrong = compared[compared["verdict"] == CaseOutcome.FAIL].drop_duplicates(["implementation", "dtype"])
     if len(wrong):
         named = ", ".join(f"{row['implementation']} in {row['dtype']}" for _, row in wrong.iterrows())
-        sentences.append(f"**Verification failed**: {named}.")
+        sentences.append(f"{strong}Verification failed{strong}: {named}.")
     else:
         of_what = f"{_some(len(implementations), 'implementation')}, {_some(len(compared), 'comparison')}"
         worst = f"worst error {compared['ratio'].max():.2f} of the limit"
         sentences.append(f"All comparisons with the equation passed: {of_what}, {worst}.")
     native = set(compared["implementation"][~compared["interpreted"]])
-    sentences += [f"`{name}` was only interpreted." for name in implementations if name not in native]
+    sentences += [f"{code}{name}{code} was only interpreted." for name in implementations if name not in native]
     unchecked = rows[~rows["implementation"].isin(implementations)]
     for name, skipped in unchecked.groupby("implementation", sort=False):
         # A row of another dtype may say only that the implementation does not compute in it.
         in_float32 = skipped[skipped["dtype"] == "float32"]
         row = (in_float32 if len(in_float32) else skipped).iloc[0]
-        sentences.append(f"`{name}` was not checked: {row['reason']}")
+        sentences.append(f"{code}{name}{code} was not checked: {row['reason']}")
     return sentences
 
 
@@ -184,7 +196,7 @@ def _body(rows: pd.DataFrame, others: Others) -> Body:
         parts += [FAULTS, faults_table(others["faults"]), missed(others["faults"])]
     if "capabilities" in others:
         parts += [CAPABILITIES, *matrix(others["capabilities"])]
-    return Body(conclusion({"verify": rows, **others}), parts)
+    return Body(conclusion({"verify": rows, **others}, MARKDOWN), parts)
 
 
 PAGE = Page("verify", "Verification", _body, others=("faults", "capabilities"))

@@ -70,6 +70,8 @@ class Table:
     columns: Sequence[str]
     #: Columns of the key with any values, not those of VALUES alone.
     free: Sequence[str] = ()
+    #: Rows are of the CPU, whichever device a run checks.
+    on_cpu: bool = False
 
     def path(self, folder: Path) -> Path:
         return folder / f"{self.name}.csv"

@@ -11,7 +11,6 @@ import pytest
 import torch
 
 from impls import proof
-from suite import conftest
 from suite.candidates import submission
 from suite.cases.examples import CPU
 from suite.cases.verification import MULTIPLIED
@@ -26,6 +25,7 @@ from suite.results.tables import STAMP, TABLES, Table, folder_of, stamp
 from suite.shared import machine, process
 from suite.shared.files import ResultsError, write_whole
 from suite.shared.machine import slug
+from suite.verify import writing
 
 LETTERS = Table("letters", ("name", "T"), ("name", "T", "ratio"))
 
@@ -331,8 +331,8 @@ def test_checks_on_the_cpu_are_no_gpu_rows(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "NVIDIA H100")
     monkeypatch.setattr(machine, "driver", lambda: "535.104.05")
     row = {name: value for name, value in verified("batched", 0.5).items() if name not in STAMP}
-    rows = {"verify": pd.DataFrame([row]), "faults": pd.DataFrame({"edit": conftest.CHECKED["edit"][:1]})}
-    pages = conftest.write(tmp_path, torch.device("cuda", 0), rows)
+    rows = {"verify": pd.DataFrame([row]), "faults": pd.DataFrame({"edit": writing.CHECKED["edit"][:1]})}
+    pages = writing.write(tmp_path, torch.device("cuda", 0), rows)
     for name, folder, device in (("verify", "nvidia-h100", "cuda"), ("faults", slug(CPU), "cpu")):
         assert list(TABLES[name].read(tmp_path / folder)["device"]) == [device]
     assert pages == [tmp_path / "nvidia-h100" / "verify.md"]
@@ -342,7 +342,7 @@ def test_rows_of_what_did_not_run_again_stay(tmp_path: Path) -> None:
     row = {name: value for name, value in verified("batched", 0.5).items() if name not in STAMP}
     cases = [MULTIPLIED[0], catalogue.every_id()[0], interpreted.WIDE[0].id]
     for case in reversed(cases):
-        conftest.write(tmp_path, CPU, {"verify": pd.DataFrame([row | {"case": case}])})
+        writing.write(tmp_path, CPU, {"verify": pd.DataFrame([row | {"case": case}])})
     assert list(TABLES["verify"].read(tmp_path / slug(CPU))["case"]) == cases
 
 

@@ -12,18 +12,19 @@ from impls.registry import IMPLS
 from suite.candidates import submission
 from suite.cases.case import Case
 from suite.checks.cost.counted import CASES, OF_TORCH
+from suite.checks.implementations import skip_unless_checked
 from suite.comparison.draws import model_and_draw
 from suite.comparison.oracle import arguments, backward, outputs
 from suite.comparison.tensors import Argument, X, parameter
-from suite.conftest import skip_unless_checked
 from suite.shared import process
+from suite.shared.marks import impl_params
 
 HAND_WRITTEN = [impl.name for impl in IMPLS if impl.hand_written and impl.name not in submission.files()]
 #: What a call must not import.
 NOT_IMPORTED = "torch.utils.flop_counter"
 
 
-@pytest.fixture(params=[*HAND_WRITTEN, "batched"])
+@pytest.fixture(params=impl_params([*HAND_WRITTEN, "batched"]))
 def name(request: pytest.FixtureRequest, device: torch.device) -> str:
     """Every implementation with operators that runs here, and one that autograd differentiates."""
     skip_unless_checked(request.param, device)

@@ -22,10 +22,11 @@ from impls.gradient.chunks import bounds, limited
 from impls.registry import ORACLE, find
 from suite.cases.case import Case, Start
 from suite.checks.cost.counted import CASES, OF_TORCH, Operators
+from suite.checks.implementations import skip_unless_checked
 from suite.checks.kernels.launched import recorded
 from suite.comparison.draws import model_and_draw
 from suite.comparison.oracle import arguments, outputs, plain
-from suite.conftest import skip_unless_checked
+from suite.shared.marks import impl_param, impl_params
 from suite.shared.usage import Called
 
 CPU = torch.device("cpu")
@@ -62,7 +63,7 @@ def operators(name: str, case: Case, dtype: torch.dtype = torch.float64) -> tupl
 @pytest.mark.parametrize(
     ("name", "case"),
     # The reference forms are slow.
-    [(name, case) for name in OF_TORCH for case in (CASES[::4] if find(name).literal else CASES)],
+    [impl_param(name, case) for name in OF_TORCH for case in (CASES[::4] if find(name).literal else CASES)],
     ids=lambda value: value.id if isinstance(value, Case) else value,
 )
 def test_each_product_of_the_equations_is_computed_once(name: str, case: Case) -> None:
@@ -111,7 +112,7 @@ FORMS = {
 }
 
 
-@pytest.mark.parametrize(("name", "form"), MOST)
+@pytest.mark.parametrize(("name", "form"), [impl_param(name, form) for name, form in MOST])
 def test_a_pass_calls_no_more_operators(name: str, form: str) -> None:
     skip_unless_checked(name, CPU)  # which imports it: that may call operators
     for counted, most in zip(operators(name, FORMS[form], torch.float32), MOST[name, form], strict=True):
@@ -134,7 +135,7 @@ class Dtypes(TorchDispatchMode):
         return result
 
 
-@pytest.mark.parametrize("name", OF_TORCH)
+@pytest.mark.parametrize("name", impl_params(OF_TORCH))
 def test_a_pass_computes_in_its_dtype_alone(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Sums in float64 would be more exact and take twice as long."""
     skip_unless_checked(name, CPU)
@@ -154,7 +155,7 @@ def test_gradients_are_not_zeroed_before_they_are_written() -> None:
     assert {"aten::zeros", "aten::zeros_like", "aten::zero_", "aten::fill_"}.isdisjoint(called.names)
 
 
-@pytest.mark.parametrize("name", OF_TORCH)
+@pytest.mark.parametrize("name", impl_params(OF_TORCH))
 def test_masks_are_split_once_a_pass(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """At each step they would take time that grows with the square of T."""
     masks = vars(Inputs)["masks"].fget

@@ -15,9 +15,10 @@ from impls.batched_cpu.loading import library
 from suite.candidates import submission
 from suite.cases.case import Case, Start
 from suite.checks.cost.counted import audited, cache_misses, calls_of_python, random_state
+from suite.checks.implementations import skip_unless_checked
 from suite.comparison.draws import Draw, inputs, model_and_draw
 from suite.comparison.oracle import outputs, plain
-from suite.conftest import skip_unless_checked
+from suite.shared.marks import impl_params
 
 CPU, F32 = torch.device("cpu"), torch.float32
 ONE = Case(T=3, B=2, I=5, H=7, S=5, Z=2)
@@ -51,7 +52,7 @@ def _train(model: HyperLSTM, case: Case, sample: Draw) -> None:
     torch.autograd.grad(results, list(model.parameters()), sample.cotangents)
 
 
-@pytest.fixture(params=[name for name in names() if name not in submission.files()])
+@pytest.fixture(params=impl_params(name for name in names() if name not in submission.files()))
 def name(request: pytest.FixtureRequest, device: torch.device) -> str:
     """Every implementation of the project that runs here in float32; a file's own may be as slow as it likes."""
     skip_unless_checked(request.param, device)

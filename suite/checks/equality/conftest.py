@@ -1,7 +1,8 @@
 """What tests of equality share: their parameters, a fixture that compares and records the verdict, and numbers."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import partial
+from typing import Protocol
 
 import pytest
 import torch
@@ -11,13 +12,18 @@ from impls.definition import dtype_name
 from suite.cases.case import Case
 from suite.checks.equality.at_size import Sized, at_sizes, memory_of
 from suite.checks.equality.comparison import Comparison, Group
+from suite.checks.implementations import skip_unless_checked
+from suite.checks.recording import Record
 from suite.comparison.draws import Draw, draw, implementation
-from suite.conftest import Record, skip_unless_checked
 from suite.results.outcomes import CaseOutcome
 from suite.shared.arithmetic import dtype_of
+from suite.shared.marks import impl_param
 
-#: (name of an implementation, comparison, why it is not made, if it is not)
-Check = Callable[..., None]
+
+class Check(Protocol):
+    """Compares an implementation, by name, and keeps a row; refusal: why it is not compared, if it is not."""
+
+    def __call__(self, name: str, comparison: Comparison, refusal: str = "") -> None: ...
 
 
 def every(pairs: Iterable[tuple[str, Comparison]], *, left_out: str = "nothing") -> pytest.MarkDecorator:
@@ -30,7 +36,7 @@ def every(pairs: Iterable[tuple[str, Comparison]], *, left_out: str = "nothing")
         marks = [] if comparison.default else [pytest.mark.thorough(left_out)]
         if saves_less(comparison.group):
             marks.append(pytest.mark.address_sanitizer)
-        values.append(pytest.param(name, comparison, marks=marks, id=id_of(name, comparison)))
+        values.append(impl_param(name, comparison, marks=marks, id=id_of(name, comparison)))
     return pytest.mark.parametrize(("name", "comparison"), values)
 
 
@@ -54,7 +60,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if sizes:
         dtypes = [*map(dtype_of, config.getoption("--dtype"))]
         sized = at_sizes(sizes, dtypes, memory_of(config.getoption("--device")))
-    metafunc.parametrize("sized", sized, ids=[id_of(size.name, size.comparison) for size in sized])
+    params = []
+    for size in sized:
+        mark = pytest.mark.impl(name=size.name)
+        params.append(pytest.param(size, marks=mark, id=id_of(size.name, size.comparison)))
+    metafunc.parametrize("sized", params)
 
 
 @pytest.fixture
@@ -63,8 +73,15 @@ def check(device: torch.device, record: Record) -> Check:
 
     def compare_and_record(name: str, comparison: Comparison, refusal: str = "") -> None:
         group = comparison.group
-        about = {"defined": group.defined, "forward_only": group.forward_only, "sizes": comparison.case}
-        keep_row = partial(record, name, comparison.dtype, comparison.id, **about)
+        keep_row = partial(
+            record,
+            name,
+            comparison.dtype,
+            comparison.id,
+            forward_only=group.forward_only,
+            defined=group.defined,
+            sizes=comparison.case,
+        )
         reason = why_unavailable(name, device, comparison.dtype, comparison.case.options) or refusal
         if reason:
             keep_row(CaseOutcome.SKIPPED, reason=reason)

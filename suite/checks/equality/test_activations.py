@@ -6,11 +6,12 @@ import torch
 from impls import names
 from impls.definition import dtype_name
 from suite.checks.equality.activations import GATES, activations
+from suite.checks.implementations import skip_unless_checked
 from suite.comparison.tolerance import FLOOR, judge
-from suite.conftest import skip_unless_checked
+from suite.shared.marks import impl_params
 
 
-@pytest.mark.parametrize("name", names())
+@pytest.mark.parametrize("name", impl_params(names()))
 @pytest.mark.parametrize("dtype", FLOOR, ids=dtype_name)
 @pytest.mark.parametrize("gate", GATES, ids=lambda gate: gate.replace(" ", "-"))
 def test_activations_and_derivatives_at_any_argument(

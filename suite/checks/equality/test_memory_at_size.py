@@ -11,6 +11,7 @@ from suite.checks.equality.catalogue import INFERENCE
 from suite.checks.equality.comparison import F32, F64, PLAIN, WIDE_ORACLE, Group
 from suite.comparison.draws import model_and_draw
 from suite.comparison.oracle import plain
+from suite.shared.marks import impl_params
 from suite.shared.usage import peak_bytes
 
 CPU = torch.device("cpu")
@@ -18,7 +19,7 @@ CASE = Case(T=12, B=8, I=50, H=64, S=32, Z=4, layer_norm=True)
 ENOUGH = 1 << 40
 
 
-@pytest.mark.parametrize("name", ["naive", "row_scaled", "batched"])
+@pytest.mark.parametrize("name", impl_params(["naive", "row_scaled", "batched"]))
 def test_an_estimate_is_above_what_a_training_step_holds(name: str) -> None:
     model, sample = model_and_draw(name, CASE, F64, CPU)
     held = peak_bytes(partial(plain, model, CASE, sample), CPU)

@@ -16,6 +16,7 @@ from suite.checks.equality.values import everything
 from suite.comparison.draws import Draw, changed, draw, inputs
 from suite.comparison.tensors import OF_SEQUENCES, STATE_NAMES, Argument, Results, X
 from suite.comparison.tolerance import assert_bitwise_equal
+from suite.shared.marks import impl_param
 
 #: Rows, units and embeddings enough for several tiles, threads and panels, with edges; and a small case. Both are
 #: compared by value, too, since a check of bits compares an implementation with itself; literal ones are not at ROWS.
@@ -23,7 +24,7 @@ CASES = (ROWS, VERIFY_FIRST[0])
 every_implementation = pytest.mark.parametrize(
     ("name", "dtype", "case"),
     [
-        pytest.param(impl.name, dtype, case, id=f"{impl.name}-{dtype_name(dtype)}-H{case.H}")
+        impl_param(impl.name, dtype, case, id=f"{impl.name}-{dtype_name(dtype)}-H{case.H}")
         for impl in IMPLS
         for dtype in impl.dtypes
         for case in CASES

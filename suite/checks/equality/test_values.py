@@ -14,10 +14,11 @@ from suite.checks.equality.catalogue import GROUPS, MEANS_FAR_FROM_0
 from suite.checks.equality.comparison import BF16, F32, F64, WIDE_ORACLE
 from suite.checks.equality.conftest import numbers
 from suite.checks.equality.values import CASE, WIDER, both, error_of_cells_far_from_0
+from suite.checks.implementations import skip_unless_checked
 from suite.comparison.draws import Draw
 from suite.comparison.tensors import OF_SEQUENCES, Argument, Gradient, Kind
 from suite.comparison.tolerance import reference, relative_error
-from suite.conftest import skip_unless_checked
+from suite.shared.marks import impl_params
 
 #: Added to 1 in bfloat16 it is lost.
 SMALL = 2.0**-9
@@ -25,7 +26,7 @@ SMALL = 2.0**-9
 NAMES = [impl.name for impl in IMPLS if impl.hand_written and BF16 in impl.dtypes]
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", impl_params(NAMES))
 def test_cells_and_their_gradients_gather_small_numbers(name: str, device: torch.device) -> None:
     """The gates are open, the cells start at 1, as do the gradients of the last cells, and each step adds a little."""
     sample = numbers(name, BF16, CASE, device)
@@ -46,7 +47,7 @@ def test_cells_and_their_gradients_gather_small_numbers(name: str, device: torch
 
 
 @pytest.mark.parametrize("layer_norm", [False, True], ids=["", "norm"])
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", impl_params(NAMES))
 def test_gradients_of_parameters_gather_equal_numbers(name: str, layer_norm: bool, device: torch.device) -> None:
     """Each step, which is a chunk, adds as much: in bfloat16 a sum stays where it is after 256 of them."""
     case = replace(WIDER, layer_norm=layer_norm)
@@ -58,7 +59,7 @@ def test_gradients_of_parameters_gather_equal_numbers(name: str, layer_norm: boo
             assert relative_error(results[part], value) < 0.05, part
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", impl_params(NAMES))
 def test_cells_far_from_0_keep_their_digits_before_a_norm(name: str, device: torch.device) -> None:
     skip_unless_checked(name, device, BF16)
     assert error_of_cells_far_from_0(name, device) < 0.05

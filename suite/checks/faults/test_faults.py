@@ -9,9 +9,9 @@ from impls import why_unavailable
 from impls.definition import dtype_name
 from suite.checks.equality.comparison import Comparison
 from suite.checks.faults.faults import FAULTS, Planted
+from suite.checks.recording import Keep
 from suite.comparison.tensors import OUTPUTS, Gradient
 from suite.comparison.tolerance import Verdict
-from suite.conftest import Keep
 from suite.results.outcomes import FaultOutcome
 from suite.shared import arithmetic
 

@@ -9,12 +9,13 @@ from suite.cases.workloads import TIMED
 from suite.checks.equality.catalogue import grouped, small, wide
 from suite.checks.equality.comparison import BF16, F32, F64, PLAIN, ROUNDED
 from suite.checks.faults.reach import unmet
+from suite.shared.marks import impl_params
 
 #: `naive` would build its weight tensors at large sizes.
 NAMES = [name for name in names() if name != ORACLE]
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", impl_params(NAMES))
 def test_a_comparison_meets_each_condition(name: str) -> None:
     exact = torch.float64, torch.float32  # in half precision a slip of a percent passes
     comparisons = [each for each in (*small(name), *wide(name), *grouped(name)) if each.default and each.dtype in exact]

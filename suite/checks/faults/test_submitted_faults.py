@@ -10,6 +10,7 @@ from suite.candidates import submission
 from suite.checks.equality.catalogue import small
 from suite.checks.faults.planting import Fault, listed
 from suite.comparison.draws import implementation
+from suite.shared.marks import impl_param
 
 
 def listed_beside(file: Path) -> list[Fault]:
@@ -19,7 +20,7 @@ def listed_beside(file: Path) -> list[Fault]:
 
 
 FAULTS = [
-    pytest.param(name, file, fault, id=f"{name}-{fault.name}")
+    impl_param(name, file, fault, id=f"{name}-{fault.name}")
     for name, file in submission.files().items()
     for fault in listed_beside(file)
 ]

@@ -19,13 +19,13 @@ from impls import why_unavailable
 from impls.batched_cuda import split, why_no_driver
 from impls.gradient.chunks import limited, limits
 from impls.registry import find, resolve
-from suite import conftest
 from suite.cases.workloads import WORKLOADS
 from suite.checks.kernels import native, told_card
 from suite.checks.kernels.ahead import FULL, STEPS
 from suite.checks.kernels.interpreted import NAME
 from suite.checks.kernels.launched import recorded
 from suite.shared.files import ROOT
+from suite.verify import processes
 
 needs_triton = pytest.mark.skipif(find_spec("triton") is None, reason="Triton is not installed.")
 CPU = torch.device("cpu")
@@ -128,7 +128,7 @@ def test_a_refused_launch_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_package_and_suite_import_without_triton() -> None:
-    code = "import sys; sys.modules['triton'] = None; import impls, suite.conftest; impls.names()"
+    code = "import sys; sys.modules['triton'] = None; import impls, suite.verify.writing; impls.names()"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 
 
@@ -227,7 +227,7 @@ def test_a_card_that_takes_one_process_gets_one(
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(uuid="1-2"))
     monkeypatch.setattr(torch, "get_num_threads", lambda: 16)
     asked: Any = SimpleNamespace(getoption=lambda name: torch.device("cuda", 0))
-    assert conftest.pytest_xdist_auto_num_workers(asked) == workers
+    assert processes.pytest_xdist_auto_num_workers(asked) == workers
 
 
 class ToldQueues:

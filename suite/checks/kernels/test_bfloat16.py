@@ -16,10 +16,10 @@ from suite.checks.equality.catalogue import grouped, wide
 from suite.checks.equality.comparison import BF16, PLAIN, Comparison, against_naive
 from suite.checks.equality.conftest import numbers
 from suite.checks.equality.values import both, everything
+from suite.checks.recording import Record
 from suite.comparison.draws import implementation
 from suite.comparison.tensors import OUTPUTS, Gradient, parameter
 from suite.comparison.tolerance import assert_bitwise_equal, relative_error
-from suite.conftest import Record
 
 CPU, NAME = torch.device("cpu"), "batched_cpu"
 pytestmark = [

@@ -31,7 +31,7 @@ from suite.checks.kernels.ahead import of_checks
 from suite.checks.kernels.instructions import Instruction
 from suite.checks.kernels.interpreted import NAME
 from suite.checks.kernels.launched import recorded
-from suite.conftest import Record
+from suite.checks.recording import Record
 from suite.shared.process import ProcessError, killed_with, run
 
 pytestmark = [

@@ -4,22 +4,24 @@ import pytest
 import torch
 
 from impls.registry import IMPLS
+from suite.checks.implementations import skip_unless_checked, skipping_undeclared
 from suite.checks.module import capabilities
 from suite.checks.module.capabilities import CAPABILITIES, Check
 from suite.checks.module.conftest import marks_of
 from suite.checks.module.runs import KEPT
+from suite.checks.recording import Keep
 from suite.comparison.draws import model_and_draw
-from suite.conftest import Keep, skip_unless_checked, skipping_undeclared
 from suite.results.outcomes import CapabilityOutcome
+from suite.shared.marks import impl_param
 
 CELLS = [
-    pytest.param(title, impl.name, marks=marks_of(title), id=f"{impl.name}-{title.replace(' ', '-')}")
+    impl_param(impl.name, title, marks=marks_of(title), id=f"{impl.name}-{title.replace(' ', '-')}")
     for title in CAPABILITIES
     for impl in IMPLS
 ]
 
 
-@pytest.mark.parametrize(("capability", "implementation"), CELLS)
+@pytest.mark.parametrize(("implementation", "capability"), CELLS)
 def test_capability(capability: str, implementation: str, device: torch.device, keep: Keep) -> None:
     """Its row is the cell of a table: pass; no, where it refuses as expected; FAIL; or not run."""
     outcome, reason = CapabilityOutcome.FAIL, ""

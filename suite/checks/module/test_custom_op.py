@@ -20,16 +20,17 @@ from impls.gradient import operator
 from impls.gradient.chunks import Limits, bounds, limited, limits
 from impls.registry import IMPLS, find
 from suite.candidates import submission
+from suite.checks.implementations import skip_unless_checked
 from suite.checks.module.models import CASE, model_and_input
-from suite.conftest import skip_unless_checked
+from suite.shared.marks import impl_params
 from suite.shared.usage import Called, saved_bytes
 
 HAND_WRITTEN = [impl.name for impl in IMPLS if impl.hand_written]
 OURS = [name for name in HAND_WRITTEN if name not in submission.files()]
-ours = pytest.mark.parametrize("name", OURS, indirect=True)
+ours = pytest.mark.parametrize("name", impl_params(OURS), indirect=True)
 
 
-@pytest.fixture(params=HAND_WRITTEN)
+@pytest.fixture(params=impl_params(HAND_WRITTEN))
 def name(request: pytest.FixtureRequest, device: torch.device) -> str:
     """Every implementation with a hand-written gradient that runs here in float32."""
     skip_unless_checked(request.param, device)
@@ -77,7 +78,7 @@ def test_each_of_the_project_takes_packed_sequences_whole() -> None:
 
 
 @pytest.mark.address_sanitizer
-@pytest.mark.parametrize("name", [impl.name for impl in IMPLS if impl.packed], indirect=True)
+@pytest.mark.parametrize("name", impl_params(impl.name for impl in IMPLS if impl.packed), indirect=True)
 def test_packed_sequences_take_one_call_of_each_operator(
     name: str, operators: list[OpOverload], device: torch.device
 ) -> None:

@@ -7,10 +7,11 @@ import pytest
 import torch
 
 from impls.registry import IMPLS, find
+from suite.checks.implementations import skip_unless_checked
 from suite.checks.module.conftest import marks_of
 from suite.checks.module.first_use import SPAWN, USES, Ended
-from suite.conftest import skip_unless_checked
 from suite.shared import process
+from suite.shared.marks import impl_param
 
 #: Those written like the equation keep nothing between calls; those that autograd differentiates hardly do.
 NAMES = {
@@ -25,7 +26,7 @@ def pair(name: str, use: str) -> object:
     marks = marks_of(use)
     if name in SLOW:
         marks.append(pytest.mark.thorough("a first use"))
-    return pytest.param(name, use, marks=marks, id=f"{name}-{use.replace(' ', '-')}")
+    return impl_param(name, use, marks=marks, id=f"{name}-{use.replace(' ', '-')}")
 
 
 @pytest.fixture(scope="module")

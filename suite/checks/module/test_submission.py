@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 import torch
 
-from suite import conftest
 from suite.candidates import submission
 from suite.candidates.names import ORDER
 from suite.checks.module.files import BY_HAND, EXAMPLE
@@ -21,6 +20,7 @@ from suite.comparison.tolerance import Verdict
 from suite.results import provenance
 from suite.shared import process
 from suite.shared.files import ROOT
+from suite.verify import failures
 
 CPU = torch.device("cpu")
 RIGHT = "from hyperlstm.row_scaled import run as right\n\ndef run(p, inputs):\n    out, last = right(p, inputs)\n    "
@@ -186,11 +186,11 @@ def test_a_failure_is_a_sentence_with_the_line_of_a_file(tmp_path: Path, monkeyp
         with pytest.raises((AssertionError, AttributeError)) as raised:
             failing()
         report: Any = SimpleNamespace(failed=True, user_properties=[])
-        hook = conftest.pytest_runtest_makereport(report, SimpleNamespace(excinfo=raised))  # type: ignore[arg-type]
+        hook = failures.pytest_runtest_makereport(report, SimpleNamespace(excinfo=raised))  # type: ignore[arg-type]
         next(hook)
         with pytest.raises(StopIteration):
             hook.send(report)
-        assert report.user_properties == [(conftest.SENTENCE, expected)]
+        assert report.user_properties == [(failures.SENTENCE, expected)]
 
 
 @pytest.mark.parametrize("content", ["", "[]"])

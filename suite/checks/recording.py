@@ -1,0 +1,108 @@
+"""Rows of results that tests keep, and that xdist carries to the process which writes them."""
+
+from enum import StrEnum
+from itertools import chain
+from typing import Any, Literal, Protocol
+
+import pandas as pd
+import pytest
+import torch
+
+from impls.definition import dtype_name
+from suite.cases.case import Case
+from suite.comparison.tolerance import Verdict
+from suite.results.outcomes import CaseOutcome, deciding
+from suite.results.tables import TABLES
+
+#: The name of a row among a test's user properties.
+ROW = "row"
+#: A value of a column.
+Cell = str | int | float | bool
+#: What a comparison computes in: a dtype, or float32 whose products round their factors to TF32.
+Precision = torch.dtype | Literal["tf32"]
+
+
+class Keep(Protocol):
+    """Keeps one row of a table of results, see `suite/results/tables.toml`."""
+
+    def __call__(self, table: str, /, **row: Cell) -> None: ...
+
+
+class Record(Protocol):
+    """Keeps one row of the verification table.
+
+    ended: the worst verdict of the comparison, or how it ended without one. reason: why it has none. interpreted,
+    forward_only, defined: see `suite/results/tables.toml`. sizes: of the case, if it is one.
+    """
+
+    def __call__(
+        self,
+        implementation: str,
+        precision: Precision,
+        case: str,
+        ended: Verdict | CaseOutcome,
+        *,
+        reason: str = "",
+        interpreted: bool = False,
+        forward_only: bool = False,
+        defined: str = "",
+        sizes: Case | None = None,
+    ) -> None: ...
+
+
+@pytest.fixture
+def keep(request: pytest.FixtureRequest) -> Keep:
+    """Function that keeps one row of a table of results."""
+
+    def keep_row(table: str, /, **row: Cell) -> None:
+        for column, value in row.items():
+            if isinstance(value, StrEnum):
+                row[column] = str(value)  # xdist carries no enumerations
+        request.node.user_properties.append((ROW, (TABLES[table].name, row)))
+
+    return keep_row
+
+
+@pytest.fixture
+def record(keep: Keep) -> Record:
+    """Function that keeps one row of the verification table."""
+
+    def keep_verdict(
+        implementation: str,
+        precision: Precision,
+        case: str,
+        ended: Verdict | CaseOutcome,
+        *,
+        reason: str = "",
+        interpreted: bool = False,
+        forward_only: bool = False,
+        defined: str = "",
+        sizes: Case | None = None,
+    ) -> None:
+        dtype = dtype_name(precision) if isinstance(precision, torch.dtype) else precision
+        about: dict[str, Cell] = {"implementation": implementation, "dtype": dtype, "case": case}
+        about |= {"interpreted": interpreted, "forward_only": forward_only, "reason": reason, "defined": defined}
+        if sizes:
+            about |= sizes.sizes
+        if isinstance(ended, Verdict):
+            keep("verify", **about, **ended.columns, verdict=CaseOutcome.of(ended.ratio))
+        else:
+            keep("verify", **about, verdict=ended)
+
+    return keep_verdict
+
+
+def rows_of_tests(reporter: pytest.TerminalReporter) -> dict[str, pd.DataFrame]:
+    """Rows that tests of all processes kept, by table."""
+    rows: dict[str, list[dict[str, Any]]] = {}
+    for outcome in chain.from_iterable(reporter.stats.values()):
+        if getattr(outcome, "when", None) != "teardown":
+            continue
+        for key, value in outcome.user_properties:
+            if key == ROW:
+                name, row = value
+                rows.setdefault(name, []).append(row)
+    tables = {name: TABLES[name].filled(pd.DataFrame(lines)) for name, lines in rows.items()}
+    if "verify" in tables:
+        tables["verify"] = deciding(tables["verify"], TABLES["verify"].key)
+    return tables

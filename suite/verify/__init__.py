@@ -1,0 +1,1 @@
+"""Plugins of pytest that make a run of the suite a verification; `suite/conftest.py` lists them."""

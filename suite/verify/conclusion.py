@@ -1,0 +1,58 @@
+"""The end of a verification: whether the implementations are right, and the rows of its tests in the results."""
+
+from collections.abc import Generator
+
+import pandas as pd
+import pytest
+
+from suite.checks.recording import rows_of_tests
+from suite.pages import verify
+from suite.results.outcomes import ran
+from suite.results.tables import folder_of
+from suite.shared.files import RESULTS, ResultsError
+from suite.verify.failures import failures_of
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Refuse damaged results at once."""
+    config = session.config
+    if hasattr(config, "workerinput"):
+        return
+    try:
+        folder_of(config.getoption("--results"), config.getoption("--device"))
+    except ResultsError as error:
+        pytest.exit(str(error), returncode=pytest.ExitCode.USAGE_ERROR)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Generator[None, object, object]:
+    """Print below pytest's own last line whether the implementations are right, and write the rows of all tests."""
+    result = yield
+    config = session.config
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is None or hasattr(config, "workerinput"):  # a worker, whose rows its parent writes
+        return result
+    tables = rows_of_tests(reporter)
+    compared = ran(tables["verify"]) if "verify" in tables else pd.DataFrame()
+    if len(compared):
+        errors = verify.worst_view(compared)
+        errors.show("Worst error against the equation, as a multiple of what is allowed")
+    conclusion = verify.conclusion(tables, verify.PLAIN, len(failures_of(reporter)))
+    if exitstatus == pytest.ExitCode.INTERRUPTED:
+        conclusion = f"Interrupted: the rest was not checked. {conclusion}"
+    if config.getoption("--size") and config.getoption("--results") == RESULTS:
+        tables = {}  # sizes that a person asks for are no rows of the project's tables
+    if tables:
+        from suite.verify.writing import write  # imports many checks
+
+        try:
+            pages = write(config.getoption("--results"), config.getoption("--device"), tables)
+        except ResultsError as error:
+            pytest.exit(f"{error}\n{conclusion}", returncode=pytest.ExitCode.USAGE_ERROR)
+        for page in pages:
+            if page.stem == verify.PAGE.name:
+                print(f"\nPage: {page}")
+    if conclusion:
+        print(conclusion)
+    return result

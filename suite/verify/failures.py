@@ -1,0 +1,48 @@
+"""Failures in a line each, which a run of `--impl` shows in place of tracebacks."""
+
+from collections.abc import Generator
+
+import pytest
+
+from suite.candidates import submission
+
+#: The name, among a test's user properties, of what its failure says in one line; xdist carries these to its parent.
+SENTENCE = "sentence"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Say in a line what failed and, where it did in a file of `--impl`, in which line of that."""
+    outcome = yield
+    if outcome.failed and call.excinfo is not None:
+        files = {str(file): file.name for file in submission.files().values()}
+        place = ""
+        for entry in call.excinfo.traceback:
+            if str(entry.path) in files:
+                place = f"{files[str(entry.path)]}:{entry.lineno + 1}: "
+        error = call.excinfo.value
+        message = call.excinfo.exconly()
+        if isinstance(error, AssertionError) and str(error):
+            message = str(error)
+        line, _, _ = message.partition("\n")
+        outcome.user_properties.append((SENTENCE, place + line))
+    return outcome
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """With `--impl`, show a line of each failure."""
+    if not config.getoption("--impl") or config.option.tbstyle != "no":
+        return
+    failures = failures_of(terminalreporter)
+    for failure in failures:
+        sentence = dict(failure.user_properties).get(SENTENCE, failure.longreprtext)
+        terminalreporter.write_line(f"FAILED {failure.nodeid.rpartition('/')[2]}: {sentence}")
+    if failures:
+        terminalreporter.write_line("With --tb=short, where each comes from.")
+
+
+def failures_of(reporter: pytest.TerminalReporter) -> list[pytest.TestReport]:
+    """Reports of tests that failed, and of those whose fixtures did."""
+    return [*reporter.stats.get("failed", ()), *reporter.stats.get("error", ())]

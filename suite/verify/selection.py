@@ -1,0 +1,42 @@
+"""Which tests of those that pytest collects a run makes, and in which order."""
+
+from collections.abc import Sequence
+
+import pytest
+
+#: Files that come first: stale edits are named at once, and a run on several cores ends when its longest files do.
+FIRST = (
+    *("test_edits", "test_kernels", "test_wide", "test_capabilities", "test_uses", "test_faults", "test_equality"),
+    *("test_interpreter", "test_properties"),
+)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what is not asked for, and put long files first."""
+    items.sort(key=lambda item: FIRST.index(item.path.stem) if item.path.stem in FIRST else len(FIRST))
+    chosen, left_out = list[pytest.Item](), list[pytest.Item]()
+    for item in items:
+        (chosen if asked_for(item, config) else left_out).append(item)
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = chosen
+
+
+def asked_for(item: pytest.Item, config: pytest.Config) -> bool:
+    """True for a test that a run makes.
+
+    With `--size` that is a comparison at a size, and without it any other test, of those marked `thorough` only with
+    `--thorough`. With `--impl` it is one that is marked as a test of an implementation of those files.
+    """
+    at_a_size = "sized" in getattr(item, "fixturenames", ())
+    if at_a_size != bool(config.getoption("--size")):
+        return False
+    slow = not at_a_size and item.get_closest_marker("thorough") is not None
+    if slow and not config.getoption("--thorough"):
+        return False
+    files = {path.stem for path in config.getoption("--impl")}
+    return not files or not files.isdisjoint(implementations(item))
+
+
+def implementations(item: pytest.Item) -> Sequence[str]:
+    """Names of the implementations that a test is of."""
+    return [marker.kwargs["name"] for marker in item.iter_markers("impl")]
