@@ -23,8 +23,8 @@ from suite.results.status import Ended
 from suite.results.tables import Row, about_pass
 from suite.shared import usage
 
-#: By kind of device, seconds of the turns of a pass. With half of it a run has 7 visits of a row for 5, but their
-#: ratios differ by 7 to 9 % for 6: a visit then has too few turns to outlast what disturbs it.
+#: By kind of device, seconds of the turns of a pass. With half of it a run has 7 visits of a row for 5, and intervals
+#: that are no narrower: the ratios of shorter visits differ more.
 BUDGET = {"cpu": 0.5, "cuda": 0.5}
 #: What computes an LSTM in one call, by the operator that torch then calls.
 FUSED = {"aten::_cudnn_rnn": "cuDNN", "aten::mkldnn_rnn_layer": "oneDNN"}
