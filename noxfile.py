@@ -47,11 +47,14 @@ def install_labml(session: nox.Session) -> None:
     session.install("--no-deps", *group("labml"))
 
 
+def shared_bin(session: nox.Session) -> Path:
+    """Folder of the executables of `environment`."""
+    return (session.cache_dir.parent / "environment" / ("Scripts" if os.name == "nt" else "bin")).absolute()
+
+
 def bin_of(session: nox.Session) -> Path:
     """Folder of the session's executables, or of the shared ones."""
-    if session.venv_backend != "none":
-        return Path(session.bin)
-    return (session.cache_dir.parent / "environment" / ("Scripts" if os.name == "nt" else "bin")).absolute()
+    return Path(session.bin) if session.venv_backend != "none" else shared_bin(session)
 
 
 def scratch_of(session: nox.Session) -> Path:
@@ -282,5 +285,5 @@ def sanitize(session: nox.Session) -> None:
 def mutate(session: nox.Session) -> None:
     """Score tests by mutants: `-- --seed 7 --n 40 suite/measure`."""
     session.install(*group("mutate"))
-    program = (session.cache_dir.parent / "environment" / "bin" / "python").absolute()
+    program = shared_bin(session) / "python"
     session.run("python", "-m", "suite.mutate", f"{program} -m suite.run_tests", *session.posargs)

@@ -2,7 +2,7 @@
 
 from enum import StrEnum
 from itertools import chain
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import pandas as pd
 import pytest
@@ -22,52 +22,31 @@ Cell = str | int | float | bool
 Precision = torch.dtype | Literal["tf32"]
 
 
-class Keep(Protocol):
-    """Keeps one row of a table of results, see `suite/results/tables.toml`."""
+class Keep:
+    """Keeps one row of a table of results, see `suite/results/tables.toml`, with a test."""
 
-    def __call__(self, table: str, /, **row: Cell) -> None: ...
+    def __init__(self, test: pytest.Item) -> None:
+        self.test = test
+
+    def __call__(self, table: str, /, **row: Cell) -> None:
+        for column, value in row.items():
+            if isinstance(value, StrEnum):
+                row[column] = str(value)  # xdist carries no enumerations
+        self.test.user_properties.append((ROW, (TABLES[table].name, row)))
 
 
-class Record(Protocol):
+class Record:
     """Keeps one row of the verification table.
 
     ended: the worst verdict of the comparison, or how it ended without one. reason: why it has none. interpreted,
     forward_only, defined: see `suite/results/tables.toml`. sizes: of the case, if it is one.
     """
 
+    def __init__(self, keep: Keep) -> None:
+        self.keep = keep
+
     def __call__(
         self,
-        implementation: str,
-        precision: Precision,
-        case: str,
-        ended: Verdict | CaseOutcome,
-        *,
-        reason: str = "",
-        interpreted: bool = False,
-        forward_only: bool = False,
-        defined: str = "",
-        sizes: Case | None = None,
-    ) -> None: ...
-
-
-@pytest.fixture
-def keep(request: pytest.FixtureRequest) -> Keep:
-    """Function that keeps one row of a table of results."""
-
-    def keep_row(table: str, /, **row: Cell) -> None:
-        for column, value in row.items():
-            if isinstance(value, StrEnum):
-                row[column] = str(value)  # xdist carries no enumerations
-        request.node.user_properties.append((ROW, (TABLES[table].name, row)))
-
-    return keep_row
-
-
-@pytest.fixture
-def record(keep: Keep) -> Record:
-    """Function that keeps one row of the verification table."""
-
-    def keep_verdict(
         implementation: str,
         precision: Precision,
         case: str,
@@ -85,11 +64,21 @@ def record(keep: Keep) -> Record:
         if sizes:
             about |= sizes.sizes
         if isinstance(ended, Verdict):
-            keep("verify", **about, **ended.columns, verdict=CaseOutcome.of(ended.ratio))
+            self.keep("verify", **about, **ended.columns, verdict=CaseOutcome.of(ended.ratio))
         else:
-            keep("verify", **about, verdict=ended)
+            self.keep("verify", **about, verdict=ended)
 
-    return keep_verdict
+
+@pytest.fixture
+def keep(request: pytest.FixtureRequest) -> Keep:
+    """Keeps rows of any table with the test."""
+    return Keep(request.node)
+
+
+@pytest.fixture
+def record(keep: Keep) -> Record:
+    """Keeps rows of the verification table with the test."""
+    return Record(keep)
 
 
 def rows_of_tests(reporter: pytest.TerminalReporter) -> dict[str, pd.DataFrame]:

@@ -163,7 +163,8 @@ def accept(command: Command, config: pytest.Config) -> None:
     for option, folder in pairwise(command.arguments):
         if option == "--check":
             assert any(ROOT.glob(f"{folder.replace('<machine>', '*')}/bench.csv")), folder
-    placeholders = [word.partition("/")[0] for word in command.arguments if word.partition("/")[0] in ("OLD", "NEW")]
+    folders = [word.partition("/")[0] for word in command.arguments]
+    placeholders = [folder for folder in folders if folder in ("OLD", "NEW")]
     assert placeholders in ([], ["OLD", "NEW"]), "what is regarded as the baseline comes first"
     if command.session in PARSERS:
         PARSERS[command.session]().parse_args(command.arguments)

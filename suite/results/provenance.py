@@ -63,8 +63,8 @@ WITH_OPTIONS = WORKLOADS["two-layers"].case
 WITHOUT_RESULTS = ("__init__", "registry", "proof", "convert")
 
 
-#: Files of suite/ that capabilities are tested by.
-OF_CAPABILITIES = ("checks/module/capabilities", "checks/module/runs", "shared/usage")
+#: What decides whether a capability works, beside RULE.
+CAPABILITIES = ("suite/checks/module/capabilities.py", "suite/checks/module/runs.py", "suite/shared/usage.py")
 
 
 class GoneError(ValueError):
@@ -107,7 +107,7 @@ BASIS: dict[str, Basis] = {
     "hardware": Basis(("suite/measure/hardware.py", "suite/measure/timing.py")),
     "verify": Basis(RULE, compares=True),
     "faults": Basis((*RULE, "suite/checks/faults/planting.py"), compares=True),
-    "capabilities": Basis((*RULE, *(f"suite/{file}.py" for file in OF_CAPABILITIES)), compares=True),
+    "capabilities": Basis((*RULE, *CAPABILITIES), compares=True),
 }
 
 
