@@ -63,10 +63,9 @@ def resized(case: Case, T: int, B: int) -> Case:
     return replace(case, T=T, B=B, lengths=lengths(T, B) if case.lengths else ())
 
 
-def of_whole(workload: str, size: str, number: int) -> str | None:
-    """A size that is not that of its workload, such as "T 10 of 100"; None if it is, or there is no such workload."""
-    whole = WORKLOADS[workload].case.sizes[size] if workload in WORKLOADS else number
-    return f"{size} {number} of {whole}" if number != whole else None
+def whole(workload: str, case: Case) -> Case:
+    """The case of the workload of that name, which a run may shorten to `case`; this itself if there is no such."""
+    return WORKLOADS[workload].case if workload in WORKLOADS else case
 
 
 #: Without a GPU, and on one.

@@ -16,7 +16,7 @@ from suite.cases.workloads import Pass
 from suite.pages.bench_tables import Benchmark, Place, Setting, bench_summary, summary, time_table
 from suite.pages.page import Body, Column, Others, Page, Part, Plot, Sheet
 from suite.pages.plots import Bar, Panel, bar_plot
-from suite.results.format import count, percent, significant3, sizes
+from suite.results.format import count, percent, shortened, significant3, sizes
 from suite.results.statistics import interval
 from suite.results.status import Ended, Status
 from suite.results.tables import MEANING
@@ -216,8 +216,9 @@ def _heading(place: Place) -> str:
     sentences = [f"{sizes(row, 'IHSZL')}."]
     if row["tokens"] < tokens:
         sentences.append(f"Packed: {count(row['tokens'])} tokens instead of {count(tokens)}.")
-    if row["shortened"]:
-        sentences.append(f"Shortened: {row['shortened']}.")
+    cut = shortened(row)
+    if cut:
+        sentences.append(f"Shortened: {', '.join(cut)}.")
     floors = place.rows.dropna(subset="floor").drop_duplicates("pass")
     if len(floors):
         shares = [f"{percent(floor)} ({step})" for step, floor in zip(floors["pass"], floors["floor"], strict=True)]

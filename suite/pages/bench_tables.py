@@ -14,9 +14,9 @@ import pandas as pd
 from impls import names
 from suite.candidates.catalogue import alternatives, find
 from suite.candidates.names import ALTERNATIVES, BASELINE, PADDED
-from suite.cases.workloads import Pass, of_whole
+from suite.cases.workloads import Pass
 from suite.pages.page import Column, NoFigure, Sheet
-from suite.results.format import MB, percent, ratio_text, significant3, with_interval
+from suite.results.format import MB, percent, ratio_text, significant3, size_of_whole, with_interval
 from suite.results.statistics import FEWEST, Interval, interval, quotient, two_states
 from suite.results.status import Status
 from suite.results.tables import TABLES
@@ -381,8 +381,7 @@ def _known(row: pd.Series) -> bool:
 
 def in_words(row: pd.Series) -> str:
     """A place in a sentence, such as "char-ptb (T 10 of 100, B 64 of 128, float32, layer norm)"."""
-    about = [of_whole(row["workload"], size, row[size]) or f"{size} {row[size]}" for size in ("T", "B")]
-    about.append(row["dtype"])
+    about = [size_of_whole(row, "T"), size_of_whole(row, "B"), row["dtype"]]
     if row["layer_norm"]:
         about.append("layer norm")
     return f"{row['workload']} ({', '.join(about)})"

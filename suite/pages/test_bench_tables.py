@@ -9,6 +9,7 @@ import pytest
 from rich.console import Console
 
 from suite.candidates.names import BASELINE, PADDED
+from suite.cases.workloads import WORKLOADS
 from suite.pages.bench import PAGE, readme_rows
 from suite.pages.bench_tables import Benchmark, bench_view, headline, summary
 from suite.pages.page import markdown
@@ -20,7 +21,8 @@ Rows = list[dict[str, Any]]
 
 
 def at(workload: str, rows: Rows, **changes: Any) -> Rows:
-    return [row | {"workload": workload} | changes for row in rows]
+    whole = WORKLOADS[workload].case
+    return [row | {"workload": workload, "whole_T": whole.T, "whole_B": whole.B} | changes for row in rows]
 
 
 def page(rows: Rows) -> str:
@@ -255,7 +257,7 @@ def test_rows_from_a_busy_machine_are_marked() -> None:
 CRASHED: dict[str, Any] = {"status": Status.CRASHED, "detail": ""}
 WITHOUT = [*runs("naive", 0.1, **CRASHED), *at("char-ptb", OURS), *at("stream", runs("batched_cpu", 0))]
 FAILED = "## What has no figures\n\n- `naive` on small: crashed\n- `batched_cpu` on stream: time-out: 9 s"
-PACKED = at("medium", runs("batched", 0.1), tokens=5, shortened="")
+PACKED = at("medium", runs("batched", 0.1), tokens=5, whole_T=None, whole_B=None)
 ABSENT = runs("batched", 0.1) + runs("jax", 0, status=Status.NOT_RUN, detail="jax is not installed.")
 
 

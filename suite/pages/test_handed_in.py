@@ -190,7 +190,6 @@ def test_places_of_a_machine_are_seen(cell: str) -> None:
         "2026-11-30",
         "batched_cuda runs on cuda, not on cpu.",
         "c++ (Debian 14.2.0-19) 14.2.0",
-        "T 20 of 100",
     ],
 )
 def test_what_rows_say_is_no_place(cell: str) -> None:

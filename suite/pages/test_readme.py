@@ -9,6 +9,7 @@ import pytest
 
 from impls.registry import IMPLS
 from suite.candidates.names import BASELINE
+from suite.cases.workloads import WORKLOADS
 from suite.pages import readme
 from suite.pages.bench_tables import Benchmark
 from suite.results.examples import HERE, runs, verified
@@ -19,7 +20,8 @@ from suite.results.tables import TABLES
 
 
 def medium(*rows: dict[str, Any]) -> list[dict[str, Any]]:
-    return [row | {"workload": "medium"} for row in rows]
+    whole = WORKLOADS["medium"].case
+    return [row | {"workload": "medium", "whole_T": whole.T, "whole_B": whole.B} for row in rows]
 
 
 TEXT = "".join(

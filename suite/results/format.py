@@ -13,6 +13,8 @@ from suite.results.tables import STAMP
 ENVIRONMENT = ("device", "processor", "cpu_capability", "threads", "torch", "python")
 #: Columns of what only some rows use, and what pages call them.
 SOFTWARE = {"compiler": "compiler", "triton": "Triton", "driver": "driver", "cudnn": "cuDNN"}
+#: By size that a run of the benchmark may shorten, the column with that of the whole workload.
+WHOLE = {"T": "whole_T", "B": "whole_B"}
 #: Shown where there is no figure.
 NONE = "-"
 MB = 1e6
@@ -51,6 +53,18 @@ def with_interval(interval: Interval) -> str:
 def sizes(row: pd.Series, dims: Sequence[str]) -> str:
     """Sizes of a row, such as "T 50, B 32"."""
     return ", ".join(f"{n} {row[n]:.0f}" for n in dims)
+
+
+def size_of_whole(row: pd.Series, size: str) -> str:
+    """Size of a row of the benchmark, such as "T 10 of 100" where the run shortened the workload, else "T 100"."""
+    text = sizes(row, size)
+    whole = row[WHOLE[size]]
+    return text if pd.isna(whole) else f"{text} of {whole:.0f}"
+
+
+def shortened(row: pd.Series) -> list[str]:
+    """The sizes of a row that the run shortened, such as "T 10 of 100"."""
+    return [size_of_whole(row, size) for size, column in WHOLE.items() if pd.notna(row[column])]
 
 
 def machine(row: pd.Series) -> str:

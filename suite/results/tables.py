@@ -18,7 +18,7 @@ import torch
 from suite.candidates import catalogue, submission
 from suite.candidates.names import ORDER
 from suite.cases.case import SIZES, Case
-from suite.cases.workloads import WORKLOADS, Pass, of_whole
+from suite.cases.workloads import WORKLOADS, Pass, whole
 from suite.results import provenance
 from suite.results.outcomes import CapabilityOutcome, CaseOutcome, FaultOutcome
 from suite.results.status import Status
@@ -278,14 +278,16 @@ def _ranks(column: pd.Series, values: Values) -> pd.Series:
 
 def about_pass(workload: str, case: Case, implementation: str, dtype: str, step: Pass) -> Row:
     """Columns that describe a row of the benchmark; workload: its name. step: what is timed."""
-    cut = [of_whole(workload, size, case.sizes[size]) for size in ("T", "B")]
+    T, B = case.T, case.B
+    uncut = whole(workload, case)
     return {
         "workload": workload,
         **case.sizes,
         "layer_norm": case.layer_norm,
         "implementation": implementation,
         "dtype": dtype,
-        "shortened": ", ".join(filter(None, cut)),
+        "whole_T": uncut.T if uncut.T != T else None,
+        "whole_B": uncut.B if uncut.B != B else None,
         "tokens": case.tokens,
         "pass": step,
     }
