@@ -7,7 +7,7 @@ from collections import ChainMap, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
 
 from suite.candidates.catalogue import alternatives
 from suite.cases.workloads import Pass
@@ -40,6 +40,24 @@ HALF = 0.06
 BEFORE = 1 / 3
 #: So many visits beside a busy machine are repeated; further ones count.
 REPEATED = 3
+
+
+class Measured(NamedTuple):
+    """What the rows of a job have in common, and no other job of a run has."""
+
+    workload: str
+    T: int
+    B: int
+    dtype: str
+    implementation: str
+
+    @classmethod
+    def of_row(cls, row: Row) -> "Measured":
+        return cls(row["workload"], row["T"], row["B"], row["dtype"], row["implementation"])
+
+    @classmethod
+    def of_job(cls, job: Job) -> "Measured":
+        return cls(job.workload.name, job.case.T, job.case.B, job.dtype, job.candidate)
 
 
 @dataclass
@@ -95,13 +113,13 @@ class Side:
         """
         by_job = {job: self.counted(job) or visits for job, visits in self.visits.items()}
         measured = [visit.rows for visits in by_job.values() for visit in visits]
-        by_place = defaultdict[Any, list[Row]](list)
+        by_place = defaultdict[Measured, list[Row]](list)
         for row in summarised(measured):
-            by_place[_place(row)].append(row)
+            by_place[Measured.of_row(row)].append(row)
         summaries = dict[Job, list[Row]]()
         for job, visits in by_job.items():
             state = _state(visits)
-            rows = by_place[_place_of(job)]
+            rows = by_place[Measured.of_job(job)]
             summaries[job] = [_without_gpu(_once(self.visits[job], row) | row) | state for row in rows]
         return summaries
 
@@ -123,14 +141,6 @@ def _once(visits: Sequence[Visit], row: Row) -> Row:
 def _without_gpu(row: Row) -> Row:
     """A row without the state of the GPU at one visit."""
     return {column: value for column, value in row.items() if column not in GPU_COLUMNS}
-
-
-def _place(row: Row) -> tuple[Any, ...]:
-    return tuple(row[column] for column in ("dtype", "workload", "T", "B", "implementation"))
-
-
-def _place_of(job: Job) -> tuple[Any, ...]:
-    return job.dtype, job.workload.name, job.case.T, job.case.B, job.candidate
 
 
 def _state(visits: Sequence[Visit]) -> Row:

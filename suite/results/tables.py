@@ -168,9 +168,9 @@ class Table:
         if "visits" not in self.columns or old.empty:
             return outweighed
         same = [*self.key, "processor", "cpu_capability", "threads", "torch", "python", "sources"]
-        before = {tuple(str(row[column]) for column in same): row for row in old.to_dict("records")}
+        before = {_values(row, same): row for row in old.to_dict("records")}
         for at, row in zip(new.index, new.to_dict("records"), strict=True):
-            earlier = before.get(tuple(str(row[column]) for column in same))
+            earlier = before.get(_values(row, same))
             if earlier is not None:
                 outweighed[at] = _knows_less(row, earlier)
         return outweighed
@@ -195,6 +195,11 @@ class Table:
             if column in (*self.key, *_EVERY_STAMP) or not empty:
                 columns.append(column)
         write_whole(self.path(folder), rows.to_csv(columns=columns, index=False))
+
+
+def _values(row: Mapping[Hashable, Any], columns: Sequence[str]) -> tuple[Hashable, ...]:
+    """Values of some columns of a row, which rows are found by."""
+    return tuple(row[column] for column in columns)
 
 
 def _knows_less(new: Mapping[Hashable, Any], old: Mapping[Hashable, Any]) -> bool:
@@ -304,7 +309,7 @@ def stamp(device: torch.device, table: str, row: Mapping[str, Any]) -> Row:
         "processor": machine.name(device),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
+        "torch": str(torch.__version__),  # an object that compares as a version
         "python": platform.python_version(),
         "date": datetime.now(UTC).date().isoformat(),
         **provenance.commit().columns,
