@@ -6,6 +6,9 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from impls import names
+from impls.definition import dtype_name
+from impls.registry import find
 from suite.pages.page import Body, Column, Others, Page, Part, Sheet
 from suite.results.format import count, ratio_text
 from suite.results.outcomes import CaseOutcome, FaultOutcome, deciding, ran
@@ -77,8 +80,8 @@ def _of_comparisons(rows: pd.DataFrame, markup: Markup) -> list[str]:
     sentences = list[str]()
     wrong = compared[compared["verdict"] == CaseOutcome.FAIL].drop_duplicates(["implementation", "dtype"])
     if len(wrong):
-        named = ", ".join(f"{row['implementation']} in {row['dtype']}" for _, row in wrong.iterrows())
-        sentences.append(f"{strong}Verification failed{strong}: {named}.")
+        which = ", ".join(f"{row['implementation']} in {row['dtype']}" for _, row in wrong.iterrows())
+        sentences.append(f"{strong}Verification failed{strong}: {which}.")
     else:
         of_what = f"{_some(len(implementations), 'implementation')}, {_some(len(compared), 'comparison')}"
         worst = f"worst error {compared['ratio'].max():.2f} of the limit"
@@ -87,11 +90,16 @@ def _of_comparisons(rows: pd.DataFrame, markup: Markup) -> list[str]:
     sentences += [f"{code}{name}{code} was only interpreted." for name in implementations if name not in native]
     unchecked = rows[~rows["implementation"].isin(implementations)]
     for name, skipped in unchecked.groupby("implementation", sort=False):
-        # A row of another dtype may say only that the implementation does not compute in it.
-        in_float32 = skipped[skipped["dtype"] == "float32"]
-        row = (in_float32 if len(in_float32) else skipped).iloc[0]
-        sentences.append(f"{code}{name}{code} was not checked: {row['reason']}")
+        sentences.append(f"{code}{name}{code} was not checked: {_why_skipped(str(name), skipped)}")
     return sentences
+
+
+def _why_skipped(implementation: str, rows: pd.DataFrame) -> str:
+    """Why no comparison of an implementation ran, in a dtype that it has: in others it may say no more than that."""
+    dtypes = [dtype_name(dtype) for dtype in find(implementation).dtypes] if implementation in names() else []
+    of_its_dtypes = rows[rows["dtype"].isin(dtypes)]
+    first = (of_its_dtypes if len(of_its_dtypes) else rows).iloc[0]
+    return str(first["reason"])
 
 
 def _some(n: int, what: str) -> str:
