@@ -41,7 +41,7 @@ from suite.measure.runner import NAME, REPEATED, Side, rests_on, run
 from suite.measure.server import Server, new_log
 from suite.measure.work import ROUNDS_AS_NAIVE
 from suite.pages import sizes as pages_of_sizes
-from suite.pages.bench_tables import NORM, PLACE, QUOTED, Benchmark, bench_view, in_words, summary
+from suite.pages.bench_tables import NORM, PLACE, QUOTED, Benchmark, in_words, summary, terminal_table
 from suite.results import provenance
 from suite.results.format import ratio_text
 from suite.results.statistics import FEWEST
@@ -260,8 +260,8 @@ def show(rows: pd.DataFrame, page: Path | None = None, sweep: Axis | None = None
             print(growth.replace("`", ""))
             print(f"\nPlot: {page.with_name(over.name)}.svg" if page else "")
     else:
-        for heading, view in bench_view(benchmark).items():
-            view.show(heading)
+        for place in benchmark.places():
+            terminal_table(place).show(place.heading)
     print(f"\nTables: {page}" if page else "")
     print(conclusion(rows))
 

@@ -110,7 +110,7 @@ def training_caption(row: pd.Series) -> str:
 
 
 def speed_panels(benchmark: Benchmark) -> list[Panel]:
-    """Times of the pass that counts relative to the LSTM's, a panel for each place.
+    """Times of the pass that is judged relative to the LSTM's, a panel for each place.
 
     Leaves out the reference forms, beside which all other bars would be short.
     """
@@ -119,13 +119,13 @@ def speed_panels(benchmark: Benchmark) -> list[Panel]:
     shown = rows[rows["ratio"].notna() & ~rows["implementation"].isin(literal)]
     panels = []
     for place in replace(benchmark, rows=shown).places():
-        leading = place.rows[place.rows["pass"] == place.lead]
-        if len(leading):
+        judged = place.rows[place.rows["pass"] == place.decisive]
+        if len(judged):
             row = place.row
             norm = ", norm" if row["layer_norm"] else ""
-            title = f"{row['workload']}, {row['dtype']}{norm}, {place.lead}\n{sizes(row, 'TB')}"
-            bars = {candidate["implementation"]: _bar(candidate) for _, candidate in leading.iterrows()}
-            panels.append(Panel(title, bars, leading["floor"].iloc[0]))
+            title = f"{row['workload']}, {row['dtype']}{norm}, {place.decisive}\n{sizes(row, 'TB')}"
+            bars = {candidate["implementation"]: _bar(candidate) for _, candidate in judged.iterrows()}
+            panels.append(Panel(title, bars, judged["floor"].iloc[0]))
     return panels
 
 
@@ -172,10 +172,10 @@ def _body(rows: pd.DataFrame, others: Others) -> Body:
         parts += [TWICE.format(differ=twice["differ"].sum(), rows=twice["rows"].sum()), twice_table(twice)]
     if "hardware" in others:
         parts += [HARDWARE, hardware_table(others["hardware"])]
-    return Body(lead(benchmark), parts)
+    return Body(summary_text(benchmark), parts)
 
 
-def lead(benchmark: Benchmark) -> str:
+def summary_text(benchmark: Benchmark) -> str:
     """The summary of a benchmark, a paragraph for each sentence."""
     return "\n\n".join(f"**{sentence}**" for sentence in summary(benchmark))
 
@@ -221,7 +221,7 @@ def _heading(place: Place) -> str:
         sentences.append(f"Shortened: {', '.join(cut)}.")
     floors = place.rows.dropna(subset="floor").drop_duplicates("pass")
     if len(floors):
-        shares = [f"{percent(floor)} ({step})" for step, floor in zip(floors["pass"], floors["floor"], strict=True)]
+        shares = [f"{percent(timed['floor'])} ({timed['pass']})" for _, timed in floors.iterrows()]
         sentences.append(f"Noise floor: {', '.join(shares)}.")
     return f"## {place.heading}\n\n{' '.join(sentences)}"
 

@@ -78,8 +78,8 @@ NORM = {False: "off", True: "on"}
 #: Workloads that the headline quotes, without layer norm, and by kind of device its dtype, the first that was timed.
 QUOTED = ("medium", "char-ptb")
 DTYPES = {"cpu": ("float32",), "cuda": ("bfloat16", "float32")}
-#: A pass in words.
-STEP = {Pass.TRAIN: "training step", Pass.FORWARD: "forward pass"}
+#: What a pass is called in sentences.
+PASS_TITLES = {Pass.TRAIN: "training step", Pass.FORWARD: "forward pass"}
 #: Columns without a value where a row has no figures.
 _FIGURES = ["ratio", "ratio_low", "ratio_high", "median_s", "peak_bytes", "share", "work"]
 IMPLEMENTATION = Column("implementation")
@@ -88,10 +88,10 @@ MEMORY = Column("MB / LSTM", ratio_text)
 ROOFLINE = Column("of roofline", str, attrgetter("share"))
 BUSY = Column("busy", percent)
 #: Columns of a table, by the pass that they are about.
-TIME = {step: Column(f"{step}, ms", significant3) for step in Pass}
-RATIO = {step: ratio_column(f"{step} / LSTM") for step in Pass}
-TO_PADDED = {step: Column(f"{step} / padded", ratio_text) for step in Pass}
-PEAK = {step: Column(f"{step}, MB", significant3) for step in Pass}
+TIME = {timed: Column(f"{timed}, ms", significant3) for timed in Pass}
+RATIO = {timed: ratio_column(f"{timed} / LSTM") for timed in Pass}
+TO_PADDED = {timed: Column(f"{timed} / padded", ratio_text) for timed in Pass}
+PEAK = {timed: Column(f"{timed}, MB", significant3) for timed in Pass}
 
 
 def heading(row: pd.Series) -> str:
@@ -99,9 +99,11 @@ def heading(row: pd.Series) -> str:
     return f"{Setting.of(row)}, layer norm {NORM[row['layer_norm']]}"
 
 
-def leading(rows: pd.DataFrame) -> Pass:
-    """The pass that counts: forward of one sequence alone, as a model serves it, or without training."""
-    return Pass.FORWARD if (rows["B"] == 1).all() or Pass.TRAIN not in set(rows["pass"]) else Pass.TRAIN
+def decisive_pass(rows: pd.DataFrame) -> Pass:
+    """The pass whose ratio is judged: forward of one sequence alone, as a model serves it, or without training."""
+    alone = (rows["B"] == 1).all()
+    trains = (rows["pass"] == Pass.TRAIN).any()
+    return Pass.TRAIN if trains and not alone else Pass.FORWARD
 
 
 @dataclass(frozen=True)
@@ -121,8 +123,9 @@ class Place:
         return heading(self.row)
 
     @property
-    def lead(self) -> Pass:
-        return leading(self.rows)
+    def decisive(self) -> Pass:
+        """The pass whose ratio is judged."""
+        return decisive_pass(self.rows)
 
 
 @dataclass(frozen=True)
@@ -258,26 +261,25 @@ def ratio_of(row: pd.Series) -> Interval | None:
 
 def time_table(place: Place) -> Sheet:
     """Table of times, ratios and memory, a line for each candidate."""
-    lead = place.lead
     columns = [IMPLEMENTATION]
-    for step in Pass:
-        columns += [TIME[step], RATIO[step]]
-        if step == lead:  # beside the figure that it judges
-            columns += [VERDICT, TO_PADDED[step]]
+    for timed in Pass:
+        columns += [TIME[timed], RATIO[timed]]
+        if timed == place.decisive:  # beside the figure that it judges
+            columns += [VERDICT, TO_PADDED[timed]]
     columns += [*PEAK.values(), MEMORY, ROOFLINE, BUSY]
     lines = []
     for name, of_candidate in place.rows.groupby("implementation", sort=False):
         line: dict[Column, Any] = {IMPLEMENTATION: name}
-        rows = {row["pass"]: row for _, row in of_candidate.iterrows()}
-        for step, row in rows.items():
-            line[TIME[step]] = milliseconds(row, row["median_s"])
-            line[RATIO[step]] = ratio_of(row)
+        rows = {Pass(row["pass"]): row for _, row in of_candidate.iterrows()}
+        for timed, row in rows.items():
+            line[TIME[timed]] = milliseconds(row, row["median_s"])
+            line[RATIO[timed]] = ratio_of(row)
         most = Pass.TRAIN if Pass.TRAIN in rows else Pass.FORWARD
         line[PEAK[most]] = rows[most]["peak_bytes"] / MB
         line[MEMORY] = rows[most]["memory_ratio"]
-        judged = rows[lead]
+        judged = rows[place.decisive]
         line[VERDICT] = judged["verdict"]
-        line[TO_PADDED[lead]] = judged["to_padded"]
+        line[TO_PADDED[place.decisive]] = judged["to_padded"]
         line[ROOFLINE] = Roofline(judged["share"], judged["bound"]) if pd.notna(judged["share"]) else None
         line[BUSY] = judged["busy"]
         lines.append(line)
@@ -332,8 +334,8 @@ def headline(benchmark: Benchmark) -> list[str]:
         if _known(row):
             slowdown = _slowdown(row, benchmark)
             speedup = _speedup(row, benchmark)
-            step = f"a training step of `{row['implementation']}`"
-            sentences.append(f"{in_words(row)}: {step} takes {slowdown}, and {speedup}.")
+            training_step = f"a training step of `{row['implementation']}`"
+            sentences.append(f"{in_words(row)}: {training_step} takes {slowdown}, and {speedup}.")
     return sentences
 
 
@@ -368,7 +370,7 @@ def states(benchmark: Benchmark) -> list[str]:
         slow_ms = significant3(1e3 * median(slow))
         sentences[setting] = (
             f"{row['workload']} (T {row['T']}, B {row['B']}, {row['dtype']}): the machine had two states, in which a "
-            f"{STEP[row['pass']]} of `{BASELINE}` took {fast_ms} and {slow_ms} ms ({len(fast)} and {len(slow)} "
+            f"{PASS_TITLES[row['pass']]} of `{BASELINE}` took {fast_ms} and {slow_ms} ms ({len(fast)} and {len(slow)} "
             "visits); intervals there are as wide as these differ."
         )
     return list(sentences.values())
@@ -415,10 +417,8 @@ def _speedup(row: pd.Series, benchmark: Benchmark) -> str:
     return f"is {with_interval(speedup)} times as fast as with {title}, {what}"
 
 
-def bench_view(benchmark: Benchmark) -> dict[str, Sheet]:
-    """Tables of a run with the columns that fit a terminal of 80 columns, by heading."""
-    views = {}
-    for place in benchmark.places():
-        columns = [IMPLEMENTATION, *TIME.values(), RATIO[place.lead], VERDICT, TO_PADDED[place.lead], MEMORY, BUSY]
-        views[place.heading] = replace(time_table(place), columns=columns)
-    return views
+def terminal_table(place: Place) -> Sheet:
+    """The columns of `time_table` that fit a terminal of 80 columns."""
+    decisive = place.decisive
+    columns = [IMPLEMENTATION, *TIME.values(), RATIO[decisive], VERDICT, TO_PADDED[decisive], MEMORY, BUSY]
+    return replace(time_table(place), columns=columns)

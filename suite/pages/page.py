@@ -85,10 +85,10 @@ class Sheet:
                 columns.append(column)
         return columns
 
-    def words(self) -> list[dict[str, str]]:
-        """The texts of each line, by heading."""
+    def texts(self) -> list[dict[Column, str]]:
+        """The texts of each line, by column."""
         columns = self.shown
-        return [{column.heading: column.text(line.get(column)) for column in columns} for line in self.lines]
+        return [{column: column.text(line.get(column)) for column in columns} for line in self.lines]
 
     def markdown(self) -> str:
         """Markdown of the table, with figures aligned to the right; "" without lines."""
@@ -97,7 +97,7 @@ class Sheet:
         columns = self.shown
         headings = [column.heading for column in columns]
         rule = ["---:" if column.has_figures else "---" for column in columns]
-        texts = [list(line.values()) for line in self.words()]
+        texts = [list(line.values()) for line in self.texts()]
         return "\n".join(f"| {' | '.join(cells)} |" for cells in (headings, rule, *texts))
 
     def show(self, title: str, console: Console | None = None) -> None:
@@ -105,37 +105,37 @@ class Sheet:
         console = console or Console()
         console.print()
         console.print(title, style="italic")  # on a separate line, since rich would wrap it to the table's width
-        words = self.words()
-        widths = _widths(words, console.width)
+        lines = self.texts()
+        widths = _widths(lines, console.width)
         view = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
         for column in self.shown:
             side: Literal["right", "left"] = "right" if column.has_figures else "left"
-            view.add_column(column.heading, justify=side, width=widths[column.heading])
-        for line in words:
+            view.add_column(column.heading, justify=side, width=widths[column])
+        for line in lines:
             view.add_row(*line.values())
         console.width = max(console.width, _total(widths))
         console.print(view)
 
 
-def _widths(words: Sequence[Mapping[str, str]], room: int) -> dict[str, int]:
-    """Characters of each column of a table, by heading.
+def _widths(lines: Sequence[Mapping[Column, str]], room: int) -> dict[Column, int]:
+    """Characters of each column of a table, whose lines have these texts.
 
     If the table takes more than the room, cells are broken between words, in the columns first that this shortens most.
     """
-    widths = dict[str, int]()
-    spare = dict[str, int]()
-    for heading in words[0]:
-        cells = [heading, *(line[heading] for line in words)]
-        widths[heading] = max(len(cell) for cell in cells)
+    widths = dict[Column, int]()
+    spare = dict[Column, int]()
+    for column in lines[0]:
+        cells = [column.heading, *(line[column] for line in lines)]
+        widths[column] = max(len(cell) for cell in cells)
         longest_word = max(len(word) for cell in cells for word in cell.split())
-        spare[heading] = widths[heading] - longest_word
-    for heading in sorted(spare, key=lambda heading: -spare[heading]):
+        spare[column] = widths[column] - longest_word
+    for column in sorted(spare, key=lambda column: -spare[column]):
         over = max(0, _total(widths) - room)
-        widths[heading] -= min(over, spare[heading])
+        widths[column] -= min(over, spare[column])
     return widths
 
 
-def _total(widths: Mapping[str, int]) -> int:
+def _total(widths: Mapping[Column, int]) -> int:
     """Characters of a line: of the columns, with two between them."""
     return sum(widths.values()) + 2 * len(widths)
 
@@ -206,9 +206,9 @@ def markdown(parts: Sequence[Part]) -> str:
 
 
 class Body(NamedTuple):
-    """What a page says: its lead, which comes before the line on where and when the rows were made, and the rest."""
+    """What a page says: its summary, which comes before the line on where the rows were made, and the rest."""
 
-    lead: str
+    summary: str
     parts: Sequence[Part]
 
 
@@ -231,7 +231,7 @@ class Page:
         title = f"# {self.title}: {machine(rows.iloc[0])}"
         links = [Link(f"{name}.csv", Path(f"{name}.csv")) for name in every]
         of_rows = Linked(["All rows: ", *enumerated(links), "."])
-        return [title, body.lead, origin(every), *body.parts, of_rows]
+        return [title, body.summary, origin(every), *body.parts, of_rows]
 
     def read(self, folder: Path) -> list[Part]:
         """Parts of the page of a machine's folder, none if it has no rows; ResultsError if a file is damaged."""

@@ -26,7 +26,8 @@ from suite.results.tables import TABLES
 from suite.shared.files import ROOT
 
 README = ROOT / "README.md"
-TIME, MEMORY = f"training time / {BASELINE}", f"peak memory / {BASELINE}"
+TIME_HEADING = f"training time / {BASELINE}"
+MEMORY_HEADING = f"peak memory / {BASELINE}"
 #: Kinds of devices in the order of README.md, and their names in it.
 DEVICES = {"cpu": "CPU", "cuda": "GPU"}
 #: A benchmark by kind of device.
@@ -40,8 +41,8 @@ def implementations(machines: Machines) -> Sheet:
     memories = dict[str, Column]()
     for device in machines:
         start = f"{DEVICES[device]}: " if len(machines) > 1 else ""
-        times[device] = ratio_column(f"{start}{TIME}")
-        memories[device] = Column(f"{start}{MEMORY}", ratio_text)
+        times[device] = ratio_column(f"{start}{TIME_HEADING}")
+        memories[device] = Column(f"{start}{MEMORY_HEADING}", ratio_text)
     rows = {device: readme_rows(benchmark).set_index("implementation") for device, benchmark in machines.items()}
     lines = []
     for impl in IMPLS:

@@ -12,17 +12,17 @@ from suite.candidates.names import BASELINE
 from suite.cases.case import SIZES, Case
 from suite.cases.spelling import named, of_row
 from suite.cases.workloads import Pass
-from suite.pages.bench import lead, time_tables, without_figures
+from suite.pages.bench import summary_text, time_tables, without_figures
 from suite.pages.bench_tables import (
     BUSY,
     IMPLEMENTATION,
+    PASS_TITLES,
     PEAK,
     RATIO,
-    STEP,
     TIME,
     VERDICT,
     Benchmark,
-    leading,
+    decisive_pass,
     milliseconds,
     ratio_of,
 )
@@ -47,7 +47,8 @@ class Sweep:
     rows: pd.DataFrame
 
     @property
-    def step(self) -> Pass:
+    def timed(self) -> Pass:
+        """The pass of its rows."""
         return Pass(self.rows["pass"].iloc[0])
 
     @property
@@ -90,14 +91,14 @@ class Sweep:
                 line = {
                     IMPLEMENTATION: name,
                     size: row[self.size],
-                    TIME[self.step]: milliseconds(row, row["seconds"]),
-                    RATIO[self.step]: ratio_of(row),
+                    TIME[self.timed]: milliseconds(row, row["seconds"]),
+                    RATIO[self.timed]: ratio_of(row),
                     VERDICT: row["verdict"],
-                    PEAK[self.step]: row["peak_bytes"] / MB,
+                    PEAK[self.timed]: row["peak_bytes"] / MB,
                     BUSY: row["busy"],
                 }
                 lines.append(line)
-        columns = [IMPLEMENTATION, size, TIME[self.step], RATIO[self.step], VERDICT, PEAK[self.step], BUSY]
+        columns = [IMPLEMENTATION, size, TIME[self.timed], RATIO[self.timed], VERDICT, PEAK[self.timed], BUSY]
         return Sheet(columns, lines)
 
     def growth(self) -> list[str]:
@@ -129,7 +130,7 @@ class Sweep:
         floors = self.rows.groupby(self.size)["floor"].first()
         floor = floors.reindex(values).to_numpy()
         ratios[BASELINE] = Line(values, np.ones(len(values)), 1 / (1 + floor), 1 + floor)
-        panels = [Lines(f"time / {BASELINE}", ratios), Lines(f"ms per {STEP[self.step]}", times, 1e3)]
+        panels = [Lines(f"time / {BASELINE}", ratios), Lines(f"ms per {PASS_TITLES[self.timed]}", times, 1e3)]
         return line_plot(panels, self.size)
 
 
@@ -158,8 +159,8 @@ def _without(size: str, case: Case) -> Case:
 
 
 def _timed(rows: pd.DataFrame, size: str) -> pd.DataFrame:
-    """Rows of the pass that counts, with `seconds`: the ratio times the median time of the baseline at the size."""
-    rows = rows[rows["pass"] == leading(rows)]
+    """Rows of the pass that is judged, with `seconds`: the ratio times the median time of the baseline at the size."""
+    rows = rows[rows["pass"] == decisive_pass(rows)]
     lstm = (rows["median_s"] / rows["ratio"]).groupby(rows[size]).transform("median")
     of_lstm = (rows["implementation"] == BASELINE) & rows["ratio"].notna()
     return rows.assign(
@@ -173,11 +174,11 @@ def _body(rows: pd.DataFrame, others: Others) -> Body:
     benchmark = Benchmark.of(rows)
     parts = list[Part]()
     for sweep in sweeps(benchmark):
-        caption = f"{STEP[sweep.step].capitalize()} over {sweep.title}"
+        caption = f"{PASS_TITLES[sweep.timed].capitalize()} over {sweep.title}"
         plot = Plot(sweep.name, caption, sweep.draw, has_file=True)
         growth = "\n".join(f"- {sentence}" for sentence in sweep.growth())
         parts += [f"## {sweep.title}", plot, sweep.view(), growth]
-    return Body(lead(benchmark), [*parts, *time_tables(benchmark), *without_figures(rows), READ])
+    return Body(summary_text(benchmark), [*parts, *time_tables(benchmark), *without_figures(rows), READ])
 
 
 PAGE = Page("sizes", "Sizes that were named", _body, others=())

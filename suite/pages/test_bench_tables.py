@@ -9,9 +9,9 @@ import pytest
 from rich.console import Console
 
 from suite.candidates.names import BASELINE, PADDED
-from suite.cases.workloads import WORKLOADS
+from suite.cases.workloads import WORKLOADS, Pass
 from suite.pages.bench import PAGE, readme_rows
-from suite.pages.bench_tables import Benchmark, bench_view, headline, summary
+from suite.pages.bench_tables import RATIO, VERDICT, Benchmark, headline, summary, terminal_table
 from suite.pages.page import markdown
 from suite.results.examples import runs
 from suite.results.status import Status
@@ -211,17 +211,17 @@ def test_a_verdict_takes_an_interval_beyond_the_noise(
     assert f" | {words} | " in page(rows)
 
 
-@pytest.mark.parametrize(("B", "lead"), [(1, "forward"), (2, "train")])
-def test_one_sequence_is_judged_by_its_forward_pass(B: int, lead: str) -> None:
+@pytest.mark.parametrize(("B", "decisive"), [(1, "forward"), (2, "train")])
+def test_one_sequence_is_judged_by_its_forward_pass(B: int, decisive: str) -> None:
     slow, fast = runs("batched", 0.1, B=B), runs("batched", 0.01, B=B)
-    rows = [slow[0], fast[1]] if lead == "forward" else [fast[0], slow[1]]
+    rows = [slow[0], fast[1]] if decisive == Pass.FORWARD else [fast[0], slow[1]]
     text = page(rows + runs(BASELINE, 0.05, B=B))
     assert "| slower |" in next(line for line in text.splitlines() if line.startswith("| batched |"))
     (head,) = (line for line in text.splitlines() if line.startswith("| implementation | forward"))
-    assert f"| {lead} / LSTM | verdict |" in head, "a verdict stands beside the figure that it judges"
-    (view,) = bench_view(Benchmark.of(pd.DataFrame(rows))).values()
-    columns = list(view.words()[0])
-    assert columns[columns.index("verdict") - 1] == f"{lead} / LSTM"
+    assert f"| {decisive} / LSTM | verdict |" in head, "a verdict stands beside the figure that it judges"
+    (place,) = Benchmark.of(pd.DataFrame(rows)).places()
+    columns = terminal_table(place).shown
+    assert columns[columns.index(VERDICT) - 1] == RATIO[Pass(decisive)]
 
 
 def test_where_all_have_layer_norm_the_baseline_is_beside_them_alone() -> None:
@@ -276,7 +276,7 @@ def test_a_page_shows_and_hides(rows: Rows, shown: list[str], hidden: list[str])
     text = page(rows)
     assert [text.count(part) for part in shown] == [1] * len(shown)
     assert [part for part in hidden if part in text] == []
-    assert all(len(view) for view in bench_view(Benchmark.of(pd.DataFrame(rows))).values())
+    assert all(len(terminal_table(place)) for place in Benchmark.of(pd.DataFrame(rows)).places())
 
 
 def test_the_same_code_twice_and_the_hardware_are_shown() -> None:
@@ -297,8 +297,8 @@ def test_the_same_code_twice_and_the_hardware_are_shown() -> None:
 def test_tables_in_a_terminal_cut_no_word(width: int) -> None:
     rows = runs("naive", 0, status=Status.NO_MEMORY) + runs("row_scaled", 0.51, 1 << 30) + runs("batched_cuda", 0.9)
     console = Console(file=StringIO(), width=width)
-    for title, view in bench_view(Benchmark.of(pd.DataFrame(rows + LSTM))).items():
-        view.show(title, console)
+    for place in Benchmark.of(pd.DataFrame(rows + LSTM)).places():
+        terminal_table(place).show(place.heading, console)
     lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
     words = {word.rstrip(",:") for line in lines for word in line.split()}
     assert {"small", "implementation", "row_scaled", "batched_cuda", "torch.nn.LSTM", "undecided", "1,074"} <= words

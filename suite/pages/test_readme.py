@@ -11,7 +11,8 @@ from impls.registry import IMPLS
 from suite.candidates.names import BASELINE
 from suite.cases.workloads import WORKLOADS
 from suite.pages import readme
-from suite.pages.bench_tables import Benchmark
+from suite.pages.bench_tables import Benchmark, ratio_column
+from suite.pages.readme import MEMORY_HEADING, TIME_HEADING
 from suite.results.examples import HERE, runs, verified
 from suite.results.format import machine
 from suite.results.provenance import sources
@@ -60,7 +61,7 @@ def test_the_readme_shows_figure_and_implementations(tmp_path: Path) -> None:
     assert marked == [impl.name for impl in IMPLS if "cpu" not in impl.devices]  # until a GPU has verified them
     where = f"in float32 on {machine(pd.Series(HERE))}"
     assert f"of training steps on medium (T 3, B 2), without layer norm, {where}.\n\n| impl" in text
-    assert f"| {readme.TIME} |" in text
+    assert f"| {TIME_HEADING} |" in text
     assert "Code has changed since" not in text
 
 
@@ -81,7 +82,8 @@ def test_each_kind_of_device_has_its_figure_and_its_columns(tmp_path: Path) -> N
     assert re.findall(r"\]\(\S*/(\w+)/training-medium.svg\)", text) == ["cpu", "gpu"]
     assert "float32): a training step of `batched_cpu` takes 2.00 (1.98-2.02)" in text
     assert "bfloat16): a training step of `batched_cuda` takes 6.00 (5.94-6.06)" in text
-    assert f"| CPU: {readme.TIME} | CPU: {readme.MEMORY} | GPU: {readme.TIME} | GPU: {readme.MEMORY} |" in text
+    headings = [f"{kind}: {heading}" for kind in ("CPU", "GPU") for heading in (TIME_HEADING, MEMORY_HEADING)]
+    assert f"| {' | '.join(headings)} |" in text
     assert re.search(r"\[`batched_cpu`\].* \| 2\.00 \(1\.98-2\.02\) \| 1\.00 \| needs a CPU \| - \|", text)
     assert re.search(r"\[`batched_cuda`\].* \| needs a GPU \| - \| 6\.00 \(5\.94-6\.06\) \| 1\.00 \|", text)
     assert f"in float32 on {machine(pd.Series(HERE))}; in bfloat16 on NVIDIA H100." in text
@@ -134,7 +136,8 @@ def test_the_sentence_about_gpus_is_made_of_rows(tmp_path: Path, rows: list[dict
 def test_the_readme_says_what_needs_another_device(device: str, name: str, word: str) -> None:
     rows = medium(*runs("batched", 0.1), *runs("naive", 0), *runs(name, 0, status=Status.NOT_RUN))
     benchmark = Benchmark.of(pd.DataFrame([row | {"device": device} for row in rows]))
-    lines = readme.implementations({device: benchmark}).words()
-    cells = {impl.name: line[readme.TIME] for impl, line in zip(IMPLS, lines, strict=True)}
+    lines = readme.implementations({device: benchmark}).texts()
+    time = ratio_column(TIME_HEADING)
+    cells = {impl.name: line[time] for impl, line in zip(IMPLS, lines, strict=True)}
     assert (cells["batched"], cells["naive"]) == ("2.00 (1.98-2.02)", "time-out")
     assert (cells[name], cells["deferred"]) == (f"needs a {word}", "not run")

@@ -68,7 +68,7 @@ def test_a_sweep_has_the_sizes_that_differ_in_one_letter() -> None:
 )
 def test_the_pass_of_a_sweep_is_the_one_that_counts(sizes: list[str], step: str) -> None:
     (sweep,) = found([row for size in sizes for row in at(size, 0.1)])
-    assert (sweep.step, {*sweep.rows["pass"]}) == (step, {step})
+    assert (sweep.timed, {*sweep.rows["pass"]}) == (step, {step})
 
 
 def test_times_are_ratios_times_the_median_of_the_baseline() -> None:

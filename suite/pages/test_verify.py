@@ -9,7 +9,7 @@ import pytest
 
 from suite.cases.verification import MULTIPLIED
 from suite.pages.page import markdown
-from suite.pages.verify import MARKDOWN, PAGE, PLAIN, conclusion, reach_table, worst_errors
+from suite.pages.verify import MARKDOWN, PAGE, PLAIN, TENSOR, VERDICT, conclusion, reach_table, worst_errors
 from suite.results.examples import HERE
 from suite.results.outcomes import CaseOutcome
 from suite.results.tables import TABLES
@@ -130,7 +130,7 @@ def test_the_worst_of_several_is_shown() -> None:
     rows[1]["use"] = "observed"
     rows += [row("naive", "float64", 0.1), row("batched", "float32", 0.4), CRASHED, SKIPPED_ONE]
     rows += [INTERPRETED_ONE | {"dtype": "bfloat16"}, row("batched_cuda", "bfloat16", 3.0) | {"interpreted": True}]
-    lines = [" | ".join(line.values()) for line in worst_errors(table(rows)).words()]
+    lines = [" | ".join(line.values()) for line in worst_errors(table(rows)).texts()]
     assert lines == [
         "naive | float32 | 3 | 0.90 | out 0.9 | observed | pass",
         "naive | float64 | 1 | 0.10 | out 0.1 | - | pass",
@@ -139,10 +139,10 @@ def test_the_worst_of_several_is_shown() -> None:
         "batched_cuda | bfloat16 | 2 | 3.00 | out 3.0 | - | 1 FAILED, interpreted",
     ]
     changed = {"verdict": CaseOutcome.FAIL, "ratio": math.inf, "tensor": "", "finding": "argument changed: x"}
-    (line,) = worst_errors(table([INTERPRETED_ONE | changed])).words()
-    assert (line["tensor"], line["verdict"]) == ("argument changed: x", "1 FAILED, interpreted")
-    (line,) = worst_errors(table([CRASHED])).words()
-    assert (line["tensor"], line["verdict"]) == ("RuntimeError: no", "1 FAILED")
+    (line,) = worst_errors(table([INTERPRETED_ONE | changed])).texts()
+    assert (line[TENSOR], line[VERDICT]) == ("argument changed: x", "1 FAILED, interpreted")
+    (line,) = worst_errors(table([CRASHED])).texts()
+    assert (line[TENSOR], line[VERDICT]) == ("RuntimeError: no", "1 FAILED")
     assert len(worst_errors(table(rows), by=["implementation"])) == 3
     text = markdown(PAGE.content(table(rows)))
     assert "**Verification failed**: batched in float32, batched_cuda in bfloat16." in text
@@ -153,8 +153,8 @@ def test_why_a_group_has_no_error_is_shown_from_a_file(tmp_path: Path) -> None:
     """Where a whole column is empty, too."""
     for rows in ([CRASHED, SKIPPED_ONE], [*RIGHT, CRASHED | {"dtype": "bfloat16"}, SKIPPED_ONE]):
         TABLES["verify"].replace(tmp_path, rows)
-        lines = worst_errors(TABLES["verify"].read(tmp_path)).words()
-        assert [line["tensor"] for line in lines[-2:]] == ["RuntimeError: no", ON_CUDA]
+        lines = worst_errors(TABLES["verify"].read(tmp_path)).texts()
+        assert [line[TENSOR] for line in lines[-2:]] == ["RuntimeError: no", ON_CUDA]
 
 
 def test_capabilities_number_their_reasons() -> None:
