@@ -15,6 +15,7 @@ import argparse
 import sys
 import tempfile
 import time
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import product
@@ -31,12 +32,12 @@ from suite.candidates import submission
 from suite.candidates.names import BASELINE
 from suite.cases.spelling import SPELLING, Axis, SizeError, axis, parse
 from suite.cases.workloads import WORKLOADS, Pass
-from suite.checks.equality.at_size import why_no_memory
+from suite.checks.equality.at_size import shortage
 from suite.checks.kernels.compiled import Way, precompile
 from suite.measure import choice, hardware, roofline
-from suite.measure.choice import MINUTES, amount, by_default, minutes, parent, with_submitted
+from suite.measure.choice import MINUTES, Pair, amount, by_default, minutes, parent, with_submitted
 from suite.measure.job import Job
-from suite.measure.others import BUSY, Others, busy_sentence
+from suite.measure.others import BUSY, Others, share_now
 from suite.measure.runner import NAME, REPEATED, Side, rests_on, run
 from suite.measure.server import Server, new_log
 from suite.measure.work import ROUNDS_AS_NAIVE
@@ -85,7 +86,7 @@ def benchmark(options: argparse.Namespace) -> int:
         return 0
     if any(job.skipped and job.skipped.refused for job in planned):
         print("Refused, as verify.csv is red or stale: run nox -s verify.\n")
-    sentence = choice.left_out(options, planned)
+    sentence = about_untimed(choice.incapable(options), choice.left_out(options, planned))
     if sentence:
         print(f"{sentence}\n")
     jobs = list[Job]()
@@ -103,6 +104,21 @@ def benchmark(options: argparse.Namespace) -> int:
     return int(conclude(folder, planned, table, options.sweep))
 
 
+def about_untimed(incapable: Sequence[Pair], left_out: Sequence[Pair]) -> str | None:
+    """Sentence that names what a run does not time; None if that is nothing."""
+    if incapable:
+        lacking = [f"{pair.candidate} on {pair.workload}" for pair in incapable]
+        return f"Not timed, for what the case has: {', '.join(lacking)}."
+    workloads = defaultdict[str, list[str]](list)
+    for pair in left_out:
+        workloads[pair.candidate].append(pair.workload)
+    candidates = defaultdict[tuple[str, ...], list[str]](list)
+    for candidate, of_candidate in workloads.items():
+        candidates[tuple(of_candidate)].append(candidate)
+    parts = [f"{' and '.join(names)} on {', '.join(where)}" for where, names in candidates.items()]
+    return f"Left out unless asked for: {'; '.join(parts)}." if parts else None
+
+
 def why_too_large(options: argparse.Namespace) -> str | None:
     """Sentence about a size that would not fit into memory, before anything of it is there; None if all fit."""
     if choice.table_of(options) != "sizes":
@@ -110,9 +126,9 @@ def why_too_large(options: argparse.Namespace) -> str | None:
     dtypes = [arithmetic.dtype_of(dtype) for dtype in options.dtype or ["float32"]]
     for workload in choice.workloads(options):
         for dtype in dtypes:
-            why = why_no_memory(ROUNDS_AS_NAIVE, workload.case, dtype, options.device)
-            if why:
-                return f"--size: {workload.name}: {why}"
+            lacking = shortage(ROUNDS_AS_NAIVE, workload.case, dtype, options.device)
+            if lacking:
+                return f"--size: {workload.name}: {lacking}"
     return None
 
 
@@ -120,8 +136,8 @@ def fitting(job: Job) -> Job:
     """A job at a size that is named, which does not run if the candidate needs more memory than the comparison."""
     if job.table != "sizes" or job.skipped or job.candidate not in names():
         return job
-    why = why_no_memory(job.candidate, job.case, job.torch_dtype, job.device)
-    return replace(job, skipped=Ended(Status.NOT_RUN, why)) if why else job
+    lacking = shortage(job.candidate, job.case, job.torch_dtype, job.device)
+    return replace(job, skipped=Ended(Status.NOT_RUN, str(lacking))) if lacking else job
 
 
 def same_code(rows: pd.DataFrame) -> pd.DataFrame:
@@ -138,7 +154,7 @@ def measure(jobs: Sequence[Job], folder: Path, until: float, table: Table) -> li
     device = jobs[0].device
     log = new_log(folder, "log.txt")
     compile_kernels(jobs, device)
-    sentence = busy_sentence()
+    sentence = about_others(share_now())
     if sentence:
         print(f"{sentence}\n")
     with tempfile.TemporaryDirectory() as scratch, Server(log, Path(scratch), device=device.type) as server:
@@ -157,6 +173,16 @@ def measure(jobs: Sequence[Job], folder: Path, until: float, table: Table) -> li
             rows = believed(side.summary(), ceilings)
             put(folder, rows, device, table)
     return rows
+
+
+def about_others(share: float) -> str | None:
+    """Sentence that says which share of the cores other processes have; None if that disturbs no visit."""
+    if share <= BUSY:
+        return None
+    return (
+        f"This machine is busy: other processes have {share:.0%} of its cores. Visits beside more than {BUSY:.0%} are "
+        "repeated, and rows that meet nothing else are marked."
+    )
 
 
 def put(folder: Path, rows: Sequence[Row], device: torch.device, table: Table) -> None:

@@ -2,9 +2,9 @@
 
 import argparse
 import math
-from collections import defaultdict
 from collections.abc import Sequence
 from itertools import product
+from typing import NamedTuple
 
 import torch
 
@@ -46,12 +46,18 @@ def parent() -> argparse.ArgumentParser:
     return result
 
 
-def fastest(device: torch.device, dtype: str) -> str:
-    """The implementation that `auto` takes; "" if none runs, as without a GPU on "cuda"."""
+def fastest(device: torch.device, dtype: str) -> str | None:
+    """The implementation that `auto` takes; None if none runs, as without a GPU on "cuda"."""
     try:
         return registry.resolve("auto", device, dtype_of(dtype)).name
     except RuntimeError:
-        return ""
+        return None
+
+
+def fastest_of(device: torch.device, dtypes: Sequence[str]) -> list[str]:
+    """The implementations that `auto` takes in some dtypes; none in a dtype in which none runs."""
+    taken = [fastest(device, dtype) for dtype in dtypes]
+    return [name for name in taken if name is not None]
 
 
 def with_submitted(options: argparse.Namespace) -> argparse.Namespace:
@@ -66,8 +72,7 @@ def with_submitted(options: argparse.Namespace) -> argparse.Namespace:
         check()
     except RefusedError as error:
         raise SystemExit(f"--impl: {error}.") from error
-    fast = [fastest(options.device, dtype) for dtype in dtypes]
-    beside = options.implementation or [BASELINE, *filter(None, fast), "jax"]
+    beside = options.implementation or [BASELINE, *fastest_of(options.device, dtypes), "jax"]
     changed = {
         "implementation": [*dict.fromkeys((*loaded, *beside))],
         "dtype": dtypes,
@@ -149,29 +154,34 @@ def _timed(options: argparse.Namespace, candidate: Candidate, workload: Workload
     return device == "cpu" or candidate.hand_written or dtype == first_dtype
 
 
-def left_out(options: argparse.Namespace, todo: Sequence[Job]) -> str:
-    """Sentence that names what a run leaves out of its cases in its first dtype; "" if that is nothing."""
-    every = workloads(options)
+class Pair(NamedTuple):
+    """A candidate on a workload, by their names."""
+
+    candidate: str
+    workload: str
+
+
+def incapable(options: argparse.Namespace) -> list[Pair]:
+    """What a run is asked to time, and cannot, as the candidate lacks what the case has."""
+    pairs = list[Pair]()
+    for name, workload in product(options.implementation or (), workloads(options)):
+        if not find(name).takes(workload.case):
+            pairs.append(Pair(name, workload.name))
+    return pairs
+
+
+def left_out(options: argparse.Namespace, todo: Sequence[Job]) -> list[Pair]:
+    """What a run whose options name no implementation leaves out of its workloads in its first dtype."""
     if options.implementation:
-        lacking = []
-        for name, workload in product(options.implementation, every):
-            if not find(name).takes(workload.case):
-                lacking.append(f"{name} on {workload.name}")
-        return f"Not timed, for what the case has: {', '.join(lacking)}." if lacking else ""
-    timed = {(job.candidate, job.workload.name) for job in todo}
-    missing = defaultdict[str, list[str]](list)
-    for candidate in candidates():
-        if options.device.type not in candidate.devices:
-            continue
-        names = []
-        for workload in every:
-            is_timed = (candidate.name, workload.name) in timed
-            if candidate.takes(workload.case) and not is_timed:
-                names.append(workload.name)
-        if names:
-            missing[", ".join(names)].append(candidate.name)
-    parts = [f"{' and '.join(names)} on {where}" for where, names in missing.items()]
-    return f"Left out unless asked for: {'; '.join(parts)}." if parts else ""
+        return []
+    timed = {Pair(job.candidate, job.workload.name) for job in todo}
+    pairs = list[Pair]()
+    for candidate, workload in product(candidates(), workloads(options)):
+        pair = Pair(candidate.name, workload.name)
+        able = options.device.type in candidate.devices and candidate.takes(workload.case)
+        if able and pair not in timed:
+            pairs.append(pair)
+    return pairs
 
 
 def minutes(options: argparse.Namespace) -> float:

@@ -56,17 +56,11 @@ def busy_s() -> float:
     return busy
 
 
-def busy_sentence(seconds: float = 0.5) -> str:
-    """Sentence that says how busy the machine is, watched for some seconds; "" if it is not."""
+def share_now(seconds: float = 0.5) -> float:
+    """Share of the cores that other processes have, watched for some seconds."""
     others = Others()
     sleep(seconds)
-    share = others.share()
-    if share <= BUSY:
-        return ""
-    return (
-        f"This machine is busy: other processes have {share:.0%} of its cores. Visits beside more than {BUSY:.0%} are "
-        "repeated, and rows that meet nothing else are marked."
-    )
+    return others.share()
 
 
 class State(NamedTuple):

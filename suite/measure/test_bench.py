@@ -27,6 +27,7 @@ from suite.measure import runner
 from suite.measure.examples import FakeServer, job, others
 from suite.measure.examples import rows as rows_of
 from suite.measure.job import Job, RefusedError
+from suite.measure.others import BUSY
 from suite.measure.runner import Side, Visit
 from suite.results.examples import runs, verified
 from suite.results.provenance import Refusal
@@ -62,7 +63,7 @@ def serve(monkeypatch: pytest.MonkeyPatch) -> Callable[[Measure], None]:
     """Return a function that replaces what a visit of a benchmark does, on a machine that does nothing else."""
     for module in (bench, runner):
         monkeypatch.setattr(module, "Others", others(0.0))
-    monkeypatch.setattr(bench, "busy_sentence", lambda: "")
+    monkeypatch.setattr(bench, "share_now", lambda: 0.0)
     return lambda measure: monkeypatch.setattr(bench, "Server", lambda *_, **__: FakeServer(measure))
 
 
@@ -138,6 +139,11 @@ def test_a_run_says_which_rows_stay(tmp_path: Path, capsys: pytest.CaptureFixtur
     new = runs("batched", 0.2, visits=2) + runs("deferred", 0.2)
     bench.put(tmp_path / slug(CPU), new, CPU, TABLES["bench"])
     assert "2 of 4 rows stay those of an earlier run with over twice the visits." in capsys.readouterr().out
+
+
+def test_a_busy_machine_is_said_to_be() -> None:
+    assert "This machine is busy: other processes have 42% of its cores." in str(bench.about_others(0.42))
+    assert bench.about_others(BUSY) is None
 
 
 def test_sizes_have_a_table_and_a_page_of_their_own(

@@ -44,15 +44,15 @@ def pytest_configure(config: pytest.Config) -> None:
         take(files, config)
 
 
-def misplaced(arguments: Sequence[str]) -> str:
-    """Sentence about a file of the command line that has no tests of this suite; "" if all have."""
+def misplaced(arguments: Sequence[str]) -> str | None:
+    """Sentence about a file of the command line that has no tests of this suite; None if all have."""
     for argument in arguments:
         path = Path(argument.partition("::")[0])
         if not path.resolve().is_relative_to(ROOT / "suite"):
             return f"{path}: expected a file or folder under suite/; an implementation in a file comes after --impl"
         if not path.exists():
             return f"{path}: expected a file or folder under suite/, but there is none of this name"
-    return ""
+    return None
 
 
 def take(files: Sequence[Path], config: pytest.Config) -> None:

@@ -56,11 +56,22 @@ def memory_of(device: torch.device) -> int:
     return int(psutil.virtual_memory().total)
 
 
-def why_no_memory(name: str, case: Case, dtype: torch.dtype, device: torch.device) -> str:
-    """Sentence that says how much memory an implementation needs for a case, if it may not take that; else ""."""
+class Shortage(NamedTuple):
+    """Too little memory: what needs it, about how many bytes it needs, and how many it may take."""
+
+    needing: str
+    needed: int
+    most: int
+
+    def __str__(self) -> str:
+        return f"{self.needing} needs {_of(self.needed, self.most)}"
+
+
+def shortage(name: str, case: Case, dtype: torch.dtype, device: torch.device) -> Shortage | None:
+    """How far memory is too little for a case of an implementation; None if it is enough."""
     needed = bytes_needed(name, case, dtype, training=case.training)
     most = int(SHARE * memory_of(device))
-    return "" if needed <= most else f"{name} needs {_of(needed, most)}"
+    return Shortage(name, needed, most) if needed > most else None
 
 
 def at_sizes(cases: Sequence[Case], dtypes: Sequence[torch.dtype], memory: int) -> list[Sized]:
