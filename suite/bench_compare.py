@@ -23,8 +23,10 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from enum import StrEnum
 from itertools import product
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -37,6 +39,7 @@ from suite.measure.runner import Side, run
 from suite.measure.server import Server, new_log
 from suite.pages.bench_tables import PLACE, Setting, heading
 from suite.pages.page import Column, NoFigure, Sheet
+from suite.results import provenance
 from suite.results.format import ENVIRONMENT, SOFTWARE, ratio_text
 from suite.results.statistics import COVERAGE, FEWEST, between, pooled_variance
 from suite.results.status import Status
@@ -44,8 +47,23 @@ from suite.results.tables import TABLES, Row, folder_of
 from suite.shared import machine
 from suite.shared.files import ROOT, ResultsError, path_of
 
-#: Verdicts on a time that differs.
-DIFFERENT = ("regression", "slower", "faster")
+
+class Change(StrEnum):
+    """How a row of two results changed, the column `verdict`."""
+
+    REGRESSION = "regression"
+    SLOWER = "slower"
+    FASTER = "faster"
+    SAME = "same"
+    #: The new result lacks the figure.
+    MISSING = "missing"
+    NOT_COMPARABLE = "not comparable"
+
+
+#: Of a time that differs.
+DIFFERENT = (Change.REGRESSION, Change.SLOWER, Change.FASTER)
+#: Of a time that was judged.
+JUDGED = (Change.SAME, *DIFFERENT)
 #: Columns that say on which machine a row was made.
 MACHINE = ("device", "processor", "cpu_capability", "threads")
 #: Ratios of candidates in Python change by up to this share between two runs of the same code on a shared host, whose
@@ -137,11 +155,11 @@ def judged(both: pd.DataFrame, threshold: float, *, times: bool = True) -> pd.Da
     judges = times & have_intervals & (both["implementation"] != BASELINE)
     differs = judges & both["differs"]
     verdicts = {  # the first that holds
-        "missing": had & ~has,
-        "regression": (memory > 1 + threshold) | (differs & (time_ > 1 + threshold)),
-        "not comparable": ~had | ~judges,
-        "slower": differs & (time_ > 1),
-        "faster": differs & (time_ < 1),
+        Change.MISSING: had & ~has,
+        Change.REGRESSION: (memory > 1 + threshold) | (differs & (time_ > 1 + threshold)),
+        Change.NOT_COMPARABLE: ~had | ~judges,
+        Change.SLOWER: differs & (time_ > 1),
+        Change.FASTER: differs & (time_ < 1),
     }
     lines: pd.DataFrame = both[[*PLACE, "implementation", "pass"]].copy()
     lines["old"] = both["ratio_old"].astype(object).where(had, both["status_old"].map(NoFigure))
@@ -149,14 +167,14 @@ def judged(both: pd.DataFrame, threshold: float, *, times: bool = True) -> pd.Da
     lines["time"] = time_ - 1
     lines["memory"] = memory - 1
     lines["status"] = both["status"]
-    lines["verdict"] = np.select(list(verdicts.values()), list(verdicts), "same")
+    lines["verdict"] = np.select(list(verdicts.values()), list(verdicts), Change.SAME)
     return lines
 
 
 def failed(changes: pd.DataFrame) -> bool:
     """True if a row got worse, or lacks its figure for a reason other than a time-out."""
-    missing = (changes["verdict"] == "missing") & (changes["status"] != Status.TIME_OUT)
-    return bool((missing | (changes["verdict"] == "regression")).any())
+    missing = (changes["verdict"] == Change.MISSING) & (changes["status"] != Status.TIME_OUT)
+    return bool((missing | (changes["verdict"] == Change.REGRESSION)).any())
 
 
 def show(changes: pd.DataFrame) -> None:
@@ -206,7 +224,7 @@ def same_twice(folder: Path, old: pd.DataFrame, new: Sequence[Row], device: torc
         print(f"\nThe same code twice: {sentence}")
         return
     changes = compared(old, rows, threshold=np.inf)
-    changes = changes[changes["verdict"].isin(("same", *DIFFERENT))]
+    changes = changes[changes["verdict"].isin(JUDGED)]
     if changes.empty:
         return
     twice = list[Row]()
@@ -244,45 +262,56 @@ def _git(root: Path, *arguments: str) -> list[str] | None:
     return ran.stdout.splitlines()
 
 
-def base_of_results(names: Sequence[str], root: Path = ROOT) -> tuple[str, str]:
-    """The newest revision with figures of one of these implementations; without one "", and a sentence that says why.
+class NotCompared(NamedTuple):
+    """Why there is no revision to compare with, in a sentence."""
+
+    why: str
+
+
+def base_of_results(names: Sequence[str], root: Path = ROOT) -> str | NotCompared:
+    """The newest revision with figures of one of these implementations.
 
     It is the commit that the rows under results/ name, not the one that added them: only the first was measured. So a
     slowdown that is meant comes with new results, and what is compared from then on is that code. A commit of other
     code is not in the history, and code with changes is that of no commit.
     """
     about = ", ".join(names)
-    history = _git(root, "rev-list", "HEAD")
+    # Abbreviated as rows name them, see `provenance.commit`.
+    history = _git(root, "rev-list", "--abbrev-commit", f"--abbrev={provenance.DIGITS}", "HEAD")
     if history is None:
-        return "", f"Not compared: {root} is no checkout of git, which has the code of the results."
+        return NotCompared(f"Not compared: {root} is no checkout of git, which has the code of the results.")
     measured = set[str]()
     for folder in sorted(root.glob("results/*/")):
         rows = TABLES["bench"].read(folder)
         if not rows.empty:
             timed = rows[(rows["status"] == Status.OK) & rows["implementation"].isin(names)]
-            measured.update(timed["commit"][~timed["dirty"] & (timed["commit"] != "")])
-    base = next((commit[:10] for commit in history if commit.startswith(tuple(measured))), "")
-    if not base:
-        return "", f"Not compared: no figures of {about} under results/ name a commit in the history of this one."
+            measured.update(timed["commit"][~timed["dirty"]])
+    base = next((commit for commit in history if commit in measured), None)
+    if base is None:
+        return NotCompared(f"Not compared: no figures of {about} under results/ name a commit in this one's history.")
     if _git(root, "diff", "--quiet", base, "--", "impls") is not None:
-        return "", f"Not compared: impls/ is that of {base}, the newest commit with figures of {about} under results/."
-    return base, ""
+        newest = f"{base}, the newest commit with figures of {about} under results/"
+        return NotCompared(f"Not compared: impls/ is that of {newest}.")
+    return base
 
 
 def revisions_compared(options: argparse.Namespace) -> int:
     """Time a revision and this one in alternating visits, and show how they differ; return 1 on a regression."""
     device = options.device
-    names = options.implementation or [choice.fastest(device, options.dtype[0])]
+    names = options.implementation or choice.fastest_of(device, options.dtype[:1])
+    if not names:
+        raise SystemExit(f"--device: no implementation runs on {device} in {options.dtype[0]}")
     if options.base_of_results:
-        options.base, why_none = base_of_results(names)
-        if why_none:
-            print(why_none)
+        base = base_of_results(names)
+        if isinstance(base, NotCompared):
+            print(base.why)
             return 0
+        options.base = base
         print(f"{options.base} is the newest commit with figures of {', '.join(names)} under results/.")
     jobs = choice.jobs(argparse.Namespace(**vars(options) | {"implementation": names}))
     log = new_log(folder_of(options.results, device), "compare.txt")
-    with tempfile.TemporaryDirectory() as folder, checkout(options.base, Path(folder)) as base:
-        old_server = Server(log, Path(folder, "old"), base, device.type)
+    with tempfile.TemporaryDirectory() as folder, checkout(options.base, Path(folder)) as tree:
+        old_server = Server(log, Path(folder, "old"), tree, device.type)
         new_server = Server(log, Path(folder, "new"), None, device.type)
         old = Side(old_server)
         new = Side(new_server)
@@ -295,7 +324,7 @@ def revisions_compared(options: argparse.Namespace) -> int:
     changes = alternated(before, after, options.threshold / 100)
     show(changes)
     print(f"{options.base} is old, this checkout is new. {verdicts(changes)}.")
-    no_time = not changes["verdict"].isin(("same", *DIFFERENT)).any()
+    no_time = not changes["verdict"].isin(JUDGED).any()
     if no_time:
         print(
             f"No time was judged, which takes {FEWEST} visits of a row: more --minutes, or a machine that is not busy."

@@ -13,6 +13,7 @@ import torch
 
 from impls import HyperLSTM
 from suite import bench_compare
+from suite.bench_compare import NotCompared
 from suite.candidates import catalogue, ours
 from suite.candidates.names import BASELINE
 from suite.cases.examples import CPU, TINY
@@ -186,7 +187,7 @@ class History:
         rows = runs(name, seconds, commit=commit, dirty=dirty)
         TABLES["bench"].replace(self.folder / "results" / machine, rows)
 
-    def base(self) -> tuple[str, str]:
+    def base(self) -> str | NotCompared:
         return bench_compare.base_of_results(["batched", "deferred"], self.folder)
 
 
@@ -195,27 +196,32 @@ def test_the_base_is_the_newest_commit_that_was_measured(tmp_path: Path) -> None
     first, second, third = map(history.commit, "abc")
     other = history("commit-tree", "HEAD^{tree}", "-m", "of another branch")[:10]
     history.results("machine", first)
-    assert history.base() == (first, "")
+    assert history.base() == first
     history.results("another machine", second)
     history.results("with a change", third, dirty=True)
     history.results("without git", "")
     history.results("another branch", other)
     history.results("of another implementation", third, "naive")
     history.results("without a figure", third, seconds=0)
-    assert history.base() == (second, "")
+    assert history.base() == second
 
 
 def test_why_nothing_is_compared_is_said(tmp_path: Path) -> None:
-    assert "is no checkout of git" in bench_compare.base_of_results(["batched"], tmp_path)[1]
+    def why_not() -> str:
+        base = bench_compare.base_of_results(["batched", "deferred"], tmp_path)
+        assert isinstance(base, NotCompared)
+        return base.why
+
+    assert "is no checkout of git" in why_not()
     history = History(tmp_path)
     history.commit("a")
-    assert "no figures of batched, deferred under results/ name a commit" in history.base()[1]
+    assert "no figures of batched, deferred under results/ name a commit" in why_not()
     commit = history.commit("b")
     history.results("machine", commit)
-    assert history.base() == ("", f"Not compared: impls/ is that of {commit}, the newest commit with figures of "
-                              "batched, deferred under results/.")  # fmt: skip
+    newest = f"{commit}, the newest commit with figures of batched, deferred under results/"
+    assert why_not() == f"Not compared: impls/ is that of {newest}."
     (tmp_path / "impls" / "code.py").write_text("edited")
-    assert history.base() == (commit, "")
+    assert history.base() == commit
 
 
 def test_of_a_revision_only_its_module_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -262,7 +268,7 @@ def test_what_ends_a_comparison_of_revisions(
     monkeypatch.setattr(bench_compare, "Side", lambda server: sides.pop(0))
     monkeypatch.setattr(bench_compare, "Server", lambda *_: MagicMock())
     monkeypatch.setattr(bench_compare, "run", lambda *_, until: None)
-    monkeypatch.setattr(bench_compare, "base_of_results", lambda names: ("HEAD", ""))
+    monkeypatch.setattr(bench_compare, "base_of_results", lambda names: "HEAD")
     results = ["--implementation", "batched", "--results", str(tmp_path), "--device", "cpu"]
     assert bench_compare.main([*arguments, *results]) == status
     assert sentence in capsys.readouterr().out

@@ -188,6 +188,10 @@ def _now(table: str, row: Mapping[str, Any]) -> str | None:
         return None
 
 
+#: Digits of a commit in rows.
+DIGITS = 10
+
+
 class Commit(NamedTuple):
     """The commit of this checkout, "" outside git; dirty: whether code other than pages was changed."""
 
@@ -206,7 +210,7 @@ def commit() -> Commit:
     git = partial(subprocess.check_output, cwd=ROOT, stderr=subprocess.DEVNULL, text=True)
     code = ("impls", "suite", "pyproject.toml", "noxfile.py", ":!*.md")
     try:
-        head = git(["git", "rev-parse", "--short=10", "HEAD"]).strip()
+        head = git(["git", "rev-parse", f"--short={DIGITS}", "HEAD"]).strip()
         changed = git(["git", "status", "--porcelain", "--", *code])
     except (OSError, subprocess.CalledProcessError):
         return Commit("")
