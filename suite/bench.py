@@ -41,6 +41,7 @@ from suite.measure.others import BUSY, Others, share_now
 from suite.measure.runner import NAME, REPEATED, Side, rests_on, run
 from suite.measure.server import Server, new_log
 from suite.measure.work import ROUNDS_AS_NAIVE
+from suite.pages import bench as pages_of_bench
 from suite.pages import sizes as pages_of_sizes
 from suite.pages.bench_tables import NORM, PLACE, QUOTED, Benchmark, in_words, summary, terminal_table
 from suite.results import provenance
@@ -78,7 +79,7 @@ def benchmark(options: argparse.Namespace) -> int:
     device = options.device
     until = time.time() + 60 * minutes(options)
     folder = folder_of(options.results, device)
-    table = TABLES[choice.table_of(options)]
+    table = TABLES["sizes"] if choice.names_sizes(options) else TABLES["bench"]
     verify = TABLES["verify"].read(folder)
     planned = [fitting(job.planned(verify)) for job in choice.jobs(options)]
     if options.list:
@@ -99,7 +100,7 @@ def benchmark(options: argparse.Namespace) -> int:
     before = same_code(TABLES["bench"].read(folder))
     table.put(folder, skipped, device)
     rows = measure(jobs, folder, until, table) if jobs else []
-    if table.name == "bench":
+    if table.of_project:
         same_twice(folder, before, rows, device)
     return int(conclude(folder, planned, table, options.sweep))
 
@@ -121,7 +122,7 @@ def about_untimed(incapable: Sequence[Pair], left_out: Sequence[Pair]) -> str | 
 
 def why_too_large(options: argparse.Namespace) -> str | None:
     """Sentence about a size that would not fit into memory, before anything of it is there; None if all fit."""
-    if choice.table_of(options) != "sizes":
+    if not choice.names_sizes(options):
         return None
     dtypes = [arithmetic.dtype_of(dtype) for dtype in options.dtype or ["float32"]]
     for workload in choice.workloads(options):
@@ -134,7 +135,7 @@ def why_too_large(options: argparse.Namespace) -> str | None:
 
 def fitting(job: Job) -> Job:
     """A job at a size that is named, which does not run if the candidate needs more memory than the comparison."""
-    if job.table != "sizes" or job.skipped or job.candidate not in names():
+    if not job.workload.named or job.skipped or job.candidate not in names():
         return job
     lacking = shortage(job.candidate, job.case, job.torch_dtype, job.device)
     return replace(job, skipped=Ended(Status.NOT_RUN, str(lacking))) if lacking else job
@@ -165,7 +166,7 @@ def measure(jobs: Sequence[Job], folder: Path, until: float, table: Table) -> li
                 best = rates_of(server, of_dtype)
                 if best:
                     rates.append(best)
-            if table.name == "bench":
+            if table.of_project:
                 TABLES["hardware"].put(folder, rates, device)
             run([side], jobs, until, rests_on(is_ours, QUOTED))
         finally:
@@ -264,13 +265,14 @@ def conclude(folder: Path, jobs: Sequence[Job], table: Table, sweep: Axis | None
         of_jobs = [row for job in jobs for row in job.rows(Ended())]
         rows = rows.merge(pd.DataFrame(of_jobs, columns=list(table.key)))
     # Of sizes that are named, nothing of the project changes.
-    pages = (pages_of_sizes.PAGE,) if table.name == "sizes" else report.PAGES
+    page = pages_of_bench.PAGE if table.of_project else pages_of_sizes.PAGE
+    pages = report.PAGES if table.of_project else (page,)
     try:
         report.write_machine(folder, pages)
     except ResultsError:
         show(rows)
         raise
-    show(rows, folder / f"{table.name}.md", sweep)
+    show(rows, page.path(folder), sweep)
     return len(rows) > 0 and bool(rows["status"].isin(WRONG).any())
 
 
@@ -343,7 +345,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     reason = machine.why_missing(options.device)
     if reason:
         commands.error(reason)
-    if choice.table_of(options) == "sizes" and (options.workload or options.full):
+    if choice.names_sizes(options) and (options.workload or options.full):
         commands.error("--size and --sweep: expected no --workload and no --full beside them, as they name the sizes")
     try:
         too_large = why_too_large(options)

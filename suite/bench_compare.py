@@ -317,7 +317,7 @@ def revisions_compared(options: argparse.Namespace) -> int:
         new = Side(new_server)
         with old_server, new_server:
             for job, server in product(jobs, (old_server, new_server)):
-                server.visit(replace(job, table="compile"), [])
+                server.visit(replace(job, measurement="compile"), [])
             run([old, new], jobs, until=time.time() + 60 * options.minutes)
     before = TABLES["bench"].filled(pd.DataFrame(old.summary()))
     after = TABLES["bench"].filled(pd.DataFrame(new.summary()))

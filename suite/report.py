@@ -72,6 +72,17 @@ class IndexLine(NamedTuple):
         return f"{self.setting}, / padded" if self.to_padded else str(self.setting)
 
 
+class MachinePage(NamedTuple):
+    """A page of the machine that a folder is of."""
+
+    folder: Path
+    page: Page
+
+    @property
+    def file(self) -> Path:
+        return self.page.path(self.folder)
+
+
 class Fastest(NamedTuple):
     """The fastest implementation of a machine, and its ratio."""
 
@@ -82,7 +93,7 @@ class Fastest(NamedTuple):
         return f"{with_interval(self.ratio)} {self.implementation}"
 
 
-def index(results: Path, folders: Sequence[Path], pages: Collection[Path]) -> list[Part]:
+def index(results: Path, folders: Sequence[Path], pages: Collection[MachinePage]) -> list[Part]:
     """Parts of results/README.md: one table of all machines, and links to the pages of each folder, or else its CSV."""
     setting = Column("workload")
     columns = list[Column]()
@@ -99,10 +110,9 @@ def index(results: Path, folders: Sequence[Path], pages: Collection[Path]) -> li
                 lines.setdefault(line, {setting: line})[column] = fastest
             if stale("bench", rows).any():
                 label += ", **stale**"
-        files = sorted(page for page in pages if page.parent == folder)
-        files = files or sorted(filter(_is_handed_in, folder.glob("*.csv")))
+        files = [page.file for page in pages if page.folder == folder] or tables_of_project(folder)
         if files:
-            of_files = [Link(file.stem, file.relative_to(results)) for file in files]
+            of_files = [Link(file.stem, file.relative_to(results)) for file in sorted(files)]
             links += [f"- {label}: ", *enumerated(of_files), "\n"]
     table: list[Part] = [LEAD, Sheet([setting, *columns], list(lines.values()))] if lines else []
     return ["# Results", *table, Linked(links), FOOT, HAND_IN]
@@ -131,32 +141,38 @@ def _fastest(benchmark: Benchmark) -> dict[IndexLine, Fastest]:
     return by_line
 
 
-def pages_of(folder: Path, pages: Sequence[Page] = PAGES) -> dict[Path, list[Part]]:
-    """Parts of pages of one machine, by the file of each."""
-    by_file = dict[Path, list[Part]]()
+def tables_of_project(folder: Path) -> list[Path]:
+    """The CSV files of a machine that git does not ignore."""
+    files = [table.path(folder) for table in TABLES.values() if table.of_project]
+    return [file for file in files if file.exists()]
+
+
+def pages_of(folder: Path, pages: Sequence[Page] = PAGES) -> dict[MachinePage, list[Part]]:
+    """Parts of pages of one machine, without those of which it has no rows."""
+    by_page = dict[MachinePage, list[Part]]()
     for page in pages:
         parts = page.read(folder)
         if parts:
-            by_file[folder / f"{page.name}.md"] = parts
-    return by_file
+            by_page[MachinePage(folder, page)] = parts
+    return by_page
 
 
-def files_of(pages: Mapping[Path, Sequence[Part]]) -> dict[Path, str]:
+def files_of(pages: Mapping[MachinePage, Sequence[Part]]) -> dict[Path, str]:
     """Texts of pages and of the plots that are files beside them."""
-    files = {file: markdown(parts) for file, parts in pages.items()}
-    for file, parts in pages.items():
+    files = {page.file: markdown(parts) for page, parts in pages.items()}
+    for page, parts in pages.items():
         for part in parts:
             if isinstance(part, Plot) and part.has_file:
-                files[file.with_name(part.file)] = svg(part.draw())
+                files[page.folder / part.file] = svg(part.draw())
     return files
 
 
 def write_machine(folder: Path, pages: Sequence[Page] = PAGES) -> list[Path]:
     """Write pages of one machine and their plots from its CSV files, and nothing else; return the pages."""
-    by_file = pages_of(folder, pages)
-    for file, text in files_of(by_file).items():
+    by_page = pages_of(folder, pages)
+    for file, text in files_of(by_page).items():
         write_whole(file, text)
-    return list(by_file)
+    return [page.file for page in by_page]
 
 
 def write_all(results: Path) -> list[Path]:
@@ -166,28 +182,24 @@ def write_all(results: Path) -> list[Path]:
     damaged file, and then nothing has been written.
     """
     folders = machines(results)
-    sections = dict[Path, list[Part]]()
+    sections = dict[MachinePage, list[Part]]()
     of_readme = readme.chosen(results).values()
     for folder in folders:
-        has_pages = any(_is_handed_in(page) for page in folder.glob("*.md"))
+        has_pages = any(page.path(folder).exists() for page in PAGES if page.of_project)
         if has_pages or _current(folder) or folder in of_readme:
             sections |= pages_of(folder)
         else:
             sections |= pages_of(folder, (sizes.PAGE,))
-    handed_in_pages = [page for page in sections if _is_handed_in(page)]
-    of_project = markdown(index(results, folders, handed_in_pages))
-    every = report_html(results, index(results, folders, sections), sections)
-    ours = {results / "README.md": of_project, results / "report.html": every}
+    of_project = [page for page in sections if page.page.of_project]
+    readme_text = markdown(index(results, folders, of_project))
+    parts_by_file = {page.file: parts for page, parts in sections.items()}
+    report_text = report_html(results, index(results, folders, sections), parts_by_file)
+    ours = {results / "README.md": readme_text, results / "report.html": report_text}
     if results == RESULTS:
         ours[readme.README] = readme.updated(results)
     for file, text in (files_of(sections) | ours).items():
         write_whole(file, text)
-    return [*sections, *ours]
-
-
-def _is_handed_in(file: Path) -> bool:
-    """False for the results at sizes that a person named, which git ignores."""
-    return file.stem != sizes.PAGE.name
+    return [*parts_by_file, *ours]
 
 
 def _current(folder: Path) -> bool:

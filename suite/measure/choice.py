@@ -92,9 +92,9 @@ def by_default(device: str) -> list[str]:
     return [name for name, workload in WORKLOADS.items() if device in workload.by_default]
 
 
-def table_of(options: argparse.Namespace) -> str:
-    """Name of the table of a run's rows."""
-    return "sizes" if options.size or options.sweep else "bench"
+def names_sizes(options: argparse.Namespace) -> bool:
+    """True if a run is told sizes, instead of workloads."""
+    return bool(options.size or options.sweep)
 
 
 def workloads(options: argparse.Namespace) -> list[Workload]:
@@ -102,11 +102,11 @@ def workloads(options: argparse.Namespace) -> list[Workload]:
 
     SizeError if a sweep is over what lengths have.
     """
-    if table_of(options) == "sizes":
-        named = options.size or [MEDIUM]
+    if names_sizes(options):
+        cases = options.size or [MEDIUM]
         if options.sweep:
-            named = [resized for case in named for resized in options.sweep.along(case)]
-        return [Workload(short(case), case, named=True) for case in dict.fromkeys(named)]
+            cases = [resized for case in cases for resized in options.sweep.along(case)]
+        return [Workload(short(case), case, named=True) for case in dict.fromkeys(cases)]
     chosen = [WORKLOADS[name] for name in options.workload or by_default(options.device.type)]
     cut = options.device.type == "cpu" and not options.full
     return [workload.shortened for workload in chosen] if cut else chosen
@@ -117,17 +117,18 @@ def jobs(options: argparse.Namespace) -> list[Job]:
     dtypes = options.dtype or ["float32"]
     if options.dtype is None and options.device.type == "cpu" and multiplies_bfloat16():
         dtypes = [*dtypes, "bfloat16"]
-    table = table_of(options)
-    named = options.implementation or [candidate.name for candidate in candidates()]
+    timed = candidates()
+    if options.implementation:
+        timed = [find(name) for name in options.implementation]
     todo = list[Job]()
-    for dtype, workload, candidate in product(dtypes, workloads(options), map(find, named)):
+    for dtype, workload, candidate in product(dtypes, workloads(options), timed):
         norms = list[bool]()
         for norm in candidate.layer_norms:
             in_workload = norm in workload.layer_norms or not candidate.compared
             if in_workload and _timed(options, candidate, workload, dtype, norm):
                 norms.append(norm)
         if norms:
-            todo.append(Job(table, candidate.name, workload, dtype, options.device, tuple(norms)))
+            todo.append(Job("bench", candidate.name, workload, dtype, options.device, tuple(norms)))
     return todo
 
 

@@ -63,7 +63,7 @@ class FakeServer(Server):
         self.cpu_s = 0.0
         self.states = []
 
-    def visit(self, job: Job, rows: list[Row], *, first: bool = True, limit: float = 0.0) -> Ended:
+    def visit(self, job: Job, rows: list[Row], *, first: bool = True, limit: float | None = None) -> Ended:
         self.visits.append((job.candidate, first))
         return self.measure(job, rows, first)
 

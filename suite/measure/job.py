@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import pandas as pd
 import psutil
@@ -18,17 +18,19 @@ from suite.results.status import Ended, Status
 from suite.results.tables import Row, about_pass
 from suite.shared import arithmetic
 
+#: What a visit does: times a candidate, measures the rates of the hardware, or calls once what the first call compiles.
+Measurement = Literal["bench", "hardware", "compile"]
 #: Share of the machine's memory that one process may take, so that too little memory ends only that process.
 MEMORY_SHARE = 0.6
 
 
 class Turned(NamedTuple):
-    """Message of a visit before the turns of a pass and after them, with the sum of the seconds that these then took.
+    """Message of a visit around the turns of a pass, for a process with a clock of its own.
 
-    The process that gets it has a clock of its own.
+    timed_s: sum of the seconds that the turns took; None before them.
     """
 
-    timed_s: float = 0.0
+    timed_s: float | None = None
 
 
 class RefusedError(Exception):
@@ -39,20 +41,20 @@ class RefusedError(Exception):
 class Job:
     """A candidate on a workload of the benchmark.
 
-    table: name of the table of its rows, `bench`, `sizes` or `hardware`; `server.MEASURES` has what measures it.
+    measurement: what a visit does; `server.MEASURES` has the functions.
     layer_norms: in the benchmark: layer norm off, on, or both in turns.
     skipped: why it does not run; None if it does.
-    memory_limit: bytes that its process may take on a CPU; 0 for MEMORY_SHARE of the machine's.
+    memory_limit: bytes that its process may take on a CPU; None for MEMORY_SHARE of the machine's.
     """
 
-    table: str
+    measurement: Measurement
     candidate: str
     workload: Workload
     dtype: str
     device: torch.device
     layer_norms: tuple[bool, ...] = ()
     skipped: Ended | None = None
-    memory_limit: int = 0
+    memory_limit: int | None = None
 
     @property
     def torch_dtype(self) -> torch.dtype:
@@ -76,7 +78,9 @@ class Job:
     def planned(self, verify: pd.DataFrame) -> "Job":
         """Job of the benchmark with the reason if it does not run; verify: rows of verify.csv of this machine."""
         reason = arithmetic.why_not(self.dtype, self.device)
-        if reason := reason or find(self.candidate).why_unavailable(self.device, self.torch_dtype):
+        if reason is None:
+            reason = find(self.candidate).why_unavailable(self.device, self.torch_dtype)
+        if reason is not None:
             return replace(self, skipped=Ended(Status.NOT_RUN, reason))
         why = provenance.refused(verify, self.candidate, self.dtype)
         # A file is edited often, and checked in its first visit.
@@ -102,6 +106,8 @@ class Job:
         if sys.platform == "linux" and self.device.type == "cpu":
             import resource
 
-            limit = self.memory_limit or int(MEMORY_SHARE * psutil.virtual_memory().total)
+            limit = self.memory_limit
+            if limit is None:
+                limit = int(MEMORY_SHARE * psutil.virtual_memory().total)
             resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
         arithmetic.use(self.dtype)

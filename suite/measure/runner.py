@@ -233,14 +233,14 @@ def _fastest_alternative(job: Job, summaries: Mapping[Job, list[Row]]) -> Job | 
 
 
 @dataclass(frozen=True)
-class Step:
-    """What a run did: a visit to a job, with the number of the server that it was made in, from 1."""
+class Progress:
+    """How far a run is: a visit to a job, with the number of the server that it was made in, from 1."""
 
     server: int
     job: Job
 
 
-def visits(sides: Sequence[Side], jobs: Sequence[Job], until: float, score: Score) -> Iterator[Step]:
+def visits(sides: Sequence[Side], jobs: Sequence[Job], until: float, score: Score) -> Iterator[Progress]:
     """Visit every job on all sides, then those with the highest scores, until the time is up or none wants a visit.
 
     A server visits each job at most once, since all its children share the memory layout of one start; then another
@@ -260,7 +260,7 @@ def visits(sides: Sequence[Side], jobs: Sequence[Job], until: float, score: Scor
             for side in order:
                 side.visit(job)
             seconds[job] = min(time.time() - start, seconds[job])
-            yield Step(number, job)
+            yield Progress(number, job)
         number += 1
         scores = dict[Job, float]()
         for job, job_score in wanting(sides, jobs, score).items():
@@ -295,16 +295,16 @@ def run(sides: Sequence[Side], jobs: Sequence[Job], until: float, score: Score =
     headings = "".join(name.rjust(FIGURE) for name in COLUMNS.values())
     print("ms".ljust(NAME) + headings, flush=True)
     last = 1
-    for step in visits(sides, jobs, until, score):
-        if step.server > last:
-            last = step.server
+    for progress in visits(sides, jobs, until, score):
+        if progress.server > last:
+            last = progress.server
             wanted = len(wanting(sides, jobs, score))
             print(f"{_minutes(until)} left; {wanted} of {len(jobs)} jobs want more visits", flush=True)
-        if step.server == 1:
-            rows = sides[-1].visits[step.job][0].rows
+        if progress.server == 1:
+            rows = sides[-1].visits[progress.job][0].rows
             figures = {(row["layer_norm"], row["pass"]): _figure(row) for row in rows}
             cells = "".join(figures.get(place, "").rjust(FIGURE) for place in COLUMNS)
-            print(f"{step.job.label:{NAME}}{cells}".rstrip(), flush=True)
+            print(f"{progress.job.label:{NAME}}{cells}".rstrip(), flush=True)
     if not wanting(sides, jobs, score):
         print(f"Every figure is known as well as it should be, {_minutes(until)} before the time was up.", flush=True)
 

@@ -27,17 +27,16 @@ from suite.candidates.catalogue import candidates
 from suite.candidates.ours import BASE
 from suite.measure import bench, hardware, work
 from suite.measure.guard import guard
-from suite.measure.job import Job, RefusedError, Turned
+from suite.measure.job import Job, Measurement, RefusedError, Turned
 from suite.measure.others import State, gpu
 from suite.results.status import Ended, Status
 from suite.results.tables import Row
 from suite.shared.files import ROOT, write_whole
 from suite.shared.process import killed_with
 
-#: What measures a job, by the table of its rows: (job, first) -> rows. first: also what does not vary between visits.
-MEASURES: Mapping[str, Callable[[Job, bool], Iterator[Row | Turned]]] = {
+#: What measures a job: (job, first) -> rows. first: also what does not vary between visits.
+MEASURES: Mapping[Measurement, Callable[[Job, bool], Iterator[Row | Turned]]] = {
     "bench": bench.rows,
-    "sizes": bench.rows,
     "hardware": hardware.rows,
     "compile": bench.call_once,
 }
@@ -108,14 +107,15 @@ class Server(AbstractContextManager["Server"]):
             )
         theirs.close()
 
-    def visit(self, job: Job, rows: list[Row], *, first: bool = True, limit: float = 0.0) -> Ended:
+    def visit(self, job: Job, rows: list[Row], *, first: bool = True, limit: float | None = None) -> Ended:
         """Run a job in a new child, add its rows as they are measured, none if refused, and return how it ended.
 
         first: also measure what does not vary between visits. limit: seconds after which the child prints where it is,
         into the log and here, and ends; by default LIMIT. Afterwards `states` has those of a GPU after each pass.
         """
         self.wait()
-        limit = limit or LIMIT[job.device.type]
+        if limit is None:
+            limit = LIMIT[job.device.type]
         ended = Ended()
         self.states = []
         start = time.monotonic()
@@ -124,7 +124,7 @@ class Server(AbstractContextManager["Server"]):
         began = start
         while not isinstance(message := self._receive(), Exited):  # which comes last
             if isinstance(message, Turned):
-                if message.timed_s:
+                if message.timed_s is not None:
                     ended = in_time(message.timed_s, time.monotonic() - began) or ended
                     state = gpu(job.device) if job.device.type == "cuda" else None
                     if state is not None:
@@ -222,7 +222,7 @@ def _run(connection: Connection, job: Job, first: bool, limit: float) -> NoRetur
         gc.disable()  # no round should pay for it
         check = guard() if submission.files() else _nothing
         submission.inherit()
-        for row in MEASURES[job.table](job, first):
+        for row in MEASURES[job.measurement](job, first):
             check()
             connection.send(row)
         check()

@@ -73,7 +73,7 @@ def test_an_interrupted_run_keeps_its_rows(
     remaining = iter(range(1))
 
     def measure(one: Job, rows: list[dict[str, Any]], first: bool) -> Ended:
-        if one.table == "hardware":
+        if one.measurement == "hardware":
             return Ended()
         if next(remaining, None) is None:
             raise KeyboardInterrupt
@@ -89,7 +89,7 @@ def test_an_interrupted_run_keeps_its_rows(
 
 def timed(one: Job, rows: list[dict[str, Any]], first: bool) -> Ended:
     """Stand for a visit that takes 0.1 s."""
-    if one.table == "bench":
+    if one.measurement == "bench":
         rows += [{c: v for c, v in row.items() if c not in STAMP} for row in runs(one.candidate, 0.1, visits=None)]
     return Ended()
 
@@ -150,9 +150,9 @@ def test_sizes_have_a_table_and_a_page_of_their_own(
     tmp_path: Path, serve: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def grows(one: Job, rows: list[dict[str, Any]], first: bool) -> Ended:
-        if one.table == "hardware":
+        if one.measurement == "hardware":
             rows.append({"dtype": "float32", "multiply_adds_per_s": 1e12, "bytes_per_s": 1e12})
-        if one.table == "sizes":
+        else:
             seconds = 0.1 if one.candidate == "batched" else 0.05
             figures = runs(one.candidate, seconds * one.case.H / 64, baseline_s=one.case.H / 1280, visits=None)
             figures = [row | {"ratio": seconds / 0.05, "multiply_adds": one.case.H**2} for row in figures]
@@ -324,7 +324,7 @@ def test_a_gpu_has_its_number(name: str, device: str) -> None:
 def test_a_run_shows_a_line_a_job(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     jobs = [job(name, layer_norms=(False, True)) for name in ("naive", "batched")]
     ran = [runs("naive", 0) + runs("naive", 0.1234, layer_norm=True), runs("batched", 2)]
-    monkeypatch.setattr(runner, "visits", lambda *_: starmap(runner.Step, product((1, 2), jobs)))
+    monkeypatch.setattr(runner, "visits", lambda *_: starmap(runner.Progress, product((1, 2), jobs)))
     side = Side(FakeServer(lambda *_: Ended()), {one: [Visit(rows)] for one, rows in zip(jobs, ran, strict=True)})
     runner.run([side], jobs, time.time() + 125.4)
     monkeypatch.setattr(runner, "wanting", lambda *_: [])

@@ -225,6 +225,14 @@ class Page:
     body: Callable[[pd.DataFrame, Others], Body]
     others: tuple[str, ...]
 
+    @property
+    def of_project(self) -> bool:
+        """False for a page of what git ignores."""
+        return TABLES[self.name].of_project
+
+    def path(self, folder: Path) -> Path:
+        return folder / f"{self.name}.md"
+
     def content(self, rows: pd.DataFrame, others: Others = MappingProxyType({})) -> list[Part]:
         every = {self.name: rows, **others}
         body = self.body(rows, others)

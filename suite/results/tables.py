@@ -72,6 +72,8 @@ class Table:
     free: Sequence[str] = ()
     #: Rows are of the CPU, whichever device a run checks.
     on_cpu: bool = False
+    #: Rows are results of the project, other than those at sizes that a person named, which git ignores.
+    of_project: bool = True
 
     def path(self, folder: Path) -> Path:
         return folder / f"{self.name}.csv"
@@ -329,4 +331,4 @@ def folder_of(results: Path, device: torch.device) -> Path:
 TABLES = {name: Table(name, **declared) for name, declared in _DECLARED["tables"].items()}
 #: Of the benchmark at sizes that are named, whose workloads are the names of `spelling.short`.
 _SIZES = ["dtype", *SIZES, "workload", "layer_norm", "implementation", "pass"]
-TABLES["sizes"] = replace(TABLES["bench"], name="sizes", key=_SIZES, free=["workload"])
+TABLES["sizes"] = replace(TABLES["bench"], name="sizes", key=_SIZES, free=["workload"], of_project=False)
