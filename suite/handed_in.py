@@ -14,8 +14,10 @@ import subprocess
 import sys
 import tarfile
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from enum import StrEnum
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 
@@ -24,7 +26,7 @@ from impls.definition import dtype_name
 from suite.measure.roofline import MOST
 from suite.results.outcomes import CapabilityOutcome, CaseOutcome, FaultOutcome, ran
 from suite.results.statistics import FEWEST
-from suite.results.status import Status
+from suite.results.status import Bound, Status
 from suite.results.tables import TABLES
 from suite.shared.arithmetic import dtype_of
 from suite.shared.files import ROOT, ResultsError
@@ -33,11 +35,22 @@ from suite.shared.files import ROOT, ResultsError
 PRIVATE = re.compile(r"(?<![\w.)])(/[\w.+-]+){2,}|\b[A-Za-z]:\\\w|~/\w|[\w.-]+@[\w-]+")
 #: Prints the hashes of rows; it runs in the copy of another commit, which need not have it.
 HASHES = Path(__file__).with_name("handed_in_hashes.py")
-#: By table of a verification, the column that says how a row ended, and its word for a failure.
-FAILED = {
-    "verify": ("verdict", CaseOutcome.FAIL),
-    "faults": ("verdict", FaultOutcome.SURVIVED),
-    "capabilities": ("outcome", CapabilityOutcome.FAIL),
+#: Tables that a folder must have; each is named like the session of nox that writes it.
+REQUIRED = ("bench", "verify")
+
+
+class Failure(NamedTuple):
+    """How a table of a verification says that a row failed: by this outcome in this column."""
+
+    column: str
+    outcome: StrEnum
+
+
+#: By table.
+FAILURES = {
+    "verify": Failure("verdict", CaseOutcome.FAIL),
+    "faults": Failure("verdict", FaultOutcome.SURVIVED),
+    "capabilities": Failure("outcome", CapabilityOutcome.FAIL),
 }
 #: Rows of a machine by the name of their table.
 Tables = Mapping[str, pd.DataFrame]
@@ -47,44 +60,56 @@ Hashes = Mapping[str, pd.Series]
 
 def problems(folder: Path) -> list[str]:
     """Sentences that say why a folder cannot be taken, none if it can."""
-    tables, found = dict[str, pd.DataFrame](), list[str]()
-    for name in (name for name in TABLES if name != "sizes"):
-        path = TABLES[name].path(folder)
-        if path.exists():
+    sentences = list[str]()
+    tables = dict[str, pd.DataFrame]()
+    for table in TABLES.values():
+        path = table.path(folder)
+        if table.of_project and path.exists():
             try:
-                tables[name] = TABLES[name].read(path)
+                tables[table.name] = table.read(path)
             except ResultsError as error:
-                found.append(str(error))
-            found += private(path)
-        elif name in ("bench", "verify"):
-            found.append(f"{path}: expected the rows of nox -s {name}, but there is no such file.")
-    then = dict[str, Hashes]()
-    found += with_changes(tables)
-    for commit in sorted({commit for rows in tables.values() for commit in rows["commit"][~rows["dirty"]]}):
+                sentences.append(str(error))
+            sentences += private(path)
+        elif table.name in REQUIRED:
+            sentences.append(f"{path}: expected the rows of nox -s {table.name}, but there is no such file.")
+    sentences += with_changes(tables)
+    hashes = dict[str, Hashes]()
+    for commit in commits(tables):
         try:
-            then[commit] = sources_at(commit, tables)
+            hashes[commit] = sources_at(commit, tables)
         except LookupError as error:
-            of = ", ".join(f"{name}.csv" for name, rows in tables.items() if (rows["commit"] == commit).any())
-            found.append(f"{of}: {error}.")
-    found += [sentence for name, rows in tables.items() for sentence in of_other_sources(name, rows, then)]
-    found += failed(tables)
+            files = ", ".join(f"{name}.csv" for name, rows in tables.items() if (rows["commit"] == commit).any())
+            sentences.append(f"{files}: {error}.")
+    for name, rows in tables.items():
+        sentences += of_other_sources(name, rows, hashes)
+    sentences += failed(tables)
     if "bench" in tables:
-        found += figures(tables["bench"])
+        sentences += figures(tables["bench"])
     if "bench" in tables and "verify" in tables:
-        found += compared(tables["bench"], tables["verify"], then)
-    return found
+        sentences += compared(tables["bench"], tables["verify"], hashes)
+    return sentences
+
+
+def commits(tables: Tables) -> list[str]:
+    """The commits whose code, without changes, made rows."""
+    made_by = set[str]()
+    for rows in tables.values():
+        made_by.update(rows["commit"][~rows["dirty"]])
+    return sorted(made_by)
 
 
 def private(path: Path) -> Iterator[str]:
     """Sentences about cells that hold a path or the name of this host, by column."""
-    host = platform.node().partition(".")[0]
-    named = re.compile(rf"\b{re.escape(host)}\b", re.IGNORECASE) if host not in ("", "localhost") else None
+    host = platform.node().partition(".")[0]  # without its domain
+    patterns = [PRIVATE]
+    if host not in ("", "localhost"):
+        patterns.append(re.compile(rf"\b{re.escape(host)}\b", re.IGNORECASE))
     with path.open(encoding="utf-8", errors="replace", newline="") as file:
         head, *rows = list(csv.reader(file)) or [[]]
     seen = set[str]()
     for line, cells in enumerate(rows, 2):
         for column, cell in zip(head, cells, strict=False):
-            shown = PRIVATE.search(cell) or (named and named.search(cell))
+            shown = next(filter(None, (pattern.search(cell) for pattern in patterns)), None)
             if shown and column not in seen:
                 seen.add(column)
                 yield f"{path}, line {line}, {column}: expected no path and no name of a host, got {shown[0]!r}."
@@ -142,7 +167,7 @@ def figures(bench: pd.DataFrame) -> Iterator[str]:
     few = timed[~(timed["visits"] >= FEWEST)]
     if len(few):
         yield f"bench.csv: {len(few)} rows have fewer than {FEWEST} visits, the first is of {_about(few)}."
-    fast = timed[(timed["bound"] == "compute") & (timed["share"] > MOST)]
+    fast = timed[(timed["bound"] == Bound.COMPUTE) & (timed["share"] > MOST)]
     if len(fast):
         most = f"{fast['share'].max():.2f} of the rate of this machine's products"
         yield f"bench.csv: {len(fast)} rows multiply at up to {most}, more than {MOST}, the first is of {_about(fast)}."
@@ -150,11 +175,12 @@ def figures(bench: pd.DataFrame) -> Iterator[str]:
 
 def failed(tables: Tables) -> Iterator[str]:
     """Sentences about what failed in a verification."""
-    for name, (column, wrong) in FAILED.items():
+    for name, failure in FAILURES.items():
         if name in tables:
-            rows = tables[name][tables[name][column] == wrong]
-            if len(rows):
-                yield f"{name}.csv: {len(rows)} rows of {len(tables[name])} failed, the first is of {_about(rows)}."
+            rows = tables[name]
+            wrong = rows[rows[failure.column] == failure.outcome]
+            if len(wrong):
+                yield f"{name}.csv: {len(wrong)} rows of {len(rows)} failed, the first is of {_about(wrong)}."
 
 
 def compared(bench: pd.DataFrame, verify: pd.DataFrame, then: Mapping[str, Hashes]) -> Iterator[str]:
@@ -173,16 +199,16 @@ def compared(bench: pd.DataFrame, verify: pd.DataFrame, then: Mapping[str, Hashe
 
 def _about(rows: pd.DataFrame) -> str:
     """What the first row is about, such as "medium batched float32"."""
-    words = [
-        rows[column].iloc[0]
-        for column in ("workload", "implementation", "dtype", "case", "edit", "capability")
-        if column in rows
-    ]
+    first = rows.iloc[0]
+    words = [first.get(column) for column in ("workload", "implementation", "dtype", "case", "edit", "capability")]
     return " ".join(filter(None, words)) or "the machine"
 
 
 def report(folder: Path) -> int:
     """Print whether a folder can be taken; return the exit status."""
-    found: Iterable[str] = problems(folder)
-    print("\n".join(found) or f"{folder} can be handed in.")
-    return int(bool(found))
+    sentences = problems(folder)
+    if not sentences:
+        print(f"{folder} can be handed in.")
+        return 0
+    print("\n".join(sentences))
+    return 1

@@ -18,7 +18,7 @@ from suite.cases.workloads import Pass
 from suite.pages.page import Column, NoFigure, Sheet
 from suite.results.format import MB, percent, ratio_text, significant3, size_of_whole, with_interval
 from suite.results.statistics import FEWEST, Interval, interval, quotient, two_states
-from suite.results.status import Status
+from suite.results.status import Bound, Status
 from suite.results.tables import TABLES
 
 
@@ -56,7 +56,7 @@ class Roofline(NamedTuple):
     """Share of the rate of the hardware at which a pass ran, and which rate it is."""
 
     share: float
-    bound: str
+    bound: Bound
 
     def __str__(self) -> str:
         return f"{percent(self.share)} {self.bound}"
@@ -280,7 +280,8 @@ def time_table(place: Place) -> Sheet:
         judged = rows[place.decisive]
         line[VERDICT] = judged["verdict"]
         line[TO_PADDED[place.decisive]] = judged["to_padded"]
-        line[ROOFLINE] = Roofline(judged["share"], judged["bound"]) if pd.notna(judged["share"]) else None
+        if pd.notna(judged["share"]):
+            line[ROOFLINE] = Roofline(judged["share"], Bound(judged["bound"]))
         line[BUSY] = judged["busy"]
         lines.append(line)
     return Sheet(columns, lines)

@@ -77,12 +77,13 @@ def bar_plot(panels: Sequence[Panel], unit: str, axis: str, columns: int = 1) ->
         most = max(len(panel.bars) for panel in panels[first : first + columns])
         heights.append(0.9 + 0.34 * most)
     figure = Figure(figsize=(2.4 + 4.0 * columns, sum(heights)), layout="constrained")
-    axes = figure.subplots(len(heights), columns, squeeze=False, height_ratios=heights).flatten()
-    for unused in axes[len(panels) :]:
+    grid = figure.subplots(len(heights), columns, squeeze=False, height_ratios=heights)
+    every_axes = list(grid.flatten())
+    for unused in every_axes[len(panels) :]:
         unused.set_visible(False)
-    for place, panel in zip(axes, panels, strict=False):
-        _draw(place, panel, unit)
-        place.set_title(panel.title)
+    for axes, panel in zip(every_axes, panels, strict=False):
+        _draw(axes, panel, unit)
+        axes.set_title(panel.title)
     figure.supxlabel(axis, fontsize=11)
     return figure
 
@@ -153,8 +154,8 @@ def line_plot(panels: Sequence[Lines], axis: str) -> Figure:
     """
     figure = Figure(figsize=(2.0 + 3.7 * len(panels), 4.2), layout="constrained")
     drawn = dict[str, Any]()
-    row = figure.subplots(1, len(panels), squeeze=False)[0]
-    for axes, panel in zip(row, panels, strict=True):
+    grid = figure.subplots(1, len(panels), squeeze=False)
+    for axes, panel in zip(grid[0], panels, strict=True):
         for name, line in panel.lines.items():
             drawn[LABELS.get(name, name)] = _draw_line(axes, name, line, panel.scale)
         axes.set_title(panel.title, fontsize=11)

@@ -74,10 +74,10 @@ DAMAGED: dict[str, tuple[str, Edit, str]] = {
     "a path": ("verify", in_row(1, ",out,", ",/home/me/out,"), r"verify.csv, line 2, tensor: .* got '/home/me/out'"),
     "the name of the host": (
         "bench",
-        in_row(3, "compute", "zaphod"),
-        r"line 4, bound: expected no path .*, got 'zaphod'",
+        in_row(3, HERE["python"], "zaphod"),
+        r"line 4, python: expected no path .*, got 'zaphod'",
     ),
-    "a user": ("bench", in_row(2, "compute", "me@zaphod"), r"line 3, bound: expected no path .*, got 'me@zaphod'"),
+    "a user": ("bench", in_row(2, HERE["python"], "me@zaphod"), r"line 3, python: .*, got 'me@zaphod'"),
     "changes that no commit has": (
         "bench",
         in_row(1, f"{COMMIT},False", f"{COMMIT},True"),

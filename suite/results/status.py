@@ -1,4 +1,4 @@
-"""Whether a row of the benchmark has figures, and if not, why."""
+"""Whether a row of the benchmark has figures, and if not, why; and what limits the time."""
 
 from collections.abc import Mapping
 from enum import StrEnum
@@ -21,7 +21,14 @@ class Status(StrEnum):
     FAILED = "failed"
 
 
-#: Those that are errors, which running out of memory is not.
+class Bound(StrEnum):
+    """Column `bound` of the benchmark: which rate of the hardware limits a pass."""
+
+    COMPUTE = "compute"
+    MEMORY = "memory"
+
+
+#: Statuses that are errors, which running out of memory is not.
 WRONG = (Status.REFUSED, Status.TIME_OUT, Status.CRASHED, Status.FAILED)
 #: Most characters of a detail.
 LONGEST = 200

@@ -21,7 +21,7 @@ from suite.cases.case import SIZES, Case
 from suite.cases.workloads import WORKLOADS, Pass, whole
 from suite.results import provenance
 from suite.results.outcomes import CapabilityOutcome, CaseOutcome, FaultOutcome
-from suite.results.status import Status
+from suite.results.status import Bound, Status
 from suite.shared import machine
 from suite.shared.arithmetic import ARITHMETICS
 from suite.shared.files import ResultsError, write_whole
@@ -38,12 +38,14 @@ _FLAGS: list[str] = _DECLARED["flags"]
 _OF_VISITS: list[str] = _DECLARED["of_visits"]
 #: By table and column, the words in it.
 _ENUMERATIONS: Mapping[str, Mapping[str, type[StrEnum]]] = {
-    "bench": {"status": Status, "pass": Pass},
-    "sizes": {"status": Status, "pass": Pass},
+    "bench": {"status": Status, "pass": Pass, "bound": Bound},
+    "sizes": {"status": Status, "pass": Pass, "bound": Bound},
     "verify": {"verdict": CaseOutcome},
     "faults": {"verdict": FaultOutcome},
     "capabilities": {"outcome": CapabilityOutcome},
 }
+#: Columns of words in which a row without figures has none.
+_MAY_BE_EMPTY = ("bound",)
 #: By column, what a column means whose name does not say it.
 MEANING: Mapping[str, str] = _DECLARED["meaning"]
 #: A row stays if a later one of the same code and environment has fewer than this share of its visits.
@@ -268,9 +270,10 @@ def _check_values(rows: pd.DataFrame) -> None:
 def _check_words(rows: pd.DataFrame, enumerations: Mapping[str, type[StrEnum]]) -> None:
     """Raise ValueError unless flags are flags, and words are of the enumeration of their column."""
     allowed: dict[str, list[str]] = {column: ["True", "False"] for column in _FLAGS}
-    allowed |= {column: [*words] for column, words in enumerations.items()}
+    allowed |= {column: [*enumeration] for column, enumeration in enumerations.items()}
     for column in rows.columns.intersection([*allowed]):
-        for value in rows[column].astype(str).unique():
+        words = rows[column].dropna() if column in _MAY_BE_EMPTY else rows[column]
+        for value in words.astype(str).unique():
             if value not in allowed[column]:
                 raise ValueError(f"{column}: expected one of {', '.join(allowed[column])}, got {value}")
 

@@ -201,6 +201,7 @@ def test_text_among_the_figures_of_visits_is_named(tmp_path: Path) -> None:
     ("table", "column", "words"),
     [
         ("sizes", "status", "ok, not run, "),
+        ("bench", "bound", "compute, memory"),
         ("verify", "verdict", "skipped, pass, FAIL"),
         ("faults", "verdict", "rejected, SURVIVED"),
         ("capabilities", "outcome", "pass, no, FAIL, not run"),
