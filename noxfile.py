@@ -25,6 +25,8 @@ ARCHITECTURES = ("x86_64", "aarch64")
 INSTALLED = (("3.11", "torch==2.11.0"), ("3.13", "torch"))
 #: The oldest clang that batched_cpu is to build with.
 CLANG = "clang++-14"
+#: Dependency groups of other Tritons than the newest, with which kernels are checked.
+OLDER_TRITONS = ("of-torch-cuda", "lowest-triton")
 #: A session that runs in the environment of `environment`, so that torch is installed once for all of these.
 shared = nox.session(venv_backend="none", requires=["environment"])
 
@@ -188,15 +190,15 @@ def export(session: nox.Session) -> None:
 
 
 @nox.session
-@nox.parametrize("triton", ["newest", "of-torch-cuda", "lowest-triton"])
-def kernels(session: nox.Session, triton: str) -> None:
+@nox.parametrize("older", [nox.param(None, id="newest"), *(nox.param(name, id=name) for name in OLDER_TRITONS)])
+def kernels(session: nox.Session, older: str | None) -> None:
     """Interpret and compile every Triton kernel.
 
     With the newest Triton for six kinds of card; with older ones, or with arguments after `--`, some for one card.
     """
     install(session, "suite")
-    if triton != "newest":
-        session.install(*group(triton))
+    if older is not None:
+        session.install(*group(older))
     elif not session.posargs:
         python(session, "-m", "suite.checks.kernels.compiled")
     options: list[str] = []

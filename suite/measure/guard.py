@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from types import FunctionType, ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from pytest_benchmark.stats import Stats
@@ -33,36 +33,53 @@ CLASSES = (torch.Tensor, torch.nn.Module, torch.nn.RNNBase, torch.nn.LSTM, torch
 _MISSING = object()
 
 
+class Attribute(NamedTuple):
+    """What must stay: its name in sentences, the namespace that has it, its key there, and its value."""
+
+    name: str
+    namespace: Mapping[str, Any]
+    key: str
+    value: object
+
+
+class Setting(NamedTuple):
+    """A setting that both sides have: its name in sentences, how it is read, and its value."""
+
+    name: str
+    read: Callable[[], object]
+    value: object
+
+
 def guard() -> Callable[[], None]:
     """Return a function that raises RefusedError if something was replaced or set since.
 
     That function calls nothing by a name that the file could replace.
     """
-    places = list(_places())
+    attributes = list(_attributes())
     codes = []
-    for name, _, _, value in places:
-        if isinstance(value, FunctionType):
-            codes.append((name, value, value.__code__))
-    settings = list(_settings().items())
+    for attribute in attributes:
+        if isinstance(attribute.value, FunctionType):
+            codes.append((attribute.name, attribute.value, attribute.value.__code__))
+    settings = _settings()
     missing = _MISSING
     refused = RefusedError
 
     def check() -> None:
-        for name, namespace, key, value in places:
+        for name, namespace, key, value in attributes:
             if namespace.get(key, missing) is not value:
                 raise refused(f"the file replaced {name}, with which it is measured")
         for name, function, code in codes:
             if function.__code__ is not code:
                 raise refused(f"the file changed {name}, with which it is measured")
-        for name, (read, value) in settings:
+        for name, read, value in settings:
             if read() != value:
                 raise refused(f"the file changed {name} from {value} to {read()}, for the baseline too")
 
     return check
 
 
-def _places() -> Iterator[tuple[str, Mapping[str, Any], str, object]]:
-    """Names of all that must stay, each with the namespace that has it, its key there, and its value."""
+def _attributes() -> Iterator[Attribute]:
+    """All that must stay."""
     for name, module in sorted(sys.modules.items()):
         ours = name.split(".")[0] in OWN
         if module is None or not (ours or name in WATCHED):
@@ -71,25 +88,25 @@ def _places() -> Iterator[tuple[str, Mapping[str, Any], str, object]]:
         for key, value in list(namespace.items()):
             constant = ours and key.isupper()
             if constant or callable(value) or isinstance(value, ModuleType):
-                yield f"{name}.{key}", namespace, key, value
+                yield Attribute(f"{name}.{key}", namespace, key, value)
             if ours and isinstance(value, type) and value.__module__ == name:
                 yield from _of_class(value)
     for cls in CLASSES:
         yield from _of_class(cls)
     namespace = vars(torch)
     for key in TORCH:
-        yield f"torch.{key}", namespace, key, namespace[key]
+        yield Attribute(f"torch.{key}", namespace, key, namespace[key])
 
 
-def _of_class(cls: type) -> Iterator[tuple[str, Mapping[str, Any], str, object]]:
+def _of_class(cls: type) -> Iterator[Attribute]:
     for key in dir(cls):
         value = vars(cls).get(key, _MISSING)  # of another class, as which it must stay
         if value is _MISSING or callable(value) or isinstance(value, (property, classmethod, staticmethod)):
-            yield f"{cls.__module__}.{cls.__name__}.{key}", vars(cls), key, value
+            yield Attribute(f"{cls.__module__}.{cls.__name__}.{key}", vars(cls), key, value)
 
 
-def _settings() -> dict[str, tuple[Callable[[], object], object]]:
-    """By name, how a setting is read that both sides have, and its value."""
+def _settings() -> list[Setting]:
+    """The settings of both sides."""
     reads: dict[str, Callable[[], object]] = {
         "torch.get_num_threads()": torch.get_num_threads,
         "torch.get_default_dtype()": torch.get_default_dtype,
@@ -104,4 +121,4 @@ def _settings() -> dict[str, tuple[Callable[[], object], object]]:
     }
     if hasattr(os, "sched_getaffinity"):
         reads["the cores of the process"] = lambda: len(os.sched_getaffinity(0))
-    return {name: (read, read()) for name, read in reads.items()}
+    return [Setting(name, read, read()) for name, read in reads.items()]
