@@ -193,7 +193,8 @@ def show(changes: pd.DataFrame) -> None:
     print()
 
 
-def verdicts(changes: pd.DataFrame) -> str:
+def counts(changes: pd.DataFrame) -> str:
+    """How many lines have which verdict, such as "22 same, 1 slower"."""
     return ", ".join(f"{n} {verdict}" for verdict, n in changes["verdict"].value_counts().items())
 
 
@@ -210,7 +211,7 @@ def results_compared(options: argparse.Namespace) -> int:
     sentence = why_no_times(old, new)
     if sentence:
         print(f"{sentence} --base REV times two revisions on this machine in one run.")
-    print(f"{verdicts(changes)}.")
+    print(f"{counts(changes)}.")
     return int(failed(changes))
 
 
@@ -323,7 +324,7 @@ def revisions_compared(options: argparse.Namespace) -> int:
     after = TABLES["bench"].filled(pd.DataFrame(new.summary()))
     changes = alternated(before, after, options.threshold / 100)
     show(changes)
-    print(f"{options.base} is old, this checkout is new. {verdicts(changes)}.")
+    print(f"{options.base} is old, this checkout is new. {counts(changes)}.")
     no_time = not changes["verdict"].isin(JUDGED).any()
     if no_time:
         print(

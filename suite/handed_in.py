@@ -39,18 +39,18 @@ HASHES = Path(__file__).with_name("handed_in_hashes.py")
 REQUIRED = ("bench", "verify")
 
 
-class Failure(NamedTuple):
-    """How a table of a verification says that a row failed: by this outcome in this column."""
+class OutcomeColumn(NamedTuple):
+    """The column in which a table of a verification says how a row ended, and its outcome for a failure."""
 
-    column: str
-    outcome: StrEnum
+    name: str
+    failure: StrEnum
 
 
 #: By table.
-FAILURES = {
-    "verify": Failure("verdict", CaseOutcome.FAIL),
-    "faults": Failure("verdict", FaultOutcome.SURVIVED),
-    "capabilities": Failure("outcome", CapabilityOutcome.FAIL),
+OUTCOMES = {
+    "verify": OutcomeColumn("verdict", CaseOutcome.FAIL),
+    "faults": OutcomeColumn("verdict", FaultOutcome.SURVIVED),
+    "capabilities": OutcomeColumn("outcome", CapabilityOutcome.FAIL),
 }
 #: Rows of a machine by the name of their table.
 Tables = Mapping[str, pd.DataFrame]
@@ -175,10 +175,10 @@ def figures(bench: pd.DataFrame) -> Iterator[str]:
 
 def failed(tables: Tables) -> Iterator[str]:
     """Sentences about what failed in a verification."""
-    for name, failure in FAILURES.items():
+    for name, column in OUTCOMES.items():
         if name in tables:
             rows = tables[name]
-            wrong = rows[rows[failure.column] == failure.outcome]
+            wrong = rows[rows[column.name] == column.failure]
             if len(wrong):
                 yield f"{name}.csv: {len(wrong)} rows of {len(rows)} failed, the first is of {_about(wrong)}."
 

@@ -25,17 +25,29 @@ class Others:
 
     def __init__(self, children_s: float = 0.0) -> None:
         """children_s: seconds of processor time of the servers so far, with their children."""
-        self.start = self._now(children_s)
+        self.start = _now(children_s)
 
     def share(self, children_s: float = 0.0) -> float:
         """The share, from 0 to 1; time that the host of a virtual machine gave others is theirs, too."""
-        end = self._now(children_s)
-        seconds, busy, ours = (now - then for now, then in zip(end, self.start, strict=True))
-        share = (busy - ours) / max(seconds, 1e-3) / len(_cores())
+        now = _now(children_s)
+        seconds = max(now.clock_s - self.start.clock_s, 1e-3)
+        busy = now.busy_s - self.start.busy_s
+        ours = now.ours_s - self.start.ours_s
+        share = (busy - ours) / seconds / len(_cores())
         return min(1.0, max(0.0, share))
 
-    def _now(self, children_s: float) -> tuple[float, float, float]:
-        return monotonic(), busy_s(), sum(os.times()[:2]) + children_s
+
+class _Now(NamedTuple):
+    """Seconds of a clock, and until then of the cores: those of all processes, and those of ours."""
+
+    clock_s: float
+    busy_s: float
+    ours_s: float
+
+
+def _now(children_s: float) -> _Now:
+    times = os.times()
+    return _Now(monotonic(), busy_s(), times.user + times.system + children_s)
 
 
 def _cores() -> list[int]:

@@ -164,8 +164,8 @@ def _state(visits: Sequence[Visit]) -> Row:
 Score = Callable[[Job, Mapping[Job, list[Row]], int], float]
 
 
-def need(rows: Sequence[Row], visits: int, *, rests: bool, half_wanted: float = math.inf) -> float:
-    """How much a job wants another visit, by its summarised rows and the number of its visits that count.
+def need(rows: Sequence[Row], counted: int, *, rests: bool, half_wanted: float = math.inf) -> float:
+    """How much a job wants another visit, by its summarised rows and the number of its visits that counted.
 
     Every job wants FEWEST visits. rests: a result rests on it, so it comes before others. half_wanted: how far the
     interval of a row may reach to each side; one slower than SLOW may reach farther. Jobs on which no result rests and
@@ -173,13 +173,13 @@ def need(rows: Sequence[Row], visits: int, *, rests: bool, half_wanted: float = 
     """
     known = [row for row in rows if row["status"] == Status.OK]
     slow = bool(known) and all(row["ratio"] > SLOW for row in known)
-    if visits < FEWEST:
+    if counted < FEWEST:
         weight = 1.0
         if rests:
             weight = 2.0
         elif slow:
             weight = 0.1
-        return weight * FEWEST / (visits or 0.5)
+        return weight * FEWEST / (counted or 0.5)
     if half_wanted == math.inf:
         return 0.0
     widest = max((half(row) for row in known if row["ratio"] <= SLOW), default=0.0)
@@ -195,9 +195,9 @@ def half(row: Row) -> float:
     return max(high / ratio, ratio / low) - 1
 
 
-def fewest_first(job: Job, summaries: Mapping[Job, list[Row]], visits: int) -> float:
+def fewest_first(job: Job, summaries: Mapping[Job, list[Row]], counted: int) -> float:
     """A score by which all jobs get equally many visits, until the time is up."""
-    return 1 / (visits or 0.5)
+    return 1 / (counted or 0.5)
 
 
 def rests_on(ours: Callable[[Job], bool], quoted: Sequence[str]) -> Score:
@@ -207,23 +207,23 @@ def rests_on(ours: Callable[[Job], bool], quoted: Sequence[str]) -> Score:
     alternative in training, for which FEWEST visits do: one usually takes three times as long.
     """
 
-    def score(job: Job, summaries: Mapping[Job, list[Row]], visits: int) -> float:
+    def score(job: Job, summaries: Mapping[Job, list[Row]], counted: int) -> float:
         rows = summaries.get(job, [])
         if ours(job):
-            return need(rows, visits, rests=True, half_wanted=HALF)
+            return need(rows, counted, rests=True, half_wanted=HALF)
         rests = job.workload.name in quoted and job == _fastest_alternative(job, summaries)
-        return need(rows, visits, rests=rests)
+        return need(rows, counted, rests=rests)
 
     return score
 
 
 def _fastest_alternative(job: Job, summaries: Mapping[Job, list[Row]]) -> Job | None:
     """Of the alternatives beside a job, the one that trains fastest without layer norm."""
-    named = alternatives()
+    candidates = alternatives()
     ratios = dict[Job, float]()
     for other, rows in summaries.items():
         beside = other.workload == job.workload and other.dtype == job.dtype
-        if not beside or other.candidate not in named:
+        if not beside or other.candidate not in candidates:
             continue
         for row in rows:
             trains = row["pass"] == Pass.TRAIN and not row["layer_norm"]

@@ -37,7 +37,9 @@ def test_a_share_is_of_what_this_process_and_its_servers_did_not_do(
     busy: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     own = [3.0]
-    monkeypatch.setattr(os, "times", lambda: (own[-1], 1.0, 50.0, 50.0, 0.0))  # children are counted apart
+    # Children are counted apart.
+    times = SimpleNamespace(system=1.0, children_user=50.0, children_system=50.0)
+    monkeypatch.setattr(os, "times", lambda: SimpleNamespace(**vars(times), user=own[-1]))
     share = Others(20.0)
     busy.append(130.0)  # 30 seconds of 4 cores within 10
     own.append(5.0)

@@ -10,7 +10,9 @@ from typing import NamedTuple
 
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
+from nox import registry
 
+import noxfile  # noqa: F401, which registers the sessions
 from suite.shared.files import ROOT
 
 #: Pages that people write; those of results are made from CSV files.
@@ -97,13 +99,4 @@ def _values(arguments: list[str]) -> list[str]:
 
 def sessions() -> list[str]:
     """Names of the sessions in noxfile.py, in its order."""
-    tree = ast.parse((ROOT / "noxfile.py").read_text(encoding="utf-8"))
-    names = []
-    for node in tree.body:
-        if isinstance(node, ast.FunctionDef) and any(map(_makes_a_session, node.decorator_list)):
-            names.append(node.name)
-    return names
-
-
-def _makes_a_session(decorator: ast.expr) -> bool:
-    return ast.unparse(decorator).split("(")[0] in ("nox.session", "shared")
+    return list(registry.get())

@@ -14,7 +14,7 @@ from suite.candidates.names import BASELINE, PADDED
 from suite.cases.case import SIZES
 from suite.cases.workloads import Pass
 from suite.pages.bench_tables import Benchmark, Place, Setting, bench_summary, summary, time_table
-from suite.pages.page import Body, Column, Others, Page, Part, Plot, Sheet
+from suite.pages.page import Body, Column, OtherTables, Page, Part, Plot, Sheet
 from suite.pages.plots import Bar, Panel, bar_plot
 from suite.results.format import count, percent, shortened, significant3, sizes
 from suite.results.statistics import interval
@@ -152,7 +152,7 @@ def twice_table(rows: pd.DataFrame) -> Sheet:
     return Sheet.of_rows(columns, rows.assign(setting=[str(Setting.of(row)) for _, row in rows.iterrows()]))
 
 
-def _body(rows: pd.DataFrame, others: Others) -> Body:
+def _body(rows: pd.DataFrame, others: OtherTables) -> Body:
     benchmark = Benchmark.of(rows)
     parts = list[Part]()
     fastest = bench_summary(benchmark)

@@ -16,7 +16,7 @@ from suite.results.format import NONE, machine, origin
 from suite.results.tables import TABLES
 
 #: Rows of other tables that a page shows, by name; only tables that the machine has.
-Others = Mapping[str, pd.DataFrame]
+OtherTables = Mapping[str, pd.DataFrame]
 
 
 class NoFigure(NamedTuple):
@@ -222,7 +222,7 @@ class Page:
 
     name: str
     title: str
-    body: Callable[[pd.DataFrame, Others], Body]
+    body: Callable[[pd.DataFrame, OtherTables], Body]
     others: tuple[str, ...]
 
     @property
@@ -233,7 +233,7 @@ class Page:
     def path(self, folder: Path) -> Path:
         return folder / f"{self.name}.md"
 
-    def content(self, rows: pd.DataFrame, others: Others = MappingProxyType({})) -> list[Part]:
+    def content(self, rows: pd.DataFrame, others: OtherTables = MappingProxyType({})) -> list[Part]:
         every = {self.name: rows, **others}
         body = self.body(rows, others)
         title = f"# {self.title}: {machine(rows.iloc[0])}"

@@ -89,22 +89,14 @@ def bar_plot(panels: Sequence[Panel], unit: str, axis: str, columns: int = 1) ->
 
 
 def _draw(axes: Axes, panel: Panel, unit: str) -> None:
-    bars = dict(sorted(panel.bars.items(), key=lambda bar: bar[1].length))
+    bars = dict(sorted(panel.bars.items(), key=lambda item: item[1].length))
     lengths = [bar.length for bar in bars.values()]
-    longest = lengths[-1]
-    if len(lengths) > 1 and longest > 4 * lengths[-2]:
-        longest = lengths[-2]
-    end = 1.3 * longest
+    end = _end(lengths)
     if not np.isnan(panel.floor):
         low = panel.unit / (1 + panel.floor)
         high = panel.unit * (1 + panel.floor)
         axes.axvspan(low, high, color=INK, alpha=0.3, linewidth=0, zorder=0.5)
-    whiskers = []
-    for bar in bars.values():
-        if bar.length <= end:
-            whiskers.append((bar.length - bar.low, bar.high - bar.length))
-        else:
-            whiskers.append((np.nan, np.nan))
+    whiskers = [_whisker(bar, end) for bar in bars.values()]
     axes.barh(
         range(len(bars)),
         lengths,
@@ -115,18 +107,38 @@ def _draw(axes: Axes, panel: Panel, unit: str) -> None:
     )
     axes.set_xlim(0, end)
     for at, bar in enumerate(bars.values()):
-        text = f"{significant3(bar.length)}{unit}"
-        where = dict[str, Any](xytext=(6, 0), color=INK)
-        if bar.busy:
-            text += ", busy"
-        if bar.length > end:
-            text += " (cut off)"
-            where = {"xytext": (-4, 0), "color": DARK, "ha": "right"}
-        tip = min(np.nanmax([bar.length, bar.high]), end)
-        axes.annotate(text, (tip, at), textcoords="offset points", va="center", fontsize=9, **where)
+        _label(axes, at, bar, unit, end)
     axes.set_yticks(range(len(bars)), [LABELS.get(name, name) for name in bars])
     axes.invert_yaxis()
     axes.grid(visible=False, axis="y")
+
+
+def _end(lengths: Sequence[float]) -> float:
+    """The length at which bars are cut off; lengths: the shortest first."""
+    longest = lengths[-1]
+    if len(lengths) > 1 and longest > 4 * lengths[-2]:
+        longest = lengths[-2]
+    return 1.3 * longest
+
+
+def _whisker(bar: Bar, end: float) -> tuple[float, float]:
+    """How far the interval of a bar reaches to each side; NaN for a bar that is cut off."""
+    if bar.length > end:
+        return float("nan"), float("nan")
+    return bar.length - bar.low, bar.high - bar.length
+
+
+def _label(axes: Axes, at: int, bar: Bar, unit: str, end: float) -> None:
+    """Write the length of a bar behind it, or on it where it is cut off."""
+    text = f"{significant3(bar.length)}{unit}"
+    look = dict[str, Any](xytext=(6, 0), color=INK)
+    if bar.busy:
+        text += ", busy"
+    if bar.length > end:
+        text += " (cut off)"
+        look = {"xytext": (-4, 0), "color": DARK, "ha": "right"}
+    tip = min(np.nanmax([bar.length, bar.high]), end)
+    axes.annotate(text, (tip, at), textcoords="offset points", va="center", fontsize=9, **look)
 
 
 class Line(NamedTuple):

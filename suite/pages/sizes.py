@@ -26,7 +26,7 @@ from suite.pages.bench_tables import (
     milliseconds,
     ratio_of,
 )
-from suite.pages.page import Body, Column, Others, Page, Part, Plot, Sheet
+from suite.pages.page import Body, Column, OtherTables, Page, Part, Plot, Sheet
 from suite.pages.plots import Line, Lines, line_plot
 from suite.results.format import MB, count, significant3, sizes
 
@@ -170,7 +170,7 @@ def _timed(rows: pd.DataFrame, size: str) -> pd.DataFrame:
     )
 
 
-def _body(rows: pd.DataFrame, others: Others) -> Body:
+def _body(rows: pd.DataFrame, others: OtherTables) -> Body:
     benchmark = Benchmark.of(rows)
     parts = list[Part]()
     for sweep in sweeps(benchmark):

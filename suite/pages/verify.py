@@ -9,7 +9,7 @@ import pandas as pd
 from impls import names
 from impls.definition import dtype_name
 from impls.registry import find
-from suite.pages.page import Body, Column, Others, Page, Part, Sheet
+from suite.pages.page import Body, Column, OtherTables, Page, Part, Sheet
 from suite.results.format import count, ratio_text
 from suite.results.outcomes import CaseOutcome, FaultOutcome, deciding, ran
 
@@ -198,7 +198,7 @@ def matrix(rows: pd.DataFrame) -> list[Part]:
     return [Sheet([capability, *columns.values()], lines), "\n".join(notes)]
 
 
-def _body(rows: pd.DataFrame, others: Others) -> Body:
+def _body(rows: pd.DataFrame, others: OtherTables) -> Body:
     parts: list[Part] = [ERRORS, worst_errors(rows), REACH, reach_table(rows)]
     if "faults" in others:
         parts += [FAULTS, faults_table(others["faults"]), missed(others["faults"])]

@@ -43,9 +43,9 @@ def runs(
     }  # fmt: skip
     timed_out = Ended(Status.TIME_OUT, "9 s").columns
     return [
-        about_pass("small", replace(TINY, layer_norm=layer_norm), candidate, "float32", step)
+        about_pass("small", replace(TINY, layer_norm=layer_norm), candidate, "float32", timed)
         | (figures if seconds else timed_out)
         | stamp
         | changes
-        for step in Pass
+        for timed in Pass
     ]

@@ -286,8 +286,8 @@ def _ranks(column: pd.Series, values: Values) -> pd.Series:
     return column.map({value: rank for rank, value in enumerate(order)})
 
 
-def about_pass(workload: str, case: Case, implementation: str, dtype: str, step: Pass) -> Row:
-    """Columns that describe a row of the benchmark; workload: its name. step: what is timed."""
+def about_pass(workload: str, case: Case, implementation: str, dtype: str, timed: Pass) -> Row:
+    """Columns that describe a row of the benchmark; workload: its name. timed: the pass that is."""
     T, B = case.T, case.B
     uncut = whole(workload, case)
     return {
@@ -299,7 +299,7 @@ def about_pass(workload: str, case: Case, implementation: str, dtype: str, step:
         "whole_T": uncut.T if uncut.T != T else None,
         "whole_B": uncut.B if uncut.B != B else None,
         "tokens": case.tokens,
-        "pass": step,
+        "pass": timed,
     }
 
 

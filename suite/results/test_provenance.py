@@ -8,17 +8,16 @@ import subprocess
 import sys
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
-from fnmatch import fnmatch
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 import pytest
 
 from impls import names
 from impls.registry import IMPLS
-from suite.candidates.names import ORDER
+from suite.candidates.names import ORDER, PADDED
 from suite.cases.examples import CPU
 from suite.cases.spelling import MEDIUM
 from suite.results import provenance
@@ -77,30 +76,50 @@ def _forget() -> Iterator[None]:
     provenance._text.cache_clear()
 
 
-#: A row of each kind, by a label that edits refer to.
-ROWS: dict[str, tuple[str, dict[str, Any]]] = {
+class Kind(NamedTuple):
+    """A kind of row: its table, its implementation, and its workload or the module of its uses; None for any."""
+
+    table: str
+    implementation: str | None = None
+    variant: str | None = None
+
+    def has(self, other: "Kind") -> bool:
+        """True if the other one is of this kind."""
+        return all(part in (None, of_other) for part, of_other in zip(self, other, strict=True))
+
+
+def of_kinds(kinds: Collection[Kind]) -> set[Kind]:
+    """The kinds of ROWS that are of some kinds."""
+    return {row for row in ROWS if any(kind.has(row) for kind in kinds)}
+
+
+#: A row of each kind.
+ROWS: dict[Kind, dict[str, Any]] = {
     **{
-        f"bench {name} {workload}": ("bench", {"implementation": name, "workload": workload, "T": 50, "B": 8})
+        Kind("bench", name, workload): {"implementation": name, "workload": workload, "T": 50, "B": 8}
         for name in ORDER
         for workload in ("small", "medium-ragged")
     },
     **{
-        f"verify {name} {defined}": ("verify", {"implementation": name, "defined": defined})
+        Kind("verify", name, defined): {"implementation": name, "defined": defined}
         for name in ("batched", "deferred", "batched_cpu")
         for defined in ("", *provenance.DEFINED)
     },
-    "sizes deferred H512": ("sizes", {"implementation": "deferred", "workload": "H512", **MEDIUM.sizes, "H": 512}),
-    **{name: (name, {"implementation": "deferred"}) for name in ("faults", "capabilities")},
-    **{name: (name, dict[str, Any]()) for name in ("hardware", "twice")},
+    Kind("sizes", "deferred", "H512"): {"implementation": "deferred", "workload": "H512", **MEDIUM.sizes, "H": 512},
+    **{Kind(table, "deferred"): {"implementation": "deferred"} for table in ("faults", "capabilities")},
+    **{Kind(table): {} for table in ("hardware", "twice")},
 }
 HAND_WRITTEN = [impl.name for impl in IMPLS if impl.hand_written]
-CHECKED = ["verify *", "faults", "capabilities"]
-TIMED = ["bench *", "sizes *", "twice"]
+CHECKED = [Kind("verify"), Kind("faults"), Kind("capabilities")]
+TIMED = [Kind("bench"), Kind("sizes"), Kind("twice")]
+HARDWARE = Kind("hardware")
+COMPILED = Kind("bench", "compiled")
 CASES, COMPARISON, CANDIDATES = "suite/cases", "suite/comparison", "suite/candidates"
 RESULTS, MEASURE, EQUALITY = "suite/results", "suite/measure", provenance.EQUALITY
 #: Rows on which an edit of uses tells; pairs take all others, layouts take calls, and calls take gradients.
-OF_EXTREMES = ["verify * extremes", "verify * pairs"]
-OF_GRADIENTS = ["verify * gradients", "verify * calls", "verify * layouts", "verify * pairs"]
+OF_EXTREMES = [Kind("verify", variant=module) for module in ("extremes", "pairs")]
+OF_LAYOUTS = [Kind("verify", variant=module) for module in ("layouts", "pairs")]
+OF_GRADIENTS = [Kind("verify", variant=module) for module in ("gradients", "calls", "layouts", "pairs")]
 #: What workloads are made of.
 OF_WORKLOADS = (f"{CASES}/case.py", f"{CASES}/workloads.py")
 
@@ -122,20 +141,25 @@ def paths_of_uses(module: str) -> list[str]:
     return [f"{EQUALITY}/{name}.py" for name in (*provenance.DEFINED[module], "comparison", "leftovers", "use")]
 
 
-def hashes() -> dict[str, str]:
+def hashes() -> dict[Kind, str]:
     """Return the hash of each of ROWS."""
-    return {label: provenance.sources(*row) for label, row in ROWS.items()}
+    return {kind: provenance.sources(kind.table, row) for kind, row in ROWS.items()}
 
 
-def of(*names: str) -> list[str]:
-    """Labels of the rows of implementations; faults and capabilities are `deferred`'s."""
-    labels = [f"{table} {name} *" for name in names for table in ("bench", "sizes", "verify")]
-    return [*labels, "faults", "capabilities"] if "deferred" in names else labels
+def changed(before: dict[Kind, str], after: dict[Kind, str]) -> set[Kind]:
+    """Return the kinds whose hashes differ."""
+    return {kind for kind in ROWS if before[kind] != after[kind]}
 
 
-def of_ours(table: str) -> list[str]:
-    """Labels of the rows of all implementations in a table."""
-    return [f"{table} {name} *" for name in names()]
+def of(*names: str) -> list[Kind]:
+    """Rows of implementations in all tables."""
+    tables = ("bench", "sizes", "verify", "faults", "capabilities")
+    return [Kind(table, name) for name in names for table in tables]
+
+
+def of_ours(table: str) -> list[Kind]:
+    """Rows of all implementations in a table."""
+    return [Kind(table, name) for name in names()]
 
 
 @pytest.mark.parametrize(
@@ -157,21 +181,21 @@ def of_ours(table: str) -> list[str]:
         (f"{CASES}/workloads.py", "        time_compiled=True,\n", "", []),
         (f"{EQUALITY}/catalogue.py", "LITERAL = Case(T=2", "LITERAL = Case(T=3", []),
         # What decides a time.
-        (f"{MEASURE}/timing.py", "BURST, WARM = 0.02", "BURST, WARM = 0.03", [*TIMED, "hardware"]),
+        (f"{MEASURE}/timing.py", "BURST, WARM = 0.02", "BURST, WARM = 0.03", [*TIMED, HARDWARE]),
         (f"{MEASURE}/bench.py", '"cpu": 0.5', '"cpu": 0.6', TIMED),
         (f"{MEASURE}/work.py", ".square().mean()", ".square().sum()", TIMED),
-        (f"{MEASURE}/hardware.py", "LONG = 512, 8192, 0.05", "LONG = 512, 8192, 0.06", ["hardware"]),
+        (f"{MEASURE}/hardware.py", "LONG = 512, 8192, 0.05", "LONG = 512, 8192, 0.06", [HARDWARE]),
         (f"{RESULTS}/statistics.py", "COVERAGE, FEWEST = 0.95", "COVERAGE, FEWEST = 0.9", TIMED),
-        (f"{CASES}/case.py", "12 * Z * S", "11 * Z * S", ["bench *"]),
-        (f"{CASES}/workloads.py", "B=8, I=32, H=64", "B=8, I=32, H=65", ["bench * small"]),
-        (f"{CASES}/case.py", "randint(T // 4", "randint(T // 3", ["bench * medium-ragged"]),
-        (f"{CANDIDATES}/labml.py", "case.Z, case.L).to(dtype)", "case.Z, 1).to(dtype)", ["bench labml *"]),
+        (f"{CASES}/case.py", "12 * Z * S", "11 * Z * S", [Kind("bench")]),
+        (f"{CASES}/workloads.py", "B=8, I=32, H=64", "B=8, I=32, H=65", [Kind("bench", variant="small")]),
+        (f"{CASES}/case.py", "randint(T // 4", "randint(T // 3", [Kind("bench", variant="medium-ragged")]),
+        (f"{CANDIDATES}/labml.py", "case.Z, case.L).to(dtype)", "case.Z, 1).to(dtype)", [Kind("bench", "labml")]),
         (f"{CANDIDATES}/lstm.py", "    return lstm\n", "    return lstm.eval()\n", TIMED),
-        (f"{CANDIDATES}/padded_lstm.py", "pads=True", "pads=False", ["bench torch.nn.LSTM padded *"]),
+        (f"{CANDIDATES}/padded_lstm.py", "pads=True", "pads=False", [Kind("bench", PADDED)]),
         (f"{CANDIDATES}/ours.py", "literal=impl.literal", "literal=False", [*of_ours("bench"), *of_ours("sizes")]),
         (f"{CANDIDATES}/candidate.py", "case.H + 2 * case.S", "case.H + case.S", TIMED),
-        (f"{CANDIDATES}/compiled_lstm.py", "GRAPHS = 256", "GRAPHS = 64", ["bench compiled *"]),
-        (f"{CANDIDATES}/jax_lstm.py", "x @ w_x)", "x @ w_x, unroll=2)", ["bench jax *"]),
+        (f"{CANDIDATES}/compiled_lstm.py", "GRAPHS = 256", "GRAPHS = 64", [COMPILED]),
+        (f"{CANDIDATES}/jax_lstm.py", "x @ w_x)", "x @ w_x, unroll=2)", [Kind("bench", "jax")]),
         # What decides a comparison.
         (f"{COMPARISON}/tolerance.py", "TIMES = 2.0", "TIMES = 2.1", CHECKED),
         (f"{COMPARISON}/draws.py", "0.7 / math.sqrt", "0.8 / math.sqrt", CHECKED),
@@ -181,19 +205,19 @@ def of_ours(table: str) -> list[str]:
         (f"{EQUALITY}/leftovers.py", 'changed.append("random', 'changed.append("the random', CHECKED),
         (f"{EQUALITY}/extremes.py", "1000 * value) if", "900 * value) if", OF_EXTREMES),
         (f"{EQUALITY}/gradients.py", '(f"{part} alone"', '(f"{part} on its own"', OF_GRADIENTS),
-        (f"{EQUALITY}/layouts.py", "shape[-1] + 8", "shape[-1] + 9", ["verify * layouts", "verify * pairs"]),
+        (f"{EQUALITY}/layouts.py", "shape[-1] + 8", "shape[-1] + 9", OF_LAYOUTS),
         # The oracles, of small cases and of wide ones.
         ("impls/naive.py", "import torch", "import torch as t", [*of("naive"), *CHECKED]),
         ("impls/row_scaled.py", "import torch", "import torch as t", [*of("row_scaled"), *CHECKED]),
         # Implementations, and the module around them.
-        ("impls/batched.py", "hidden_weight(p).T", "hidden_weight(p).mT", [*of("batched"), "bench compiled *"]),
+        ("impls/batched.py", "hidden_weight(p).T", "hidden_weight(p).mT", [*of("batched"), COMPILED]),
         ("impls/batched_cpu/forward.cpp", "sweep.run();", "sweep.run(1);", of("batched_cpu")),
         ("impls/gradient/cell.py", "1 - tanh_c * tanh_c", "1 - tanh_c**2", of(*HAND_WRITTEN)),
-        ("impls/calls.py", "x.dim() not in (2, 3)", "x.dim() != 3", [*of(*names()), "bench compiled *"]),
+        ("impls/calls.py", "x.dim() not in (2, 3)", "x.dim() != 3", [*of(*names()), COMPILED]),
     ],
 )  # fmt: skip
 def test_an_edit_makes_stale_what_depends_on_it(
-    path: str, old: str, new: str, expected: Collection[str], copy: Path, monkeypatch: pytest.MonkeyPatch
+    path: str, old: str, new: str, expected: Collection[Kind], copy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(provenance, "ROOT", copy)
     before, text = hashes(), (copy / path).read_text()
@@ -209,8 +233,7 @@ def test_an_edit_makes_stale_what_depends_on_it(
         monkeypatch.setattr(provenance, "resized", edited["resized"])
     after = hashes()
     (copy / path).write_text(text)
-    changed = {label for label in ROWS if before[label] != after[label]}
-    assert changed == {label for label in ROWS if any(fnmatch(label, pattern) for pattern in expected)}
+    assert changed(before, after) == of_kinds(expected)
 
 
 def test_options_of_the_model_decide_comparisons_alone(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -218,9 +241,7 @@ def test_options_of_the_model_decide_comparisons_alone(monkeypatch: pytest.Monke
     before = hashes()
     monkeypatch.setattr(provenance, "WITH_OPTIONS", replace(provenance.WITH_OPTIONS, recurrent_dropout=0.2))
     provenance._sources.cache_clear()
-    after = hashes()
-    changed = {label for label in ROWS if before[label] != after[label]}
-    assert changed == {label for label in ROWS if any(fnmatch(label, pattern) for pattern in CHECKED)}
+    assert changed(before, hashes()) == of_kinds(CHECKED)
 
 
 def test_rows_of_what_is_gone_are_stale() -> None:
@@ -257,7 +278,7 @@ def test_a_list_of_files_has_what_these_import_beside_them(files: Sequence[str])
     missing = [
         (file, beside)
         for file in files
-        if file.startswith((MEASURE, COMPARISON, EQUALITY))
+        if str(Path(file).parent) in (MEASURE, COMPARISON, EQUALITY)
         for beside in imported_beside(file)
         if beside not in files and beside not in DECIDE_NOTHING
     ]

@@ -1,5 +1,6 @@
 """Tables are read and written whole, or a sentence says why not; no row takes the place of another."""
 
+import math
 import re
 import tempfile
 from dataclasses import replace
@@ -19,7 +20,7 @@ from suite.checks.equality import catalogue
 from suite.checks.kernels import interpreted
 from suite.results import provenance
 from suite.results.examples import HERE, runs, verified
-from suite.results.outcomes import deciding
+from suite.results.outcomes import CaseOutcome, deciding
 from suite.results.status import Status
 from suite.results.tables import STAMP, TABLES, Table, folder_of, stamp
 from suite.shared import machine, process
@@ -28,6 +29,8 @@ from suite.shared.machine import slug
 from suite.verify import writing
 
 LETTERS = Table("letters", ("name", "T"), ("name", "T", "ratio"))
+#: A row of it.
+Letter = tuple[str, int, float]
 
 
 @pytest.fixture(autouse=True)
@@ -35,36 +38,39 @@ def _letters(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(provenance.BASIS, "letters", provenance.Basis(()))
 
 
-def put(folder: Path, text: str, names: str = "abc") -> str:
-    """Put rows such as "a 1 2, b 1 3" (name, T, ratio) into the table, and return its contents; names: in order."""
-    rows = [dict(zip(LETTERS.columns, row.split(), strict=True)) for row in text.split(", ")]
-    LETTERS.put(folder, [row | {"T": int(row["T"])} for row in rows], CPU, {"name": names})
-    lines = LETTERS.read(folder)[[*LETTERS.columns]].to_numpy().tolist()
-    return ", ".join(" ".join(map(str, line)) for line in lines)
+def put(folder: Path, *rows: Letter, names: str = "abc") -> list[Letter]:
+    """Put rows into the table, and return all of it; names: its letters, in order."""
+    LETTERS.put(folder, [dict(zip(LETTERS.columns, row, strict=True)) for row in rows], CPU, {"name": names})
+    return list(LETTERS.read(folder)[[*LETTERS.columns]].itertuples(index=False, name=None))
+
+
+A, B = ("a", 1, 1.0), ("b", 1, 2.0)
 
 
 @pytest.mark.parametrize(
     ("first", "second", "letters", "expected"),
     [
-        ("a 1 1, b 1 2", "b 1 3, b 2 4", "abc", "a 1 1, b 1 3, b 2 4"),
-        ("a 1 1, b 1 2", "c 1 5", "bc", "b 1 2, c 1 5"),
-        ("b 10 0", "b 9 0, a 10 0", "ba", "b 9 0, b 10 0, a 10 0"),
+        ([A, B], [("b", 1, 3.0), ("b", 2, 4.0)], "abc", [A, ("b", 1, 3.0), ("b", 2, 4.0)]),
+        ([A, B], [("c", 1, 5.0)], "bc", [B, ("c", 1, 5.0)]),
+        ([("b", 10, 0.0)], [("b", 9, 0.0), ("a", 10, 0.0)], "ba", [("b", 9, 0.0), ("b", 10, 0.0), ("a", 10, 0.0)]),
     ],
     ids=["replaces-its-own", "drops-what-is-gone", "sorts"],
 )
-def test_rows_of_a_second_run(tmp_path: Path, first: str, second: str, letters: str, expected: str) -> None:
-    put(tmp_path, first)
-    assert put(tmp_path, second, letters) == expected
+def test_rows_of_a_second_run(
+    tmp_path: Path, first: list[Letter], second: list[Letter], letters: str, expected: list[Letter]
+) -> None:
+    put(tmp_path, *first)
+    assert put(tmp_path, *second, names=letters) == expected
 
 
 def test_rows_of_a_file_outside_the_project_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(submission.VARIABLE, submission.written([Path("elsewhere/mine.py")]))
-    put(tmp_path, "mine 1 1, other 1 2")
-    assert put(tmp_path, "mine 2 3") == "mine 1 1, mine 2 3"
+    put(tmp_path, ("mine", 1, 1.0), ("other", 1, 2.0))
+    assert put(tmp_path, ("mine", 2, 3.0)) == [("mine", 1, 1.0), ("mine", 2, 3.0)]
 
 
 def test_rows_that_did_not_run_may_lack_a_column_of_the_key(tmp_path: Path) -> None:
-    put(tmp_path, "a 1 1")
+    put(tmp_path, A)
     for T in (2, 3):
         LETTERS.put(tmp_path, [{"T": T, "ratio": 2}], CPU, {"name": "bc"})
     assert LETTERS.read(tmp_path)[["name", "T"]].to_numpy().tolist() == [["", 2], ["", 3]]
@@ -90,7 +96,7 @@ def test_every_row_has_a_key_of_its_own(tmp_path: Path, name: str) -> None:
 
 
 def test_undeclared_columns_are_refused_and_stamps_added(tmp_path: Path) -> None:
-    put(tmp_path, "a 1 1, b 1 2")
+    put(tmp_path, A, B)
     rows, stamps = LETTERS.read(tmp_path), stamp(CPU, "letters", {})
     assert {column: set(rows[column]) for column in stamps} == {name: {value} for name, value in stamps.items()}
     assert (rows[list(set(STAMP) - set(stamps))] == "").all(axis=None), "versions of what these rows did not use"
@@ -313,19 +319,21 @@ def test_software_is_named_without_paths(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_of_several_checks_of_a_case_the_worst_is_its_row() -> None:
+    skipped, passed, failed = CaseOutcome.SKIPPED, CaseOutcome.PASS, CaseOutcome.FAIL
+    nan = math.nan
     every = {
-        "T1": ["skipped nan", "pass 0.3", "FAIL 2", "skipped nan"],
-        "T2": ["skipped nan"],
-        "T3": ["pass 0.2", "pass 0.4", "pass 0.3"],
-        "T4": ["FAIL 3", "FAIL nan", "pass 0.1"],
-        "T5": ["FAIL nan", "FAIL 4"],
-        "T6": ["pass 0.5", "pass 0.1"],
+        "T1": [(skipped, nan), (passed, 0.3), (failed, 2.0), (skipped, nan)],
+        "T2": [(skipped, nan)],
+        "T3": [(passed, 0.2), (passed, 0.4), (passed, 0.3)],
+        "T4": [(failed, 3.0), (failed, nan), (passed, 0.1)],
+        "T5": [(failed, nan), (failed, 4.0)],
+        "T6": [(passed, 0.5), (passed, 0.1)],
     }
-    lines = [[case, *outcome.split()] for case, outcomes in every.items() for outcome in outcomes]
-    rows = pd.DataFrame(lines, columns=["case", "verdict", "ratio"]).astype({"ratio": float})
+    lines = [(case, *outcome) for case, outcomes in every.items() for outcome in outcomes]
+    rows = pd.DataFrame(lines, columns=["case", "verdict", "ratio"])
     worst = deciding(rows, ["case"]).sort_values("case")
-    decided = [f"{row['verdict']} {row['ratio']:g}" for _, row in worst.iterrows()]
-    assert decided == ["FAIL 2", "skipped nan", "pass 0.4", "FAIL 3", "FAIL 4", "pass 0.5"]
+    assert list(worst["verdict"]) == [failed, skipped, passed, failed, failed, passed]
+    assert list(worst["ratio"]) == [2.0, pytest.approx(nan, nan_ok=True), 0.4, 3.0, 4.0, 0.5]
 
 
 def test_checks_on_the_cpu_are_no_gpu_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
