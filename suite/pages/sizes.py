@@ -152,7 +152,7 @@ def _without(size: str, case: Case) -> Case:
 
     With lengths, which have T and B, it stays.
     """
-    if case.lengths and size in "TB":
+    if case.lengths and size in ("T", "B"):
         return case
     zero: dict[str, Any] = {size: 0}
     return replace(case, **zero)

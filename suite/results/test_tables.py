@@ -161,6 +161,7 @@ MARKERS = b"<<<<<<< HEAD\n=======\n>>>>>>> theirs\n"
         (rb"(?s).*", b"", "No columns to parse"),
         (rb"(?s).*", b"\xff\xfe\x00", "'utf-8' codec can't decode"),
         (rb"(?s).*", b"implementation\nnaive\n", "expected the column dtype, got implementation"),
+        (rb"whole_T", b"shortened", "expected columns that tables.toml lists, got shortened"),
         (rb"ratio_low", b"low", "expected columns that tables.toml lists, got low"),
         (rb"\n\Z", b"", "line 7: expected a whole row with the end of its line, got a part"),
         (rb".\n\Z", b"", "line 7: expected a whole row with the end of its line, got a part"),
