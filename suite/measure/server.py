@@ -137,13 +137,13 @@ class Server(AbstractContextManager["Server"]):
         self.cpu_s = message.cpu_s
         if ended.refused:
             rows.clear()
-        elif message.code and time.monotonic() - start >= limit:
+            return ended
+        if message.code and time.monotonic() - start >= limit:
             where = self.log.read_bytes()[printed:].decode(errors="replace")
             print(f"{job.label} took more than {limit:.0f} s, and was here:\n{where}", flush=True)
             return Ended(Status.TIME_OUT, f"{limit:.0f} s")
-        elif message.code and ended.status == Status.OK:
-            code = message.code
-            return Ended(Status.CRASHED, f"signal {-code}") if code < 0 else Ended(Status.FAILED, f"exit {code}")
+        if message.code and ended.status == Status.OK:
+            return exited(message.code)
         return ended
 
     def wait(self) -> None:
@@ -167,6 +167,13 @@ class Server(AbstractContextManager["Server"]):
 
     def __exit__(self, *_: object) -> None:
         self.end()
+
+
+def exited(code: int) -> Ended:
+    """How a visit ended whose process ended with an exit code other than 0 before it could say more."""
+    if code < 0:
+        return Ended(Status.CRASHED, f"signal {-code}")
+    return Ended(Status.FAILED, f"exit {code}")
 
 
 def in_time(timed_s: float, seconds: float) -> Ended | None:
