@@ -4,7 +4,7 @@ A visit times a candidate and its baseline in turns, so that drift affects both.
 """
 
 from collections import ChainMap, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from functools import cache
 from itertools import chain
 from typing import Any, NamedTuple
@@ -88,9 +88,9 @@ def pooled_variance(rows: Iterable[Sequence[float]]) -> float:
 def summarised(visits: Iterable[Sequence[Row]]) -> list[Row]:
     """Rows of a run's visits, one for each key of the benchmark, with medians, and intervals of the ratios."""
     key = TABLES["bench"].key
-    groups = defaultdict[tuple[str, ...], list[Row]](list)
+    groups = defaultdict[tuple[Hashable, ...], list[Row]](list)
     for row in chain.from_iterable(visits):
-        values = tuple(str(row.get(column)) for column in key)
+        values = tuple(row.get(column) for column in key)
         groups[values].append(row)
     result = [_summary(rows) for rows in groups.values()]
     ratios: list[Sequence[float]] = [row.get("ratio_visits", ()) for row in result]
