@@ -11,8 +11,8 @@ import torch
 from impls import registry
 from suite.candidates import submission
 from suite.candidates.candidate import Candidate
-from suite.candidates.catalogue import candidates, find
-from suite.candidates.names import BASELINE
+from suite.candidates.catalogue import alternatives, candidates, find
+from suite.candidates.names import BASELINE, PADDED
 from suite.cases.spelling import MEDIUM, short
 from suite.cases.workloads import WORKLOADS, Workload
 from suite.measure.guard import guard
@@ -141,8 +141,12 @@ def _timed(options: argparse.Namespace, candidate: Candidate, workload: Workload
         return False
     if options.implementation:
         return True
-    if workload.time_fastest_alone and not options.workload:
-        return candidate.name in (BASELINE, fastest(options.device, dtype))
+    of_headline = (BASELINE, PADDED, fastest(options.device, dtype))
+    if device in workload.time_fastest_alone and not options.workload:
+        return candidate.name in of_headline
+    compared = candidate.name in (*of_headline, *alternatives())
+    if device in workload.time_headline_alone and not options.workload and not compared:
+        return False
     if candidate.of_others and device == "cpu":
         asked = workload.time_others or bool(options.workload)
         return asked and (candidate.of_torch or dtype == "float32")

@@ -36,6 +36,9 @@ SHORT: Mapping[str, str] = {Status.NO_MEMORY: "no memory"}
 KNOWN = (Status.OK, Status.NO_MEMORY)
 #: Half of the interval, as a share of the ratio, that rows want on which a result rests.
 HALF = 0.06
+#: What is known worse than so many times that wants a visit no more: where a machine has two states, no number of
+#: visits makes an interval narrow.
+WORST = 2.0
 #: Jobs that want a visit less than that share as much as another one wait for a later server.
 BEFORE = 1 / 3
 #: So many visits beside a busy machine are repeated; further ones count.
@@ -184,7 +187,7 @@ def need(rows: Sequence[Row], counted: int, *, rests: bool, half_wanted: float =
         return 0.0
     widest = max((half(row) for row in known if row["ratio"] <= SLOW), default=0.0)
     times = widest / half_wanted
-    return times if times > 1 else 0.0
+    return min(times, WORST) if times > 1 else 0.0
 
 
 def half(row: Row) -> float:

@@ -94,6 +94,23 @@ def test_two_layers_are_timed_of_the_fastest_with_layer_norm_alone() -> None:
     assert forms("--workload", "two-layers", "--implementation", "batched", "jax", "labml") == {"batched": (True,)}
 
 
+@pytest.mark.parametrize(("device", "alone"), [("cpu", True), ("cuda:1", False)])
+def test_without_a_gpu_long_workloads_are_timed_of_the_fastest_and_what_a_headline_compares(
+    device: str, alone: bool
+) -> None:
+    def timed(name: str) -> set[str]:
+        jobs = chosen("--device", device, "--dtype", "float32")
+        return {job.candidate for job in jobs if job.workload.name == name}
+
+    assert ("deferred" not in timed("stream")) is alone
+    assert ("deferred" not in timed("char-ptb")) is alone
+    if alone:
+        ours = fastest(CPU, "float32")
+        assert timed("stream") == {ours, BASELINE}
+        assert timed("medium-ragged") == {ours, BASELINE, PADDED}
+        assert timed("char-ptb") == {ours, BASELINE, "batched"}
+
+
 def test_a_step_is_timed_forward_alone() -> None:
     jobs = [job for job in chosen("--device", "cpu") if job.workload.name == "step"]
     assert {"batched_cpu", "batched", "deferred", BASELINE} <= {job.candidate for job in jobs}
@@ -164,7 +181,8 @@ def test_what_is_left_out_is_named() -> None:
 
     assert said() == (
         "Left out unless asked for: naive and row_scaled on small, char-ptb, stream, step, medium-ragged, two-layers; "
-        "batched and deferred on two-layers; compiled and labml on small, char-ptb, stream, step; "
+        "batched on stream, medium-ragged, two-layers; deferred on char-ptb, stream, medium-ragged, two-layers; "
+        "compiled and labml on small, char-ptb, stream, step; "
         "jax on small, char-ptb, stream."
     )
     assert said("--workload", "small-ragged") is None

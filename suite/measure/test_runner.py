@@ -134,7 +134,8 @@ CRASHED = {"status": Status.CRASHED}
         # Then where a result rests on it an interval of 6 % to each side.
         (3, True, [OK], 0.0), (3, True, [OK | {"ratio_high": 1.059}], 0.0),
         (3, True, [OK, OK | {"ratio_high": 1.12}, SLOW], 2.0), (3, True, [OK | {"ratio_low": 1 / 1.09}], 1.5),
-        (9, True, [OK | {"ratio_low": float("nan"), "ratio_high": float("nan")}], float("inf")),
+        (9, True, [OK | {"ratio_low": float("nan"), "ratio_high": float("nan")}], 2.0),
+        (9, True, [OK | {"ratio_high": 1.5}], 2.0),
         (3, True, [CRASHED], 0.0), (1, False, [CRASHED], 3.0),
     ],
 )  # fmt: skip

@@ -10,6 +10,7 @@ from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 
 from suite.results.status import Ended
 from suite.results.tables import TABLES, Row
@@ -18,8 +19,8 @@ from suite.results.tables import TABLES, Row
 COVERAGE, FEWEST = 0.95, 3
 #: A machine has two states if each visit in one takes more than APART times as long as in the other.
 APART = 1.3
-#: Degrees of freedom that the pooled variance of a run counts as.
-PRIOR_DOF = 4
+#: Fewest degrees of freedom that the pooled variance of a run counts as.
+LEAST_FREEDOM = 0.1
 #: Figures of a visit. Each has a further column with that of every visit, such as `ratio_visits`.
 FIGURES = ("median_s", "baseline_s", "ratio")
 
@@ -50,11 +51,18 @@ def quotient(dividend: Interval, divisor: Interval) -> Interval:
     return Interval(ratio, float(low), float(high))
 
 
-def between(ratios: Sequence[float], pooled: float = float("nan"), coverage: float = COVERAGE) -> Interval:
+class Pooled(NamedTuple):
+    """The variance between visits by all rows of a run, and the degrees of freedom that it counts as in a row."""
+
+    variance: float
+    freedom: float
+
+
+def between(ratios: Sequence[float], pooled: Pooled | None = None, coverage: float = COVERAGE) -> Interval:
     """Median of the visits' ratios, with Student's interval of their logarithms, which is NaN for fewer than FEWEST.
 
-    pooled: the run's `pooled_variance`, toward which the variance of these visits is shrunk: a few visits may all have
-    met one state of the host, but the visits of all rows met several.
+    pooled: of the run, toward which the variance of these visits is shrunk: a few visits may all have met one state of
+    the host, but the visits of all rows met several.
     """
     middle = float(np.median(ratios))
     n = len(ratios)
@@ -62,10 +70,10 @@ def between(ratios: Sequence[float], pooled: float = float("nan"), coverage: flo
         return Interval(middle, float("nan"), float("nan"))
     logs = np.log(ratios)
     variance = float(logs.var(ddof=1))
-    freedom = n - 1
-    if not np.isnan(pooled):
-        squares = freedom * variance + PRIOR_DOF * pooled
-        freedom += PRIOR_DOF
+    freedom = float(n - 1)
+    if pooled is not None:
+        squares = freedom * variance + pooled.freedom * pooled.variance
+        freedom += pooled.freedom
         variance = squares / freedom
     half = student(freedom, coverage) * (variance / n) ** 0.5
     low = float(np.exp(logs.mean() - half))
@@ -73,16 +81,36 @@ def between(ratios: Sequence[float], pooled: float = float("nan"), coverage: flo
     return Interval(middle, min(low, middle), max(high, middle))
 
 
-def pooled_variance(rows: Iterable[Sequence[float]]) -> float:
-    """Variance of the logarithms between visits, the median over the rows of a run; NaN without any."""
-    variances = []
-    for ratios in rows:
-        if len(ratios) >= FEWEST:
-            freedom = len(ratios) - 1
-            # A sample variance is skewed: this is its median as a share of the true variance (Wilson and Hilferty).
-            share = (1 - 2 / (9 * freedom)) ** 3
-            variances.append(np.log(ratios).var(ddof=1) / share)
-    return float(np.median(variances)) if variances else float("nan")
+def pooled_variance(rows: Iterable[Sequence[float]]) -> Pooled | None:
+    """Variance of the logarithms between visits, by those of all rows of a run; None if fewer than two rows tell it.
+
+    The variances of rows are taken as draws from a scaled inverse chi-square distribution, whose scale and degrees of
+    freedom follow from the mean and the variance of their logarithms (Smyth 2004, Linear models and empirical Bayes
+    methods, section 6.2). The more the rows differ, the fewer degrees of freedom, and the less a row is shrunk.
+    """
+    # Visits that all agree have no logarithm of their variance; figures of a clock do not.
+    logs = [np.log(ratios) for ratios in rows if len(ratios) >= FEWEST and min(ratios) < max(ratios)]
+    if len(logs) < 2:
+        return None
+    freedoms = np.array([len(of_row) - 1 for of_row in logs])
+    variances = np.array([of_row.var(ddof=1) for of_row in logs])
+    levels = np.log(variances) - _mean_logarithm(freedoms)
+    spread = levels.var(ddof=1) - _trigamma(freedoms / 2).mean()
+    # As many as all rows have together, where they differ no more than samples of one variance would.
+    possible = np.geomspace(LEAST_FREEDOM, freedoms.sum(), 1000)
+    freedom = float(np.interp(spread, _trigamma(possible / 2)[::-1], possible[::-1]))
+    variance = np.exp(levels.mean() + _mean_logarithm(np.array(freedom)))
+    return Pooled(float(variance), freedom)
+
+
+def _mean_logarithm(freedom: np.ndarray) -> np.ndarray:
+    """Mean of the logarithm of a sample variance with these degrees of freedom, where the variance is 1."""
+    digamma: np.ndarray = torch.special.digamma(torch.as_tensor(freedom / 2)).numpy()
+    return np.asarray(digamma - np.log(freedom / 2))
+
+
+def _trigamma(x: np.ndarray) -> np.ndarray:
+    return np.asarray(torch.special.polygamma(1, torch.as_tensor(x)))
 
 
 def summarised(visits: Iterable[Sequence[Row]]) -> list[Row]:
@@ -130,7 +158,7 @@ def two_states(seconds: Sequence[float]) -> tuple[list[float], list[float]] | No
 
 
 @cache
-def student(freedom: int, coverage: float) -> float:
+def student(freedom: float, coverage: float) -> float:
     """Quantile t of Student's distribution, which has this share between -t and t."""
     # With t = tan(a) sqrt(freedom), the density of a is a power of its cosine.
     angles = np.linspace(0, np.pi / 2, 200_001)

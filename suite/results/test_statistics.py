@@ -2,10 +2,12 @@
 
 import math
 
+import numpy as np
 import pytest
 
 from suite.results.statistics import (
     Interval,
+    Pooled,
     between,
     pooled_variance,
     quotient,
@@ -21,11 +23,15 @@ def test_quantiles_are_those_of_students_table(freedom: int, coverage: float, qu
     assert student(freedom, coverage) == pytest.approx(quantile, abs=5e-4)
 
 
-@pytest.mark.parametrize(("pooled", "freedom", "quantile"), [(math.nan, 2, 4.303), (0.04, 6, 2.447)])
-def test_an_interval_is_students_of_the_logarithms(pooled: float, freedom: int, quantile: float) -> None:
-    """Logarithms of 1, 2 and 4 have mean log 2 and variance log(2) ** 2; the run's variance counts as 4 visits."""
-    variance = math.log(2) ** 2 if freedom == 2 else (2 * math.log(2) ** 2 + 4 * pooled) / freedom
-    factor = math.exp(quantile * math.sqrt(variance / 3))
+@pytest.mark.parametrize(
+    ("pooled", "freedom", "quantile"), [(None, 2, 4.303), (Pooled(0.04, 4), 6, 2.447)], ids=["alone", "pooled"]
+)
+def test_an_interval_is_students_of_the_logarithms(pooled: Pooled | None, freedom: int, quantile: float) -> None:
+    """Logarithms of 1, 2 and 4 have mean log 2 and variance log(2) ** 2."""
+    squares = 2 * math.log(2) ** 2
+    if pooled is not None:
+        squares += 4 * 0.04
+    factor = math.exp(quantile * math.sqrt(squares / freedom / 3))
     assert between([1.0, 4.0, 2.0], pooled) == pytest.approx((2, 2 / factor, 2 * factor), rel=1e-3)
 
 
@@ -37,10 +43,47 @@ def test_a_quotient_has_the_errors_of_both_ratios() -> None:
     assert math.isnan(quotient(one, Interval(2.0, math.nan, math.nan)).ratio_low)
 
 
-def test_the_pooled_variance_is_the_median_of_rows_with_an_interval() -> None:
-    rows = [[1.0, 2.0, 4.0, 8.0], [1.0, 3.0, 9.0], [1.0, 1.1, 1.21], [1.0, 9.0]]
-    assert pooled_variance(rows) == pytest.approx(5 / 3 * math.log(2) ** 2 / (1 - 2 / 27) ** 3)
-    assert math.isnan(pooled_variance(rows[3:]))
+def drawn(generator: np.random.Generator, deviations: np.ndarray, visits: int) -> list[list[float]]:
+    """Ratios of rows around 1 whose logarithms have these standard deviations."""
+    logarithms = generator.normal(size=(len(deviations), visits)) * deviations[:, None]
+    ratios: list[list[float]] = np.exp(logarithms).tolist()
+    return ratios
+
+
+@pytest.mark.parametrize("freedom", [2, 8])
+def test_the_pooled_variance_is_that_which_the_variances_of_rows_were_drawn_with(freedom: int) -> None:
+    generator = np.random.default_rng(1)
+    variances = 0.01 * freedom / generator.chisquare(freedom, 4000)
+    rows = [*drawn(generator, np.sqrt(variances), 5), [1.0, 9.0], [2.0, 2.0, 2.0]]
+    pooled = pooled_variance(rows)
+    assert pooled is not None
+    assert pooled.freedom == pytest.approx(freedom, rel=0.1)
+    assert pooled.variance == pytest.approx(0.01, rel=0.1)
+
+
+def test_rows_of_one_variance_count_as_all_their_visits() -> None:
+    rows = [[1.0, 2.0, 4.0], [1.0, 2.0, 4.0], [3.0, 1.5, 0.75]]
+    pooled = pooled_variance(rows)
+    assert pooled is not None
+    assert pooled.freedom == pytest.approx(6)
+    assert pooled_variance([*rows[:1], [1.0, 9.0], [2.0, 2.0, 2.0]]) is None
+
+
+def test_intervals_have_the_ratio_of_quiet_rows_and_of_noisy_ones() -> None:
+    """In nine of ten runs or more for rows of either kind, and in 95 of 100 of all."""
+    generator = np.random.default_rng(2)
+    noisy = np.arange(60) % 3 == 0
+    deviations = np.where(noisy, 0.2, 0.03)
+    hits = []
+    for _ in range(30):
+        rows = drawn(generator, deviations, 5)
+        pooled = pooled_variance(rows)
+        intervals = [between(ratios, pooled) for ratios in rows]
+        hits.append([interval.ratio_low <= 1 <= interval.ratio_high for interval in intervals])
+    covered = np.mean(hits, axis=0)
+    assert covered[noisy].mean() > 0.9
+    assert covered[~noisy].mean() > 0.95
+    assert covered.mean() > 0.94
 
 
 def test_fewer_than_three_visits_have_no_interval() -> None:
