@@ -101,10 +101,7 @@ def environment(session: nox.Session) -> None:
 @shared
 def verify(session: nox.Session) -> None:
     """Check every implementation that runs here; `-- --thorough`: more."""
-    options: list[str] = []
-    if shutil.which("nvidia-smi"):
-        options = ["-o", "faulthandler_timeout=120"]  # a kernel that hangs waits for ever, and no test takes long
-    tests(session, "suite/checks", *options)
+    tests(session, "suite/checks", "--short-on-gpu")
 
 
 @shared
@@ -280,7 +277,7 @@ def sanitize(session: nox.Session) -> None:
     for sanitizer in ("address", "thread"):
         scratch = str(scratch_of(session) / sanitizer)
         chosen = ("suite/checks", "--thorough", "-m", f"{sanitizer}_sanitizer and {BATCHED_CPU}")
-        python(session, "-m", "suite.checks.kernels.sanitized", sanitizer, scratch, *chosen, *session.posargs)
+        python(session, "-m", "suite.checks.kernels.sanitized", sanitizer, scratch, *chosen, "--", *session.posargs)
 
 
 @nox.session(requires=["environment"])

@@ -10,7 +10,8 @@ Axes of length 4 run over the gates in the order i, f, g, o of `torch.nn.LSTM`; 
 hypernetwork scales or generates: the product with h, the product with x, the bias.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from enum import Enum, auto
 from itertools import accumulate, pairwise
 from typing import NamedTuple
 
@@ -72,13 +73,63 @@ class LayerParams(NamedTuple):
         return CellNorms(self.hyper_norm_weight, self.hyper_norm_bias, self.hyper_norm_c_weight, self.hyper_norm_c_bias)
 
 
+class Role(Enum):
+    """What a parameter of a layer does."""
+
+    #: Multiplies x, h or h_hat, for each gate.
+    GATE_WEIGHT = auto()
+    #: Of the gates, before their norm.
+    GATE_BIAS = auto()
+    #: Make the embeddings z from h_hat.
+    EMBEDDING_WEIGHT = auto()
+    EMBEDDING_BIAS = auto()
+    #: Makes scales and biases of the main LSTM from the embeddings.
+    SCALE_WEIGHT = auto()
+    #: Of the layer norms of gates, [4, F], and of cells, [F].
+    GATE_NORM_WEIGHT = auto()
+    GATE_NORM_BIAS = auto()
+    CELL_NORM_WEIGHT = auto()
+    CELL_NORM_BIAS = auto()
+
+    @property
+    def of_norm(self) -> bool:
+        """True for the weight or the bias of a layer norm."""
+        return self in (Role.GATE_NORM_WEIGHT, Role.GATE_NORM_BIAS, Role.CELL_NORM_WEIGHT, Role.CELL_NORM_BIAS)
+
+    @property
+    def of_bias(self) -> bool:
+        """True for what is added."""
+        return self in (Role.GATE_BIAS, Role.EMBEDDING_BIAS, Role.GATE_NORM_BIAS, Role.CELL_NORM_BIAS)
+
+
+#: The role of each parameter of a layer.
+ROLES: Mapping[str, Role] = {
+    "weight_x": Role.GATE_WEIGHT,
+    "weight_h": Role.GATE_WEIGHT,
+    "bias": Role.GATE_BIAS,
+    "hyper_weight_x": Role.GATE_WEIGHT,
+    "hyper_weight_h": Role.GATE_WEIGHT,
+    "hyper_weight_s": Role.GATE_WEIGHT,
+    "hyper_bias": Role.GATE_BIAS,
+    "z_weight": Role.EMBEDDING_WEIGHT,
+    "z_bias": Role.EMBEDDING_BIAS,
+    "d_weight": Role.SCALE_WEIGHT,
+    "norm_weight": Role.GATE_NORM_WEIGHT,
+    "norm_bias": Role.GATE_NORM_BIAS,
+    "norm_c_weight": Role.CELL_NORM_WEIGHT,
+    "norm_c_bias": Role.CELL_NORM_BIAS,
+    "hyper_norm_weight": Role.GATE_NORM_WEIGHT,
+    "hyper_norm_bias": Role.GATE_NORM_BIAS,
+    "hyper_norm_c_weight": Role.CELL_NORM_WEIGHT,
+    "hyper_norm_c_bias": Role.CELL_NORM_BIAS,
+}
 #: Names of the eight norm parameters, in the order of `LayerParams`.
-NORM_NAMES = tuple(name for name in LayerParams._fields if "norm" in name)
+NORM_NAMES = tuple(name for name in LayerParams._fields if ROLES[name].of_norm)
 
 
 def shapes(I: int, H: int, S: int, Z: int, *, layer_norm: bool) -> dict[str, tuple[int, ...]]:
     """The shape of each parameter of a layer, in the order of `LayerParams`."""
-    named: dict[str, tuple[int, ...]] = {
+    by_name: dict[str, tuple[int, ...]] = {
         "weight_x": (4, H, I),
         "weight_h": (4, H, H),
         "bias": (4, H),
@@ -91,10 +142,17 @@ def shapes(I: int, H: int, S: int, Z: int, *, layer_norm: bool) -> dict[str, tup
         "d_weight": (3, 4, H, Z),
     }
     if layer_norm:
-        for norm, F in (("norm", H), ("hyper_norm", S)):
-            named |= {f"{norm}_weight": (4, F), f"{norm}_bias": (4, F)}
-            named |= {f"{norm}_c_weight": (F,), f"{norm}_c_bias": (F,)}
-    return named
+        by_name |= {
+            "norm_weight": (4, H),
+            "norm_bias": (4, H),
+            "norm_c_weight": (H,),
+            "norm_c_bias": (H,),
+            "hyper_norm_weight": (4, S),
+            "hyper_norm_bias": (4, S),
+            "hyper_norm_c_weight": (S,),
+            "hyper_norm_c_bias": (S,),
+        }
+    return by_name
 
 
 class LayerState(NamedTuple):

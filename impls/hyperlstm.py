@@ -206,9 +206,13 @@ class Layer(nn.Module):
             p.z_bias.fill_(1.0)
             p.z_weight[2].normal_(std=0.01)
             p.d_weight[:2].fill_(0.1 / p.d_weight.shape[-1])
-            for name, value in p._asdict().items():
-                if "norm" in name and value is not None:
-                    value.fill_(1.0 if name.endswith("weight") else 0.0)
+            for norms in (p.norms, p.hyper_norms):
+                for scale in (norms.weight, norms.c_weight):
+                    if scale is not None:
+                        scale.fill_(1.0)
+                for shift in (norms.bias, norms.c_bias):
+                    if shift is not None:
+                        shift.zero_()
 
     def check(self, dtype: torch.dtype | None, p: Mapping[str, Tensor | None] | None = None) -> torch.dtype | None:
         """Raise ValueError for a parameter with a wrong shape, or with another device or dtype than the first one.

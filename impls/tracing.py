@@ -1,4 +1,4 @@
-"""What traces or transforms a call: torch.compile, exporters, torch.func and forward-mode AD."""
+"""What torch does around a call: it traces or transforms it, and finds that a saved tensor was changed since."""
 
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -7,6 +7,8 @@ import torch
 from torch.autograd import forward_ad
 
 F = TypeVar("F", bound=Callable[..., Any])
+#: What torch says in backward of a saved tensor that was changed since, and of one of several views whose base was.
+_SAID_OF_EDITS = ("modified by an inplace operation", "modified inplace")
 
 
 def constant(function: F) -> F:
@@ -22,6 +24,15 @@ def constant(function: F) -> F:
 def in_transform() -> bool:
     """True inside a transform of torch.func or a level of forward-mode AD."""
     return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
+
+
+def is_of_an_edit(error: RuntimeError) -> bool:
+    """True for torch's error, or one that quotes it, of a tensor that was saved for backward and changed since.
+
+    The error has no type of its own, and Python cannot read which version of a tensor was saved, so only its text tells
+    it from others.
+    """
+    return any(said in str(error) for said in _SAID_OF_EDITS)
 
 
 def is_recorded() -> bool:

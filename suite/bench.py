@@ -135,7 +135,7 @@ def why_too_large(options: argparse.Namespace) -> str | None:
 
 def fitting(job: Job) -> Job:
     """A job at a size that is named, which does not run if the candidate needs more memory than the comparison."""
-    if not job.workload.named or job.skipped or job.candidate not in names():
+    if not job.workload.asked_for or job.skipped or job.candidate not in names():
         return job
     lacking = shortage(job.candidate, job.case, job.torch_dtype, job.device)
     return replace(job, skipped=Ended(Status.NOT_RUN, str(lacking))) if lacking else job

@@ -1,9 +1,11 @@
 """Runs tests, one process per core: `python -m suite.run_tests PLACES SESSION -- USER`.
 
 PLACES are folders and files of suite/, which a folder or a file that USER names replaces. SESSION are further arguments
-of pytest that a session of nox gives, USER those of its command line. They come last, so they win.
+of pytest that a session of nox gives, USER those of its command line. They come last, so they win. A session has
+`--short-on-gpu` if none of its tests takes long on a GPU.
 """
 
+import argparse
 import os
 import sys
 from collections.abc import Sequence
@@ -11,18 +13,45 @@ from itertools import takewhile
 
 import pytest
 
+from suite.shared import machine
+
 #: The tests of a file are run by one process, since they share what it makes.
-WORKERS = ("-q", "--numprocesses=auto", "--dist=loadscope", "--no-loadscope-reorder", "-p", "no:benchmark")
-#: A process prints where its test is, and ends, after more seconds than any test takes that ends.
-HANGS = ("-o", "faulthandler_timeout=1000", "-o", "faulthandler_exit_on_timeout=true")
-#: With `--impl`: tests of one file share nothing, so each process takes the next, and no test takes long.
-SUBMITTED = ("--dist=worksteal", "-o", "faulthandler_timeout=120")
+WORKERS = ("-q", "--numprocesses=auto", "--no-loadscope-reorder", "-p", "no:benchmark")
+#: Seconds after which a process prints where its test is, and ends: more than any test takes that ends. A test that
+#: hangs is found sooner where no test takes long: with `--impl`, and on a GPU, where a kernel may wait for ever.
+LIMIT = 1000
+SHORT_LIMIT = 120
+SHORT_ON_GPU = "--short-on-gpu"
+
+
+def split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Those of a session and those of the user."""
+    session, user = [*arguments], list[str]()
+    if "--" in session:
+        end = session.index("--")
+        session, user = session[:end], session[end + 1 :]
+    return session, user
+
+
+def options_of(user: Sequence[str]) -> argparse.Namespace:
+    """The options of a user that decide how tests are run: `device`, and the files of `impl`."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--device", type=machine.device_of, default=machine.default_device())
+    parser.add_argument("--impl", nargs="*", action="extend", default=[])
+    options, _ = parser.parse_known_args(user)
+    return options
 
 
 def arguments_of(session: Sequence[str], user: Sequence[str]) -> list[str]:
     """Arguments of pytest."""
-    submitted = any(argument.startswith("--impl") for argument in user)
-    return [*WORKERS, *HANGS, *session, *(SUBMITTED if submitted else ()), *with_files(user)]
+    options = options_of(user)
+    # Tests of a file of `--impl` share nothing, so each process takes the next.
+    dist = "worksteal" if options.impl else "loadscope"
+    short_on_this = SHORT_ON_GPU in session and options.device.type == "cuda"
+    limit = SHORT_LIMIT if options.impl or short_on_this else LIMIT
+    hangs = ["-o", f"faulthandler_timeout={limit}", "-o", "faulthandler_exit_on_timeout=true"]
+    of_pytest = [argument for argument in session if argument != SHORT_ON_GPU]
+    return [*WORKERS, f"--dist={dist}", *hangs, *of_pytest, *with_files(user)]
 
 
 class Places:
@@ -59,10 +88,7 @@ def with_files(arguments: Sequence[str]) -> list[str]:
 
 def main(arguments: Sequence[str]) -> int:
     """Exit status of pytest."""
-    session, user = [*arguments], list[str]()
-    if "--" in arguments:
-        end = session.index("--")
-        session, user = session[:end], session[end + 1 :]
+    session, user = split(arguments)
     # Where processes share cores, a thread that waits should not keep a core from them.
     os.environ["OMP_WAIT_POLICY"] = "passive"
     places = [*takewhile(lambda argument: not argument.startswith("-"), session)]

@@ -93,6 +93,7 @@ def session(calls: list[tuple[tuple[str, ...], dict[str, Any]]], *arguments: str
         invoked_from="/home/me",
         venv_backend="none",
         cache_dir=Path(".nox", ".cache"),
+        create_tmp=lambda: ".nox/tmp",
         run=lambda *command, **options: calls.append((command, options)),
     )
 
@@ -105,7 +106,7 @@ def ran(command: str, *arguments: str) -> tuple[list[str], dict[str, Any]]:
     return words, options
 
 
-@pytest.mark.parametrize("command", ["verify", "selftest", "bench", "report", "compare", "cuda"])
+@pytest.mark.parametrize("command", ["verify", "selftest", "bench", "report", "compare", "cuda", "sanitize"])
 def test_a_command_knows_where_it_was_called_and_has_time_to_write(command: str) -> None:
     words, options = ran(command, "--results=out")
     assert words[-1] == "--results=out"

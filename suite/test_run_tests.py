@@ -1,12 +1,16 @@
 """Tests are run on all cores, where a command line or a session says; a choice of none is an error."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
 
 import pytest
+import torch
 
-from suite.run_tests import arguments_of
+from suite.checks.kernels import sanitized
+from suite.run_tests import SHORT_ON_GPU, arguments_of, split
+from suite.shared import machine
 from suite.shared.files import ROOT
 
 TWO = "suite/shared/test_process.py", "suite/shared/test_usage.py"
@@ -60,6 +64,37 @@ def test_a_file_is_no_place_of_tests(typed: str, passed: str) -> None:
     """Near the file may be another checkout, whose conftest.py pytest would load."""
     words = arguments_of([], typed.split())
     assert words[-len(passed.split()) :] == passed.split()
+
+
+@pytest.mark.parametrize(
+    ("session", "user", "limit"),
+    [
+        ([SHORT_ON_GPU], [], 120),
+        ([SHORT_ON_GPU], ["--device", "cuda:1"], 120),
+        ([SHORT_ON_GPU], ["--device=cpu"], 1000),
+        ([], [], 1000),
+    ],
+    ids=["gpu", "its-number", "cpu", "long-tests"],
+)
+def test_a_test_that_hangs_on_a_gpu_ends_soon(
+    session: list[str], user: list[str], limit: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine, "default_device", lambda: torch.device("cuda", 0))
+    arguments = arguments_of(["suite/checks", *session], user)
+    assert f"faulthandler_timeout={limit}" in arguments
+    assert SHORT_ON_GPU not in arguments
+
+
+def test_a_sanitizer_runs_what_the_user_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    commands = list[list[str]]()
+    monkeypatch.setattr(sanitized, "path_of", str)
+    monkeypatch.setattr(os, "execvpe", lambda program, command, variables: commands.append(command))
+    sanitized.main("thread", "folder", "suite/checks", "--thorough", "--", OTHER)
+    (command,) = commands
+    words = command[command.index("suite.run_tests") + 1 :]
+    session, user = split(words)
+    assert session[0] == "suite/checks"
+    assert user == [OTHER]
 
 
 def test_a_choice_of_no_test_is_an_error() -> None:

@@ -16,6 +16,7 @@ from torch.nn import Parameter
 
 from ..definition import Inputs, LayerParams, LayerState, Mask, Run, cell_dtype
 from ..registry import differentiated_by_autograd
+from ..tracing import is_of_an_edit
 from . import flops
 from .chunks import Limits, limits, limits_as_numbers
 
@@ -190,7 +191,7 @@ def _saved(ctx: Any, name: str, gradients: Sequence[Tensor | None]) -> tuple[Ten
     try:
         saved: tuple[Tensor, ...] = ctx.saved_tensors
     except RuntimeError as error:
-        if "modified by an inplace operation" not in str(error):
+        if not is_of_an_edit(error):
             raise
         raise RuntimeError(
             f"{name}: x, a parameter or out was changed in place before backward(). The backward pass reads out again, "

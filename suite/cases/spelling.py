@@ -48,10 +48,10 @@ def of_row(row: Mapping[str, Any]) -> Case:
 
 def short(case: Case) -> str:
     """The shortest name of a case."""
-    return "-".join(named(case).values())
+    return "-".join(short_parts(case).values())
 
 
-def named(case: Case) -> dict[str, str]:
+def short_parts(case: Case) -> dict[str, str]:
     """Parts of the shortest name of a case, by field: H, and those of its id in which it is not medium."""
     medium = MEDIUM.parts
     return {field: part for field, part in case.parts.items() if field == "H" or part != medium.get(field)}
@@ -65,7 +65,7 @@ class Axis(NamedTuple):
 
     def along(self, case: Case) -> list[Case]:
         """A case with each of the values; SizeError if its lengths have the size."""
-        if case.lengths and self.size in "TB":
+        if case.lengths and self.size in ("T", "B"):
             raise SizeError(f"{self.size}={self.values[0]}", "another size beside lengths, which have T and B")
         sizes: list[dict[str, Any]] = [{self.size: value} for value in self.values]
         return [replace(case, **changed) for changed in sizes]

@@ -60,6 +60,10 @@ VERIFY_TINY = (
     Case(T=2, B=3, I=3, H=2, S=4, Z=1, state=Start.STACKED),
 )
 
+#: The cases whose oracle is `naive`: those of every dtype, and those of float64 alone.
+IN_EVERY_DTYPE = (*VERIFY, RAGGED[0], DROPOUT[0])
+IN_FLOAT64 = (*VERIFY_TINY, *RAGGED[1:], *DROPOUT[1:])
+
 #: Sizes for which a kernel needs several tiles, with edges: of rows, of units, of z, and rows of a norm that span
 #: tiles; these under a mask too.
 VERIFY_TILES = (
@@ -72,9 +76,13 @@ VERIFY_TILES = (
     Case(T=2, B=17, I=4, H=264, S=24, Z=1, state=Start.STACKED),
 )
 
-#: Names in the verification table of checks of each way to multiply bfloat16, see `test_bfloat16.py`.
-MULTIPLIED = [f"multiplied by {way}" for way in ("float32", "avx512_bf16", "amx")]
 
+def multiplied(way: str) -> str:
+    """Name in the verification table of the check of a way to multiply bfloat16, see `test_bfloat16.py`."""
+    return f"multiplied by {way}"
+
+
+MULTIPLIED = [multiplied(way) for way in ("float32", "avx512_bf16", "amx")]
 
 #: The sizes that people run, on both sides of those at which a code path changes: vectors, panels and tiles of units
 #: (4 to 128), rows of a tile or block (6, 36), batches of few rows (4), the depth of a block (128 and 256), rows of a

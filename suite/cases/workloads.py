@@ -28,7 +28,7 @@ class Workload:
     time_headline_alone: on these kinds of device of all only what its headline compares: these and what a user could
         take instead.
     short: T and B without a GPU, if they are smaller.
-    named: a person named the case, which is timed as it is: with layer norm or without it, and with these lengths.
+    asked_for: a person asked for the case, which is timed as it is: with layer norm or without, and with these lengths.
     """
 
     name: str
@@ -41,12 +41,12 @@ class Workload:
     time_fastest_alone: tuple[str, ...] = ()
     time_headline_alone: tuple[str, ...] = ()
     short: tuple[int, int] | None = None
-    named: bool = False
+    asked_for: bool = False
 
     @property
     def layer_norms(self) -> tuple[bool, ...]:
         """Layer norm off and on, or on alone where the case has it."""
-        return (self.case.layer_norm,) if self.named or self.case.layer_norm else (False, True)
+        return (self.case.layer_norm,) if self.asked_for or self.case.layer_norm else (False, True)
 
     @property
     def passes(self) -> tuple[Pass, ...]:

@@ -10,7 +10,7 @@ import torch
 
 from impls.definition import dtype_name
 from suite.cases.case import Case
-from suite.comparison.tolerance import Verdict
+from suite.comparison.tolerance import Judgement
 from suite.results.outcomes import CaseOutcome, deciding
 from suite.results.tables import TABLES
 
@@ -38,8 +38,8 @@ class Keep:
 class Record:
     """Keeps one row of the verification table.
 
-    ended: the worst verdict of the comparison, or how it ended without one. reason: why it has none. interpreted,
-    forward_only, defined: see `suite/results/tables.toml`. sizes: of the case, if it is one.
+    ended: the worst judgement of the comparison, or how it ended without one. reason: why it has none. interpreted,
+    forward_only, defined: see `suite/results/tables.toml`. case: whose sizes the row has, if it is of one.
     """
 
     def __init__(self, keep: Keep) -> None:
@@ -49,21 +49,21 @@ class Record:
         self,
         implementation: str,
         precision: Precision,
-        case: str,
-        ended: Verdict | CaseOutcome,
+        comparison: str,
+        ended: Judgement | CaseOutcome,
         *,
         reason: str = "",
         interpreted: bool = False,
         forward_only: bool = False,
         defined: str = "",
-        sizes: Case | None = None,
+        case: Case | None = None,
     ) -> None:
         dtype = dtype_name(precision) if isinstance(precision, torch.dtype) else precision
-        about: dict[str, Cell] = {"implementation": implementation, "dtype": dtype, "case": case}
+        about: dict[str, Cell] = {"implementation": implementation, "dtype": dtype, "case": comparison}
         about |= {"interpreted": interpreted, "forward_only": forward_only, "reason": reason, "defined": defined}
-        if sizes:
-            about |= sizes.sizes
-        if isinstance(ended, Verdict):
+        if case is not None:
+            about |= case.sizes
+        if isinstance(ended, Judgement):
             self.keep("verify", **about, **ended.columns, verdict=CaseOutcome.of(ended.ratio))
         else:
             self.keep("verify", **about, verdict=ended)

@@ -10,13 +10,11 @@ from torch import Tensor
 from torch.utils._pytree import tree_map_only
 
 from impls import HyperLSTM
-from impls.definition import NORM_NAMES
-from impls.registry import UnsupportedOptionError, find
+from impls.definition import Role
+from impls.registry import ORACLE, UnsupportedOptionError, find
 from suite.cases.case import Case, Start
 from suite.comparison.tensors import (
     ARRIVING,
-    GATE_BIASES,
-    NORM_WEIGHTS,
     STATE,
     Argument,
     Arguments,
@@ -28,17 +26,32 @@ from suite.comparison.tensors import (
 DRAWS = 8
 
 
+class Cotangents(NamedTuple):
+    """The gradients that arrive at the outputs of a model, in the order of these."""
+
+    out: Tensor
+    h: Tensor
+    c: Tensor
+    h_hat: Tensor
+    c_hat: Tensor
+
+    @property
+    def last(self) -> tuple[Tensor, ...]:
+        """Those of the final states."""
+        return self.h, self.c, self.h_hat, self.c_hat
+
+
 class Draw(NamedTuple):
     """Random parameters, input, start and cotangents of one case."""
 
     params: dict[str, Tensor]
     x: Tensor
     state: tuple[Tensor, ...] | None
-    cotangents: tuple[Tensor, ...]  # of out and of the four final states
+    cotangents: Cotangents
 
 
-#: Changes the numbers of a draw.
-Numbers = Callable[[Draw], Draw]
+#: A draw with other numbers, of one.
+DrawChange = Callable[[Draw], Draw]
 #: Builds the model of a case.
 Build = Callable[[Case, torch.dtype, torch.device], HyperLSTM]
 
@@ -88,30 +101,42 @@ def _draw(case: Case, seed: int) -> Draw:
     generator = torch.Generator().manual_seed(seed)
 
     def normal(*shape: int) -> Tensor:
-        return torch.randn(shape, generator=generator, dtype=torch.float64)
+        return _normal(shape, generator)
 
-    def values(part: str, shape: Sequence[int]) -> Tensor:
-        if part in NORM_NAMES:
-            return normal(*shape) * 0.3 + float(part in NORM_WEIGHTS)
-        if part in GATE_BIASES:
-            order = torch.rand(shape, generator=generator).argsort(dim=-1)
-            even = torch.linspace(-1.5, 1.5, shape[-1], dtype=torch.float64)
-            return even[order] + 0.2 * normal(*shape)
-        if part == "z_bias":
-            return normal(*shape)
-        return normal(*shape) * 0.7 / math.sqrt(shape[-1])
-
-    model = implementation("naive")(case, torch.float64, torch.device("meta"))
+    model = implementation(ORACLE)(case, torch.float64, torch.device("meta"))
     T, B, I, H, S, L = case.T, case.B, case.I, case.H, case.S, case.L
-    params = {name: values(parameter(name).part, p.shape) for name, p in model.named_parameters()}
+    params = {}
+    for name, p in model.named_parameters():
+        params[name] = _drawn_parameter(parameter(name).role, p.shape, generator)
     x = normal(B, T, I).transpose(0, 1) if case.strided else normal(T, B, I)
     state = None
     if case.state is not Start.NONE:
         layers = (L,) if case.state is Start.STACKED else ()
         state = tuple(0.7 * normal(*layers, B, F) for F in (H, H, S, S))
-    d_out = normal(T, B, H)
-    d_last = [normal(L, B, F) for F in (H, H, S, S)]
-    return Draw(params, x, state, (d_out, *d_last))
+    cotangents = Cotangents(normal(T, B, H), *(normal(L, B, F) for F in (H, H, S, S)))
+    return Draw(params, x, state, cotangents)
+
+
+def _normal(shape: Sequence[int], generator: torch.Generator) -> Tensor:
+    return torch.randn(shape, generator=generator, dtype=torch.float64)
+
+
+def _drawn_parameter(role: Role | None, shape: Sequence[int], generator: torch.Generator) -> Tensor:
+    """Numbers of a parameter of that role."""
+    match role:
+        case Role.GATE_WEIGHT | Role.EMBEDDING_WEIGHT | Role.SCALE_WEIGHT:
+            return _normal(shape, generator) * 0.7 / math.sqrt(shape[-1])
+        case Role.GATE_BIAS:
+            order = torch.rand(shape, generator=generator).argsort(dim=-1)
+            even = torch.linspace(-1.5, 1.5, shape[-1], dtype=torch.float64)
+            return even[order] + 0.2 * _normal(shape, generator)
+        case Role.EMBEDDING_BIAS:
+            return _normal(shape, generator)
+        case Role.GATE_NORM_WEIGHT | Role.CELL_NORM_WEIGHT:
+            return 1 + 0.3 * _normal(shape, generator)
+        case Role.GATE_NORM_BIAS | Role.CELL_NORM_BIAS:
+            return 0.3 * _normal(shape, generator)
+    raise ValueError(f"role: expected that of a parameter of a layer, got {role}")
 
 
 def inputs(sample: Draw) -> Arguments:
@@ -122,7 +147,7 @@ def inputs(sample: Draw) -> Arguments:
     return values
 
 
-def named(sample: Draw) -> Arguments:
+def by_argument(sample: Draw) -> Arguments:
     """All numbers of a draw."""
     values = inputs(sample)
     for name, value in sample.params.items():
@@ -131,14 +156,14 @@ def named(sample: Draw) -> Arguments:
     return values
 
 
-#: The new numbers of an argument, from it and its numbers in a draw.
-Change = Callable[[Argument, Tensor], Tensor]
+#: The new value of an argument, from it and its value in a draw.
+ValueChange = Callable[[Argument, Tensor], Tensor]
 
 
-def changed(sample: Draw, change: Change) -> Draw:
-    """Change the numbers of a draw."""
-    new = {argument: change(argument, value) for argument, value in named(sample).items()}
+def with_values(sample: Draw, change: ValueChange) -> Draw:
+    """A draw with other values of arguments."""
+    new = {argument: change(argument, value) for argument, value in by_argument(sample).items()}
     params = {name: new[parameter(name)] for name in sample.params}
     state = sample.state and tuple(new[part] for part in STATE)
-    cotangents = tuple(new[arriving] for arriving in ARRIVING)
+    cotangents = Cotangents(*(new[arriving] for arriving in ARRIVING))
     return Draw(params, new[X], state, cotangents)

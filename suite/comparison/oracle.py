@@ -188,7 +188,7 @@ def run_plain(model: HyperLSTM, case: Case, sample: Draw, **options: Any) -> Out
 
 def backward(results: Results, sample: Draw, arriving: Collection[str] = OUTPUTS) -> None:
     """Give these outputs their gradients, unless they depend on nothing that requires one, as zeros without steps."""
-    cotangents = dict(zip(OUTPUTS, sample.cotangents, strict=True))
+    cotangents = sample.cotangents._asdict()
     values = []
     d_values = []
     for name in arriving:

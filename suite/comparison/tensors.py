@@ -5,14 +5,11 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from impls.definition import ROLES, Role
+
 STATE_NAMES = ("h", "c", "h_hat", "c_hat")
 #: Outputs of a model, in its order.
 OUTPUTS = ("out", *STATE_NAMES)
-#: Parameters of a layer: biases of gates before their norm, those of the norms of gates, and all.
-GATE_BIASES = ("bias", "hyper_bias")
-GATE_NORM_BIASES = ("norm_bias", "hyper_norm_bias")
-BIASES = (*GATE_BIASES, "z_bias", *GATE_NORM_BIASES, "norm_c_bias", "hyper_norm_c_bias")
-NORM_WEIGHTS = ("norm_weight", "norm_c_weight", "hyper_norm_weight", "hyper_norm_c_weight")
 
 
 class Kind(Enum):
@@ -36,6 +33,11 @@ class Argument(NamedTuple):
     part: str = ""
     layer: int = 0
 
+    @property
+    def role(self) -> Role | None:
+        """The role of a parameter in its layer; None for other arguments, and for what torch makes a parameter of."""
+        return ROLES.get(self.part) if self.kind is Kind.PARAMETER else None
+
     def __str__(self) -> str:
         """Name in tables and findings, such as `x`, `state h`, `layers.0.bias` and `grad out`."""
         words = {Kind.X: "x", Kind.PARAMETER: f"layers.{self.layer}.{self.part}"}
@@ -50,6 +52,21 @@ class Gradient(NamedTuple):
     def __str__(self) -> str:
         """Name in tables, such as `grad layers.0.bias`."""
         return f"grad {self.of}"
+
+
+class Piece(NamedTuple):
+    """A piece of an output, or of its derivative by x, that is judged by itself.
+
+    output: of OUTPUTS. number: which piece, from 0.
+    """
+
+    output: str
+    number: int
+    derivative: bool = False
+
+    def __str__(self) -> str:
+        """Name in tables, such as `c, piece 3` and `dc, piece 3`."""
+        return f"{'d' if self.derivative else ''}{self.output}, piece {self.number}"
 
 
 class Wrong(StrEnum):
@@ -76,12 +93,14 @@ class Finding(NamedTuple):
 
 X = Argument(Kind.X)
 STATE = tuple(Argument(Kind.STATE, part) for part in STATE_NAMES)
+#: The states that a layer adds to at each step.
+CELLS = (Argument(Kind.STATE, "c"), Argument(Kind.STATE, "c_hat"))
 ARRIVING = tuple(Argument(Kind.ARRIVING, output) for output in OUTPUTS)
 #: Results that have an element for each sequence: all but the gradients of parameters.
 OF_SEQUENCES = (*OUTPUTS, *map(Gradient, (X, *STATE)))
 Arguments = dict[Argument, Tensor]
-#: What a call gives: an output by its name, or a gradient.
-Result = str | Gradient
+#: What a call gives: an output by its name, a gradient, or a piece of these.
+Result = str | Gradient | Piece
 Results = dict[Result, Tensor]
 #: What a comparison judges.
 Subject = Result | Finding

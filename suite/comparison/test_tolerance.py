@@ -12,9 +12,21 @@ from impls import HyperLSTM
 from suite.cases.case import Case, Start
 from suite.cases.examples import CPU
 from suite.cases.verification import TWO_LAYERS
-from suite.comparison.draws import Draw, implementation, named
+from suite.comparison.draws import Draw, by_argument, implementation
 from suite.comparison.oracle import Outcome, plain, run_plain, without_module
-from suite.comparison.tensors import ARRIVING, STATE, Argument, Finding, Gradient, Result, Results, Wrong, X, parameter
+from suite.comparison.tensors import (
+    ARRIVING,
+    STATE,
+    Argument,
+    Finding,
+    Gradient,
+    Piece,
+    Result,
+    Results,
+    Wrong,
+    X,
+    parameter,
+)
 from suite.comparison.tolerance import (
     FLOOR,
     TIMES,
@@ -45,8 +57,8 @@ def test_a_fault_is_found_by_the_tensor_that_it_damages(result: Result) -> None:
             results[result] = results[result] * (1 + 1e-10)
         return Outcome(results)
 
-    verdicts = compare(implementation("row_scaled"), THREE, F64, CPU, TWO_DRAWS, run=run)
-    assert [verdict.subject for verdict in verdicts if verdict.ratio > 1] == [result]
+    judgements = compare(implementation("row_scaled"), THREE, F64, CPU, TWO_DRAWS, run=run)
+    assert [judgement.subject for judgement in judgements if judgement.ratio > 1] == [result]
 
 
 @pytest.mark.parametrize("argument", [X, parameter("layers.0.bias"), STATE[1], ARRIVING[1]], ids=str)
@@ -57,12 +69,12 @@ def test_a_changed_argument_is_a_finding(argument: Argument) -> None:
     def run(model: HyperLSTM, case: Case, sample: Draw) -> Outcome:
         results = plain(model, case, sample)
         if torch.initial_seed() == 1:
-            value = named(sample)[argument]
+            value = by_argument(sample)[argument]
             value.data[..., -1] = torch.nextafter(value.data[..., -1], torch.tensor(math.inf, dtype=F64))
         return Outcome(results, (seed,) if torch.initial_seed() == 1 else ())
 
-    verdicts = compare(implementation("row_scaled"), THREE, F64, CPU, TWO_DRAWS, run=run)
-    wrong = [verdict.subject for verdict in verdicts if verdict.ratio > 1]
+    judgements = compare(implementation("row_scaled"), THREE, F64, CPU, TWO_DRAWS, run=run)
+    wrong = [judgement.subject for judgement in judgements if judgement.ratio > 1]
     assert wrong == [seed, Finding(Wrong.ARGUMENT_CHANGED, argument)]
 
 
@@ -81,9 +93,9 @@ def off(share: float) -> Tensor:
 def test_the_rule_at_both_sides_of_its_edge(dtype: torch.dtype, own: float) -> None:
     allowed = TIMES * own + FLOOR[dtype] * torch.finfo(dtype).eps
     for share, right in ((0.99, True), (1.01, False)):
-        (verdict,) = judge({"out": off(share * allowed)}, ONE, {"out": off(own)}, dtype)
-        assert (verdict.ratio <= 1) == right
-        assert verdict.allowed == pytest.approx(allowed)
+        (judgement,) = judge({"out": off(share * allowed)}, ONE, {"out": off(own)}, dtype)
+        assert (judgement.ratio <= 1) == right
+        assert judgement.allowed == pytest.approx(allowed)
 
 
 @pytest.mark.parametrize(
@@ -103,8 +115,12 @@ def test_the_relative_error(value: Tensor, oracle: Tensor, error: float) -> None
 
 
 def test_an_output_in_another_dtype_is_wrong() -> None:
-    (verdict,) = judge({"out": ORACLE.float()}, ONE, ONE, F32)
-    assert verdict.ratio == math.inf
+    for name in ("out", Piece("c", 0), Piece("c", 0, derivative=True)):
+        (judgement,) = judge({name: ORACLE.float()}, {name: ORACLE}, {name: ORACLE}, F32)
+        assert judgement.ratio == math.inf
+    of_x: Results = {Gradient(X): ORACLE}
+    (judgement,) = judge({Gradient(X): ORACLE.float()}, of_x, of_x, F32)
+    assert judgement.ratio == 0
 
 
 def test_findings_come_first_then_the_worst_tensor() -> None:
@@ -114,7 +130,7 @@ def test_findings_come_first_then_the_worst_tensor() -> None:
     finding, *tensors = judge(results, oracle, oracle, F32, [changed])
     assert (finding.subject, finding.ratio, str(finding)) == (changed, math.inf, "argument changed: x")
     assert (finding.columns["finding"], finding.columns["tensor"]) == ("argument changed: x", "")
-    assert [verdict.subject for verdict in tensors] == ["b", "a", "c"]
+    assert [judgement.subject for judgement in tensors] == ["b", "a", "c"]
     assert (tensors[0].columns["finding"], tensors[0].columns["tensor"]) == ("", "b")
     assert str(replace(tensors[0], use="observed")).startswith("b, observed: relative error 1.00e-03, allowed ")
     with pytest.raises(ValueError, match=r"expected the tensors \['a', 'b', 'c'\], got \['a'\]"):
@@ -126,7 +142,7 @@ def test_findings_come_first_then_the_worst_tensor() -> None:
 def test_assertions_name_the_tensor() -> None:
     case = replace(TWO, H=5)
     every = evaluate(implementation("batched"), case, F32, CPU, rounded=F32, draws=1).tensors
-    results = {name: every[name] for name in ("out", Gradient(X))}
+    results: Results = {name: every[name] for name in ("out", Gradient(X))}
     assert_close(results, case, CPU, 1)
     with pytest.raises(AssertionError, match=r"grad x: relative error .*, allowed "):
         assert_close(results | {Gradient(X): results[Gradient(X)] * 1.01}, case, CPU, 1)

@@ -13,12 +13,12 @@ from torch.utils._pytree import tree_map_only
 
 from impls.registry import ORACLE
 from suite.cases.case import Case
-from suite.comparison.draws import DRAWS, Build, Draw, Numbers, draw, implementation, named
+from suite.comparison.draws import DRAWS, Build, Draw, DrawChange, by_argument, draw, implementation
 from suite.comparison.oracle import Outcome, Run, run_plain, without_module
 from suite.comparison.tensors import (
-    OUTPUTS,
     Arguments,
     Finding,
+    Gradient,
     Result,
     Results,
     Subject,
@@ -57,12 +57,12 @@ def evaluate(
     rounded: torch.dtype,
     draws: int = DRAWS,
     run: Run = run_plain,
-    numbers: Numbers | None = None,
+    change_draw: DrawChange | None = None,
 ) -> Outcome:
     """Tensors that `run` gives, stacked over the draws; its findings, and a finding of each argument that it changed.
 
     dtype: to compute in. rounded: dtype that the drawn numbers are rounded to, so that an oracle in a wider dtype
-    sees the same numbers as the implementation. numbers: changes each draw.
+    sees the same numbers as the implementation. change_draw: makes each draw another.
 
     All draws go through one model, the arguments of each have the addresses of the draw before, and no result is copied
     before the last draw: so a run that leaves state to the next one gives wrong results.
@@ -74,28 +74,33 @@ def evaluate(
     findings: dict[Finding, None] = {}
     for seed in range(draws):
         drawn = draw(case, seed, rounded, device)
-        if numbers is not None:
-            drawn = numbers(drawn)
+        if change_draw is not None:
+            drawn = change_draw(drawn)
         if buffers is None:
             buffers = tree_map_only(Tensor, lambda value: value.to(dtype, copy=True), drawn)
             buffers = buffers._replace(params=dict(model.named_parameters()))
-        before = {argument: value.to(dtype) for argument, value in named(drawn).items()}
+        before = {argument: value.to(dtype) for argument, value in by_argument(drawn).items()}
         with torch.no_grad():
-            for argument, value in named(buffers).items():
+            for argument, value in by_argument(buffers).items():
                 value.copy_(before[argument])
-        # Of dropout's masks. On a CPU torch's own function keeps a trace of each call for devices that are not used.
-        if device.type == "cpu":
-            torch.default_generator.manual_seed(seed)
-        else:
-            torch.manual_seed(seed)
+        _seed_masks(seed, device)
         with poisoned():
             outcome = run(model, case, buffers)
-        changed = changed_arguments(before, named(buffers))
+        changed = changed_arguments(before, by_argument(buffers))
         findings.update(dict.fromkeys((*outcome.findings, *changed)))
         for name, value in outcome.tensors.items():
             results.setdefault(name, []).append(value.detach())
     stacked = {name: torch.stack(values) for name, values in results.items()}
     return Outcome(stacked, tuple(findings))
+
+
+def _seed_masks(seed: int, device: torch.device) -> None:
+    """Set the seed of dropout's masks."""
+    # On a CPU torch's own function keeps a trace of each call for devices that are not used.
+    if device.type == "cpu":
+        torch.default_generator.manual_seed(seed)
+    else:
+        torch.manual_seed(seed)
 
 
 def changed_arguments(before: Arguments, after: Arguments) -> list[Finding]:
@@ -120,12 +125,12 @@ def reference(
     device: torch.device,
     rounded: torch.dtype,
     draws: int = DRAWS,
-    numbers: Numbers | None = None,
+    change_draw: DrawChange | None = None,
 ) -> Results:
     """Results of the layer function of an implementation, called without the module, computed once."""
     run = partial(run_plain, call=without_module)
     build = implementation(name)
-    outcome = evaluate(build, case, dtype, device, rounded=rounded, draws=draws, run=run, numbers=numbers)
+    outcome = evaluate(build, case, dtype, device, rounded=rounded, draws=draws, run=run, change_draw=change_draw)
     if outcome.findings:
         raise ValueError(f"{name}: expected a reference without findings, got {', '.join(map(str, outcome.findings))}")
     return outcome.tensors
@@ -148,7 +153,7 @@ def naive_oracle(dtype: torch.dtype, draws: int = DRAWS) -> Oracle:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Judgement:
     """Error of one result of a use against the oracle, and the allowed one; both as relative L2 errors.
 
     subject: the result, or a finding of the run, whose error is infinite.
@@ -165,8 +170,13 @@ class Verdict:
         return self.error / self.allowed
 
     @property
+    def wrong(self) -> bool:
+        """True unless the error is at most the allowed one; so it is of NaN."""
+        return not self.ratio <= 1
+
+    @property
     def columns(self) -> dict[str, Any]:
-        """The columns of a row that has the verdict."""
+        """The columns of a row that has the judgement."""
         column = "finding" if isinstance(self.subject, Finding) else "tensor"
         figures = {"error": self.error, "allowed": self.allowed, "ratio": self.ratio, "use": self.use}
         return {"tensor": "", "finding": "", **figures, column: str(self.subject)}
@@ -195,26 +205,27 @@ def relative_error(value: Tensor, oracle: Tensor) -> float:
 
 def judge(
     results: Results, oracle: Results, naive: Results, dtype: torch.dtype, findings: Sequence[Finding] = ()
-) -> list[Verdict]:
-    """Apply the tolerance rule to every tensor of the oracle; return the verdicts, worst first: findings, then tensors.
+) -> list[Judgement]:
+    """Apply the tolerance rule to every tensor of the oracle; return judgements, worst first: findings, then tensors.
 
     A tensor is right if its relative L2 error is at most TIMES the naive form's own plus FLOOR eps of dtype, if it is
-    finite, and if it is all zero exactly where the oracle's is. An output in another dtype than the naive form's is
-    wrong. Under TF32 eps is that of TF32, since cuBLAS may compute some of the naive form's products in float32.
+    finite, and if it is all zero exactly where the oracle's is. One in another dtype than the naive form's is wrong,
+    except a gradient, which autograd gives in the dtype of its argument. Under TF32 eps is that of TF32, since cuBLAS
+    may compute some of the naive form's products in float32.
     """
     if results.keys() != oracle.keys():
         raise ValueError(f"results: expected the tensors {sorted(map(str, oracle))}, got {sorted(map(str, results))}")
     first = next(iter(oracle.values()))
     floor = FLOOR[dtype] * eps(dtype, first.device)
-    verdicts = [Verdict(finding, math.inf, floor) for finding in findings]
+    judgements = [Judgement(finding, math.inf, floor) for finding in findings]
     for name, exact in oracle.items():
         naive_error = relative_error(naive[name], exact)
         if math.isinf(naive_error):
             raise ValueError(f"naive form: expected {name} to be finite, and zero where the oracle's is")
-        other_dtype = name in OUTPUTS and results[name].dtype != naive[name].dtype
+        other_dtype = not isinstance(name, Gradient) and results[name].dtype != naive[name].dtype
         error = math.inf if other_dtype else relative_error(results[name], exact)
-        verdicts.append(Verdict(name, error, TIMES * naive_error + floor))
-    return sorted(verdicts, key=lambda verdict: -verdict.ratio)
+        judgements.append(Judgement(name, error, TIMES * naive_error + floor))
+    return sorted(judgements, key=lambda judgement: -judgement.ratio)
 
 
 def compare(
@@ -226,19 +237,20 @@ def compare(
     *,
     cast_from: torch.dtype | None = None,
     run: Run = run_plain,
-    numbers: Numbers | None = None,
+    change_draw: DrawChange | None = None,
     expected: Callable[[Results], Results] = dict,
-) -> list[Verdict]:
+) -> list[Judgement]:
     """Compare an implementation with the oracle in float64, whose own error in dtype sets the limit; worst first.
 
-    oracle: by default `naive`, with numbers in dtype. run, numbers: see `evaluate`.
+    oracle: by default `naive`, with numbers in dtype. run, change_draw: see `evaluate`.
     cast_from: dtype of the model and its arguments, if `run` casts them to dtype.
     expected: what `run` should give, from the results of a plain call.
     """
     name, rounded, draws = oracle or naive_oracle(dtype)
-    exact = reference(name, case, torch.float64, device, rounded, draws, numbers)
-    naive = reference(name, case, dtype, device, rounded, draws, numbers)
-    outcome = evaluate(build, case, cast_from or dtype, device, rounded=rounded, draws=draws, run=run, numbers=numbers)
+    exact = reference(name, case, torch.float64, device, rounded, draws, change_draw)
+    naive = reference(name, case, dtype, device, rounded, draws, change_draw)
+    given = cast_from or dtype
+    outcome = evaluate(build, case, given, device, rounded=rounded, draws=draws, run=run, change_draw=change_draw)
     return judge(outcome.tensors, expected(exact), expected(naive), dtype, outcome.findings)
 
 

@@ -42,7 +42,7 @@ def rows(job: Job, first: bool) -> Iterator[Row | Turned]:
     lstm = LSTM.build(job.case, job.torch_dtype, job.device)
 
     def new(draw: int, *, of_lstm: bool = not candidate.compared) -> Input:
-        case = job.case if job.workload.named else drawn(job.case, draw)
+        case = job.case if job.workload.asked_for else drawn(job.case, draw)
         return work.example(case, job.torch_dtype, job.device, of_lstm=of_lstm)
 
     for name in job.workload.passes:

@@ -106,7 +106,7 @@ def workloads(options: argparse.Namespace) -> list[Workload]:
         cases = options.size or [MEDIUM]
         if options.sweep:
             cases = [resized for case in cases for resized in options.sweep.along(case)]
-        return [Workload(short(case), case, named=True) for case in dict.fromkeys(cases)]
+        return [Workload(short(case), case, asked_for=True) for case in dict.fromkeys(cases)]
     chosen = [WORKLOADS[name] for name in options.workload or by_default(options.device.type)]
     cut = options.device.type == "cpu" and not options.full
     return [workload.shortened for workload in chosen] if cut else chosen

@@ -126,7 +126,7 @@ def test_sizes_are_timed_in_their_form_of_what_is_fast() -> None:
     assert ours == {"batched", "deferred", "batched_cpu", "batched_cuda"}
     assert {forms[name, "H512-norm"] for name in ours} == {(True,)}
     assert {forms[name, "H256-L2"] for name in ours} == {(False,)} == {forms[BASELINE, "H512-norm"]}
-    assert {job.workload.named for job in jobs} == {True}
+    assert {job.workload.asked_for for job in jobs} == {True}
     assert {job.dtype for job in jobs} == {"float32"}
     step = next(job for job in jobs if job.case.T == 1)
     assert {row["pass"] for row in step.rows(Ended())} == {"forward"}
@@ -171,7 +171,7 @@ def test_a_candidate_that_needs_more_memory_than_the_others_is_not_run() -> None
     assert skipped.status == Status.NOT_RUN
     assert skipped.detail.startswith("naive needs about ")
     assert bench.fitting(replace(naive, candidate="batched")).skipped is None
-    assert bench.fitting(replace(naive, workload=replace(naive.workload, named=False))).skipped is None
+    assert bench.fitting(replace(naive, workload=replace(naive.workload, asked_for=False))).skipped is None
 
 
 def test_what_is_left_out_is_named() -> None:

@@ -26,7 +26,7 @@ REPLACED: list[tuple[Any, str]] = [
     (torch, "_foreach_add_"), (torch.Tensor, "norm"), (torch.Tensor, "double"), (torch.cuda, "synchronize"),
     (torch.nn.LSTM, "forward"), (torch.nn.Module, "__call__"), (Stats, "update"), (timing, "perf_counter"),
     (timing, "np"), (timing.Turns, "take"), (timing.Stopwatch, "seconds"), (work, "wrong"), (tolerance, "judge"),
-    (tolerance.Verdict, "ratio"), (job, "RefusedError"), (import_module("impls.deferred"), "run"),
+    (tolerance.Judgement, "ratio"), (job, "RefusedError"), (import_module("impls.deferred"), "run"),
     (sys.modules["suite.measure.guard"], "guard"), (runner, "median"), (tolerance, "TIMES"),
 ]  # fmt: skip
 

@@ -108,7 +108,8 @@ def test_no_candidate_is_its_own_oracle(monkeypatch: pytest.MonkeyPatch) -> None
     for name in COMPARED:
         pairs[name] = []
         one = replace(find(name), to_ours=dict)
-        work.verdicts(one, CASE, Pass.FORWARD, Call(Input(torch.ones(1)), {}, Results([torch.ones(2)]), torch.ones(1)))
+        call = Call(Input(torch.ones(1)), {}, Results([torch.ones(2)]), torch.ones(1))
+        work.judgements(one, CASE, Pass.FORWARD, call)
     oracles = {name: oracle for name, ((oracle, dtype), _) in pairs.items() if dtype == torch.float64}
     assert oracles == dict.fromkeys(COMPARED, "deferred") | {"deferred": "batched"}
     rounded = {name: own for name, (_, (own, dtype)) in pairs.items() if dtype == torch.float32}

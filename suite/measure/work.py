@@ -15,7 +15,7 @@ from suite.cases.workloads import Pass
 from suite.comparison import tensors
 from suite.comparison.draws import implementation
 from suite.comparison.tensors import OUTPUTS, Gradient, parameter
-from suite.comparison.tolerance import Verdict, judge
+from suite.comparison.tolerance import Judgement, judge
 from suite.measure.timing import CHANCE, Call, Input, Results, Step, Stopwatch, generator_of, warm_up
 from suite.shared import usage
 
@@ -131,14 +131,14 @@ STEPS: Mapping[Pass, type[Forward] | type[Training]] = {Pass.FORWARD: Forward, P
 
 def wrong(candidate: Candidate, case: Case, name: Pass, call: Call) -> str:
     """What is wrong with the results of a timed call; "" if they are right. name: the pass."""
-    worst = verdicts(candidate, case, name, call)[0]
+    worst = judgements(candidate, case, name, call)[0]
     if worst.ratio <= OF_ONE_DRAW:
         return ""
     allowed = OF_ONE_DRAW * worst.allowed
     return f"{worst.subject} of a timed call is off by {worst.error:.1e}, allowed {allowed:.1e}"
 
 
-def verdicts(candidate: Candidate, case: Case, name: Pass, call: Call) -> list[Verdict]:
+def judgements(candidate: Candidate, case: Case, name: Pass, call: Call) -> list[Judgement]:
     """Compare a timed call with a verified implementation by the tolerance rule; worst first.
 
     The oracle is that implementation in float64, with the same input and parameters.

@@ -19,7 +19,7 @@ from torch.nn.utils.rnn import pack_sequence, unpack_sequence
 import impls
 from impls import HyperLSTM
 from suite import bench, bench_compare, report
-from suite.comparison.tensors import STATE_NAMES
+from suite.comparison.tensors import STATE_NAMES, parameter
 from suite.package.documents import (
     PAGES,
     WRITTEN,
@@ -108,7 +108,11 @@ def test_weights_decay_and_biases_and_norms_do_not() -> None:
         defined[name] = eval(compile(ast.Expression(value), "<USAGE.md>", "eval"), defined)
     groups = defined["optimizer"].param_groups
     decays = [(id(p), group["weight_decay"] > 0) for group in groups for p in group["params"]]
-    expected = [(id(p), "bias" not in name and "norm" not in name) for name, p in model.named_parameters()]
+    expected = []
+    for name, p in model.named_parameters():
+        role = parameter(name).role
+        assert role is not None
+        expected.append((id(p), not (role.of_bias or role.of_norm)))
     assert sorted(decays) == sorted(expected)
 
 

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from suite.candidates.names import BASELINE
 from suite.cases.case import SIZES, Case
-from suite.cases.spelling import named, of_row
+from suite.cases.spelling import of_row, short_parts
 from suite.cases.workloads import Pass
 from suite.pages.bench import summary_text, time_tables, without_figures
 from suite.pages.bench_tables import (
@@ -73,7 +73,7 @@ class Sweep:
         """Name of the file of its plot."""
         row = self.rows.iloc[0]
         case = of_row(row)
-        parts = [part for field, part in named(case).items() if field != self.size]
+        parts = [part for field, part in short_parts(case).items() if field != self.size]
         return "-".join(["sweep", self.size, *parts, row["dtype"]])
 
     def of_candidates(self) -> Mapping[str, pd.DataFrame]:

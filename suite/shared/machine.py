@@ -50,9 +50,13 @@ def device_of(text: str) -> torch.device:
 
 def why_missing(device: torch.device) -> str | None:
     """Sentence that says that this machine has no such GPU; None if it has the device."""
-    if device.type != "cuda" or device.index < (here := torch.cuda.device_count()):
+    if device.type != "cuda":
         return None
-    return f"--device: torch sees {here or 'no'} GPU{'s' * (here > 1)} here, so there is no {device}"
+    here = torch.cuda.device_count()
+    if device.index < here:
+        return None
+    gpus = {0: "no GPU", 1: "1 GPU"}.get(here, f"{here} GPUs")
+    return f"--device: torch sees {gpus} here, so there is no {device}"
 
 
 @cache
@@ -70,7 +74,10 @@ def name(device: torch.device) -> str:
 
 
 def exclusive(device: torch.device) -> bool:
-    """True if a GPU takes one process at a time, as nvidia-smi says of it."""
+    """True if a GPU takes one process at a time, as nvidia-smi says of it; torch does not know.
+
+    Without nvidia-smi it is taken for one that several processes share, the default of NVIDIA's driver.
+    """
     if device.type != "cuda" or shutil.which("nvidia-smi") is None:
         return False
     gpu = f"--id=GPU-{torch.cuda.get_device_properties(device).uuid}"  # numbers depend on which GPUs are visible

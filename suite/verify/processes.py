@@ -7,7 +7,7 @@ import sys
 import pytest
 import torch
 
-from impls import why_unavailable
+from impls import names, why_unavailable
 from impls.registry import find
 from suite.shared import arithmetic, machine
 from suite.shared.scheduling import pytest_xdist_make_scheduler as pytest_xdist_make_scheduler
@@ -47,8 +47,10 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     if hasattr(config, "workerinput") or config.getoption("--impl") or config.getoption("--size"):
         return
     if config.getoption("numprocesses", None):
-        for dtype in find("batched_cpu").dtypes:
-            why_unavailable("batched_cpu", "cpu", dtype)  # builds it, which each worker would do otherwise
+        for impl in map(find, names()):
+            if impl.compiler:
+                for dtype in impl.dtypes:
+                    why_unavailable(impl.name, "cpu", dtype)  # builds it, which each worker would do otherwise
     chosen = bool(config.option.keyword or config.option.markexpr)  # chosen tests compile what they need
     if config.getoption("--device").type == "cuda" and not chosen:
         from suite.checks.kernels import ahead  # imports many checks

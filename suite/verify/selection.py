@@ -6,8 +6,15 @@ import pytest
 
 #: Files that come first: stale edits are named at once, and a run on several cores ends when its longest files do.
 FIRST = (
-    *("test_edits", "test_kernels", "test_wide", "test_capabilities", "test_uses", "test_faults", "test_equality"),
-    *("test_interpreter", "test_properties"),
+    "test_edits",
+    "test_kernels",
+    "test_wide",
+    "test_capabilities",
+    "test_uses",
+    "test_faults",
+    "test_equality",
+    "test_interpreter",
+    "test_properties",
 )
 
 
@@ -24,13 +31,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def asked_for(item: pytest.Item, config: pytest.Config) -> bool:
     """True for a test that a run makes.
 
-    With `--size` that is a comparison at a size, and without it any other test, of those marked `thorough` only with
+    With `--size` that is one marked `at_size`, and without it any other test, of those marked `thorough` only with
     `--thorough`. With `--impl` it is one that is marked as a test of an implementation of those files.
     """
-    at_a_size = "sized" in getattr(item, "fixturenames", ())
-    if at_a_size != bool(config.getoption("--size")):
+    at_size = item.get_closest_marker("at_size") is not None
+    if at_size != bool(config.getoption("--size")):
         return False
-    slow = not at_a_size and item.get_closest_marker("thorough") is not None
+    slow = not at_size and item.get_closest_marker("thorough") is not None
     if slow and not config.getoption("--thorough"):
         return False
     files = {path.stem for path in config.getoption("--impl")}

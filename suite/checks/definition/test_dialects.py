@@ -7,16 +7,18 @@ import torch
 from torch import Tensor
 
 from impls import HyperLSTM
+from impls.definition import Role
 from suite.cases.case import Case, Start
 from suite.checks.faults.planting import Edited, edits
 from suite.comparison.draws import Build
-from suite.comparison.tensors import GATE_NORM_BIASES, parameter
+from suite.comparison.tensors import parameter
 from suite.comparison.tolerance import compare
 
 CASE = Case(T=7, B=3, I=5, H=8, S=6, Z=3, L=2, layer_norm=True, state=Start.STACKED)
 CPU = torch.device("cpu")
-#: Norms that have no gates.
-OF_CELLS = ("norm_c_weight", "norm_c_bias", "hyper_norm_c_weight", "hyper_norm_c_bias")
+#: Of parameters that have no axis of gates, and of those whose second axis that is.
+WITHOUT_GATES = (Role.CELL_NORM_WEIGHT, Role.CELL_NORM_BIAS)
+GATES_SECOND = (Role.EMBEDDING_WEIGHT, Role.EMBEDDING_BIAS, Role.SCALE_WEIGHT)
 
 #: Edits that turn `row_scaled` into the dialect.
 I_G_F_O = edits(
@@ -40,11 +42,14 @@ def with_parameters_of_supercell(plain: Build) -> Build:
     """Builder of models that are called with gates in the order i, g, f, o, and 1 less in the bias of f's norms."""
 
     def reordered(name: str, p: Tensor) -> Tensor:
-        part = parameter(name).part
-        if part in OF_CELLS:
+        role = parameter(name).role
+        if role in WITHOUT_GATES:
             return p
-        p = p.index_select(int(part in ("z_weight", "z_bias", "d_weight")), torch.tensor([0, 2, 1, 3]))
-        return p - torch.tensor([0, 0, 1, 0]).unsqueeze(1) if part in GATE_NORM_BIASES else p
+        axis = 1 if role in GATES_SECOND else 0
+        p = p.index_select(axis, torch.tensor([0, 2, 1, 3]))
+        if role is Role.GATE_NORM_BIAS:
+            p = p - torch.tensor([0, 0, 1, 0]).unsqueeze(1)
+        return p
 
     def build(case: Case, dtype: torch.dtype, device: torch.device) -> HyperLSTM:
         model, inner = (plain(case, dtype, device) for _ in range(2))

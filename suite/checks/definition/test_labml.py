@@ -39,9 +39,9 @@ def labml() -> Module:
 @pytest.mark.parametrize("L", [1, 2, 3])
 def test_same_output_states_and_every_gradient(L: int, state: Start) -> None:
     case = replace(CASE, L=L, state=state)
-    verdicts = compare(build_as_ours, case, torch.float64, CPU, naive_oracle(torch.float64, draws=1))
-    assert {Gradient(parameter(name)) for name in params(L)} <= {verdict.subject for verdict in verdicts}
-    assert verdicts[0].ratio <= 1, verdicts[0]
+    judgements = compare(build_as_ours, case, torch.float64, CPU, naive_oracle(torch.float64, draws=1))
+    assert {Gradient(parameter(name)) for name in params(L)} <= {judgement.subject for judgement in judgements}
+    assert judgements[0].ratio <= 1, judgements[0]
 
 
 @pytest.mark.parametrize("dtype", FLOOR, ids=dtype_name)

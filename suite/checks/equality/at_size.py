@@ -12,7 +12,7 @@ from impls.definition import shapes
 from impls.registry import ORACLE, find
 from suite.cases.case import Case
 from suite.checks.equality.catalogue import INFERENCE
-from suite.checks.equality.comparison import WIDE_ORACLE, Comparison, against_wide
+from suite.checks.equality.comparison import WIDE_ORACLE, Task, against_wide
 
 #: Numbers that a training step of row_scaled or batched keeps per token, layer and unit of either LSTM: up to 43 of H
 #: were measured, with layer norm.
@@ -23,15 +23,7 @@ COPIES = 6
 SHARE = 0.6
 
 
-class Sized(NamedTuple):
-    """A comparison of an implementation at a size, or why there is none."""
-
-    name: str
-    comparison: Comparison
-    refusal: str = ""
-
-
-def parameters(case: Case) -> int:
+def parameter_count(case: Case) -> int:
     """How many numbers the parameters of a case's model are."""
     layers = [shapes(I, case.H, case.S, case.Z, layer_norm=case.layer_norm) for I in case.inputs]
     return sum(math.prod(shape) for layer in layers for shape in layer.values())
@@ -41,7 +33,7 @@ def bytes_needed(name: str, case: Case, dtype: torch.dtype, *, training: bool = 
     """About as many bytes as a pass of an implementation holds at most."""
     steps = case.tokens * case.L if training else case.B
     numbers = steps * KEPT * (case.H + case.S)
-    numbers += COPIES * parameters(case)
+    numbers += COPIES * parameter_count(case)
     numbers += 4 * case.tokens * (case.I + case.H)
     if name == ORACLE:  # the weights of each row at each step, and the tensors that these are contracted from
         weights = 4 * case.H * (case.H + max(case.inputs))
@@ -74,19 +66,19 @@ def shortage(name: str, case: Case, dtype: torch.dtype, device: torch.device) ->
     return Shortage(name, needed, most) if needed > most else None
 
 
-def at_sizes(cases: Sequence[Case], dtypes: Sequence[torch.dtype], memory: int) -> list[Sized]:
-    """Comparisons of every implementation in its dtypes, or in those named, at some sizes.
+def at_sizes(cases: Sequence[Case], dtypes: Sequence[torch.dtype], memory: int) -> list[Task]:
+    """Comparisons of every implementation in its dtypes, or in those given, at some sizes.
 
     memory: in bytes. Where a training step does not fit, the forward pass alone is compared.
     """
     most = int(SHARE * memory)
-    comparisons = []
+    tasks = []
     for case in cases:
         for name in names():
             for dtype in dtypes_of(name):
                 if not dtypes or dtype in dtypes:
-                    comparisons.append(_at_size(name, case, dtype, most))
-    return comparisons
+                    tasks.append(_at_size(name, case, dtype, most))
+    return tasks
 
 
 def dtypes_of(name: str) -> tuple[torch.dtype, ...]:
@@ -94,17 +86,17 @@ def dtypes_of(name: str) -> tuple[torch.dtype, ...]:
     return (torch.float64,) if name == ORACLE else find(name).dtypes
 
 
-def _at_size(name: str, case: Case, dtype: torch.dtype, most: int) -> Sized:
+def _at_size(name: str, case: Case, dtype: torch.dtype, most: int) -> Task:
     trained = against_wide(case, dtype)
     oracle = bytes_needed(WIDE_ORACLE, case, torch.float64)
     if oracle > most:
-        return Sized(name, trained, f"The oracle needs {_of(oracle, most)}")
+        return Task(name, trained, f"The oracle needs {_of(oracle, most)}")
     needed = bytes_needed(name, case, dtype)
     if needed <= most:
-        return Sized(name, trained)
+        return Task(name, trained)
     if bytes_needed(name, case, dtype, training=False) <= most:
-        return Sized(name, against_wide(case, dtype, INFERENCE))
-    return Sized(name, trained, f"{name} needs {_of(needed, most)}")
+        return Task(name, against_wide(case, dtype, INFERENCE))
+    return Task(name, trained, f"{name} needs {_of(needed, most)}")
 
 
 def _of(needed: int, most: int) -> str:

@@ -13,7 +13,7 @@ from impls.gradient.chunks import NUMBERS
 from suite.cases.case import Case
 from suite.checks.equality.gradients import in_chunks
 from suite.checks.equality.use import Use
-from suite.comparison.draws import Draw
+from suite.comparison.draws import Cotangents, Draw
 from suite.comparison.oracle import (
     Outcome,
     Run,
@@ -48,9 +48,9 @@ def _after_other_sizes(model: HyperLSTM, case: Case, sample: Draw) -> Outcome:
     plain(model, case, sample)
     for rows, steps in ((1, 1), (2, case.T), (case.B, 1)):
         state = sample.state and tuple(part[..., :rows, :] for part in sample.state)
-        d_out, *d_last = sample.cotangents
         x = sample.x[:steps, :rows]
-        cotangents = (d_out[:steps, :rows], *(d[..., :rows, :] for d in d_last))
+        d_last = [d[..., :rows, :] for d in sample.cotangents.last]
+        cotangents = Cotangents(sample.cotangents.out[:steps, :rows], *d_last)
         plain(model, replace(case, lengths=()), Draw(sample.params, x, state, cotangents))
         with torch.no_grad():
             model(x)

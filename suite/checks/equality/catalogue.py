@@ -1,14 +1,15 @@
 """The catalogue of all comparisons by value of a verification; faults are planted in what a default run compares."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from itertools import product
 
 import torch
 
 from impls import names
 from impls.registry import ORACLE, Impl, find
 from suite.cases.case import Case, Start, lengths
-from suite.cases.verification import DROPOUT, RAGGED, ROWS, SPLIT, VERIFY, VERIFY_FIRST, VERIFY_TINY, WIDE
+from suite.cases.verification import IN_EVERY_DTYPE, IN_FLOAT64, ROWS, SPLIT, VERIFY_FIRST, WIDE
 from suite.cases.workloads import TIMED
 from suite.checks.equality import calls, changes, extremes, gradients, layouts, pairs
 from suite.checks.equality.comparison import (
@@ -20,6 +21,7 @@ from suite.checks.equality.comparison import (
     WIDE_ORACLE,
     Comparison,
     Group,
+    Task,
     against_naive,
     against_wide,
 )
@@ -93,12 +95,11 @@ def in_default_run(impl: Impl, case: Case, dtype: torch.dtype) -> bool:
 
 
 def small(name: str) -> list[Comparison]:
-    """Cases of an implementation whose oracle is `naive`."""
+    """Comparisons of an implementation whose oracle is `naive`: some cases in each dtype, the others in float64."""
     impl = find(name)
-    cases = [(case, dtype) for dtype in FLOOR for case in (*VERIFY, RAGGED[0], DROPOUT[0])]
-    cases += [(case, F64) for case in VERIFY_TINY + RAGGED[1:] + DROPOUT[1:]]
+    pairs = [*product(FLOOR, IN_EVERY_DTYPE), *product([F64], IN_FLOAT64)]
     comparisons = []
-    for case, dtype in cases:
+    for dtype, case in pairs:
         if dtype in impl.dtypes:
             default = in_default_run(impl, case, dtype)
             comparisons.append(against_naive(case, dtype, default=default))
@@ -106,7 +107,7 @@ def small(name: str) -> list[Comparison]:
 
 
 def wide(name: str) -> list[Comparison]:
-    """Cases of an implementation at the sizes that people run.
+    """Comparisons of an implementation at the sizes that people run.
 
     Of row_scaled in float64 alone, since it is the oracle: what differs is the module around it. `naive`, whose weight
     tensors would be too large, has one case.
@@ -115,9 +116,10 @@ def wide(name: str) -> list[Comparison]:
         return [against_wide(LITERAL, F64)]
     impl = find(name)
     comparisons = []
+    dtypes = (F64,) if impl.name == WIDE_ORACLE else impl.dtypes
     for case in (*WIDE, SPLIT, ROWS, *TIMED):
         for dtype in ROUNDED:
-            if dtype in _wide_dtypes(impl):
+            if dtype in dtypes:
                 default = in_default_run(impl, case, dtype)
                 comparisons.append(against_wide(case, dtype, default=default))
     return comparisons
@@ -134,10 +136,6 @@ def grouped(name: str) -> list[Comparison]:
             of_case = (F64,) if name == WIDE_ORACLE else dtypes
             comparisons += [against_wide(case, dtype, group) for dtype in of_case if dtype in supported]
     return comparisons
-
-
-def _wide_dtypes(impl: Impl) -> tuple[torch.dtype, ...]:
-    return (F64,) if impl.name == WIDE_ORACLE else impl.dtypes
 
 
 def paired(name: str, of_options: Sequence[Pair] = PAIRS) -> list[Comparison]:
@@ -162,10 +160,16 @@ def _dtype_of_pair(use: Use, most_precise: torch.dtype) -> torch.dtype:
     return F64 if stays else BF16
 
 
-def every_id() -> list[str]:
-    """The ids of all cases."""
-    ids: dict[str, None] = {}
+def of_every_implementation(*parts: Callable[[str], list[Comparison]]) -> list[Task]:
+    """Comparisons of all implementations; parts: of the catalogue, from the name of an implementation."""
+    tasks = []
     for name in names():
-        for comparison in (*small(name), *wide(name), *grouped(name), *paired(name)):
-            ids[comparison.id] = None
-    return list(ids)
+        for part in parts:
+            tasks += [Task(name, comparison) for comparison in part(name)]
+    return tasks
+
+
+def every_id() -> list[str]:
+    """The ids of all comparisons, each once."""
+    tasks = of_every_implementation(small, wide, grouped, paired)
+    return list(dict.fromkeys(task.comparison.id for task in tasks))

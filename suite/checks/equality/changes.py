@@ -2,12 +2,14 @@
 
 from collections.abc import Callable
 from functools import partial
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from impls import HyperLSTM
 from impls.registry import ORACLE
+from impls.tracing import is_of_an_edit
 from suite.cases.case import Case
 from suite.checks.equality.use import Use
 from suite.comparison.draws import Draw
@@ -35,32 +37,44 @@ def _data_changed(model: HyperLSTM, values: Parameters) -> None:
 
 
 #: Gives parameters other values.
-Change = Callable[[HyperLSTM, Parameters], object]
+Assign = Callable[[HyperLSTM, Parameters], object]
 #: By name: as new objects, in new memory, or in the same memory.
-CHANGED: dict[str, Change] = {
+ASSIGNED: dict[str, Assign] = {
     "parameters loaded by assignment": partial(HyperLSTM.load_state_dict, assign=True),
     "data assigned": _data_assigned,
     "data changed in place": _data_changed,
 }
-#: Values that options have before.
-OPTIONS = (
-    ("dropout", 0.9),
-    ("recurrent_dropout", 0.0),
-    ("recurrent_dropout", 0.9),
-    ("training", False),
-    ("impl", ORACLE),
+
+
+class Before(NamedTuple):
+    """The value that an attribute of the model has in a call before."""
+
+    attribute: str
+    value: object
+
+    def __str__(self) -> str:
+        """Name in tables, such as `dropout 0.9 before`."""
+        return f"{self.attribute} {self.value} before"
+
+
+OTHER_OPTIONS = (
+    Before("dropout", 0.9),
+    Before("recurrent_dropout", 0.0),
+    Before("recurrent_dropout", 0.9),
+    Before("training", False),
+    Before("impl", ORACLE),
 )
 #: What is changed between a call and its backward pass.
 EDITED: tuple[str | Argument, ...] = (*OUTPUTS, X, *STATE, parameter("layers.0.weight_h"), parameter("layers.0.bias"))
 
 
-def _after_other_parameters(change: Change, model: HyperLSTM, case: Case, sample: Draw) -> Outcome:
+def _after_other_parameters(assign: Assign, model: HyperLSTM, case: Case, sample: Draw) -> Outcome:
     """A call after one with twice the parameters."""
     parameters = dict(model.named_parameters())
     values = {name: p.detach().clone() for name, p in parameters.items()}
     _double(model)
     _seeded(model, case, sample)
-    change(model, {name: value.clone() for name, value in values.items()})
+    assign(model, {name: value.clone() for name, value in values.items()})
     results = _seeded(model, case, sample)
     _double(model)  # what a later use would read if it kept this memory
     for name, p in parameters.items():
@@ -74,28 +88,16 @@ def _double(model: HyperLSTM) -> None:
             p.mul_(2)
 
 
-def _after_other_option(name: str, other: object, model: HyperLSTM, case: Case, sample: Draw) -> Outcome:
+def _after_other_option(before: Before, model: HyperLSTM, case: Case, sample: Draw) -> Outcome:
     """A call after one with another option, which must not give the same."""
-    value = getattr(model, name)
-    setattr(model, name, other)
-    before = _seeded(model, case, sample)
-    setattr(model, name, value)
+    value = getattr(model, before.attribute)
+    setattr(model, before.attribute, before.value)
+    others = _seeded(model, case, sample)
+    setattr(model, before.attribute, value)
     results = _seeded(model, case, sample)
-    same = all(result.equal(before[key]) for key, result in results.items())
-    findings = (Finding(Wrong.NO_EFFECT, name),) if same else ()
+    same = all(result.equal(others[key]) for key, result in results.items())
+    findings = (Finding(Wrong.NO_EFFECT, before.attribute),) if same else ()
     return Outcome(results, findings)
-
-
-#: What torch says in backward of a saved tensor that was changed since, and of one of several views whose base was.
-SAID_OF_EDITS = ("modified by an inplace operation", "modified inplace")
-
-
-def is_of_an_edit(error: RuntimeError) -> bool:
-    """True for torch's error, or one that quotes it, of a tensor that was saved for backward and changed since.
-
-    The error has no type of its own, so only its text tells it from others.
-    """
-    return any(said in str(error) for said in SAID_OF_EDITS)
 
 
 def _edited(place: str | Argument, model: HyperLSTM, case: Case, sample: Draw) -> Outcome:
@@ -131,8 +133,8 @@ def _doubled(model: HyperLSTM, case: Case, sample: Draw) -> Outcome:
 
 
 CHANGES = (
-    *(Use(how, partial(_after_other_parameters, change)) for how, change in CHANGED.items()),
-    *(Use(f"{name} {other} before", partial(_after_other_option, name, other)) for name, other in OPTIONS),
+    *(Use(how, partial(_after_other_parameters, assign)) for how, assign in ASSIGNED.items()),
+    *(Use(str(before), partial(_after_other_option, before)) for before in OTHER_OPTIONS),
     *(Use(f"{place} changed before backward", partial(_edited, place)) for place in EDITED),
     Use("results doubled in place", _doubled),
 )

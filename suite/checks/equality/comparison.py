@@ -16,7 +16,7 @@ from suite.checks.equality.leftovers import watched
 from suite.checks.equality.use import Use
 from suite.comparison.draws import DRAWS, Build
 from suite.comparison.oracle import run_plain
-from suite.comparison.tolerance import Oracle, Verdict, compare, naive_oracle
+from suite.comparison.tolerance import Judgement, Oracle, compare, naive_oracle
 
 F64, F32, BF16, F16 = torch.float64, torch.float32, torch.bfloat16, torch.float16
 
@@ -57,21 +57,21 @@ class Comparison(NamedTuple):
         """Name in test ids and tables."""
         return f"{self.case.id}-{self.group.name}" if self.group.name else self.case.id
 
-    def worst(self, build: Build, device: torch.device) -> Verdict:
-        """The worst verdict on any tensor."""
-        worst_of_uses = [verdicts[0] for verdicts in self.verdicts(build, device)]
-        return max(worst_of_uses, key=lambda verdict: verdict.ratio)
+    def worst(self, build: Build, device: torch.device) -> Judgement:
+        """The worst judgement on any tensor."""
+        worst_of_uses = [judgements[0] for judgements in self.judgements(build, device)]
+        return max(worst_of_uses, key=lambda judgement: judgement.ratio)
 
-    def verdicts(self, build: Build, device: torch.device) -> Iterator[list[Verdict]]:
-        """Verdicts on all tensors of each use, worst first."""
+    def judgements(self, build: Build, device: torch.device) -> Iterator[list[Judgement]]:
+        """Judgements on all tensors of each use, worst first."""
         # Of all uses one model, which shows what a use leaves to the next.
         model = build(self.case, self.dtype, torch.device("meta"))
         for use in self.group.uses:
             yield self._compared(use, build, model, device)
 
-    def _compared(self, use: Use, build: Build, model: HyperLSTM, device: torch.device) -> list[Verdict]:
+    def _compared(self, use: Use, build: Build, model: HyperLSTM, device: torch.device) -> list[Judgement]:
         cast_from = use.cast_from(self.dtype)
-        verdicts = compare(
+        judgements = compare(
             build if cast_from else lambda *_: model,
             self.case,
             self.dtype,
@@ -79,20 +79,39 @@ class Comparison(NamedTuple):
             self.oracle,
             cast_from=cast_from,
             run=watched(use.run),
-            numbers=use.numbers,
+            change_draw=use.change_draw,
             expected=use.expected,
         )
-        return [replace(verdict, use=use.name) for verdict in verdicts]
+        return [replace(judgement, use=use.name) for judgement in judgements]
+
+
+class Task(NamedTuple):
+    """A comparison of an implementation, by its name; refusal: why it is not made, "" if it is."""
+
+    name: str
+    comparison: Comparison
+    refusal: str = ""
 
 
 #: The oracle of wide cases, since `naive` would build its weight tensors at every step.
 WIDE_ORACLE = "row_scaled"
 #: By dtype, what the numbers of a wide case are rounded to: one oracle serves two dtypes.
 ROUNDED = {F64: F32, F32: F32, BF16: BF16, F16: BF16}
-#: Draws of a wide case whose narrower layer has fewer units than that, in float32 and in another dtype. The rule is
-#: about norms over many numbers: the gradient of a bias of few units may nearly cancel, and its relative error is then
-#: chance.
-NARROW = {32: (DRAWS, 3), 64: (3, 1)}
+
+
+class Draws(NamedTuple):
+    """Number of draws of a case, by dtype."""
+
+    in_float32: int
+    in_others: int
+
+    def of(self, dtype: torch.dtype) -> int:
+        return self.in_float32 if dtype == F32 else self.in_others
+
+
+#: Draws of a wide case whose narrower layer has fewer units than that. The rule is about norms over many numbers: the
+#: gradient of a bias of few units may nearly cancel, and its relative error is then chance.
+NARROW = {32: Draws(DRAWS, 3), 64: Draws(3, 1)}
 
 
 def against_naive(case: Case, dtype: torch.dtype, group: Group = PLAIN, *, default: bool = True) -> Comparison:
@@ -109,7 +128,7 @@ def against_wide(case: Case, dtype: torch.dtype, group: Group = PLAIN, *, defaul
 
 
 def _wide_draws(case: Case, dtype: torch.dtype) -> int:
-    for units, (in_float32, in_others) in NARROW.items():
+    for units, draws in NARROW.items():
         if min(case.H, case.S) < units:
-            return in_float32 if dtype == F32 else in_others
+            return draws.of(dtype)
     return 1

@@ -1,4 +1,4 @@
-"""What tests of equality share: their parameters, a fixture that compares and records the verdict, and numbers."""
+"""What tests of equality share: their parameters, a fixture that compares and keeps a row, and draws."""
 
 from collections.abc import Iterable
 from functools import partial
@@ -10,8 +10,8 @@ import torch
 from impls import why_unavailable
 from impls.definition import dtype_name
 from suite.cases.case import Case
-from suite.checks.equality.at_size import Sized, at_sizes, memory_of
-from suite.checks.equality.comparison import Comparison, Group
+from suite.checks.equality.at_size import at_sizes, memory_of
+from suite.checks.equality.comparison import Comparison, Group, Task
 from suite.checks.implementations import skip_unless_checked
 from suite.checks.recording import Record
 from suite.comparison.draws import Draw, draw, implementation
@@ -26,17 +26,18 @@ class Check(Protocol):
     def __call__(self, name: str, comparison: Comparison, refusal: str = "") -> None: ...
 
 
-def every(pairs: Iterable[tuple[str, Comparison]], *, left_out: str = "nothing") -> pytest.MarkDecorator:
+def every(tasks: Iterable[Task], *, left_out: str = "nothing") -> pytest.MarkDecorator:
     """Parametrisation by implementation and comparison; left_out: what a default run leaves out.
 
     Uses that save less have memory of their own, so their comparisons are marked for the address sanitizer.
     """
     values = []
-    for name, comparison in pairs:
+    for task in tasks:
+        comparison = task.comparison
         marks = [] if comparison.default else [pytest.mark.thorough(left_out)]
         if saves_less(comparison.group):
             marks.append(pytest.mark.address_sanitizer)
-        values.append(impl_param(name, comparison, marks=marks, id=id_of(name, comparison)))
+        values.append(impl_param(task.name, comparison, marks=marks, id=id_of(task)))
     return pytest.mark.parametrize(("name", "comparison"), values)
 
 
@@ -45,9 +46,9 @@ def saves_less(group: Group) -> bool:
     return group.forward_only or not all(use.residuals for use in group.uses)
 
 
-def id_of(name: str, comparison: Comparison) -> str:
+def id_of(task: Task) -> str:
     """Name of a comparison of an implementation, for people."""
-    return f"{name}-{comparison.id}-{dtype_name(comparison.dtype)}"
+    return f"{task.name}-{task.comparison.id}-{dtype_name(task.comparison.dtype)}"
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -55,15 +56,15 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "sized" not in metafunc.fixturenames:
         return
     config = metafunc.config
-    sized: list[Sized] = []
+    tasks: list[Task] = []
     sizes = config.getoption("--size")
     if sizes:
-        dtypes = [*map(dtype_of, config.getoption("--dtype"))]
-        sized = at_sizes(sizes, dtypes, memory_of(config.getoption("--device")))
+        dtypes = [dtype_of(name) for name in config.getoption("--dtype")]
+        tasks = at_sizes(sizes, dtypes, memory_of(config.getoption("--device")))
     params = []
-    for size in sized:
-        mark = pytest.mark.impl(name=size.name)
-        params.append(pytest.param(size, marks=mark, id=id_of(size.name, size.comparison)))
+    for task in tasks:
+        mark = pytest.mark.impl(name=task.name)
+        params.append(pytest.param(task, marks=mark, id=id_of(task)))
     metafunc.parametrize("sized", params)
 
 
@@ -80,7 +81,7 @@ def check(device: torch.device, record: Record) -> Check:
             comparison.id,
             forward_only=group.forward_only,
             defined=group.defined,
-            sizes=comparison.case,
+            case=comparison.case,
         )
         reason = why_unavailable(name, device, comparison.dtype, comparison.case.options) or refusal
         if reason:
@@ -97,7 +98,7 @@ def check(device: torch.device, record: Record) -> Check:
     return compare_and_record
 
 
-def numbers(name: str, dtype: torch.dtype, case: Case, device: torch.device) -> Draw:
-    """Random numbers of a case; skips an implementation that does not run here."""
+def sample_or_skip(name: str, dtype: torch.dtype, case: Case, device: torch.device) -> Draw:
+    """A draw of a case; skips a test of an implementation that does not run here."""
     skip_unless_checked(name, device, dtype)
     return draw(case, 1, dtype, device)

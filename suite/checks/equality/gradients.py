@@ -10,9 +10,9 @@ from impls.definition import LayerParams
 from impls.gradient.chunks import limited
 from suite.cases.case import Case
 from suite.checks.equality.use import Use
-from suite.comparison.draws import Draw
+from suite.comparison.draws import Cotangents, Draw
 from suite.comparison.oracle import Outcome, Run, arguments, gradients, outputs, run_plain
-from suite.comparison.tensors import OUTPUTS, Argument, Gradient, Kind, Results, X
+from suite.comparison.tensors import Argument, Gradient, Kind, Results, X
 
 # What requires a gradient
 
@@ -50,7 +50,7 @@ def _scaled(factor: float) -> Use:
     """Each gradient of the outputs is multiplied by a factor."""
 
     def run(model: HyperLSTM, case: Case, sample: Draw) -> Outcome:
-        scaled = tuple(factor * cotangent for cotangent in sample.cotangents)
+        scaled = Cotangents(*(factor * cotangent for cotangent in sample.cotangents))
         return run_plain(model, case, sample._replace(cotangents=scaled))
 
     return Use(f"gradients times {factor:g}", run, partial(_times, factor))
@@ -63,11 +63,10 @@ def _times(factor: float, results: Results) -> Results:
 
 def without_others(sample: Draw, arriving: Collection[str]) -> Draw:
     """Leave some of the outputs' gradients, and make the others zero."""
-    cotangents = [
-        cotangent if name in arriving else torch.zeros_like(cotangent)
-        for name, cotangent in zip(OUTPUTS, sample.cotangents, strict=True)
-    ]
-    return sample._replace(cotangents=tuple(cotangents))
+    left = {}
+    for output, cotangent in sample.cotangents._asdict().items():
+        left[output] = cotangent if output in arriving else torch.zeros_like(cotangent)
+    return sample._replace(cotangents=Cotangents(**left))
 
 
 def _backward_twice(model: HyperLSTM, case: Case, sample: Draw) -> Outcome:

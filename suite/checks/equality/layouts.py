@@ -1,6 +1,7 @@
 """Layouts in memory of x, states, gradients and parameters, whose numbers stay the same: none changes a result."""
 
 from collections.abc import Callable, Mapping
+from enum import Enum
 from functools import partial
 from typing import Any
 
@@ -11,7 +12,7 @@ from impls import HyperLSTM
 from suite.cases.case import Case
 from suite.checks.equality.calls import observed
 from suite.checks.equality.use import Use
-from suite.comparison.draws import Draw, changed, named
+from suite.comparison.draws import Draw, by_argument, with_values
 from suite.comparison.oracle import Outcome, packed, run_plain
 from suite.comparison.tensors import Argument, Kind
 from suite.comparison.tolerance import changed_arguments
@@ -22,11 +23,11 @@ Layout = Callable[[Tensor], Tensor]
 Layouts = Mapping[Kind, Layout]
 
 
-def _spread(step: int, value: Tensor) -> Tensor:
-    """Every `step`th column of rows that are longer than that, from an address that is a multiple of 16 bytes."""
-    end = step * value.shape[-1] + 8
+def _spread(stride: int, value: Tensor) -> Tensor:
+    """Every `stride`th column of rows that are longer than that, from an address that is a multiple of 16 bytes."""
+    end = stride * value.shape[-1] + 8
     rows = value.new_full((*value.shape[:-1], end + 1), torch.nan)
-    return rows[..., 8:end:step].copy_(value)
+    return rows[..., 8:end:stride].copy_(value)
 
 
 def _aligned(to: int, value: Tensor) -> Tensor:
@@ -50,17 +51,30 @@ def _expanded(axes: tuple[int, ...], value: Tensor) -> Tensor:
     return first.clone().expand_as(value)
 
 
+class Memory(Enum):
+    """How all tensors lie in memory, as uses name it."""
+
+    CONTIGUOUS = "contiguous"
+    PADDED = "padded"
+    EVERY_SECOND_COLUMN = "every second column"
+    TRANSPOSED = "transposed, not aligned"
+    COLUMNS_FIRST = "columns first"
+    NOT_ALIGNED = "not aligned"
+    ALIGNED_TO_8 = "aligned to 8 bytes"
+    ALIGNED_TO_16 = "aligned to 16 bytes"
+
+
 PADDED = partial(_spread, 1)
-COLUMNS_FIRST = partial(_moved, -1, 0, 16)
-#: All tensors in each layout.
-OF_ALL_TENSORS: dict[str, Layouts] = {
-    "padded": dict.fromkeys(Kind, PADDED),
-    "every second column": dict.fromkeys(Kind, partial(_spread, 2)),
-    "transposed, not aligned": dict.fromkeys(Kind, partial(_moved, 0, -1, 1)),
-    "columns first": dict.fromkeys(Kind, COLUMNS_FIRST),
-    "not aligned": dict.fromkeys(Kind, partial(_aligned, 1)),
-    "aligned to 8 bytes": dict.fromkeys(Kind, partial(_aligned, 8)),
-    "aligned to 16 bytes": dict.fromkeys(Kind, partial(_aligned, 16)),
+#: The layouts of all tensors.
+OF_ALL_TENSORS: dict[Memory, Layouts] = {
+    Memory.CONTIGUOUS: {},
+    Memory.PADDED: dict.fromkeys(Kind, PADDED),
+    Memory.EVERY_SECOND_COLUMN: dict.fromkeys(Kind, partial(_spread, 2)),
+    Memory.TRANSPOSED: dict.fromkeys(Kind, partial(_moved, 0, -1, 1)),
+    Memory.COLUMNS_FIRST: dict.fromkeys(Kind, partial(_moved, -1, 0, 16)),
+    Memory.NOT_ALIGNED: dict.fromkeys(Kind, partial(_aligned, 1)),
+    Memory.ALIGNED_TO_8: dict.fromkeys(Kind, partial(_aligned, 8)),
+    Memory.ALIGNED_TO_16: dict.fromkeys(Kind, partial(_aligned, 16)),
 }
 #: Layouts of numbers that are equal over an axis; the gradient of a sum is equal over all.
 OVER_BATCH = partial(_expanded, (-2,))
@@ -79,11 +93,11 @@ def _laid_out(layouts: Layouts, sample: Draw) -> Draw:
         layout = layouts.get(argument.kind)
         return layout(value.detach()) if layout else value
 
-    return changed(sample, lay_out)
+    return with_values(sample, lay_out)
 
 
 def _equal_over_axes(layouts: Layouts, sample: Draw) -> Draw:
-    return changed(_laid_out(layouts, sample), lambda _, value: value.clone())
+    return with_values(_laid_out(layouts, sample), lambda _, value: value.clone())
 
 
 def in_layouts(layouts: Layouts, model: HyperLSTM, case: Case, sample: Draw, **options: Any) -> Outcome:
@@ -95,7 +109,7 @@ def in_layouts(layouts: Layouts, model: HyperLSTM, case: Case, sample: Draw, **o
     outcome = run_plain(model, case, laid_out, **options)
     for name, p in model.named_parameters():
         p.data = contiguous[name]
-    findings = changed_arguments(named(sample), named(laid_out))
+    findings = changed_arguments(by_argument(sample), by_argument(laid_out))
     return outcome._replace(findings=(*outcome.findings, *findings))
 
 
@@ -106,14 +120,15 @@ def _use(name: str, layouts: Layouts) -> Use:
 
 
 def _use_of_equal(name: str, layouts: Layouts) -> Use:
-    return Use(name, partial(in_layouts, layouts), numbers=partial(_equal_over_axes, layouts))
+    return Use(name, partial(in_layouts, layouts), change_draw=partial(_equal_over_axes, layouts))
 
 
+_IN_ANOTHER_LAYOUT = [memory for memory in Memory if memory is not Memory.CONTIGUOUS]
 #: All tensors at once, for an implementation whose calls take long.
 AT_ONCE = (
-    *(_use(name, layouts) for name, layouts in OF_ALL_TENSORS.items()),
+    *(_use(memory.value, OF_ALL_TENSORS[memory]) for memory in _IN_ANOTHER_LAYOUT),
     *(_use_of_equal(name, layouts) for name, layouts in EXPANDED.items()),
-    Use("columns first, observed", observed(partial(in_layouts, OF_ALL_TENSORS["columns first"]))),
+    Use("columns first, observed", observed(partial(in_layouts, OF_ALL_TENSORS[Memory.COLUMNS_FIRST]))),
 )
 #: And tensors of one kind while the others are contiguous.
 LAID_OUT = (*AT_ONCE, *(_use(f"{kind.value} padded", {kind: PADDED}) for kind in Kind))

@@ -12,14 +12,14 @@ from torch.nn.functional import pad
 from impls import HyperLSTM
 from impls.gradient.chunks import limited
 from suite.cases.case import Case, Start
-from suite.checks.equality.extremes import MEANS_FAR_FROM_0, SATURATED
+from suite.checks.equality.extremes import FAR_FROM_0, LARGE_CELLS
 from suite.checks.equality.gradients import Trains, of_trained, without_others
-from suite.checks.equality.layouts import OF_ALL_TENSORS, Layouts, in_layouts
+from suite.checks.equality.layouts import OF_ALL_TENSORS, Memory, in_layouts
 from suite.checks.equality.leftovers import watched
 from suite.checks.equality.use import AutocastMode, Use
 from suite.comparison.draws import Draw, inputs
 from suite.comparison.oracle import Outcome, Output, State, packed
-from suite.comparison.tensors import BIASES, OUTPUTS, Argument, Finding, Kind, Wrong, X, parameter
+from suite.comparison.tensors import OUTPUTS, Argument, Finding, Kind, Wrong, X, parameter
 
 
 class Form(Enum):
@@ -66,7 +66,7 @@ class Call(NamedTuple):
     """A value of each option, of which the plainest is the default.
 
     state: as a `Case` has it. arriving: the outputs that have a gradient. stepwise: in chunks of one step.
-    recomputed: what hand-written gradients would else save. layout: name in LAYOUTS. extreme: numbers are, see EXTREME.
+    recomputed: what hand-written gradients would else save. layout: of all tensors. extreme: of numbers far from usual.
     """
 
     form: Form = Form.BATCH
@@ -80,7 +80,7 @@ class Call(NamedTuple):
     arriving: tuple[str, ...] = OUTPUTS
     stepwise: bool = False
     recomputed: bool = False
-    layout: str = "contiguous"
+    layout: Memory = Memory.CONTIGUOUS
     extreme: bool = False
 
     @property
@@ -91,44 +91,51 @@ class Call(NamedTuple):
     @property
     def name(self) -> str:
         """Name of the options that a `Case` does not have; of the forms it lacks only one."""
-        words = ["alone"] if self.form is Form.ALONE else []
-        words += ["batch_first"] if self.batch_first else []
-        words += [self.arithmetic.value] if self.arithmetic is not PLAINEST.arithmetic else []
-        words += [self.trained.value] if self.trained is not PLAINEST.trained else []
-        words += self.arriving if self.arriving != PLAINEST.arriving else ()
-        words += ["stepwise"] if self.stepwise else []
-        words += ["recomputed"] if self.recomputed else []
-        words += [self.layout] if self.layout != PLAINEST.layout else []
-        words += ["extreme"] if self.extreme else []
-        return f"pair-{'-'.join(words)}"
+        words = {
+            "alone": self.form is Form.ALONE,
+            "batch_first": self.batch_first,
+            self.arithmetic.value: self.arithmetic is not PLAINEST.arithmetic,
+            self.trained.value: self.trained is not PLAINEST.trained,
+            "-".join(self.arriving): self.arriving != PLAINEST.arriving,
+            "stepwise": self.stepwise,
+            "recomputed": self.recomputed,
+            self.layout.value: self.layout is not PLAINEST.layout,
+            "extreme": self.extreme,
+        }
+        said = [word for word, differs in words.items() if differs]
+        return f"pair-{'-'.join(said)}"
 
 
 PLAINEST = Call()
 #: Sequences of a form; those of other forms all have T steps.
 LENGTHS = {Form.SORTED: (3, 2, 1), Form.UNSORTED: (1, 3, 2)}  # not its own inverse
-#: Dropout and recurrent dropout.
+
+
+class Rates(NamedTuple):
+    """Probabilities of dropping, as a `Case` has them."""
+
+    dropout: float
+    recurrent_dropout: float
+
+
 RATES = {
-    Masks.NONE: (0.0, 0.0),
-    Masks.DROPOUT: (0.25, 0.0),
-    Masks.RECURRENT: (0.0, 0.4),
-    Masks.BOTH: (0.25, 0.4),
-    Masks.EVAL: (0.25, 0.4),
+    Masks.NONE: Rates(0.0, 0.0),
+    Masks.DROPOUT: Rates(0.25, 0.0),
+    Masks.RECURRENT: Rates(0.0, 0.4),
+    Masks.BOTH: Rates(0.25, 0.4),
+    Masks.EVAL: Rates(0.25, 0.4),
 }
 #: Whether a parameter, x, or a part of the state requires a gradient.
 TRAINS: dict[Trained, Trains] = {
     Trained.ALL: lambda leaf: True,
     Trained.X: lambda leaf: leaf == X,
     Trained.PARAMETERS: lambda leaf: leaf.kind is Kind.PARAMETER,
-    Trained.BIASES: lambda leaf: leaf.part in BIASES,
+    Trained.BIASES: lambda leaf: leaf.role is not None and leaf.role.of_bias,
     Trained.STATE: lambda leaf: leaf.kind is Kind.STATE,
     Trained.STATE_C: lambda leaf: leaf == Argument(Kind.STATE, "c"),
     Trained.STATE_H_HAT: lambda leaf: leaf == Argument(Kind.STATE, "h_hat"),
     Trained.NOTHING: lambda leaf: False,
 }
-#: Layouts in memory of all tensors.
-LAYOUTS: dict[str, Layouts] = {PLAINEST.layout: {}, **OF_ALL_TENSORS}
-#: Uses whose numbers are far from usual, by whether there is a layer norm.
-EXTREME = {True: MEANS_FAR_FROM_0[0], False: SATURATED[1]}
 #: Values of options, by field of `Call`.
 Options = dict[str, tuple[Any, ...]]
 #: Those of each option.
@@ -144,7 +151,7 @@ OPTIONS: Options = {
     "arriving": (OUTPUTS, *((output,) for output in OUTPUTS)),
     "stepwise": (False, True),
     "recomputed": (False, True),
-    "layout": tuple(LAYOUTS),
+    "layout": tuple(Memory),
     "extreme": (False, True),
 }
 #: The values that one layer sees: the module turns the others into these, and runs what is between layers.
@@ -156,7 +163,7 @@ LAYER_OPTIONS = OPTIONS | {
     "masks": (Masks.NONE, Masks.RECURRENT),
     "arithmetic": (AutocastMode.EXACT, AutocastMode.AUTOCAST),
     "trained": (Trained.ALL, Trained.BIASES, Trained.STATE_C, Trained.STATE_H_HAT, Trained.NOTHING),
-    "layout": (PLAINEST.layout, "padded", "transposed, not aligned"),
+    "layout": (Memory.CONTIGUOUS, Memory.PADDED, Memory.TRANSPOSED),
 }
 
 
@@ -197,7 +204,7 @@ def _covering(options: Options) -> list[Call]:
 
 def case_of(call: Call) -> Case:
     """Sizes of a call, and the options that a case has."""
-    dropout, recurrent_dropout = RATES[call.masks]
+    rates = RATES[call.masks]
     one_step = call.form is Form.ALONE and call.batch_first  # an axis to lose by mistake
     T = 1 if one_step else 3
     if call.form is Form.NO_STEPS:
@@ -214,8 +221,8 @@ def case_of(call: Call) -> Case:
         layer_norm=call.layer_norm,
         state=call.state,
         lengths=LENGTHS.get(call.form, ()),
-        dropout=dropout,
-        recurrent_dropout=recurrent_dropout,
+        dropout=rates.dropout,
+        recurrent_dropout=rates.recurrent_dropout,
         training=call.masks is not Masks.EVAL,
     )
 
@@ -226,16 +233,16 @@ def use_of(call: Call) -> Use:
         call.name,
         run=partial(_run, call),
         expected=partial(of_trained, TRAINS[call.trained]),
-        numbers=partial(_numbers, call),
+        change_draw=partial(_draw_of, call),
         extreme=call.extreme,
         arithmetic=call.arithmetic,
         residuals=not call.recomputed,
     )
 
 
-def _numbers(call: Call, sample: Draw) -> Draw:
-    change = EXTREME[call.layer_norm].numbers if call.extreme else None
-    if change:
+def _draw_of(call: Call, sample: Draw) -> Draw:
+    if call.extreme:
+        change = FAR_FROM_0 if call.layer_norm else LARGE_CELLS
         sample = change(sample)
     return without_others(sample, call.arriving)
 
@@ -253,7 +260,7 @@ def _run(call: Call, model: HyperLSTM, case: Case, sample: Draw) -> Outcome:
 
 def _train(call: Call, model: HyperLSTM, case: Case, sample: Draw) -> Outcome:
     select = TRAINS[call.trained]
-    layouts = LAYOUTS[call.layout]
+    layouts = OF_ALL_TENSORS[call.layout]
     run = partial(_called, call)
     outcome = in_layouts(layouts, model, case, sample, select=select, arriving=call.arriving, call=run)
     # Without steps out is no function of the state.
@@ -275,7 +282,7 @@ def _called(call: Call, model: nn.Module, case: Case, x: Tensor, state: State | 
         state = state and tuple(part[..., 0, :] for part in state)
     elif turned:
         x = x.transpose(0, 1).contiguous()
-    layout_of_tokens = LAYOUTS[call.layout].get(Kind.X, Tensor.contiguous)
+    layout_of_tokens = OF_ALL_TENSORS[call.layout].get(Kind.X, Tensor.contiguous)
     out, last = packed(model, case, x, state, layout_of_tokens)
     if alone:
         return out.unsqueeze(1), tuple(part.unsqueeze(1) for part in last)

@@ -2,15 +2,12 @@
 
 import pytest
 
-from impls import names
-from suite.checks.equality.catalogue import small
+from suite.checks.equality.catalogue import of_every_implementation, small
 from suite.checks.equality.comparison import Comparison
 from suite.checks.equality.conftest import Check, every
 
-COMPARISONS = [(name, comparison) for name in names() for comparison in small(name)]
-
 
 @pytest.mark.address_sanitizer
-@every(COMPARISONS, left_out="other cases of each implementation and dtype")
+@every(of_every_implementation(small), left_out="other cases of each implementation and dtype")
 def test_equals_the_oracle(name: str, comparison: Comparison, check: Check) -> None:
     check(name, comparison)

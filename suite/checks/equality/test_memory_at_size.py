@@ -28,7 +28,7 @@ def test_an_estimate_is_above_what_a_training_step_holds(name: str) -> None:
 
 def test_what_does_not_fit_is_said_before_it_is_made() -> None:
     def compared(memory: int) -> dict[str, tuple[Group, str]]:
-        return {sized.name: (sized.comparison.group, sized.refusal) for sized in at_sizes([CASE], [F64], memory)}
+        return {task.name: (task.comparison.group, task.refusal) for task in at_sizes([CASE], [F64], memory)}
 
     of_oracle, of_naive = (bytes_needed(name, CASE, F64) for name in (WIDE_ORACLE, "naive"))
     assert of_oracle < of_naive
@@ -45,7 +45,7 @@ def test_what_does_not_fit_is_said_before_it_is_made() -> None:
 
 
 def test_sizes_are_compared_in_the_dtypes_that_are_named() -> None:
-    assert {sized.comparison.dtype for sized in at_sizes([CASE], [F64, F32], ENOUGH)} == {F64, F32}
+    assert {task.comparison.dtype for task in at_sizes([CASE], [F64, F32], ENOUGH)} == {F64, F32}
     every = at_sizes([CASE, CASE], [], ENOUGH)
-    assert torch.bfloat16 in {sized.comparison.dtype for sized in every}
+    assert torch.bfloat16 in {task.comparison.dtype for task in every}
     assert len(every) == 2 * len(at_sizes([CASE], [], ENOUGH))

@@ -1,7 +1,10 @@
 """To the bit: runs repeat, and rows of a batch are independent, even if numbers of one are not finite."""
 
+import math
 from dataclasses import replace
 from functools import cache
+from itertools import product
+from typing import Any
 
 import pytest
 import torch
@@ -11,31 +14,34 @@ from impls.definition import dtype_name
 from impls.registry import IMPLS, ORACLE, find
 from suite.cases.case import Case
 from suite.cases.verification import ROWS, VERIFY_FIRST
-from suite.checks.equality.conftest import numbers
+from suite.checks.equality.conftest import sample_or_skip
 from suite.checks.equality.values import everything
-from suite.comparison.draws import Draw, changed, draw, inputs
+from suite.comparison.draws import Draw, draw, inputs, with_values
 from suite.comparison.tensors import OF_SEQUENCES, STATE_NAMES, Argument, Results, X
 from suite.comparison.tolerance import assert_bitwise_equal
 from suite.shared.marks import impl_param
 
-#: Rows, units and embeddings enough for several tiles, threads and panels, with edges; and a small case. Both are
-#: compared by value, too, since a check of bits compares an implementation with itself; literal ones are not at ROWS.
-CASES = (ROWS, VERIFY_FIRST[0])
-every_implementation = pytest.mark.parametrize(
-    ("name", "dtype", "case"),
-    [
-        impl_param(impl.name, dtype, case, id=f"{impl.name}-{dtype_name(dtype)}-H{case.H}")
-        for impl in IMPLS
-        for dtype in impl.dtypes
-        for case in CASES
-        if not (impl.literal and case is ROWS)
-    ],
-)
+#: A small case, beside ROWS, which has rows, units and embeddings enough for several tiles, threads and panels, with
+#: edges. Both are compared by value, too, since a check of bits compares an implementation with itself.
+SMALL = VERIFY_FIRST[0]
+
+
+def params() -> list[object]:
+    """Implementation, dtype and case of a test; literal ones are too slow at ROWS."""
+    values = []
+    for impl in IMPLS:
+        for dtype in impl.dtypes:
+            for case in (SMALL,) if impl.literal else (ROWS, SMALL):
+                values.append(impl_param(impl.name, dtype, case, id=f"{impl.name}-{dtype_name(dtype)}-H{case.H}"))
+    return values
+
+
+every_implementation = pytest.mark.parametrize(("name", "dtype", "case"), params())
 
 
 @every_implementation
 def test_two_runs_give_the_same_bits(name: str, dtype: torch.dtype, case: Case, device: torch.device) -> None:
-    sample = numbers(name, dtype, case, device)
+    sample = sample_or_skip(name, dtype, case, device)
     assert_bitwise_equal(everything(name, case, sample), everything(name, case, sample))
 
 
@@ -51,7 +57,10 @@ def whole(case: Case, dtype: torch.dtype) -> Case:
     """
     if dtype != torch.bfloat16:
         return case
-    return replace(case, **{n: -(-getattr(case, n) // AMX_NUMBERS) * AMX_NUMBERS for n in "IHSZ"})
+    sizes: dict[str, Any] = {}
+    for size in ("I", "H", "S", "Z"):
+        sizes[size] = math.ceil(case.sizes[size] / AMX_NUMBERS) * AMX_NUMBERS
+    return replace(case, **sizes)
 
 
 def of_rows(results: Results, rows: Tensor) -> Results:
@@ -68,7 +77,7 @@ def with_number(sample: Draw, place: Argument, step: int, row: int, number: floa
             value[(step, row, 1) if place == X else (..., row, 1)] = number
         return value
 
-    return changed(sample, change)
+    return with_values(sample, change)
 
 
 @cache
@@ -81,27 +90,36 @@ def finite_in_the_oracle(
     return {key: value.isfinite() for key, value in of_rows(results, torch.tensor([row], device=device)).items()}
 
 
+def assert_as_finite(results: Results, expected: Results, *, exactly: bool) -> None:
+    """Assert that no number is finite that is not in the oracle, and if `exactly`, the other way round too."""
+    for key, value in results.items():
+        finite = value.isfinite()
+        assert bool((finite <= expected[key]).all()), key
+        assert not exactly or finite.equal(expected[key]), key
+
+
 @every_implementation
 def test_numbers_that_are_not_finite_stay_in_their_row(
     name: str, dtype: torch.dtype, case: Case, device: torch.device
 ) -> None:
     """Nor does a number leave it whose square is not finite. In its row as much is finite as in the naive form."""
-    small, case = case is CASES[1], whole(case, dtype)
-    sample, row, step = numbers(name, dtype, case, device), case.B // 2, case.T // 2
-    own, *others = (torch.tensor(rows, device=device) for rows in ([row], [r for r in range(case.B) if r != row]))
-    clean, huge = everything(name, case, sample), torch.finfo(dtype).max ** 0.8
-    for number in (torch.nan, torch.inf, huge):
-        for place in inputs(sample) if small else [X]:
-            results = everything(name, case, with_number(sample, place, step, row, number))
-            assert_bitwise_equal(of_rows(results, *others), of_rows(clean, *others))
-            begin = step if place == X else 0
-            assert_bitwise_equal(*({"out": each["out"][:begin, row]} for each in (results, clean)))
-            if small and dtype == find(name).dtypes[0]:
-                expected = finite_in_the_oracle(dtype, case, device, place, number)
-                for key, finite in ((key, value.isfinite()) for key, value in of_rows(results, own).items()):
-                    # Of a variance that overflows torch's own layer norm is NaN at some widths, and 0 at others.
-                    assert bool((finite <= expected[key]).all()), key
-                    assert number == huge or finite.equal(expected[key]), key
-            if number != number:
-                after = results["out"][begin:, row], *(results[part][:, row] for part in STATE_NAMES)
-                assert all(bool(part.isnan().all()) for part in after)
+    small, case = case is SMALL, whole(case, dtype)
+    sample = sample_or_skip(name, dtype, case, device)
+    row, step = case.B // 2, case.T // 2
+    own = torch.tensor([row], device=device)
+    others = torch.tensor([other for other in range(case.B) if other != row], device=device)
+    clean = everything(name, case, sample)
+    huge = torch.finfo(dtype).max ** 0.8
+    for number, place in product((torch.nan, torch.inf, huge), inputs(sample) if small else [X]):
+        results = everything(name, case, with_number(sample, place, step, row, number))
+        assert_bitwise_equal(of_rows(results, others), of_rows(clean, others))
+        begin = step if place == X else 0
+        assert_bitwise_equal({"out": results["out"][:begin, row]}, {"out": clean["out"][:begin, row]})
+        if small and dtype == find(name).dtypes[0]:
+            expected = finite_in_the_oracle(dtype, case, device, place, number)
+            # Of a variance that overflows torch's own layer norm is NaN at some widths, and 0 at others.
+            assert_as_finite(of_rows(results, own), expected, exactly=number != huge)
+        if math.isnan(number):
+            assert bool(results["out"][begin:, row].isnan().all())
+            for part in STATE_NAMES:
+                assert bool(results[part][:, row].isnan().all()), part

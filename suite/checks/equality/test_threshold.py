@@ -10,7 +10,7 @@ from suite.checks.equality.catalogue import SMALL
 from suite.checks.equality.comparison import Comparison, against_naive
 from suite.checks.equality.conftest import Check
 from suite.comparison.draws import Build
-from suite.comparison.tolerance import Verdict
+from suite.comparison.tolerance import Judgement
 from suite.results.outcomes import CaseOutcome
 
 PASS, FAIL = CaseOutcome.PASS, CaseOutcome.FAIL
@@ -23,8 +23,8 @@ def test_a_row_is_red_where_its_test_fails(
     error: float, verdict: CaseOutcome, check: Check, request: pytest.FixtureRequest
 ) -> None:
     class Fixed(Comparison):
-        def worst(self, build: Build, device: torch.device) -> Verdict:
-            return Verdict("out", error, 1.0)
+        def worst(self, build: Build, device: torch.device) -> Judgement:
+            return Judgement("out", error, 1.0)
 
     with nullcontext() if verdict is PASS else pytest.raises(AssertionError, match=r"^out: relative error"):
         check("naive", Fixed(*against_naive(SMALL, torch.float64)))

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import torch
 
-from suite.comparison.draws import Numbers
+from suite.comparison.draws import DrawChange
 from suite.comparison.oracle import Run
 from suite.comparison.tensors import Results
 
@@ -24,15 +24,15 @@ class AutocastMode(Enum):
 class Use(NamedTuple):
     """A use of a model.
 
-    name: for people. expected: what the tensors of a run should be, from those of a plain call on `numbers`.
-    numbers: changes those of a draw. extreme: it does so such that a formula may lose digits.
+    name: for people. expected: what the tensors of a run should be, from those of a plain call.
+    change_draw: makes a draw another, on which both are called. extreme: to one on which a formula may lose digits.
     residuals: whether hand-written gradients save what they would else recompute.
     """
 
     name: str
     run: Run
     expected: Callable[[Results], Results] = dict
-    numbers: Numbers | None = None
+    change_draw: DrawChange | None = None
     extreme: bool = False
     arithmetic: AutocastMode = AutocastMode.EXACT
     residuals: bool = True

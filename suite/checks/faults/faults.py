@@ -3,7 +3,7 @@
 Those in C++ share one copy of the package, which is built once; an environment variable selects the active one.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from operator import attrgetter
 from pathlib import Path
@@ -13,9 +13,10 @@ import torch
 
 from impls import names
 from impls.registry import find
+from suite.cases.case import Case
 from suite.cases.verification import DROPOUT, RAGGED, VERIFY
-from suite.checks.equality.catalogue import GROUPS, paired
-from suite.checks.equality.comparison import Comparison, against_naive, against_wide
+from suite.checks.equality import catalogue
+from suite.checks.equality.comparison import Comparison, Group, against_naive, against_wide
 from suite.checks.faults.planting import VARIABLE, Edit, Edited, Fault, edits, listed
 
 
@@ -27,48 +28,76 @@ class Planted(NamedTuple):
     comparisons: tuple[Comparison, ...]
 
 
+#: The comparisons that may show a fault, of the implementation that runs it, in a dtype.
+Shown = Callable[[str, torch.dtype], tuple[Comparison, ...]]
+
+
+def _in_cases(cases: Sequence[Case]) -> Shown:
+    """A plain call of each case whose options the implementation supports."""
+
+    def shown(runs: str, dtype: torch.dtype) -> tuple[Comparison, ...]:
+        options = find(runs).options
+        return tuple(against_naive(case, dtype) for case in cases if options.issuperset(case.options))
+
+    return shown
+
+
+def _in_uses(group: Group) -> Shown:
+    """A group of uses, in float64 too where a verification has it in float32: faults in C++ are built for one dtype."""
+
+    def shown(_: str, dtype: torch.dtype) -> tuple[Comparison, ...]:
+        return tuple(against_wide(case, dtype, group) for case in catalogue.GROUPS[group])
+
+    return shown
+
+
+def _in_pairs(runs: str, dtype: torch.dtype) -> tuple[Comparison, ...]:
+    """Options in pairs."""
+    return tuple(comparison for comparison in catalogue.paired(runs) if comparison.dtype == dtype)
+
+
 #: The simplest first.
 _VERIFIED = tuple(sorted((case for case in VERIFY if case.T > 2), key=attrgetter("layer_norm", "L", "state")))
-#: By kind of fault, the cases that may show it in a plain call.
-_CASES = {
-    "step": _VERIFIED,
-    "layer norm": _VERIFIED,
-    "states and layers": _VERIFIED,
-    "masks": _VERIFIED,
-    "inputs damaged": _VERIFIED,
-    "uninitialised memory": _VERIFIED,
-    "memory of earlier runs": _VERIFIED,
-    "precision": _VERIFIED,
-    "gradient": _VERIFIED,
-    "left behind": _VERIFIED,
-    "packed sequences": RAGGED,
-    "dropout": DROPOUT,
-    "left behind, dropout": DROPOUT,
+#: By kind of fault, which heads its table.
+SHOWN: Mapping[str, Shown] = {
+    "step": _in_cases(_VERIFIED),
+    "layer norm": _in_cases(_VERIFIED),
+    "states and layers": _in_cases(_VERIFIED),
+    "masks": _in_cases(_VERIFIED),
+    "inputs damaged": _in_cases(_VERIFIED),
+    "uninitialised memory": _in_cases(_VERIFIED),
+    "memory of earlier runs": _in_cases(_VERIFIED),
+    "precision": _in_cases(_VERIFIED),
+    "gradient": _in_cases(_VERIFIED),
+    "packed sequences": _in_cases(RAGGED),
+    "dropout": _in_cases(DROPOUT),
+    "frozen": _in_uses(catalogue.FROZEN),
+    "gradients": _in_uses(catalogue.GRADIENTS),
+    "layouts": _in_uses(catalogue.LAYOUTS),
+    "calls": _in_uses(catalogue.CALLS),
+    "inference": _in_uses(catalogue.INFERENCE),
+    "pairs": _in_pairs,
+    "left behind": _in_cases(_VERIFIED),
+    "left behind, dropout": _in_cases(DROPOUT),
+    "changes": _in_uses(catalogue.CHANGES),
+    "means far from 0": _in_uses(catalogue.MEANS_FAR_FROM_0),
+    "saturated": _in_uses(catalogue.SATURATED),
 }
-#: By kind of fault, the group of uses that may show it.
-_GROUPS = {group.name: group for group in GROUPS}
-#: The kind of fault that options in pairs may show.
-_PAIRS = "pairs"
 
 
-def _comparisons(kind: str, runs: str, dtype: torch.dtype) -> tuple[Comparison, ...]:
-    """Comparisons that may show a fault in an implementation, which supports their options."""
-    if kind == _PAIRS:
-        return tuple(comparison for comparison in paired(runs) if comparison.dtype == dtype)
-    if kind in _GROUPS:
-        # In float64 too where a verification has them in float32: faults in C++ are built for one dtype.
-        group = _GROUPS[kind]
-        return tuple(against_wide(case, dtype, group) for case in GROUPS[group])
-    options = find(runs).options
-    return tuple(against_naive(case, dtype) for case in _CASES[kind] if options.issuperset(case.options))
+def _comparisons(fault: Fault, runs: str) -> tuple[Comparison, ...]:
+    """Comparisons that may show a fault in an implementation."""
+    if fault.kind not in SHOWN:
+        raise ValueError(f"{fault.name!r}: expected a kind of fault, one of {', '.join(SHOWN)}, got {fault.kind!r}")
+    return SHOWN[fault.kind](runs, fault.dtype)
 
 
 def _runs(path: Path) -> str:
     """Name of the implementation that runs an edited file."""
-    part = path.with_suffix("").parts[0]
-    if part in names():
-        return part
-    return "deferred" if part == "gradient" else "row_scaled"
+    module = path.with_suffix("").parts[0]
+    if module in names():
+        return module
+    return "deferred" if module == "gradient" else "row_scaled"
 
 
 #: Compile quickly, and to the same code on every processor; and a function that is true of the active fault.
@@ -90,7 +119,7 @@ _ALL_COMPILED = (
 
 def _in_cpp(fault: Fault) -> bool:
     """True for a fault that replaces expressions in C++."""
-    return fault.edits[0].path.suffix == ".h"
+    return fault.path.suffix == ".h"
 
 
 def _where_active(edit: Edit, number: int) -> Edit:
@@ -102,7 +131,7 @@ def _planted(faults: Sequence[Fault]) -> list[Planted]:
     """The faults, of which those in C++ that apply replace expressions in a common copy."""
     common = list(_ALL_COMPILED)
     numbers: dict[str, int] = {}
-    alone = [Edited(fault.name, fault.edits, _runs(fault.edits[0].path)) for fault in faults]
+    alone = [Edited(fault.name, fault.edits, _runs(fault.path)) for fault in faults]
     for fault, edited in zip(faults, alone, strict=True):
         if _in_cpp(fault) and not edited.stale():
             number = numbers.setdefault(fault.name, len(numbers) + 1)
@@ -111,7 +140,7 @@ def _planted(faults: Sequence[Fault]) -> list[Planted]:
     for fault, edited in zip(faults, alone, strict=True):
         if fault.name in numbers:
             edited = replace(edited, edits=tuple(common), active=str(numbers[fault.name]))
-        planted.append(Planted(fault, edited, _comparisons(fault.kind, edited.runs, fault.dtype)))
+        planted.append(Planted(fault, edited, _comparisons(fault, edited.runs)))
     return planted
 
 

@@ -52,7 +52,7 @@ from suite.comparison.tensors import (
     X,
     in_first_layer,
 )
-from suite.comparison.tolerance import Verdict
+from suite.comparison.tolerance import Judgement
 from suite.shared.arithmetic import dtype_of
 
 #: The number of the active fault, as the C++ reads it.
@@ -97,9 +97,15 @@ class Fault:
     finding: str = ""
     dtype: torch.dtype = torch.float64
 
-    def shown_by(self, verdict: Verdict) -> bool:
-        """True for a verdict on what shows the fault."""
-        return in_first_layer(verdict.subject) == self.shows
+    @property
+    def path(self) -> Path:
+        """The file that is edited."""
+        (path,) = {edit.path for edit in self.edits}
+        return path
+
+    def shown_by(self, judgement: Judgement) -> bool:
+        """True for a judgement on what shows the fault."""
+        return in_first_layer(judgement.subject) == self.shows
 
 
 #: By kind and name, the arguments that a row may name.
@@ -111,11 +117,11 @@ ARGUMENTS: Mapping[str, Mapping[str, Argument]] = {
 }
 
 
-def _argument(key: str, named: Any) -> Argument:
+def _argument(key: str, table: Any) -> Argument:
     """The argument that a row names by its kind, such as `{"state": "c"}`."""
-    if not isinstance(named, dict) or len(named) != 1 or not named.keys() <= ARGUMENTS.keys():
-        raise ValueError(f"{key}: expected one of {', '.join(ARGUMENTS)}, got {named!r}")
-    ((kind, part),) = named.items()
+    if not isinstance(table, dict) or len(table) != 1 or not table.keys() <= ARGUMENTS.keys():
+        raise ValueError(f"{key}: expected one of {', '.join(ARGUMENTS)}, got {table!r}")
+    ((kind, part),) = table.items()
     if part not in ARGUMENTS[kind]:
         raise ValueError(f"{key}.{kind}: expected one of {', '.join(ARGUMENTS[kind])}, got {part!r}")
     return ARGUMENTS[kind][part]
@@ -130,8 +136,8 @@ def _output(key: str, name: Any) -> str:
 #: By key of a row, what shows the fault, from the key and its value.
 SUBJECTS: Mapping[str, Callable[[str, Any], Subject]] = {
     "output": _output,
-    "gradient": lambda key, named: Gradient(_argument(key, named)),
-    "argument_changed": lambda key, named: Finding(Wrong.ARGUMENT_CHANGED, _argument(key, named)),
+    "gradient": lambda key, table: Gradient(_argument(key, table)),
+    "argument_changed": lambda key, table: Finding(Wrong.ARGUMENT_CHANGED, _argument(key, table)),
     "setting_changed": lambda _, name: Finding(Wrong.SETTING_CHANGED, str(name)),
     "without_effect": lambda _, name: Finding(Wrong.NO_EFFECT, str(name)),
 }

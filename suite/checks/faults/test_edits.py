@@ -7,7 +7,7 @@ import pytest
 from suite.checks.faults.faults import FAULTS
 from suite.checks.faults.planting import Edited, edits, listed, stale
 from suite.comparison.tensors import STATE, Finding, Gradient, Subject, Wrong, parameter
-from suite.comparison.tolerance import Verdict
+from suite.comparison.tolerance import Judgement
 
 
 def test_every_edit_applies() -> None:
@@ -51,5 +51,5 @@ def test_a_parameter_is_that_of_any_layer(tmp_path: Path) -> None:
     bias, other, state = parameter("layers.1.bias"), parameter("layers.1.weight_h"), STATE[0]
     changed = [Finding(Wrong.ARGUMENT_CHANGED, argument) for argument in (bias, other, state)]
     subjects: list[Subject] = [*map(Gradient, (bias, other, state)), *changed, "h", "c"]
-    shown = [[subject for subject in subjects if fault.shown_by(Verdict(subject, 1, 1))] for fault in listed(path)]
+    shown = [[subject for subject in subjects if fault.shown_by(Judgement(subject, 1, 1))] for fault in listed(path)]
     assert shown == [[Gradient(bias)], [changed[0]], ["h"]]

@@ -11,7 +11,7 @@ from suite.checks.equality.comparison import Comparison
 from suite.checks.faults.faults import FAULTS, Planted
 from suite.checks.recording import Keep
 from suite.comparison.tensors import OUTPUTS, Gradient
-from suite.comparison.tolerance import Verdict
+from suite.comparison.tolerance import Judgement
 from suite.results.outcomes import FaultOutcome
 from suite.shared import arithmetic
 
@@ -28,27 +28,33 @@ def _settings() -> Iterator[None]:
 
 
 def keep_row(
-    keep: Keep, planted: Planted, verdict: FaultOutcome, case: str = "", worst: Verdict | None = None, wrong: int = 0
+    keep: Keep,
+    planted: Planted,
+    verdict: FaultOutcome,
+    *,
+    comparison: str = "",
+    worst: Judgement | None = None,
+    wrong: int = 0,
 ) -> None:
-    """Keep a row of the table of faults; wrong: number of verdicts that reject."""
+    """Keep a row of the table of faults; comparison: id of the one that rejects. wrong: its judgements that do."""
     fault = planted.fault
     row = {"edit": fault.name, "kind": fault.kind, "implementation": planted.edited.runs}
-    row |= {"dtype": dtype_name(fault.dtype), "case": case, "verdict": verdict}
+    row |= {"dtype": dtype_name(fault.dtype), "case": comparison, "verdict": verdict}
     figures = worst.columns if worst is not None else {}
     keep("faults", **row, **figures, wrong=wrong)
 
 
-def caught(planted: Planted) -> tuple[Comparison | None, Verdict | None, list[Verdict]]:
-    """The first comparison that catches a fault, its verdict on the damaged tensor, and all that are wrong.
+def caught(planted: Planted) -> tuple[Comparison | None, Judgement | None, list[Judgement]]:
+    """The first comparison that catches a fault, its judgement on the damaged tensor, and all that are wrong.
 
-    If none does, no comparison and no verdict, and all that are wrong in any of them.
+    If none does, no comparison and no judgement, and all that are wrong in any of them.
     """
-    others: list[Verdict] = []
+    others: list[Judgement] = []
     with planted.edited.planted() as build:
         for comparison in planted.comparisons:
-            for verdicts in comparison.verdicts(build, CPU):
-                wrong = [verdict for verdict in verdicts if not verdict.ratio <= 1]
-                shown = [verdict for verdict in wrong if planted.fault.shown_by(verdict)]
+            for judgements in comparison.judgements(build, CPU):
+                wrong = [judgement for judgement in judgements if judgement.wrong]
+                shown = [judgement for judgement in wrong if planted.fault.shown_by(judgement)]
                 if shown:
                     return comparison, shown[0], wrong
                 others += wrong
@@ -64,9 +70,9 @@ def test_rejects_and_names_what_is_damaged(planted: Planted, keep: Keep) -> None
     comparison, worst, wrong = caught(planted)
     if comparison is None:
         keep_row(keep, planted, FaultOutcome.SURVIVED)
-        others = sorted({str(verdict) for verdict in wrong})
+        others = sorted({str(judgement) for judgement in wrong})
         pytest.fail(f"survived: {fault.shows} in no comparison; wrong: {others or 'nothing'}")
-    keep_row(keep, planted, FaultOutcome.REJECTED, comparison.id, worst, len(wrong))
+    keep_row(keep, planted, FaultOutcome.REJECTED, comparison=comparison.id, worst=worst, wrong=len(wrong))
     if isinstance(fault.shows, Gradient):
-        failing = {verdict.subject for verdict in wrong}
+        failing = {judgement.subject for judgement in wrong}
         assert failing.isdisjoint(OUTPUTS), "the output is right, but fails"

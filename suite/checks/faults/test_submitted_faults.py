@@ -37,6 +37,6 @@ def test_a_fault_of_a_file_is_found(name: str, file: Path, fault: Fault, device:
     impl = submission.load(copy)
     supported = [comparison for comparison in small(impl.name) if impl.options.issuperset(comparison.case.options)]
     build = implementation(impl.name)
-    verdicts = chain.from_iterable(chain.from_iterable(each.verdicts(build, device) for each in supported))
-    shown = any(fault.shown_by(verdict) and not verdict.ratio <= 1 for verdict in verdicts)
+    judgements = chain.from_iterable(chain.from_iterable(each.judgements(build, device) for each in supported))
+    shown = any(fault.shown_by(judgement) and judgement.wrong for judgement in judgements)
     assert shown, f"{file.name}: {fault.name!r} passes in {fault.shows or fault.finding}"

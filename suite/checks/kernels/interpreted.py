@@ -25,13 +25,14 @@ from suite.checks.equality.catalogue import paired
 from suite.checks.equality.comparison import WIDE_ORACLE, Comparison, against_naive, against_wide
 from suite.checks.equality.pairs import OF_A_LAYER, Trained
 from suite.checks.faults.planting import Edited, Fault, listed
-from suite.comparison.draws import Draw, implementation, model_and_draw
+from suite.comparison.draws import Cotangents, Draw, implementation, model_and_draw
 from suite.comparison.oracle import plain
 from suite.comparison.tensors import Gradient, parameter
-from suite.comparison.tolerance import Verdict, relative_error
+from suite.comparison.tolerance import Judgement, relative_error
 
 NAME = "batched_cuda"
-GRADIENT_OF_BIAS = Gradient(parameter("layers.0.bias"))
+BIAS = "layers.0.bias"
+GRADIENT_OF_BIAS = Gradient(parameter(BIAS))
 F32 = torch.float32
 _DTYPES = find(NAME).dtypes
 _EDGES = (*RAGGED[:3], *DROPOUT[:3], *VERIFY_TILES, *(case for case in VERIFY if case.state is Start.SHARED))
@@ -132,8 +133,8 @@ def edited(fault: Fault) -> Edited:
     return Edited(fault.name, fault.edits, NAME)
 
 
-def judged(comparison: Comparison, device: torch.device) -> Verdict:
-    """The worst verdict. A small case runs in chunks of two steps, because a chunk's first and last step are special.
+def judged(comparison: Comparison, device: torch.device) -> Judgement:
+    """The worst judgement. A small case runs in chunks of two steps, because a chunk's first and last step are special.
 
     device: one that runs the kernels.
     """
@@ -151,8 +152,8 @@ def judged(comparison: Comparison, device: torch.device) -> Verdict:
         return comparison.worst(implementation(NAME), device)
 
 
-def compared(name: str) -> tuple[Verdict, dict[Any, int]]:
-    """Worst verdict of a comparison of `SOME` on one draw, and what was wrong with how many addresses."""
+def compared(name: str) -> tuple[Judgement, dict[Any, int]]:
+    """Worst judgement of a comparison of `SOME` on one draw, and what was wrong with how many addresses."""
     from suite.checks.kernels.traced import traced
 
     comparison = SOME[name]
@@ -195,10 +196,10 @@ def caught(name: str) -> bool:
     fault = FAULTS[name]
     with edited(fault).planted() as build, traced() as trace:
         for comparison in _SHOWN_BY[fault.kind]:
-            for verdicts in comparison.verdicts(build, torch.device("cpu")):
+            for judgements in comparison.judgements(build, torch.device("cpu")):
                 if fault.finding in {wrong.finding for wrong in trace.wrong}:
                     return True
-                if any(fault.shown_by(verdict) and not verdict.ratio <= 1 for verdict in verdicts):
+                if any(fault.shown_by(judgement) and judgement.wrong for judgement in judgements):
                     return True
     return False
 
@@ -211,10 +212,11 @@ def lost() -> float:
         for p in model.parameters():
             p.zero_()
         # With a closed forget gate each step is alone.
-        model.get_parameter(str(GRADIENT_OF_BIAS.of)).add_(torch.tensor([1, -20, 1, 1])[:, None])
-    d_out = torch.full_like(sample.cotangents[0], 2**-8.5)
+        model.get_parameter(BIAS).add_(torch.tensor([1, -20, 1, 1])[:, None])
+    d_out = torch.full_like(sample.cotangents.out, 2**-8.5)
     d_out[-1] = 1
-    sample = sample._replace(cotangents=(d_out, *map(torch.zeros_like, sample.cotangents[1:])))
+    d_last = map(torch.zeros_like, sample.cotangents.last)
+    sample = sample._replace(cotangents=Cotangents(d_out, *d_last))
     with limited("cpu", backward=1):
         gradient = plain(model, case, sample)[GRADIENT_OF_BIAS]
     model.impl = WIDE_ORACLE

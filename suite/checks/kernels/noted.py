@@ -45,6 +45,6 @@ def _passes(*_: Any, **__: Any) -> None:
 vars(launching).update(start=_start)
 vars(layout).update(INTERPRETED=False)
 vars(split).update(ONE=split.H100)
-vars(tolerance).update(reference=lambda *_, **__: {}, judge=lambda *_, **__: [tolerance.Verdict("out", 0.0, 1.0)])
+vars(tolerance).update(reference=lambda *_, **__: {}, judge=lambda *_, **__: [tolerance.Judgement("out", 0.0, 1.0)])
 vars(tolerance).update(dict.fromkeys(("assert_close", "assert_bitwise_equal"), _passes))
 vars(torch.testing).update(assert_close=_passes)

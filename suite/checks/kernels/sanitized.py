@@ -1,7 +1,8 @@
-"""Runs pytest with batched_cpu built under sanitizers of GCC, on Linux.
+"""Runs tests with batched_cpu built under sanitizers of GCC, on Linux.
 
 `python -m suite.checks.kernels.sanitized SANITIZER FOLDER ARGUMENTS`: SANITIZER is `address` or `thread`, FOLDER keeps
-the build and the results, and ARGUMENTS are pytest's. What a sanitizer finds it prints, and ends the process.
+the build and the results, and ARGUMENTS are those of `suite.run_tests`. What a sanitizer finds it prints, and ends the
+process.
 """
 
 import os
@@ -10,6 +11,8 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
+
+from suite.run_tests import split
 
 
 class Sanitizer(NamedTuple):
@@ -52,12 +55,16 @@ def variables_of(sanitizer: Sanitizer, folder: Path) -> dict[str, str]:
 
 
 def main(name: str, folder: str, *arguments: str) -> None:
-    """Become a process of pytest."""
+    """Become a process that runs the tests."""
+    session, user = split(arguments)
     results = Path(folder) / "results"
     # pytest would capture what a sanitizer says, and lose it when the process ends.
     options = ["-p", "suite.checks.kernels.built", "--capture=sys", "--results", str(results)]
+    # In one process, and without a limit on seconds: a sanitizer takes many times as long.
+    options += ["-n0", "-o", "faulthandler_timeout=0"]
     # The thread sanitizer wants memory where it expects it.
-    command = ["setarch", "-R", sys.executable, "-m", "pytest", *options, *arguments]
+    python = ["setarch", "-R", sys.executable, "-m"]
+    command = [*python, "suite.run_tests", *session, *options, "--", *user]
     os.execvpe(command[0], command, os.environ | variables_of(SANITIZERS[name], Path(folder)))
 
 

@@ -38,7 +38,7 @@ class Training:
 
     def __init__(self, case: Case, dtype: torch.dtype) -> None:
         self.model, sample = model_and_draw("batched_cpu", case, dtype, CPU)
-        self.x, self.d_out = sample.x.requires_grad_(), sample.cotangents[0]
+        self.x, self.d_out = sample.x.requires_grad_(), sample.cotangents.out
 
     def step(self) -> dict[str, Tensor]:
         """Output and gradients, in new memory."""

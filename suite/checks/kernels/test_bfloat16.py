@@ -10,11 +10,11 @@ import torch
 
 from impls import why_unavailable
 from impls.batched_cpu import loading, sets
-from suite.cases.verification import MULTIPLIED, ROWS, VERIFY_FIRST, WIDE
+from suite.cases.verification import ROWS, VERIFY_FIRST, WIDE, multiplied
 from suite.cases.workloads import TIMED
 from suite.checks.equality.catalogue import grouped, wide
 from suite.checks.equality.comparison import BF16, PLAIN, Comparison, against_naive
-from suite.checks.equality.conftest import numbers
+from suite.checks.equality.conftest import sample_or_skip
 from suite.checks.equality.values import both, everything
 from suite.checks.recording import Record
 from suite.comparison.draws import implementation
@@ -64,23 +64,23 @@ def compared(thorough: bool) -> list[Comparison]:
 @pytest.mark.address_sanitizer
 def test_a_way_keeps_the_rule(way: str, request: pytest.FixtureRequest, record: Record) -> None:
     cases = compared(request.config.getoption("--thorough"))
-    verdicts = {each.id: each.worst(implementation(NAME), CPU) for each in cases}
-    case, worst = max(verdicts.items(), key=lambda item: item[1].ratio)
-    record(NAME, BF16, dict(zip(sets.WAYS, MULTIPLIED, strict=True))[way], worst)
+    judgements = {each.id: each.worst(implementation(NAME), CPU) for each in cases}
+    case, worst = max(judgements.items(), key=lambda item: item[1].ratio)
+    record(NAME, BF16, multiplied(way), worst)
     assert worst.ratio <= 1, f"{case}, {worst}"
 
 
 def test_what_is_stored_is_rounded_to_nearest(way: str) -> None:
     """The rule does not ask for it: it allows twice the error of the naive form, which rounds every sum."""
     case = replace(ROWS, T=1)
-    results, exact = both(NAME, case, numbers(NAME, BF16, case, CPU), 1 << 30)
+    results, exact = both(NAME, case, sample_or_skip(NAME, BF16, case, CPU), 1 << 30)
     h_hat = exact["h_hat"]  # which depends on nothing else that is stored
     assert relative_error(results["h_hat"], h_hat) < 1.1 * relative_error(h_hat.to(BF16), h_hat)
 
 
 @pytest.mark.address_sanitizer
 def test_nan_stays_in_its_row_of_a_way(way: str) -> None:
-    sample = numbers(NAME, BF16, ROWS, CPU)
+    sample = sample_or_skip(NAME, BF16, ROWS, CPU)
     x = sample.x.clone()
     x[1, 20] = torch.nan
     changed, expected = (everything(NAME, ROWS, sample._replace(x=each)) for each in (x, sample.x))
@@ -96,7 +96,7 @@ def test_ways_differ_in_bits() -> None:
     runs = []
     for name in sets.ways():
         with multiplied_by(name):
-            results = everything(NAME, WIDE[12], numbers(NAME, BF16, WIDE[12], CPU))
+            results = everything(NAME, WIDE[12], sample_or_skip(NAME, BF16, WIDE[12], CPU))
             runs.append(results[Gradient(parameter("layers.0.weight_h"))])
     assert all(not torch.equal(one, other) for one, other in pairwise(runs))
 

@@ -76,6 +76,6 @@ def test_a_wrong_barrier_is_found(fault: Fault) -> None:
             with pytest.raises(TimeoutError, match="forward_steps: 2 of 2 programs still wait after 10 s"):
                 compare(build, FAULTY, torch.float32, CPU, oracle)
             return
-        verdicts = compare(build, replace(FAULTY, T=3), torch.float32, CPU, oracle)
-    by_result = any(verdict.ratio > 1 and fault.shown_by(verdict) for verdict in verdicts)
+        judgements = compare(build, replace(FAULTY, T=3), torch.float32, CPU, oracle)
+    by_result = any(judgement.ratio > 1 and fault.shown_by(judgement) for judgement in judgements)
     assert by_result or fault.finding in {wrong.finding for wrong in trace.wrong}

@@ -83,7 +83,7 @@ def test_interpreted_equals_the_oracle_without_a_race(
     worst, wrong = interpreter.submit(interpreted.compared, name).result()
     # On a card the row is that of a run there.
     if comparison.group == PLAIN and why_unavailable(NAME, device) is not None:
-        record(NAME, comparison.dtype, comparison.id, worst, interpreted=True, sizes=comparison.case)
+        record(NAME, comparison.dtype, comparison.id, worst, interpreted=True, case=comparison.case)
     assert worst.ratio <= 1, str(worst)
     assert not wrong
 

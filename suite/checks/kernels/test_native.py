@@ -79,7 +79,7 @@ def test_native_equals_the_oracle(case: Case, name: str, alone: bool, gpu: torch
         worst = interpreted.judged(against_naive(case, arithmetic.dtype_of(name)), gpu)
     if not alone:
         in_tables: Precision = "tf32" if name == "tf32" else arithmetic.dtype_of(name)
-        record(NAME, in_tables, case.id, worst, sizes=case)
+        record(NAME, in_tables, case.id, worst, case=case)
     assert worst.ratio <= 1, str(worst)
 
 

@@ -16,7 +16,7 @@ from suite.candidates import submission
 from suite.candidates.names import ORDER
 from suite.checks.module.files import BY_HAND, EXAMPLE
 from suite.comparison.tensors import Gradient, X
-from suite.comparison.tolerance import Verdict
+from suite.comparison.tolerance import Judgement
 from suite.results import provenance
 from suite.shared import process
 from suite.shared.files import ROOT
@@ -172,7 +172,7 @@ def test_a_failure_is_a_sentence_with_the_line_of_a_file(tmp_path: Path, monkeyp
     file.write_text("def run(p, inputs):\n    if p:\n        raise AssertionError\n    return inputs.y\n")
     monkeypatch.setenv(submission.VARIABLE, submission.written([file]))
     run = runpy.run_path(str(file))["run"]
-    worst = Verdict(Gradient(X), 2e-3, 1e-6)
+    worst = Judgement(Gradient(X), 2e-3, 1e-6)
 
     def compared(ratio: float) -> None:
         assert ratio <= 1, str(worst)
