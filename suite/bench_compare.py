@@ -352,14 +352,23 @@ def parser() -> argparse.ArgumentParser:
     return result
 
 
+def takes_revisions(options: argparse.Namespace) -> bool:
+    """True if options ask for revisions, False if they name two results; ValueError unless it is one of these."""
+    revisions = options.base_of_results or options.base is not None
+    wrong = options.old is not None if revisions else options.new is None
+    if wrong:
+        raise ValueError("expected OLD and NEW, or --base REV")
+    return revisions
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the comparison."""
     commands = parser()
     options = commands.parse_args(arguments)
-    revisions = options.base_of_results or options.base is not None
-    wrong = options.old is not None if revisions else options.new is None
-    if wrong:
-        commands.error("expected OLD and NEW, or --base REV")
+    try:
+        revisions = takes_revisions(options)
+    except ValueError as error:
+        commands.error(str(error))
     if not revisions:
         return results_compared(options)
     reason = machine.why_missing(options.device)

@@ -25,7 +25,7 @@ from suite.results.status import Ended, Status
 from suite.results.tables import TABLES
 from suite.shared import files, machine
 from suite.shared.files import ROOT
-from suite.verify import failures
+from suite.verify import failures, selection
 from suite.verify import options as verify_options
 
 
@@ -279,6 +279,27 @@ def test_files_of_pytest_start_in_the_folder_of_the_user(tmp_path: Path, monkeyp
     config.option.xmlpath, config.option.log_file = "junit.xml", None
     verify_options.pytest_configure(config)
     assert (config.option.xmlpath, config.option.log_file) == (str(tmp_path / "junit.xml"), None)
+
+
+def test_a_thorough_run_lists_its_slowest_tests() -> None:
+    for arguments, slowest in (([], False), (["--thorough"], True)):
+        config = configured("--device", "cpu", *arguments)
+        verify_options.pytest_configure(config)
+        assert bool(config.option.durations) == slowest
+
+
+def test_sizes_that_are_named_are_compared_alone() -> None:
+    at_a_size: Any = SimpleNamespace(fixturenames=["sized"])
+    other: Any = SimpleNamespace(get_closest_marker=lambda name: None)
+    for arguments, chosen in (([], other), (["--size", "H8"], at_a_size)):
+        items = [item for item in (at_a_size, other) if selection.asked_for(item, configured(*arguments))]
+        assert items == [chosen]
+
+
+def test_what_is_thorough_is_left_out_unless_asked() -> None:
+    for marked, arguments, asked in ((True, [], False), (True, ["--thorough"], True), (False, [], True)):
+        item: Any = SimpleNamespace(get_closest_marker=lambda name, marked=marked: marked or None)
+        assert selection.asked_for(item, configured(*arguments)) == asked
 
 
 def test_verify_refuses_what_it_cannot_check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

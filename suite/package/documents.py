@@ -3,10 +3,10 @@
 import ast
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
@@ -18,6 +18,11 @@ from suite.shared.files import ROOT
 #: Pages that people write; those of results are made from CSV files.
 WRITTEN = [ROOT / "README.md", *sorted(ROOT.glob("impls/**/*.md")), *sorted(ROOT.glob("suite/**/*.md"))]
 PAGES = [*WRITTEN, *sorted(ROOT.glob("results/**/*.md"))]
+
+
+README, USAGE, IMPLS = ROOT / "README.md", ROOT / "impls" / "USAGE.md", ROOT / "impls" / "README.md"
+CARD, MEASURE = ROOT / "impls" / "batched_cuda" / "README.md", ROOT / "suite" / "measure" / "README.md"
+CHECKS, RESULTS = ROOT / "suite" / "checks" / "README.md", ROOT / "results" / "README.md"
 
 
 class Command(NamedTuple):
@@ -37,6 +42,49 @@ def tokens(page: Path) -> list[Token]:
 def blocks(page: Path, language: str) -> list[Token]:
     """Blocks of code in a language."""
     return [token for token in tokens(page) if token.type == "fence" and token.info == language]
+
+
+@cache
+def text(page: Path) -> str:
+    """A page with single spaces."""
+    return " ".join(page.read_text(encoding="utf-8").split())
+
+
+def said(page: Path, pattern: str) -> tuple[str, ...]:
+    """What is in the groups of a pattern, which the page with single spaces has once."""
+    matches = list(re.finditer(pattern, text(page)))
+    assert len(matches) == 1, f"{name_of(page)} has {len(matches)} times what it should have once: {pattern}"
+    return matches[0].groups()
+
+
+def table(page: Path, header: str) -> list[list[str]]:
+    """The cells of each row of the table whose first line begins with that."""
+    first = f"\n| {header} |".replace("|  |", "| |")
+    _, _, after_header = page.read_text(encoding="utf-8").partition(first)
+    rest, _, _ = after_header.partition("\n\n")
+    rows = rest.splitlines()[2:]
+    assert rows, f"{name_of(page)} has no table that begins with {header}"
+    return [[cell.strip() for cell in row.strip().strip("|").split("|")] for row in rows]
+
+
+def codes(cell: str) -> list[str]:
+    """Code within a cell or a sentence."""
+    return re.findall("`(.*?)`", cell)
+
+
+def evaluated(formula: str, sizes: Mapping[str, int]) -> Any:
+    """The value of a count such as `4H(I + H)`, or of the shape `[4, H, I]`."""
+    return eval(re.sub(r"(?<=\w) ?(?=[A-Z(])", "*", formula), dict(sizes))
+
+
+def word(number: float) -> str:
+    """A whole number in words."""
+    return NUMBERS[int(number)]
+
+
+def name_of(page: Path) -> str:
+    """The path of a page in the project."""
+    return str(page.relative_to(ROOT))
 
 
 def assigned(page: Path, name: str) -> list[ast.expr]:
@@ -69,15 +117,22 @@ def headings(page: Path) -> set[str]:
     return names
 
 
+#: Numbers in words.
+NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
+#: The session of options that stand before the first command of a page.
+SESSION = {MEASURE: "bench", CHECKS: "verify"}
+
+
 def commands(page: Path) -> list[Command]:
     """Commands of nox in blocks and sentences, where code that begins with `--` belongs to the command before."""
     written = list[Command]()
     for token in tokens(page):
         if token.type in ("fence", "code_inline"):
             written += commands_of_lines(token.content)
-        if token.type == "code_inline" and token.content.startswith("--") and written:
+        if token.type == "code_inline" and token.content.startswith("--"):
+            session = written[-1].session if written else SESSION[page]
             words = shlex.split(token.content.removeprefix("-- "))
-            written.append(Command(written[-1].session, _values(words)))
+            written.append(Command(session, _values(words)))
     return written
 
 

@@ -7,7 +7,7 @@ A parameter is a dict of matrices [F, *], or of columns [F, 1].
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cache
+from functools import cache, partial
 from itertools import product
 from types import CodeType
 from typing import Any
@@ -16,36 +16,15 @@ import torch
 from torch import Tensor
 
 from impls.definition import LayerState
-from suite.package.documents import blocks
-from suite.shared.files import ROOT
+from suite.package import documents
+from suite.package.documents import IMPLS, blocks, codes, table
 
-PAGE = ROOT / "impls" / "README.md"
-TEXT = PAGE.read_text(encoding="utf-8")
+said = partial(documents.said, IMPLS)
 Values = dict[str, Any]
 Key = tuple[str, ...]  # of a gate, or of a source and a gate
 
 
-def said(pattern: str) -> tuple[str, ...]:
-    """What is in the groups of a pattern, which the page has once."""
-    matches = list(re.finditer(pattern, TEXT))
-    assert len(matches) == 1, f"impls/README.md has {len(matches)} times what it should have once: {pattern}"
-    return matches[0].groups()
-
-
-def table(header: str) -> list[list[str]]:
-    """The cells of each row of the table whose first line begins with that."""
-    _, _, after_header = TEXT.partition(f"\n| {header} |")
-    rest, _, _ = after_header.partition("\n\n")
-    rows = rest.splitlines()[2:]
-    assert rows, f"impls/README.md has no table that begins with {header}"
-    return [row.strip("| ").split(" | ") for row in rows]
-
-
-def codes(cell: str) -> list[str]:
-    return re.findall("`(.*?)`", cell)
-
-
-FORWARD, BACKWARD, NORM = ([line for line in block.content.splitlines() if line] for block in blocks(PAGE, "text"))
+FORWARD, BACKWARD, NORM = ([line for line in block.content.splitlines() if line] for block in blocks(IMPLS, "text"))
 GATES = said("Gates are in the order `(.*?)`")[0].split(", ")
 SOURCES = said("Sources are in the order `(.*?)`")[0].split(", ")
 EPS = float(said(r"eps = ([\d.e-]+)")[0])
@@ -187,7 +166,7 @@ class Layer:
         loop, *lines = BACKWARD
         assert loop == "for t from T-1 down to 0:", f"impls/README.md has a line that is not understood: {loop}"
         lines = list(spelled_out(lines))
-        for parameters, terms in table("gradient of"):
+        for parameters, terms in table(IMPLS, "gradient of"):
             for name, term in zip(codes(parameters), codes(terms), strict=True):
                 lines.append(f"sum {name} = {term}")
         lines += said("`(dx_t = .*?)`")

@@ -7,12 +7,14 @@ import torch
 from torch import Tensor
 
 from impls import HyperLSTM
-from impls.definition import Role
+from impls.definition import EPS, Role
 from suite.cases.case import Case, Start
 from suite.checks.faults.planting import Edited, edits
 from suite.comparison.draws import Build
 from suite.comparison.tensors import parameter
 from suite.comparison.tolerance import compare
+from suite.package.documents import CHECKS, table
+from suite.package.equations import GATES
 
 CASE = Case(T=7, B=3, I=5, H=8, S=6, Z=3, L=2, layer_norm=True, state=Start.STACKED)
 CPU = torch.device("cpu")
@@ -20,6 +22,8 @@ CPU = torch.device("cpu")
 WITHOUT_GATES = (Role.CELL_NORM_WEIGHT, Role.CELL_NORM_BIAS)
 GATES_SECOND = (Role.EMBEDDING_WEIGHT, Role.EMBEDDING_BIAS, Role.SCALE_WEIGHT)
 
+#: The gates of supercell and magenta, by their numbers here.
+ORDER = [0, 2, 1, 3]
 #: Edits that turn `row_scaled` into the dialect.
 I_G_F_O = edits(
     "row_scaled.py",
@@ -46,7 +50,7 @@ def with_parameters_of_supercell(plain: Build) -> Build:
         if role in WITHOUT_GATES:
             return p
         axis = 1 if role in GATES_SECOND else 0
-        p = p.index_select(axis, torch.tensor([0, 2, 1, 3]))
+        p = p.index_select(axis, torch.tensor(ORDER))
         if role is Role.GATE_NORM_BIAS:
             p = p - torch.tensor([0, 0, 1, 0]).unsqueeze(1)
         return p
@@ -81,3 +85,13 @@ def test_a_dialect_is_a_change_of_parameters(name: str) -> None:
         build = with_parameters_of_supercell(build) if with_parameters else build
         worst = compare(build, CASE, torch.float64, CPU)[0]
     assert (worst.ratio <= 1) == same, worst
+
+
+def test_the_page_has_the_gates_and_forget_biases_of_the_dialects_and_of_ours() -> None:
+    rows = {what: cells for what, *cells in table(CHECKS, "")}
+    theirs, ours = ", ".join(GATES[k] for k in ORDER), ", ".join(GATES)
+    assert rows["gate order"] == [theirs, theirs, ours, ours, ours]
+    after, before = "1, after the norm", "1, before the norm, which cancels it"
+    assert rows["forget bias"] == [after, after, before, "none", "none"]
+    assert float(rows["its eps"][-1]) == EPS
+    assert rows["stored c"][-1] == "raw"
