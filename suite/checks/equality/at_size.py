@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import psutil
 import torch
@@ -12,7 +11,7 @@ from impls.definition import shapes
 from impls.registry import ORACLE, find
 from suite.cases.case import Case
 from suite.checks.equality.catalogue import INFERENCE
-from suite.checks.equality.comparison import WIDE_ORACLE, Task, against_wide
+from suite.checks.equality.comparison import WIDE_ORACLE, Shortage, Task, against_wide
 
 #: Numbers that a training step of row_scaled or batched keeps per token, layer and unit of either LSTM: up to 43 of H
 #: were measured, with layer norm.
@@ -48,17 +47,6 @@ def memory_of(device: torch.device) -> int:
     return int(psutil.virtual_memory().total)
 
 
-class Shortage(NamedTuple):
-    """Too little memory: what needs it, about how many bytes it needs, and how many it may take."""
-
-    needing: str
-    needed: int
-    most: int
-
-    def __str__(self) -> str:
-        return f"{self.needing} needs {_of(self.needed, self.most)}"
-
-
 def shortage(name: str, case: Case, dtype: torch.dtype, device: torch.device) -> Shortage | None:
     """How far memory is too little for a case of an implementation; None if it is enough."""
     needed = bytes_needed(name, case, dtype, training=case.training)
@@ -90,14 +78,10 @@ def _at_size(name: str, case: Case, dtype: torch.dtype, most: int) -> Task:
     trained = against_wide(case, dtype)
     oracle = bytes_needed(WIDE_ORACLE, case, torch.float64)
     if oracle > most:
-        return Task(name, trained, f"The oracle needs {_of(oracle, most)}")
+        return Task(name, trained, Shortage("The oracle", oracle, most))
     needed = bytes_needed(name, case, dtype)
     if needed <= most:
         return Task(name, trained)
     if bytes_needed(name, case, dtype, training=False) <= most:
         return Task(name, against_wide(case, dtype, INFERENCE))
-    return Task(name, trained, f"{name} needs {_of(needed, most)}")
-
-
-def _of(needed: int, most: int) -> str:
-    return f"about {needed / 1e6:,.0f} MB at this size, and {most / 1e6:,.0f} MB may be taken here."
+    return Task(name, trained, Shortage(name, needed, most))

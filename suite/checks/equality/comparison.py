@@ -85,12 +85,24 @@ class Comparison(NamedTuple):
         return [replace(judgement, use=use.name) for judgement in judgements]
 
 
+class Shortage(NamedTuple):
+    """Too little memory: what needs it, about how many bytes it needs, and how many it may take."""
+
+    needing: str
+    needed: int
+    most: int
+
+    def __str__(self) -> str:
+        needed = f"{self.needed / 1e6:,.0f} MB"
+        return f"{self.needing} needs about {needed} at this size, and {self.most / 1e6:,.0f} MB may be taken here."
+
+
 class Task(NamedTuple):
-    """A comparison of an implementation, by its name; refusal: why it is not made, "" if it is."""
+    """A comparison of an implementation, by its name; shortage: of memory, for which it is not made."""
 
     name: str
     comparison: Comparison
-    refusal: str = ""
+    shortage: Shortage | None = None
 
 
 #: The oracle of wide cases, since `naive` would build its weight tensors at every step.

@@ -11,7 +11,7 @@ from impls import why_unavailable
 from impls.definition import dtype_name
 from suite.cases.case import Case
 from suite.checks.equality.at_size import at_sizes, memory_of
-from suite.checks.equality.comparison import Comparison, Group, Task
+from suite.checks.equality.comparison import Comparison, Group, Shortage, Task
 from suite.checks.implementations import skip_unless_checked
 from suite.checks.recording import Record
 from suite.comparison.draws import Draw, draw, implementation
@@ -21,9 +21,9 @@ from suite.shared.marks import impl_param
 
 
 class Check(Protocol):
-    """Compares an implementation, by name, and keeps a row; refusal: why it is not compared, if it is not."""
+    """Compares an implementation, by name, and keeps a row; shortage: of memory, for which it is not compared."""
 
-    def __call__(self, name: str, comparison: Comparison, refusal: str = "") -> None: ...
+    def __call__(self, name: str, comparison: Comparison, shortage: Shortage | None = None) -> None: ...
 
 
 def every(tasks: Iterable[Task], *, left_out: str = "nothing") -> pytest.MarkDecorator:
@@ -72,7 +72,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def check(device: torch.device, record: Record) -> Check:
     """Function that compares an implementation, by name, and keeps a row of the verification table."""
 
-    def compare_and_record(name: str, comparison: Comparison, refusal: str = "") -> None:
+    def compare_and_record(name: str, comparison: Comparison, shortage: Shortage | None = None) -> None:
         group = comparison.group
         keep_row = partial(
             record,
@@ -83,8 +83,10 @@ def check(device: torch.device, record: Record) -> Check:
             defined=group.defined,
             case=comparison.case,
         )
-        reason = why_unavailable(name, device, comparison.dtype, comparison.case.options) or refusal
-        if reason:
+        reason = why_unavailable(name, device, comparison.dtype, comparison.case.options)
+        if reason is None and shortage is not None:
+            reason = str(shortage)
+        if reason is not None:
             keep_row(CaseOutcome.SKIPPED, reason=reason)
             pytest.skip(reason)
         try:

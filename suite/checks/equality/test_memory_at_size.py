@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from suite.cases.case import Case
-from suite.checks.equality.at_size import at_sizes, bytes_needed
+from suite.checks.equality.at_size import SHARE, at_sizes, bytes_needed
 from suite.checks.equality.catalogue import INFERENCE
-from suite.checks.equality.comparison import F32, F64, PLAIN, WIDE_ORACLE, Group
+from suite.checks.equality.comparison import F32, F64, PLAIN, WIDE_ORACLE, Group, Shortage
 from suite.comparison.draws import model_and_draw
 from suite.comparison.oracle import plain
 from suite.shared.marks import impl_params
@@ -27,21 +27,20 @@ def test_an_estimate_is_above_what_a_training_step_holds(name: str) -> None:
 
 
 def test_what_does_not_fit_is_said_before_it_is_made() -> None:
-    def compared(memory: int) -> dict[str, tuple[Group, str]]:
-        return {task.name: (task.comparison.group, task.refusal) for task in at_sizes([CASE], [F64], memory)}
+    def compared(memory: int) -> dict[str, tuple[Group, Shortage | None]]:
+        return {task.name: (task.comparison.group, task.shortage) for task in at_sizes([CASE], [F64], memory)}
 
     of_oracle, of_naive = (bytes_needed(name, CASE, F64) for name in (WIDE_ORACLE, "naive"))
     assert of_oracle < of_naive
-    assert {*compared(ENOUGH).values()} == {(PLAIN, "")}
+    assert {*compared(ENOUGH).values()} == {(PLAIN, None)}
     of_forward = bytes_needed("naive", CASE, F64, training=False)
     assert of_forward < of_naive
     forward = compared(int(1.8 * max(of_oracle, of_forward)))
-    assert forward["naive"] == (INFERENCE, "")
-    assert forward["batched"] == (PLAIN, "")
+    assert forward["naive"] == (INFERENCE, None)
+    assert forward["batched"] == (PLAIN, None)
     refused = compared(int(1.6 * of_oracle))
-    for group, reason in refused.values():
-        assert group == PLAIN
-        assert reason.startswith("The oracle needs about ")
+    most = int(SHARE * int(1.6 * of_oracle))
+    assert {*refused.values()} == {(PLAIN, Shortage("The oracle", of_oracle, most))}
 
 
 def test_sizes_are_compared_in_the_dtypes_that_are_named() -> None:
