@@ -149,7 +149,7 @@ def _of_builds(dtype: torch.dtype) -> Library | Failure:
     except subprocess.CalledProcessError as error:
         lines = [line for line in error.output.splitlines() if "error" in line] or error.output.splitlines()
         said = lines[0].strip() if lines else f"the compiler exits with {error.returncode}"
-        return _failure(said, "another compiler, named by CXX", error.output)
+        return _failure(said, "another compiler, named by CXX,", error.output)
     except sets.WayError:
         raise
     except ValueError as error:

@@ -52,9 +52,18 @@ void check_that_a_long_wait_sleeps() {
   expect(processor_seconds() - before < 0.1, "three threads that wait for 0.4 s use less than 0.1 s of a processor");
 }
 
+void check_that_waits_spin_long_where_each_thread_has_a_core() {
+  const int64_t cores = std::thread::hardware_concurrency();
+  if (cores == 0) return;  // unknown
+  expect(hyperlstm::kSpinOversubscribed < hyperlstm::kSpin, "a wait for a core is left sooner than any other");
+  expect(hyperlstm::spin_time(cores) == hyperlstm::kSpin, "as many threads as cores spin long");
+  expect(hyperlstm::spin_time(cores + 1) == hyperlstm::kSpinOversubscribed, "more threads than cores spin briefly");
+}
+
 }  // namespace
 
 int main() {
+  check_that_waits_spin_long_where_each_thread_has_a_core();
   for (int threads = 1; threads <= 8; ++threads) check_that_all_see_what_each_wrote(threads, 300);
   check_that_a_long_wait_sleeps();
   std::puts("all in sync");

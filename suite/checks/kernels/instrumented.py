@@ -15,9 +15,9 @@ import torch
 from impls import batched_cpu
 from impls.batched_cpu import build, loading, sets
 
-#: Not optimised, so that a build takes three seconds, and with indices of containers checked. Its memory functions are
-#: for it alone.
-FLAGS = ("-O0", "-w", "-D_GLIBCXX_ASSERTIONS", "-DHYPERLSTM_INSTRUMENTED", "-Wl,-Bsymbolic")
+#: Not optimised, so that a build takes three seconds, with indices of containers checked, and scratch arrays apart, of
+#: NaN. Its memory functions are for it alone.
+FLAGS = ("-O0", "-w", "-D_GLIBCXX_ASSERTIONS", "-DHYPERLSTM_INSTRUMENTED", "-DHYPERLSTM_POISON", "-Wl,-Bsymbolic")
 
 
 #: The most threads that count.

@@ -9,6 +9,7 @@ import pytest
 
 from impls.batched_cpu import build
 from suite.checks.faults.planting import listed
+from suite.checks.kernels.programs import compiled, run
 
 HERE = Path(__file__).parent
 FAULTS = listed(HERE / "barrier.toml")
@@ -19,20 +20,6 @@ pytestmark = [
     pytest.mark.impl(name="batched_cpu"),
     pytest.mark.skipif(shutil.which(build.compiler()[0]) is None, reason="no C++ compiler"),
 ]
-
-
-def compiled(program: Path, source: str, *flags: str) -> None:
-    """Compile a program of this source."""
-    file = program.with_suffix(".cpp")
-    file.write_text(source)
-    command = [*build.compiler(), "-std=c++20", "-pthread", *flags, str(file), "-o", str(program)]
-    subprocess.run(command, check=True)
-
-
-def run(program: Path, source: str, *flags: str) -> str:
-    """What a program of this source prints."""
-    compiled(program, source, *flags)
-    return subprocess.run([program], capture_output=True, text=True, timeout=120, check=True).stdout
 
 
 MAIN = """

@@ -9,6 +9,7 @@ import struct
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -222,13 +223,41 @@ def test_the_map_of_the_sources_names_each() -> None:
     assert set(named) == {path.name for path in build.FOLDER.iterdir() if path.suffix in (".h", ".cpp")}
 
 
-def add_product(total: torch.Tensor, d: torch.Tensor, values: torch.Tensor) -> None:
-    """Add d^T values to total, by the product of the weight gradients."""
+#: What GCC and clang say where a number of 64 bits becomes one of fewer, with the file and the line.
+NARROWED = re.compile(
+    r"(\S+):(\d+):\d+: warning: .*conversion.*'(?:const )?(?:u?int64_t|size_t|(?:unsigned )?long[a-z ]*)'"
+    r"(?: [{(]aka '[^']*'[)}])? to '(?:const )?(?:unsigned )?(?:int|short|char|u?int(?:8|16|32)_t)\b"
+)
+#: The one that may: the number of a gate.
+OF_A_GATE = "at.norms[r](k, "
+
+
+@pytest.mark.skipif(shutil.which(build.compiler()[0]) is None, reason="there is no C++ compiler")
+@pytest.mark.parametrize("source", ["forward", "backward"])
+def test_no_count_of_numbers_is_narrowed(source: str) -> None:
+    """Arrays may have more numbers than 32 bits count, which takes more memory than a test has."""
+    constants = ["-DHYPERLSTM_EPS=1e-5", "-DHYPERLSTM_SET=baseline", "-DHYPERLSTM_DTYPE=float32"]
+    file = str(build.FOLDER / f"{source}.cpp")
+    command = [*build.compiler(), "-std=c++20", "-fsyntax-only", "-Wconversion", *constants, file]
+    env = {**os.environ, "LC_ALL": "C"}  # for plain quotation marks
+    said = subprocess.run(command, env=env, capture_output=True, text=True, check=True).stderr
+    lines = set[str]()
+    for path, number in NARROWED.findall(said):
+        lines.add(Path(path).read_text().splitlines()[int(number) - 1])
+    assert [line for line in lines if OF_A_GATE not in line] == []
+
+
+def outcome_of_product(total: torch.Tensor, d: torch.Tensor, values: torch.Tensor) -> int:
+    """How a call ends that adds d^T values to total, by the product of the weight gradients."""
     (N, F), G = d.shape, values.shape[1]
     numbers = [N, F, G, d.stride(0), total.data_ptr(), total.nbytes, d.data_ptr(), values.data_ptr(), values.nbytes]
-    library = loading.library(d.dtype)
-    function = library.function("add_product", ctypes.c_char_p)
-    library.check(function(struct.pack(f"{len(numbers)}q", *numbers)))
+    function = loading.library(d.dtype).function("add_product", ctypes.c_char_p)
+    return int(function(struct.pack(f"{len(numbers)}q", *numbers)))
+
+
+def add_product(total: torch.Tensor, d: torch.Tensor, values: torch.Tensor) -> None:
+    """Add d^T values to total; RuntimeError if that fails."""
+    loading.library(d.dtype).check(outcome_of_product(total, d, values))
 
 
 @pytest.mark.usefixtures("built")
@@ -244,6 +273,34 @@ def test_an_interrupt_while_gradients_are_allocated_reaches_the_caller(monkeypat
 def test_an_array_of_another_size_is_refused() -> None:
     with pytest.raises(RuntimeError, match=r"^batched_cpu: array 1: expected 48 bytes, got 60$"):
         add_product(torch.zeros(3, 5), torch.zeros(2, 3), torch.zeros(2, 4))
+
+
+@pytest.mark.usefixtures("built")
+def test_what_went_wrong_is_said_to_the_thread_that_called() -> None:
+    library = loading.library(F32)
+    outcome = outcome_of_product(torch.zeros(3, 5), torch.zeros(2, 3), torch.zeros(2, 4))
+    with ThreadPoolExecutor(1) as pool:
+        other = pool.submit(outcome_of_product, torch.zeros(3, 6), torch.zeros(2, 3), torch.zeros(2, 4))
+        assert other.result() == loading.Outcome.FAILED
+        with pytest.raises(RuntimeError, match=r"^batched_cpu: array 1: expected 48 bytes, got 60$"):
+            library.check(outcome)
+        with pytest.raises(RuntimeError, match=r"^batched_cpu: array 1: expected 48 bytes, got 72$"):
+            pool.submit(library.check, other.result()).result()
+
+
+@pytest.mark.usefixtures("built")
+def test_too_little_memory_is_torchs_error() -> None:
+    with pytest.raises(torch.OutOfMemoryError, match=r"^batched_cpu: not enough memory$"):
+        loading.library(F32).check(loading.Outcome.OUT_OF_MEMORY)
+
+
+@pytest.mark.usefixtures("built")
+def test_a_parameter_without_memory_is_refused() -> None:
+    """As between the calls of a sharded model, whose parameters keep their sizes."""
+    model, sample = model_and_draw("batched_cpu", VERIFY[0], F32, torch.device("cpu"))
+    dict(model.named_parameters())["layers.0.weight_h"].untyped_storage().resize_(0)
+    with torch.no_grad(), pytest.raises(RuntimeError, match=r"^batched_cpu: array 2: it has no memory$"):
+        model(sample.x)
 
 
 @pytest.mark.usefixtures("built")

@@ -1,17 +1,21 @@
 """batched_cpu splits a batch among threads, rows by units: the same result for any split, and no deadlock."""
 
-from collections.abc import Iterator
+import ctypes
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import psutil
 import pytest
 import torch
 
 from impls import batched_cpu, why_unavailable
-from impls.batched_cpu import build
+from impls.batched_cpu import build, loading
 from impls.definition import dtype_name
 from impls.gradient.chunks import limited
 from suite.cases.case import Case, Start
+from suite.checks.kernels.guarded import started_with
 from suite.checks.kernels.instrumented import HANGS, ended_after, instrumented
 from suite.checks.kernels.splits import CASES, of_split
 from suite.comparison.draws import implementation
@@ -140,3 +144,55 @@ def test_members_that_are_late_read_what_was_written_for_them(
             expected = of_split(case, split, dtype)
             library.make_late(200)
             assert_bitwise_equal(of_split(case, split, dtype), expected)
+
+
+#: What stands for functions of torch and OpenMP, by why a call then runs on the thread that makes it alone.
+ALONE: dict[str, dict[str, Any]] = {
+    "no OpenMP": dict.fromkeys(loading._OPENMP),
+    "inside a parallel region": {"omp_in_parallel": ctypes.CFUNCTYPE(ctypes.c_int32)(lambda: 1)},
+    "an unknown number of threads": {
+        "torch_get_num_threads": ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p)(lambda _: 1)
+    },
+}
+
+
+@pytest.mark.parametrize("split", [None, (2, 2)], ids=["chosen", "2x2"])
+@pytest.mark.parametrize("why", ALONE)
+def test_where_no_threads_can_start_a_call_runs_on_its_own(
+    why: str, split: tuple[int, int] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batched_cpu, "SPLIT", (1, 1))
+    with instrumented(torch.float32) as library, ended_after(HANGS):
+        expected = of_split(SMALLER, (1, 1))
+        library.counted()
+        with started_with(library, ALONE[why]):
+            assert_bitwise_equal(of_split(SMALLER, split), expected)
+        (first, *others), _ = library.counted()
+    assert (first.groups, first.members) == (1, 1)
+    assert [counted for counted in others if counted.groups or counted.pieces] == []
+
+
+def test_other_threads_of_python_go_on_during_a_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The calls here sleep most of the time."""
+    monkeypatch.setattr(batched_cpu, "SPLIT", None)
+    turns, during = [0], list[int]()
+
+    def watched(call: Callable[..., int]) -> Callable[..., int]:
+        def counted(*arguments: object) -> int:
+            before = turns[0]
+            outcome = call(*arguments)
+            during.append(turns[0] - before)
+            return outcome
+
+        return counted
+
+    with instrumented(torch.float32) as library, ended_after(HANGS), ThreadPoolExecutor(1) as pool:
+        for name in ("forward", "backward"):
+            monkeypatch.setattr(library, name, watched(getattr(library, name)))
+        library.make_late(10_000)
+        results = pool.submit(of_split, CASES[0], (1, 2))
+        while not results.done():
+            time.sleep(0.001)
+            turns[0] += 1
+    assert len(during) == 2
+    assert min(during) > 5

@@ -149,6 +149,7 @@ def others(case: Case) -> int:
         Case(T=3, B=4, I=32, H=512, S=16, Z=4, layer_norm=True),
         Case(T=1, B=4, I=32, H=64, S=16, Z=4),
         Case(T=4, B=1, I=32, H=64, S=16, Z=4),
+        Case(T=5, B=1, I=32, H=256, S=768, Z=4),  # the fewest of many weights
     ],
     ids=lambda case: case.id,
 )
@@ -164,7 +165,11 @@ def test_few_rows_read_weights_once_a_step_and_pack_none_of_them(
 
 @pytest.mark.parametrize(
     "case",
-    [Case(T=10, B=5, I=32, H=512, S=16, Z=4), Case(T=5, B=1, I=32, H=64, S=16, Z=4)],
+    [
+        Case(T=10, B=5, I=32, H=512, S=16, Z=4),
+        Case(T=5, B=1, I=32, H=64, S=16, Z=4),
+        Case(T=5, B=1, I=32, H=256, S=752, Z=4),
+    ],
     ids=lambda case: case.id,
 )
 def test_other_calls_pack_each_weight_once_by_whole_vectors(case: Case, library: Instrumented) -> None:
@@ -202,6 +207,25 @@ def test_sums_of_products_are_seldom_stored_and_read_again(name: str) -> None:
     assert backward.all.sums <= most_backward
 
 
+#: The most tiles of a forward and a backward pass of `ALONE`, whose steps fill two tiles together. Where a number
+#: falls, lower it here.
+SUMS_ALONE = (364, 591)
+ALONE = Case(T=12, B=1, I=32, H=64, S=16, Z=4)
+
+
+def test_steps_of_few_rows_share_what_they_read_of_the_weights_of_x(library: Instrumented) -> None:
+    forward, backward = passes(library, ALONE, threads=1)
+    assert forward.all.sums <= SUMS_ALONE[0]
+    assert backward.all.sums <= SUMS_ALONE[1]
+
+
+def test_jobs_too_small_for_a_second_thread_run_on_one(library: Instrumented) -> None:
+    forward, backward = passes(library, Case(T=2, B=2, I=8, H=16, S=8, Z=2), threads=4)
+    for counted in (forward.all, backward.all):
+        assert counted.pieces > 0
+    assert forward.all.pieces_alone == forward.all.pieces
+
+
 @pytest.mark.parametrize("rows", [1, 4, 5, 8])
 def test_several_rows_share_what_they_read_of_d_weight(
     rows: int, library: Instrumented, monkeypatch: pytest.MonkeyPatch
@@ -213,13 +237,14 @@ def test_several_rows_share_what_they_read_of_d_weight(
 
 
 def expected_split(case: Case, threads: int) -> tuple[int, int]:
-    """Groups, and threads of each: as many busy threads as can be, and then as many groups."""
+    """Groups, and threads of each: as many busy threads as can be, then as many groups; idle threads form more."""
     weights = sum(formulas(case)[:2])
     if weights < SYNC:
         return min(case.B, threads), 1
     most = min(threads, max(1, case.B // (ROWS if weights < LARGE else ROWS_LARGE)))
     splits = [(groups, min(threads // groups, -(-case.H // UNITS))) for groups in range(1, most + 1)]
-    return max(splits, key=lambda split: (split[0] * split[1], split[0]))
+    groups, members = max(splits, key=lambda split: (split[0] * split[1], split[0]))
+    return max(groups, min(case.B, threads // members)), members
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3, 4, 8])
@@ -232,6 +257,10 @@ def expected_split(case: Case, threads: int) -> tuple[int, int]:
         ),
         pytest.param(replace(WORKLOADS["char-ptb"].case, B=2 * ROWS_LARGE), id="char-ptb with few rows"),
         pytest.param(replace(WORKLOADS["medium"].case, B=1), id="medium with one row"),
+        pytest.param(Case(T=2, B=1, I=20, H=144, S=44, Z=1), id="the fewest weights of a group"),
+        pytest.param(Case(T=2, B=2, I=16, H=144, S=44, Z=1), id="too few weights for a group"),
+        pytest.param(Case(T=2, B=ROWS_LARGE, I=384, H=128, S=256, Z=1), id="the fewest of large weights"),
+        pytest.param(Case(T=2, B=ROWS_LARGE, I=380, H=128, S=256, Z=1), id="less than large weights"),
     ],
 )
 def test_each_thread_gets_its_part(sizes: Case, threads: int, library: Instrumented) -> None:
