@@ -49,9 +49,13 @@ def arguments_of(session: Sequence[str], user: Sequence[str]) -> list[str]:
     dist = "worksteal" if options.impl else "loadscope"
     short_on_this = SHORT_ON_GPU in session and options.device.type == "cuda"
     limit = SHORT_LIMIT if options.impl or short_on_this else LIMIT
-    hangs = ["-o", f"faulthandler_timeout={limit}", "-o", "faulthandler_exit_on_timeout=true"]
     of_pytest = [argument for argument in session if argument != SHORT_ON_GPU]
-    return [*WORKERS, f"--dist={dist}", *hangs, *of_pytest, *with_files(user)]
+    return [*WORKERS, f"--dist={dist}", *ending(limit), *of_pytest, *with_files(user)]
+
+
+def ending(seconds: int) -> list[str]:
+    """Arguments with which a test that takes longer prints where it is and ends its process."""
+    return ["-o", f"faulthandler_timeout={seconds}", "-o", "faulthandler_exit_on_timeout=true"]
 
 
 class Places:

@@ -40,7 +40,7 @@ ODD = {
 def test_commands_run_in_an_odd_environment(tmp_path: Path) -> None:
     folder = tmp_path / "two words:ü"
     for name in ("old", "new"):
-        TABLES["bench"].replace(folder / name, runs("batched", 0.1))
+        TABLES["bench"].replace(folder / name, runs("batched", 0.1, processor="Prozessor für Tests"))
     empty = dict.fromkeys(("CXX", "XDG_CACHE_HOME", "HYPERLSTM_INVOKED_FROM", "HYPERLSTM_IMPL", ours.BASE), "")
     kept = {
         "TORCH_EXTENSIONS_DIR": os.environ.get("TORCH_EXTENSIONS_DIR") or str(Path.home() / ".cache/torch_extensions")

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
+import noxfile
 from suite.checks.module.files import EXAMPLE
+from suite.package.sessions import recorded
 from suite.shared.files import ROOT
 
 
@@ -16,15 +18,15 @@ def collected(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([*command, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=300)
 
 
-#: Tests of suite/checks, by the expression that chooses these in a session.
+#: Tests of suite/checks that a session chooses, by its name and the number of its run.
 CHOSEN = {
-    "onnx": {
+    ("export", 1): {
         "module/test_capabilities.py::test_auto_is_recorded",
         "module/test_capabilities.py::test_auto_takes_torchs_own_operators_for_onnx",
         "module/test_capabilities.py::test_capability",
         "module/test_first_use.py::test_training_is_right_after_any_first_use",
     },
-    "address_sanitizer and impl(name='batched_cpu')": {
+    ("sanitize", 0): {
         "equality/test_equality.py::test_equals_the_oracle",
         "equality/test_uses.py::test_equals_the_oracle",
         "kernels/test_allocations.py::test_an_allocation_that_fails_is_an_error_without_a_result",
@@ -35,19 +37,22 @@ CHOSEN = {
         "kernels/test_split.py::test_any_split_keeps_the_rule",
         "module/test_custom_op.py::test_packed_sequences_take_one_call_of_each_operator",
     },
-    "thread_sanitizer and impl(name='batched_cpu')": {
+    ("sanitize", 1): {
         "kernels/test_barrier.py::test_threads_sync_and_a_long_wait_sleeps",
         "kernels/test_split.py::test_any_split_keeps_the_rule",
     },
 }
 
 
-@pytest.mark.parametrize("expression", CHOSEN)
-def test_markers_choose_these_tests(expression: str) -> None:
+@pytest.mark.parametrize(("session", "number"), CHOSEN)
+def test_markers_choose_these_tests(session: str, number: int, tmp_path: Path) -> None:
     """A test that lost its marker would be left out without an error."""
-    listed = collected("suite/checks", "--thorough", "-m", expression).stdout
+    words = recorded(session, tmp_path).runs[number].arguments
+    start = words.index(next(word for word in words if word.startswith("suite/checks")))
+    end = words.index("--") if "--" in words else len(words)
+    listed = collected(*words[start:end], "--thorough").stdout
     ids = [line.removeprefix("suite/checks/") for line in listed.splitlines() if "::" in line]
-    assert {test.partition("[")[0] for test in ids} == CHOSEN[expression]
+    assert {test.partition("[")[0] for test in ids} == CHOSEN[session, number]
 
 
 def test_an_older_triton_meets_every_test_of_kernels_and_the_rounding_of_the_interpreter() -> None:
@@ -62,9 +67,9 @@ def test_an_older_triton_meets_every_test_of_kernels_and_the_rounding_of_the_int
 
 
 def test_the_cases_of_an_implementation_are_marked() -> None:
-    listed = collected("suite/checks/equality/test_equality.py", "-m", "impl(name='batched')").stdout
+    listed = collected(noxfile.EQUALITY, "-m", noxfile.BATCHED_CPU).stdout
     names = {line.partition("[")[2].partition("-")[0] for line in listed.splitlines() if "::" in line}
-    assert names == {"batched"}
+    assert names == {"batched_cpu"}
 
 
 def test_a_file_with_the_name_of_a_workload_chooses_its_own_tests_alone(tmp_path: Path) -> None:
@@ -73,6 +78,21 @@ def test_a_file_with_the_name_of_a_workload_chooses_its_own_tests_alone(tmp_path
     listed = collected("suite/checks/kernels/test_kernels.py", "suite/checks/faults/test_reach.py", f"--impl={file}")
     ids = [line for line in listed.stdout.splitlines() if "::" in line]
     assert ids == ["suite/checks/faults/test_reach.py::test_a_comparison_meets_each_condition[small]"]
+
+
+LOST = """
+class Lost:
+    def __del__(self): raise OSError
+def test_one(): Lost()
+"""
+
+
+def test_an_error_that_python_only_prints_is_a_failure(tmp_path: Path) -> None:
+    """As of a destructor, or of a callback of C."""
+    (file := tmp_path / "test_lost.py").write_text(LOST)
+    command = [sys.executable, "-m", "pytest", "-c", str(ROOT / "pyproject.toml"), f"--rootdir={tmp_path}", str(file)]
+    run = subprocess.run([*command, "-p", "no:benchmark", "-p", "no:xdist"], cwd=ROOT, capture_output=True, timeout=60)
+    assert run.returncode == pytest.ExitCode.TESTS_FAILED, run.stdout.decode()
 
 
 @pytest.mark.parametrize("choice", ["expression", "test"])

@@ -4,14 +4,17 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from pathlib import Path
+from unittest.mock import MagicMock
 
 import pytest
 import torch
 
 from suite.checks.kernels import sanitized
-from suite.run_tests import SHORT_ON_GPU, arguments_of, split
+from suite.run_tests import SHORT_ON_GPU, arguments_of, ending, main, split
 from suite.shared import machine
 from suite.shared.files import ROOT
+from suite.verify import processes
 
 TWO = "suite/shared/test_process.py", "suite/shared/test_usage.py"
 OTHER = "suite/shared/test_scheduling.py"
@@ -101,6 +104,37 @@ def test_a_choice_of_no_test_is_an_error() -> None:
     command = [sys.executable, "-m", "suite.run_tests", "suite/shared/test_process.py", "-m", "onnx", "--", "-n1"]
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert run.returncode == pytest.ExitCode.NO_TESTS_COLLECTED
+
+
+def test_a_test_that_hangs_ends_its_process(tmp_path: Path) -> None:
+    (tmp_path / "test_hangs.py").write_text("import time\ndef test_hangs(): time.sleep(30)\n")
+    command = [sys.executable, "-m", "pytest", "-p", "no:benchmark", "-p", "no:xdist", *ending(1)]
+    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=20)
+    assert "in test_hangs" in run.stderr
+    assert run.returncode != 0
+
+
+def test_threads_of_a_worker_leave_cores_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """OpenMP's threads wait asleep in every process, of which each has one that computes."""
+    monkeypatch.setenv("OMP_WAIT_POLICY", "active")
+    monkeypatch.setattr(pytest, "main", lambda *_: 0)
+    main(["suite/shared"])
+    assert os.environ["OMP_WAIT_POLICY"] == "passive"
+    for name in ("OMP_NUM_THREADS", "TORCH_WARM_POOL"):
+        monkeypatch.setenv(name, "7")
+    numbers = list[int]()
+    monkeypatch.setattr(torch, "set_num_threads", numbers.append)
+    processes.pytest_configure(MagicMock(workerinput={}))
+    assert (numbers, os.environ["OMP_NUM_THREADS"], os.environ["TORCH_WARM_POOL"]) == ([1], "1", "0")
+
+
+@pytest.mark.parametrize("value", [None, ":16:8"])
+def test_a_variable_of_cublas_stays_where_the_user_sets_it(value: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    if value:
+        monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", value)
+    processes.pytest_configure(MagicMock(spec=["option"]))
+    assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == (value or ":4096:8")
 
 
 def test_a_line_of_the_list_of_sessions_fits_a_terminal() -> None:

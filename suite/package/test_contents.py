@@ -23,16 +23,34 @@ def test_other_files_than_expected_are_named(found: Collection[str], says: str) 
     compare(Path("package.whl"), ["a", "b"], ["b", "a"])
 
 
-@pytest.mark.skipif(shutil.which("git") is None or not (ROOT / ".git").exists(), reason="It takes a checkout of git.")
-def test_git_ignores_what_sizes_and_logs_leave_and_no_source() -> None:
-    left = ["sizes.csv", "sizes.md", "sweep-H.svg", "raw/log.txt"]
-    ignored = [f"results/some-machine/{name}" for name in left]
-    kept = [
-        "results/some-machine/bench.csv",
-        "results/some-machine/bench.md",
-        "results/some-machine/training-medium.svg",
-        "impls/batched_cpu/build.py",
-    ]
-    command = ["git", "check-ignore", "--no-index", *ignored, *kept]
+IN_GIT = pytest.mark.skipif(
+    shutil.which("git") is None or not (ROOT / ".git").exists(), reason="It takes a checkout of git."
+)
+#: What commands and tools leave in a checkout.
+LEFT = [
+    *(f"results/some-machine/{name}" for name in ("sizes.csv", "sizes.md", "sweep-H.svg", "raw/log.txt")),
+    *("results/report.html", "results/some-machine/.bench.csv.x/whole", "dist/hyperlstm-0.1.0-py3-none-any.whl"),
+    *("build/lib/x.py", "hyperlstm.egg-info/PKG-INFO", "impls/__pycache__/x.cpython-313.pyc", "impls/x.pyc"),
+    *(".nox/environment/pyvenv.cfg", ".venv/pyvenv.cfg", ".coverage"),
+    *(f".{tool}_cache/x" for tool in ("pytest", "mypy", "ruff")),
+]
+#: What a contributor adds.
+ADDED = [
+    *(f"results/some-machine/{name}" for name in ("bench.csv", "bench.md", "training-medium.svg", "verify.csv")),
+    *("impls/batched_cpu/build.py", "impls/batched_new/build_new.py", "impls/batched_new/dist.h", "impls/new.cpp"),
+    *("suite/candidates/new.py", "suite/package/build_new.py", "suite/checks/module/test_new.toml", "LICENSE.txt"),
+]
+
+
+@IN_GIT
+def test_git_ignores_what_commands_leave_and_no_source() -> None:
+    command = ["git", "-c", "core.excludesFile=", "check-ignore", "--no-index", *LEFT, *ADDED]
     said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert said.stdout.split() == ignored
+    assert said.stdout.split() == LEFT
+
+
+@IN_GIT
+def test_no_file_under_version_control_is_ignored() -> None:
+    """The sdist has none that is."""
+    command = ["git", "-c", "core.excludesFile=", "ls-files", "--cached", "--ignored", "--exclude-standard"]
+    assert subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout == ""

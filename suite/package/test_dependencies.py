@@ -4,89 +4,37 @@ import ast
 import re
 import subprocess
 import sys
-import tomllib
-from collections import defaultdict
-from collections.abc import Iterator, Mapping
-from functools import cache
-from importlib.metadata import packages_distributions
+from importlib import import_module
 from itertools import chain
-from pathlib import Path
-from types import SimpleNamespace
 
+import nox
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
 import noxfile
+from impls import batched_cuda
+from suite.candidates import labml
+from suite.package.dependencies import OURS, PYPROJECT, imported, modules, of_the_package, packages, requirements
 from suite.shared.files import ROOT
 
-PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 #: Modules of the suite that the group `suite` does not install, since only the sessions of another group run them.
-GROUPS = {
-    "cosmic_ray": "mutate",
-    "editables": "lint",
-    "hatchling": "wheel",
-    "jax": "external",
-    "labml_nn": "labml",
-    "onnxruntime": "export",
-}
-OURS = {"impls", "suite", "hyperlstm", "noxfile"}
+GROUPS = {"cosmic_ray": "mutate", "jax": "external", "labml_nn": "labml", "onnxruntime": "export"}
+#: Packages whose files are read: a part of the report.
+READ = {"itables"}
+#: Groups whose versions are older ones of Triton, with which kernels are checked.
+OLDER = ("of-torch-cuda", "lowest-triton")
 
 
-def requirements(group: str) -> set[str]:
-    """Names of the packages that a dependency group lists, with those of the groups that it includes."""
-    names = set[str]()
-    for entry in PYPROJECT["dependency-groups"][group]:
-        names |= requirements(entry["include-group"]) if isinstance(entry, dict) else {_name(entry)}
-    return names
+def listed(group: str) -> list[Requirement]:
+    """Requirements that a group lists itself."""
+    return [Requirement(entry) for entry in PYPROJECT["dependency-groups"][group] if isinstance(entry, str)]
 
 
-def _name(requirement: str) -> str:
-    found = re.match(r"[\w.-]+", requirement)
-    assert found, requirement
-    return found[0].lower().replace("_", "-")
-
-
-def of_the_package() -> set[str]:
-    """Names of the packages that the module requires, with Triton."""
-    project = PYPROJECT["project"]
-    return {*map(_name, (*project["dependencies"], *project["optional-dependencies"]["cuda"]))}
-
-
-def imported(folder: str) -> dict[str, set[Path]]:
-    """Modules outside the project and the standard library that files of a folder import, with these files."""
-    files = defaultdict[str, set[Path]](set)
-    for file in (ROOT / folder).rglob("*.py"):
-        for name in _modules(ast.parse(file.read_text(encoding="utf-8"))):
-            if name not in OURS | sys.stdlib_module_names:
-                files[name].add(file.relative_to(ROOT))
-    return files
-
-
-def _modules(tree: ast.AST) -> Iterator[str]:
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            yield from (alias.name.split(".")[0] for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and not node.level:
-            yield str(node.module).split(".")[0]
-
-
-def packages(module: str) -> set[str]:
-    """Names of the packages that install a module, by its own name if it is not installed here."""
-    return {name.lower().replace("_", "-") for name in installers().get(module, [module])}
-
-
-@cache
-def installers() -> Mapping[str, list[str]]:
-    """Names of the packages that are installed here, by module."""
-    return packages_distributions()
-
-
-def test_every_requirement_of_an_extra_holds_on_linux() -> None:
-    linux = {"sys_platform": "linux", "platform_system": "Linux", "os_name": "posix"}
-    extras = PYPROJECT["project"]["optional-dependencies"]
-    listed = [Requirement(text) for texts in extras.values() for text in texts]
-    assert listed
-    assert [str(one) for one in listed if one.marker and not one.marker.evaluate(linux)] == []
+def lowest(requirement: Requirement) -> str:
+    """The version of `>=`, the only bound."""
+    (bound,) = requirement.specifier
+    assert bound.operator == ">="
+    return bound.version
 
 
 def test_no_version_is_too_new_for_the_package() -> None:
@@ -97,25 +45,82 @@ def test_no_version_is_too_new_for_the_package() -> None:
     assert [str(bound) for bound in bounds if {each.operator for each in bound} != {">="}] == []
 
 
+def test_no_version_is_too_new_for_the_suite() -> None:
+    """Checks are of what a user has, who installs the newest; and an older bound of another group may contradict."""
+    groups = PYPROJECT["dependency-groups"].keys() - {*OLDER}
+    bounds = [*chain(*map(listed, groups)), *map(Requirement, PYPROJECT["build-system"]["requires"])]
+    assert [str(one) for one in bounds if {each.operator for each in one.specifier} - {">="}] == []
+
+
+def test_a_package_has_the_same_bound_in_each_group() -> None:
+    bounds = dict[str, set[str]]()
+    groups = PYPROJECT["dependency-groups"].keys() - {*OLDER}
+    for requirement in chain(*map(listed, groups), map(Requirement, PYPROJECT["build-system"]["requires"])):
+        bounds.setdefault(requirement.name, set()).add(str(requirement.specifier))
+    assert {name: specifiers for name, specifiers in bounds.items() if len(specifiers) > 1} == {}
+
+
 def test_the_lowest_python_is_the_same_wherever_it_is_named() -> None:
-    lowest = PYPROJECT["project"]["requires-python"].removeprefix(">=")
+    lowest_python = PYPROJECT["project"]["requires-python"].removeprefix(">=")
     classifiers = re.findall(r"Python :: (3\.\d+)", " ".join(PYPROJECT["project"]["classifiers"]))
-    assert min(classifiers, key=lambda version: int(version.split(".")[1])) == lowest
-    assert f"Python {lowest} and torch" in (ROOT / "README.md").read_text(encoding="utf-8")
+    assert min(classifiers, key=_minor) == lowest_python
+    assert f"Python {lowest_python} and torch" in (ROOT / "README.md").read_text(encoding="utf-8")
+    assert PYPROJECT["tool"]["ruff"]["target-version"] == f"py{lowest_python.replace('.', '')}"
+
+
+def test_a_wheel_is_checked_with_the_lowest_versions_and_with_the_newest() -> None:
+    classifiers = re.findall(r"Python :: (3\.\d+)", " ".join(PYPROJECT["project"]["classifiers"]))
+    (torch,) = (one for one in map(Requirement, PYPROJECT["project"]["dependencies"]) if one.name == "torch")
+    (oldest, with_oldest), *_, (newest, with_newest) = noxfile.INSTALLED
+    assert (oldest, newest) == (min(classifiers, key=_minor), max(classifiers, key=_minor))
+    assert Requirement(with_oldest) == Requirement(f"torch=={lowest(torch)}.0")
+    assert not Requirement(with_newest).specifier
+
+
+def _minor(version: str) -> int:
+    return int(version.split(".")[1])
+
+
+def test_the_lowest_triton_is_the_same_wherever_it_is_named() -> None:
+    (triton,) = map(Requirement, PYPROJECT["project"]["optional-dependencies"]["cuda"])
+    assert lowest(triton) == ".".join(map(str, batched_cuda._TRITON))
+    pins = {group: requirement for group in OLDER for requirement in listed(group) if requirement.name == "triton"}
+    assert pins["lowest-triton"].specifier == SpecifierSet(f"=={lowest(triton)}.0")
+    assert [str(pin) for pin in pins.values() if not triton.specifier.contains(_pinned(pin))] == []
+
+
+def _pinned(requirement: Requirement) -> str:
+    (bound,) = requirement.specifier
+    assert bound.operator == "=="
+    return bound.version
+
+
+def test_nox_is_as_new_as_the_sessions_need() -> None:
+    (of_suite,) = (requirement for requirement in listed("suite") if requirement.name == "nox")
+    assert str(of_suite.specifier) == nox.needs_version
 
 
 def test_the_package_imports_what_it_requires() -> None:
-    modules = imported("impls")
-    assert {name: files for name, files in modules.items() if not packages(name) & of_the_package()} == {}
-    assert "torch" in modules
+    of_impls = imported("impls")
+    assert {name: files for name, files in of_impls.items() if not packages(name) & of_the_package()} == {}
+    assert "torch" in of_impls
+
+
+def test_the_package_imports_itself_by_no_name() -> None:
+    """That of its folder is the checkout's alone."""
+    names = dict[str, set[str]]()
+    for file in (ROOT / "impls").rglob("*.py"):
+        names[str(file)] = {*modules(ast.parse(file.read_text(encoding="utf-8")))} & OURS
+    assert {file: ours for file, ours in names.items() if ours} == {}
 
 
 def test_importing_the_package_imports_all_that_it_requires() -> None:
-    """What is needed only sometimes is an extra: pip installs a requirement for everybody."""
+    """What is needed only sometimes is an extra, and what torch needs is torch's: pip installs it for everybody."""
     required = {Requirement(text).name for text in PYPROJECT["project"]["dependencies"]}
     code = "import sys, impls; print(*{name.partition('.')[0] for name in sys.modules})"
     ran = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True)
-    assert required <= set[str]().union(*map(packages, ran.stdout.split()))
+    loaded = {*ran.stdout.split()} & imported("impls").keys()
+    assert required <= set[str]().union(*map(packages, loaded))
 
 
 def test_building_requires_what_the_hook_imports() -> None:
@@ -123,32 +128,30 @@ def test_building_requires_what_the_hook_imports() -> None:
     required = {Requirement(text).name for text in PYPROJECT["build-system"]["requires"]}
     tree = ast.parse((ROOT / "suite" / "package" / "build_hook.py").read_text(encoding="utf-8"))
     first = ast.Module([node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)], [])
-    modules = {*_modules(first)} - OURS - sys.stdlib_module_names
-    assert required == set[str]().union(*map(packages, modules))
-
-
-def test_labml_comes_without_its_own_requirements() -> None:
-    """They pin torch and much else that it does not import."""
-    installed: list[tuple[str, ...]] = []
-    session = SimpleNamespace(install=lambda *words, **_: installed.append(words))
-    noxfile.environment(session)
-    (of_labml,) = (words for words in installed if "labml-nn" in words)
-    assert of_labml[0] == "--no-deps"
-
-
-def test_checks_run_with_triton_whatever_torch_brings() -> None:
-    """Builds of torch for CPUs bring none, and its kernels would be skipped."""
-    installed: list[tuple[str, ...]] = []
-    noxfile.environment(SimpleNamespace(install=lambda *words, **_: installed.append(words)))
-    names = {Requirement(word).name for words in installed for word in words if not word.startswith("-")}
-    assert names >= {"torch", "triton"}
+    of_hook = {*modules(first)} - sys.stdlib_module_names
+    assert required == set[str]().union(*map(packages, of_hook))
 
 
 def test_the_suite_imports_what_its_groups_require() -> None:
-    modules, missing = imported("suite"), {}
-    for name, files in modules.items():
+    of_suite, missing = imported("suite"), {}
+    for name, files in of_suite.items():
         installed = requirements(GROUPS[name]) if name in GROUPS else requirements("suite") | of_the_package()
         if not packages(name) & installed:
             missing[name] = files
     assert missing == {}
-    assert {"pandas", *GROUPS} <= set(modules)
+    assert {"pandas", *GROUPS} <= set(of_suite)
+
+
+def test_the_suite_requires_what_it_imports() -> None:
+    """What nothing imports any more is installed for nothing."""
+    used = READ.union(*map(packages, imported("suite")))
+    assert requirements("suite") - used == set()
+
+
+def test_labmls_packages_are_those_that_its_module_imports() -> None:
+    """They come without their own requirements, so that none installs another."""
+    for module in labml.CANDIDATE.modules:
+        import_module(module)
+    loaded = {name.partition(".")[0] for name in sys.modules}
+    used = {package for name in loaded for package in packages(name)}
+    assert requirements("labml") == {package for package in used if package.startswith("labml")}

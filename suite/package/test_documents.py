@@ -2,9 +2,12 @@
 
 import argparse
 import inspect
+import os
 import pkgutil
 import re
 import shlex
+import shutil
+import subprocess
 import tomllib
 from collections.abc import Callable
 from importlib.metadata import metadata
@@ -37,6 +40,7 @@ from suite.package.documents import (
     text,
     tokens,
 )
+from suite.package.sessions import FUNCTIONS
 from suite.shared.files import ROOT
 
 #: Sessions whose arguments go to pytest, and the parsers of the others that take any.
@@ -95,6 +99,32 @@ def check_markers(expression: str, config: pytest.Config) -> None:
 def test_commands_are_accepted(page: Path, pytestconfig: pytest.Config) -> None:
     for command in commands(page):
         accept(command, pytestconfig)
+
+
+CI = ROOT / ".ci" / "run"
+
+
+def test_commands_of_ci_are_accepted(pytestconfig: pytest.Config) -> None:
+    script = CI.read_text(encoding="utf-8").replace("\\\n", " ")
+    lines = [f"nox {' '.join(words.split())}" for words in re.findall(r"\"\$\{nox\[@\]\}\" (-s .*)", script)]
+    written = [command for line in lines for command in commands_of_lines(line)]
+    assert len(written) == len(lines) > 8
+    for command in written:
+        accept(command, pytestconfig)
+    for name in re.findall(r"\"(\w+\([^\"]*\))\"", script):
+        session, _, signature = name.removesuffix(")").partition("(")
+        assert signature in map(str, FUNCTIONS[session].parametrize)
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="bash is not installed.")
+def test_ci_is_a_program_that_ends_at_its_first_failure() -> None:
+    assert os.access(CI, os.X_OK)
+    subprocess.run(["bash", "-n", str(CI)], check=True)
+    (options,) = re.findall(r"^set (.+)$", CI.read_text(encoding="utf-8"), re.MULTILINE)
+    ended = subprocess.run(
+        ["bash", "-c", f"set {options}; false | cat; echo reached"], capture_output=True, check=False
+    )
+    assert (ended.returncode, ended.stdout) == (1, b"")
 
 
 @pytest.mark.parametrize("module", [bench, bench_compare, report], ids=lambda module: str(module.__name__))

@@ -211,7 +211,7 @@ def commit() -> Commit:
     code = ("impls", "suite", "pyproject.toml", "noxfile.py", ":!*.md")
     try:
         head = git(["git", "rev-parse", f"--short={DIGITS}", "HEAD"]).strip()
-        changed = git(["git", "status", "--porcelain", "--", *code])
+        changed = git(["git", "status", "--porcelain", "--untracked-files", "--", *code])
     except (OSError, subprocess.CalledProcessError):
         return Commit("")
     return Commit(head, bool(changed))

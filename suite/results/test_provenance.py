@@ -285,16 +285,34 @@ def test_a_list_of_files_has_what_these_import_beside_them(files: Sequence[str])
     assert missing == []
 
 
-def test_a_commit_is_dirty_if_code_was_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a folder with a commit, as of a user who has git list no new files."""
     monkeypatch.setattr(provenance, "ROOT", tmp_path)
-    commits = [provenance.commit.__wrapped__()]
-    for command in ("init -q", "-c user.name=a -c user.email=a@b commit -q --allow-empty -m first"):
-        subprocess.run(["git", *command.split()], cwd=tmp_path, check=True)
-    (tmp_path / "results.md").touch()
-    commits.append(provenance.commit.__wrapped__())
-    (tmp_path / "noxfile.py").touch()
-    commits.append(provenance.commit.__wrapped__())
-    outside, clean, changed = commits
-    assert outside == ("", False)
-    assert re.fullmatch("[0-9a-f]{10}", clean.commit)
-    assert (clean.dirty, changed) == (False, (clean.commit, True))
+    git = ["git", "-c", "user.name=a", "-c", "user.email=a@b", "-C", str(tmp_path)]
+    subprocess.run([*git, "init", "-q"], check=True)
+    subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", "first"], check=True)
+    subprocess.run([*git, "config", "status.showUntrackedFiles", "no"], check=True)
+    return tmp_path
+
+
+def test_outside_git_there_is_no_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(provenance, "ROOT", tmp_path)
+    assert provenance.commit.__wrapped__() == ("", False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert provenance.commit.__wrapped__() == ("", False)
+
+
+@pytest.mark.parametrize(
+    ("file", "dirty"),
+    [
+        *((file, False) for file in ("results.md", "results/machine/bench.csv", "suite/README.md")),
+        *((file, True) for file in ("noxfile.py", "pyproject.toml", "impls/new.py", "suite/checks/faults/faults.toml")),
+    ],
+)
+def test_a_commit_is_dirty_if_code_was_changed(file: str, dirty: bool, repository: Path) -> None:
+    (repository / file).parent.mkdir(parents=True, exist_ok=True)
+    (repository / file).touch()
+    commit = provenance.commit.__wrapped__()
+    assert re.fullmatch("[0-9a-f]{10}", commit.commit)
+    assert commit.dirty == dirty

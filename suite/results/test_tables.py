@@ -129,6 +129,13 @@ def test_folder_has_processor_instructions_and_threads(
     assert slug(CPU) == folder
 
 
+def test_a_processor_without_a_name_has_that_of_its_architecture(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In some virtual machines of ARM, which have no flags either."""
+    monkeypatch.setattr("cpuinfo.get_cpu_info", dict)
+    monkeypatch.setattr("platform.machine", lambda: "aarch64")
+    assert machine.name.__wrapped__(CPU) == "aarch64"
+
+
 @pytest.mark.parametrize("step", ["write_text", "replace"])
 def test_a_file_is_written_whole_or_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
     def fail(*_: Any, **__: Any) -> None:
@@ -148,6 +155,13 @@ def test_a_file_takes_no_folder_of_temporary_files(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
     write_whole(tmp_path / "table.md", "new")
     assert (tmp_path / "table.md").read_text() == "new"
+
+
+def test_a_file_can_be_read_by_whom_the_user_lets(tmp_path: Path) -> None:
+    """A temporary file is its owner's alone."""
+    write_whole(written := tmp_path / "table.md", "new")
+    (other := tmp_path / "other").touch()
+    assert written.stat().st_mode == other.stat().st_mode
 
 
 #: Lines of the file below, from the end.
@@ -245,6 +259,8 @@ def test_versions_are_no_numbers_and_old_files_lack_some(tmp_path: Path) -> None
     [  # how a second row differs, and the visits of the row that is left
         ({"visits": 2}, 6), ({"visits": 3}, 3), ({"visits": 12}, 12),
         ({"visits": 1, "sources": "changed"}, 1), ({"visits": 1, "torch": "1.0"}, 1), ({"visits": 1, "threads": 99}, 1),
+        ({"visits": 1, "python": "3.9"}, 1), ({"visits": 1, "processor": "other"}, 1),
+        ({"visits": 1, "cpu_capability": "DEFAULT"}, 1),
         ({"visits": 1, "status": Status.FAILED}, 1),
     ],
 )  # fmt: skip
@@ -299,9 +315,10 @@ def test_rows_name_the_software_that_they_use(
     assert {name: stamped[name] for name in found if name in stamped} == {name: found[name] for name in names}
 
 
-def test_an_empty_variable_names_no_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("value", ["", "  "], ids=["empty", "blank"])
+def test_an_empty_variable_names_no_compiler(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, "compiler", lambda command: f"version of {command}")
-    monkeypatch.setenv("CXX", "")
+    monkeypatch.setenv("CXX", value)
     assert stamp(CPU, "verify", {"implementation": "batched_cpu"})["compiler"] == "version of c++"
 
 
@@ -312,11 +329,19 @@ def test_software_is_named_without_paths(tmp_path: Path, monkeypatch: pytest.Mon
     assert machine.compiler(f"'{script}'").split()[-1] == "12.2"
     assert "/" not in machine.compiler(f"'{script}'")
     assert machine.compiler("no-such-compiler") == ""
+    assert machine.compiler("c++ 'open") == "", "a quotation without an end must not end a benchmark"
     monkeypatch.setattr(proof, "DRIVER", tmp_path / "version")
     monkeypatch.setattr(torch._C, "_cuda_getDriverVersion", lambda: 12040, raising=False)
     assert proof.driver() == "CUDA 12.4"
     proof.DRIVER.write_text("NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.104.05  Sat Aug 19 2023")
     assert proof.driver() == "535.104.05"
+
+
+def test_a_compiler_may_speak_in_any_encoding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = tmp_path / "c++"
+    script.write_bytes(b"#!/bin/sh\nprintf 'c++ 12.2\\n\\302\\251 \\377\\n'\n")
+    script.chmod(0o755)
+    assert machine.compiler(str(script)) == "c++ 12.2"
 
 
 def test_of_several_checks_of_a_case_the_worst_is_its_row() -> None:

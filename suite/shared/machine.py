@@ -97,7 +97,7 @@ def versions(software: Software, device: torch.device) -> dict[str, str]:
     """Versions of the software that a computation uses on a device, by column: compiler, Triton, driver and cuDNN."""
     found = dict[str, str]()
     if software.compiler:
-        found["compiler"] = compiler(os.environ.get("CXX") or software.compiler)
+        found["compiler"] = compiler(os.environ.get("CXX", "").strip() or software.compiler)
     if software.triton:
         found["triton"] = _installed("triton")
     if device.type == "cuda":
@@ -111,8 +111,10 @@ def versions(software: Software, device: torch.device) -> dict[str, str]:
 def compiler(command: str) -> str:
     """First line of what a compiler says about its version, without paths; "" if it does not run."""
     try:
-        output = subprocess.check_output([*shlex.split(command), "--version"], stderr=subprocess.DEVNULL, text=True)
-    except (OSError, subprocess.CalledProcessError):
+        words = [*shlex.split(command), "--version"]
+        # Whatever the locale is, which may not be that of the compiler.
+        output = subprocess.check_output(words, stderr=subprocess.DEVNULL, encoding="utf-8", errors="replace")
+    except (OSError, subprocess.CalledProcessError, ValueError):  # ValueError of an open quotation
         return ""
     return " ".join(word for word in output.partition("\n")[0].split() if os.sep not in word)
 

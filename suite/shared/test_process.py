@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,57 @@ def test_what_did_not_reach_its_end_says_why(scripted: Path, script: str, messag
         file.write(script)
     with pytest.raises(process.ProcessError, match=message):
         process.run("scripted", limit=5)
+
+
+def test_a_process_has_the_variables_that_are_set_and_not_those_that_are_unset(
+    scripted: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("UNSET", "1")
+    monkeypatch.setenv("KEPT", "1")
+    with scripted.open("a") as file:
+        file.write("assert ('UNSET' in os.environ, os.environ['KEPT'], os.environ['SET']) == (False, '1', '2')")
+    process.run("scripted", UNSET=None, SET="2")
+
+
+@pytest.fixture
+def _typed(tmp_path: Path) -> Iterator[None]:
+    """Have this process, and those that inherit it, an input with a word."""
+    (typed := tmp_path / "typed").write_text("typed ")
+    before = os.dup(0)
+    with typed.open() as file:
+        os.dup2(file.fileno(), 0)
+    yield
+    os.dup2(before, 0)
+    os.close(before)
+
+
+@pytest.mark.usefixtures("_typed")
+def test_a_process_reads_nothing_and_may_print_any_bytes(scripted: Path) -> None:
+    with scripted.open("a") as file:
+        file.write("os.write(1, b'\\xff and ' + sys.stdin.read().encode() + b'more\\n'); sys.exit(3)")
+    with pytest.raises(process.ProcessError, match="\N{REPLACEMENT CHARACTER} and more") as error:
+        process.run("scripted", limit=5)
+    assert error.value.status == 3
+
+
+#: Starts a process, which has the same output, and waits for it.
+PARENT = """
+import os, subprocess, sys
+subprocess.run([sys.executable, "-m", "suite.shared.process", str(os.getpid()), "scripted"])
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="of Linux")
+def test_a_process_is_killed_when_its_parent_is(scripted: Path) -> None:
+    """Such as a benchmark that a user kills, whose processes would go on."""
+    with scripted.open("a") as file:
+        file.write("print('started', flush=True); time.sleep(5); print('lives', flush=True)")
+    command = [sys.executable, "-c", PARENT]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        assert parent.stdout.readline() == "started\n"
+        parent.kill()
+        assert parent.stdout.read() == ""  # it has no end before both have
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="of Linux")

@@ -21,7 +21,7 @@ from unittest.mock import Mock
 import pytest
 import torch
 
-from impls import HyperLSTM
+from impls import HyperLSTM, proof, registry
 from impls.batched_cpu import build, loading, sets
 
 F32 = torch.float32
@@ -78,6 +78,9 @@ def test_a_build_is_made_beside_its_folder(tmp_path: Path, monkeypatch: pytest.M
     build.build(folder := tmp_path / "builds" / "one", sets.parts(F32), [])
     assert [library.is_relative_to(folder.parent) for library in libraries] == [True]
     assert [*folder.parent.iterdir()] == [folder]
+    assert folder.stat().st_mode == folder.parent.stat().st_mode, (
+        "users may share builds; a temporary folder is private"
+    )
 
 
 @pytest.mark.parametrize("empty", [None, ""], ids=["missing", "empty"])
@@ -102,6 +105,14 @@ def _no_home(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Path, "home", classmethod(no_home))
     for name in ("TORCH_EXTENSIONS_DIR", "XDG_CACHE_HOME"):
         set_or_unset(monkeypatch, name, None)
+
+
+@pytest.mark.usefixtures("_no_home")
+def test_a_cache_that_is_named_takes_no_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", "/cache")
+    assert build.builds() == Path("/cache/torch_extensions")
+    monkeypatch.setattr(proof, "conditions", lambda device: {"card": "NVIDIA H100"})
+    assert proof.path("batched_cuda", torch.device("cuda", 0)).parent == Path("/cache/hyperlstm")
 
 
 @pytest.mark.filterwarnings("ignore:batched_cpu could not be built")
@@ -148,6 +159,14 @@ def test_versions_of_triton_are_compared_as_numbers(version: str, suits: bool, m
     monkeypatch.setattr(triton, "__version__", version)
     reason = batched_cuda.why_unavailable(torch.device("cpu"), F32) or ""
     assert ("needs Triton 3.6 or newer" in reason) is not suits
+
+
+@pytest.mark.parametrize(("value", "on"), [(None, False), ("", False), ("0", False), ("1", True)])
+def test_the_interpreter_is_on_where_triton_has_it_on(
+    value: str | None, on: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_or_unset(monkeypatch, "TRITON_INTERPRET", value)
+    assert registry.find("batched_cuda").interpreted(torch.device("cpu")) == on
 
 
 def test_output_of_a_compiler_is_read_whatever_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
