@@ -20,12 +20,12 @@ import noxfile
 from suite import bench, bench_compare, report
 from suite.cases.examples import CPU
 from suite.measure import choice
-from suite.results.examples import runs
+from suite.results.examples import runs, verified
 from suite.results.status import Ended, Status
 from suite.results.tables import TABLES
 from suite.shared import files, machine
-from suite.shared.files import ROOT
-from suite.verify import failures, selection
+from suite.shared.files import ROOT, ResultsError
+from suite.verify import conclusion, failures, selection
 from suite.verify import options as verify_options
 
 
@@ -288,18 +288,26 @@ def test_a_thorough_run_lists_its_slowest_tests() -> None:
         assert bool(config.option.durations) == slowest
 
 
+def marked(*names: str) -> Any:
+    """A test with these marks."""
+    return SimpleNamespace(get_closest_marker=lambda name: name in names or None)
+
+
 def test_sizes_that_are_named_are_compared_alone() -> None:
-    at_a_size: Any = SimpleNamespace(fixturenames=["sized"])
-    other: Any = SimpleNamespace(get_closest_marker=lambda name: None)
+    at_a_size = marked("at_size")
+    other = marked()
     for arguments, chosen in (([], other), (["--size", "H8"], at_a_size)):
         items = [item for item in (at_a_size, other) if selection.asked_for(item, configured(*arguments))]
         assert items == [chosen]
 
 
-def test_what_is_thorough_is_left_out_unless_asked() -> None:
-    for marked, arguments, asked in ((True, [], False), (True, ["--thorough"], True), (False, [], True)):
-        item: Any = SimpleNamespace(get_closest_marker=lambda name, marked=marked: marked or None)
-        assert selection.asked_for(item, configured(*arguments)) == asked
+@pytest.mark.parametrize(
+    ("marks", "arguments", "asked"),
+    [(["thorough"], [], False), (["thorough"], ["--thorough"], True), ([], [], True)],
+    ids=["default", "thorough", "unmarked"],
+)
+def test_what_is_thorough_is_left_out_unless_asked(marks: list[str], arguments: list[str], asked: bool) -> None:
+    assert selection.asked_for(marked(*marks), configured(*arguments)) == asked
 
 
 def test_verify_refuses_what_it_cannot_check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -328,10 +336,100 @@ def test_failures_of_a_file_take_a_line_unless_asked(
     assert config.option.results == tmp_path / "mine-results"
 
 
+@pytest.mark.parametrize(
+    ("arguments", "style", "shown"),
+    [
+        (
+            ["--impl", "mine.py"],
+            "no",
+            ["FAILED test_a.py::test_b: is wrong", "With --tb=short, where each comes from."],
+        ),
+        (["--impl", "mine.py"], "short", []),
+        ([], "no", []),
+    ],
+)
+def test_failures_are_listed_where_they_take_a_line(arguments: list[str], style: str, shown: list[str]) -> None:
+    config = configured("--device", "cpu", *arguments)
+    config.option.tbstyle = style
+    said = [(failures.SENTENCE, "is wrong")]
+    failure = SimpleNamespace(nodeid="suite/checks/test_a.py::test_b", user_properties=said, longreprtext="a traceback")
+    lines = list[str]()
+    reporter: Any = SimpleNamespace(stats={"failed": [failure]}, write_line=lines.append)
+    failures.pytest_terminal_summary(reporter, config)
+    assert lines == shown
+
+
 def test_a_fixture_that_fails_is_a_failure() -> None:
     reports: dict[str, list[Any]] = {"failed": [1], "error": [2, 3], "passed": [4]}
     reporter: Any = SimpleNamespace(stats=reports)
     assert failures.failures_of(reporter) == [*reports["failed"], *reports["error"]]
+
+
+PASSED = "All comparisons with the equation passed: 1 implementation, 1 comparison, worst error 0.50 of the limit."
+
+
+@pytest.fixture
+def finish(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Path]]:
+    """Return a function that ends a verification of one comparison, and returns the folders that rows are put into."""
+    put = list[Path]()
+
+    def write(results: Path, *_: object) -> list[Path]:
+        put.append(results)
+        return []
+
+    def finish(status: int, *arguments: str, writes: Callable[..., list[Path]] = write) -> list[Path]:
+        monkeypatch.setitem(sys.modules, "suite.verify.writing", SimpleNamespace(write=writes))
+        config = configured("--device", "cpu", *arguments)
+        config.pluginmanager = SimpleNamespace(get_plugin=lambda _: SimpleNamespace(stats={}))
+        session: Any = SimpleNamespace(config=config)
+        hook = conclusion.pytest_sessionfinish(session, status)
+        next(hook)
+        with pytest.raises(StopIteration):
+            hook.send(None)
+        return put
+
+    rows = TABLES["verify"].filled(pd.DataFrame([verified()]))
+    monkeypatch.setattr(conclusion, "rows_of_tests", lambda reporter: {"verify": rows})
+    return finish
+
+
+@pytest.mark.parametrize("interrupted", [False, True])
+def test_a_verification_that_was_interrupted_says_so(
+    interrupted: bool, finish: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    finish(pytest.ExitCode.INTERRUPTED if interrupted else pytest.ExitCode.OK)
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last == (f"Interrupted: the rest was not checked. {PASSED}" if interrupted else PASSED)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "folders"),
+    [([], [files.RESULTS]), (["--size", "H8"], []), (["--size", "H8", "--results", "/out"], [Path("/out")])],
+    ids=["all", "sizes", "sizes elsewhere"],
+)
+def test_sizes_that_are_named_are_no_rows_of_the_project(
+    arguments: list[str], folders: list[Path], finish: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert finish(pytest.ExitCode.OK, *arguments) == folders
+    assert capsys.readouterr().out.splitlines()[-1] == PASSED
+
+
+def test_a_verification_whose_results_are_damaged_or_not_written_fails(
+    finish: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first before any test, the second after its conclusion."""
+
+    def refuse(*_: object) -> list[Path]:
+        raise ResultsError("cannot be used")
+
+    with pytest.raises(pytest.exit.Exception, match=rf"^cannot be used\n{re.escape(PASSED)}$") as ended:
+        finish(pytest.ExitCode.OK, writes=refuse)
+    assert ended.value.returncode == pytest.ExitCode.USAGE_ERROR
+    monkeypatch.setattr(conclusion, "folder_of", refuse)
+    session: Any = SimpleNamespace(config=configured("--device", "cpu"))
+    with pytest.raises(pytest.exit.Exception, match=r"^cannot be used$") as ended:
+        conclusion.pytest_sessionstart(session)
+    assert ended.value.returncode == pytest.ExitCode.USAGE_ERROR
 
 
 def test_a_benchmark_ends_with_a_sentence_about_each_file(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import product, starmap
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
@@ -23,7 +24,7 @@ from suite.cases.workloads import WORKLOADS, Workload
 from suite.checks.kernels.compiled import CARDS, Way
 from suite.comparison.draws import implementation
 from suite.measure import bench as visit
-from suite.measure import runner
+from suite.measure import choice, runner
 from suite.measure.examples import FakeServer, job, others
 from suite.measure.examples import rows as rows_of
 from suite.measure.job import Job, RefusedError
@@ -92,6 +93,68 @@ def timed(one: Job, rows: list[dict[str, Any]], first: bool) -> Ended:
     if one.measurement == "bench":
         rows += [{c: v for c, v in row.items() if c not in STAMP} for row in runs(one.candidate, 0.1, visits=None)]
     return Ended()
+
+
+def test_a_run_ends_after_its_minutes_and_gives_ours_more_visits(
+    tmp_path: Path, serve: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ours are the fastest one, a file, and `torch.nn.LSTM` against itself."""
+    ends, wants = list[float](), dict[str, float]()
+
+    def run(
+        sides: Sequence[Side], jobs: Sequence[Job], until: float, score: runner.Score = runner.fewest_first
+    ) -> None:
+        ends.append(until)
+        wants.update((one.candidate, score(one, {}, 2)) for one in jobs)
+
+    serve(timed)
+    monkeypatch.setattr(bench, "run", run)
+    monkeypatch.setattr(bench, "time", SimpleNamespace(time=lambda: 1000.0))
+    monkeypatch.setattr("suite.candidates.submission.files", lambda: {"row_scaled": Path("row_scaled.py")})
+    fastest = choice.fastest(CPU, "float32")
+    assert fastest is not None
+    benchmark(tmp_path, [fastest, "naive", "row_scaled", BASELINE], "--minutes", "3")
+    assert ends == [1000 + 3 * 60]
+    assert wants == {fastest: 3.0, "row_scaled": 3.0, BASELINE: 3.0, "naive": 1.5}
+
+
+def test_rows_are_compared_with_the_rates_of_the_hardware(
+    tmp_path: Path, serve: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rates = {"dtype": "float32", "multiply_adds_per_s": 1e8, "bytes_per_s": 1e9, "side": 512, "product": "torch.mm"}
+
+    def measure(one: Job, rows: list[dict[str, Any]], first: bool) -> Ended:
+        if not one.layer_norms:
+            rows.append({**rates})
+            return Ended()
+        for row in runs(one.candidate, 0.1, multiply_adds=3e6, least_bytes=2e6, visits=None):
+            rows.append({name: value for name, value in row.items() if name not in (*STAMP, "share", "bound")})
+        return Ended()
+
+    serve(measure)
+    monkeypatch.setitem(WORKLOADS, "small", Workload("small", TINY))
+    folder = tmp_path / slug(CPU)
+    assert benchmark(tmp_path, ["batched"], "--minutes", "0") == 0
+    assert list(TABLES["bench"].read(folder)["share"]) == pytest.approx([0.3] * 2)
+    (hardware,) = TABLES["hardware"].read(folder).to_dict("records")
+    assert {name: hardware[name] for name in rates} == rates
+    assert "| 30% compute |" in (folder / "bench.md").read_text()
+
+
+def test_a_run_says_what_it_leaves_out_who_disturbs_it_and_where_its_tables_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(bench, "Server", lambda *_, **__: FakeServer(timed))
+    monkeypatch.setattr("suite.measure.others.Others.share", lambda *_: 0.42)
+    monkeypatch.setattr("suite.measure.others.sleep", lambda seconds: None)
+    monkeypatch.setitem(WORKLOADS, "small", Workload("small", TINY))
+    assert benchmark(tmp_path, ["batched", PADDED], "--minutes", "0") == 0
+    printed = capsys.readouterr().out
+    assert "Not timed, for what the case has: torch.nn.LSTM padded on small.\n" in printed
+    assert "This machine is busy: other processes have 42% of its cores." in printed
+    assert f"\nTables: {tmp_path / slug(CPU) / 'bench.md'}\n" in printed
+    assert "rows stay those of an earlier run" not in printed
+    assert "Refused" not in printed
 
 
 @pytest.mark.parametrize("file", ["bench.csv", "bench.md"])
@@ -172,6 +235,7 @@ def test_sizes_have_a_table_and_a_page_of_their_own(
     printed = capsys.readouterr().out
     assert "H 64 to 128 (T 50, B 32, I 50, S 64, Z 4, L 1, float32)" in printed
     assert "batched, H 64 to 128: 2.00 times, multiply-adds 4.00 times." in printed
+    assert f"\nPlot: {folder / 'sweep-H-float32.svg'}\n" in printed
     assert max(map(len, printed.replace(str(tmp_path), "").splitlines())) <= 140
     assert {path.name for path in folder.iterdir()} == {
         *("bench.csv", "raw", "sizes.csv", "sizes.md", "sweep-H-float32.svg"),
@@ -180,7 +244,7 @@ def test_sizes_have_a_table_and_a_page_of_their_own(
     assert len(TABLES["bench"].read(folder)) == 2
 
 
-def test_what_is_red_or_stale_is_never_timed(tmp_path: Path, serve: Any) -> None:
+def test_what_is_red_or_stale_is_never_timed(tmp_path: Path, serve: Any, capsys: pytest.CaptureFixture[str]) -> None:
     seen = list[str]()
 
     def measure(one: Job, rows: list[dict[str, Any]], first: bool) -> Ended:
@@ -191,6 +255,7 @@ def test_what_is_red_or_stale_is_never_timed(tmp_path: Path, serve: Any) -> None
     rows = [verified("batched", 0.5), verified("deferred", 2), verified("row_scaled", 0.5) | {"sources": "old"}]
     TABLES["verify"].replace(tmp_path / slug(CPU), rows)
     assert benchmark(tmp_path, ["batched", "deferred", "row_scaled"], "--minutes", "0") == 1
+    assert "Refused, as verify.csv is red or stale: run nox -s verify.\n" in capsys.readouterr().out
     assert set(seen) == {BASELINE, "batched"}  # the baseline measures the hardware
     rows_by_name = TABLES["bench"].read(tmp_path / slug(CPU)).groupby("implementation")
     ends = {name: {Ended.of(row) for _, row in rows.iterrows()} for name, rows in rows_by_name}
@@ -297,17 +362,23 @@ def test_a_wrong_candidate_is_refused(name: str, step: str, tensor: str, monkeyp
         rows_of(one, False)
 
 
-@pytest.mark.parametrize(("name", "computed"), [("deferred", RAGGED), (BASELINE, RAGGED), (PADDED, TINY)])
-def test_a_first_visit_has_costs_by_formula(name: str, computed: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("name", "computed", "dtype"),
+    [("deferred", RAGGED, "float64"), (BASELINE, RAGGED, "float32"), (PADDED, TINY, "float32")],
+)
+def test_a_first_visit_has_costs_by_formula(
+    name: str, computed: Case, dtype: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     one = find(name)
     monkeypatch.setattr(visit, "lengths", lambda *_: RAGGED.lengths)
-    rows = rows_of(job(name, case=RAGGED), True)
+    rows = rows_of(job(name, case=RAGGED, dtype=dtype), True)
     parameters = sum(p.numel() for p in one.build(TINY, torch.float32, CPU).parameters())
     adds = one.multiply_adds(computed)
     numbers = [computed.least_numbers(parameters, one.saved(TINY), train) for train in (False, True)]
     assert [row["multiply_adds"] for row in rows] == [adds, 3 * adds]
     assert [row["work"] for row in rows] == [adds / find(BASELINE).multiply_adds(RAGGED)] * 2
-    assert [row["least_bytes"] for row in rows] == [4 * least for least in numbers]
+    size = {"float32": 4, "float64": 8}[dtype]
+    assert [row["least_bytes"] for row in rows] == [size * least for least in numbers]
 
 
 def test_jax_is_timed_without_a_peak_memory() -> None:
@@ -323,16 +394,20 @@ def test_a_gpu_has_its_number(name: str, device: str) -> None:
 
 def test_a_run_shows_a_line_a_job(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     jobs = [job(name, layer_norms=(False, True)) for name in ("naive", "batched")]
-    ran = [runs("naive", 0) + runs("naive", 0.1234, layer_norm=True), runs("batched", 2)]
+    no_memory, time_out = runs("naive", 0, status=Status.NO_MEMORY)[0], runs("naive", 0)[1]
+    ran = [[no_memory, time_out, *runs("naive", 0.1234, layer_norm=True)], runs("batched", 2)]
     monkeypatch.setattr(runner, "visits", lambda *_: starmap(runner.Progress, product((1, 2), jobs)))
     side = Side(FakeServer(lambda *_: Ended()), {one: [Visit(rows)] for one, rows in zip(jobs, ran, strict=True)})
-    runner.run([side], jobs, time.time() + 125.4)
+    other = Side(FakeServer(lambda *_: Ended()), {one: [Visit(runs(one.candidate, 7))] for one in jobs})
+    runner.run([other, side], jobs, time.time() + 125.4)
     monkeypatch.setattr(runner, "wanting", lambda *_: [])
-    runner.run([side], jobs, time.time() + 125.4)
+    runner.run([other, side], jobs, time.time() + 125.4)
+    monkeypatch.setattr(runner, "visits", lambda *_: [])
+    runner.run([side], jobs, time.time() - 70)  # the first server's visits end, whatever time it is
     lines = capsys.readouterr().out.splitlines()
     first = [
         "ms forward train norm norm",
-        "small float32 naive time-out time-out 123 123",
+        "small float32 naive no memory time-out 123 123",
         "small float32 batched 2,000 2,000",
     ]
     assert [" ".join(line.split()) for line in lines] == [
@@ -341,6 +416,8 @@ def test_a_run_shows_a_line_a_job(capsys: pytest.CaptureFixture[str], monkeypatc
         *first,
         "2:05 left; 0 of 2 jobs want more visits",
         "Every figure is known as well as it should be, 2:05 before the time was up.",
+        first[0],
+        "Every figure is known as well as it should be, 0:00 before the time was up.",
     ]
     assert max(map(len, lines)) <= 80
 

@@ -2,6 +2,7 @@
 
 import subprocess
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,6 +18,8 @@ from suite.bench_compare import NotCompared
 from suite.candidates import catalogue, ours
 from suite.candidates.names import BASELINE
 from suite.cases.examples import CPU, TINY
+from suite.measure import choice
+from suite.measure.job import Job
 from suite.measure.server import Server
 from suite.results.examples import runs
 from suite.results.statistics import FEWEST
@@ -38,18 +41,22 @@ OLD, TWIN, NAIVE = runs("batched", 0.1), runs(BASELINE, 0.05), runs("naive", 1)
         (OLD, runs("batched", 0.13), "--threshold 31", 0, "2 slower"),
         (OLD, runs("batched", 0.13), "--threshold 29", 1, "2 regression"),
         (OLD, runs("batched", 0.1, peak=1_090_000), "", 0, "2 same"),
-        (OLD, runs("batched", 0.1, peak=1_110_000), "", 1, "2 regression"),
+        (OLD, runs("batched", 0.1, peak=1_110_000), "", 1, "+11.0% regression"),
+        (runs("batched", 0.1, peak=0), OLD, "", 0, "2 same"),
         (OLD, runs("batched", 0.2, baseline_s=0.0573), "", 1, "2 regression"),
         (OLD, runs("batched", 0.2, baseline_s=0.0577), "", 0, "2 not comparable"),
         (OLD, runs("batched", 0.2, baseline_s=0.0437), "", 1, "2 regression"),
         (OLD, runs("batched", 0.2, baseline_s=0.0433), "", 0, "torch.nn.LSTM itself took 0.87 times as long"),
         (OLD, runs("batched", 0.2, baseline_s=0.06, peak=1_200_000), "", 1, "2 regression"),
+        # One candidate of three beside which the baseline drifted is no other state of the host.
+        (OLD + TWIN + NAIVE, runs("batched", 0.2) + TWIN + runs("naive", 1, baseline_s=0.1), "", 1, "2 regression"),
         # Intervals of 1 % and of 11 or 24 %.
         (OLD, runs("batched", 0.13, spread=0.11), "", 1, "2 regression"),
         (OLD, runs("batched", 0.13, spread=0.24), "", 0, "2 same"),
         # Rows without a figure or an interval, and the baseline.
         (TWIN, runs(BASELINE, 0.06), "", 0, "2 not comparable"),
         (OLD, runs("batched", 0.2, visits=1, ratio_low=None, ratio_high=None), "", 0, "2 not comparable"),
+        (runs("batched", 0.1, visits=1, ratio_low=None, ratio_high=None), OLD, "", 0, "2 not comparable"),
         (runs("batched", 0), OLD, "", 0, "2 not comparable"),
         (OLD, runs("batched", 0, status=Status.NO_MEMORY), "", 1, "2 missing"),
         (OLD, runs("batched", 0), "", 0, "2 missing"),
@@ -120,12 +127,12 @@ def test_revisions_differ_where_neighbouring_visits_do(changes: Sequence[float],
 def test_a_run_is_compared_with_rows_that_were_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The rows of a run have no stamp yet, and no columns but those that it measured."""
     TABLES["bench"].replace(tmp_path, runs("batched", 0.1) + runs("deferred", 0.2))
-    stamped = runs("batched", 0.1) + runs("deferred", 0.3)
+    stamped = runs("batched", 0.05) + runs("deferred", 0.2)
     measured = [{column: value for column, value in row.items() if column not in STAMP} for row in stamped]
     bench_compare.same_twice(tmp_path, TABLES["bench"].read(tmp_path), measured, CPU)
     assert capsys.readouterr().out == "\nThe same code twice: 2 of 4 rows differ from those of the last run.\n"
     (twice,) = TABLES["twice"].read(tmp_path).to_dict("records")
-    assert (twice["workload"], twice["rows"], twice["differ"]) == ("small", 4, 2)
+    assert (twice["workload"], twice["rows"], twice["differ"], twice["largest"]) == ("small", 4, 2, 0.5)
 
 
 def test_rows_without_figures_are_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -133,6 +140,7 @@ def test_rows_without_figures_are_shown(tmp_path: Path, capsys: pytest.CaptureFi
         TABLES["bench"].replace(tmp_path / name, runs("batched", seconds) + runs("naive", 0))
     assert bench_compare.main([str(tmp_path / "old"), str(tmp_path / "new")]) == 0
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["implementation", "pass", "old", "/", "LSTM", "new", "/", "LSTM", "verdict"] in lines
     assert ["batched", "train", "2.00", "time-out", "missing"] in lines
     assert ["naive", "train", "time-out", "time-out", "not", "comparable"] in lines
 
@@ -157,6 +165,9 @@ def test_of_many_rows_a_small_change_of_one_may_be_chance() -> None:
 def test_a_revision_is_its_implementations_alone(tmp_path: Path) -> None:
     with bench_compare.checkout("HEAD", tmp_path) as folder:
         assert (folder / "impls" / "naive.py").exists()
+    assert not (tmp_path / "worktree").exists()
+    with pytest.raises(KeyboardInterrupt), bench_compare.checkout("HEAD", tmp_path):
+        raise KeyboardInterrupt
     assert not (tmp_path / "worktree").exists()
     with pytest.raises(ResultsError, match=r"^--base: .*no-such"), bench_compare.checkout("no-such", tmp_path):
         pass
@@ -224,6 +235,12 @@ def test_why_nothing_is_compared_is_said(tmp_path: Path) -> None:
     assert history.base() == commit
 
 
+def test_without_a_base_there_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))  # without git
+    assert bench_compare.main(["--base-of-results", "--device", "cpu", "--results", str(tmp_path)]) == 0
+    assert "is no checkout of git, which has the code of the results." in capsys.readouterr().out
+
+
 def test_of_a_revision_only_its_module_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "impls").mkdir()
     (tmp_path / "impls" / "__init__.py").write_text("from .theirs import HyperLSTM")
@@ -272,6 +289,37 @@ def test_what_ends_a_comparison_of_revisions(
     results = ["--implementation", "batched", "--results", str(tmp_path), "--device", "cpu"]
     assert bench_compare.main([*arguments, *results]) == status
     assert sentence in capsys.readouterr().out
+
+
+def test_the_old_side_is_the_revision_and_the_new_one_this_checkout(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    """For five minutes, of the fastest implementation; what a first call compiles is compiled on both sides before."""
+    servers, ends = dict[Path | None, MagicMock](), list[float]()
+
+    def server(log: Path, scratch: Path, base: Path | None, device: str) -> MagicMock:
+        servers[base] = MagicMock(base=base)
+        return servers[base]
+
+    def side(server: MagicMock) -> SimpleNamespace:
+        seconds = [1.0, 1.0, 1.0] if server.base else [1.3, 1.31, 1.3]
+        return SimpleNamespace(server=server, summary=lambda: visits("batched", seconds).to_dict("records"))
+
+    def run(sides: Sequence[SimpleNamespace], jobs: Sequence[Job], until: float) -> None:
+        assert [side.server for side in sides] == [*servers.values()]
+        assert {job.candidate for job in jobs} == {choice.fastest(CPU, "float32")}
+        for server in servers.values():
+            assert [call.args[0].label for call in server.visit.call_args_list] == [job.label for job in jobs]
+        ends.append(until)
+
+    monkeypatch.setattr(bench_compare, "checkout", lambda revision, scratch: nullcontext(tmp_path / revision))
+    monkeypatch.setattr(bench_compare, "time", SimpleNamespace(time=lambda: 1000.0))
+    for name, value in (("Server", server), ("Side", side), ("run", run)):
+        monkeypatch.setattr(bench_compare, name, value)
+    assert bench_compare.main(["--base", "REV", "--results", str(tmp_path), "--device", "cpu"]) == 1
+    assert list(servers) == [tmp_path / "REV", None]
+    assert ends == [1000 + 5 * 60]
+    assert "REV is old, this checkout is new. 2 regression." in capsys.readouterr().out
 
 
 @pytest.mark.thorough("a whole benchmark")

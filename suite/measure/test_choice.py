@@ -33,8 +33,10 @@ def test_a_gpu_runs_whole_workloads() -> None:
 def test_without_a_gpu_workloads_are_shortened_unless_asked() -> None:
     short = [job for job in chosen("--device", "cpu") if job.workload.name == "char-ptb"]
     assert {(job.case.T, job.case.B, job.workload.short) for job in short} == {(10, 64, None)}
+    assert "char-ptb float32 batched" in {job.label for job in short}
     full = chosen("--device", "cpu", "--full", "--workload", "char-ptb")
     assert {job.workload for job in full} == {WORKLOADS["char-ptb"]}
+    assert "char-ptb full float32 batched" in {job.label for job in full}
 
 
 def test_files_are_timed_beside_the_fastest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -43,6 +45,7 @@ def test_files_are_timed_beside_the_fastest(tmp_path: Path, monkeypatch: pytest.
     options = choice.with_submitted(bench.parser().parse_args(["--device", "cpu", *files]))
     assert options.implementation == ["one", "two", BASELINE, fastest(CPU, "float32"), "jax"]
     assert options.results == tmp_path / "one-results"
+    assert (options.dtype, options.minutes) == (["float32"], 2)
 
 
 def test_where_nothing_runs_none_is_the_fastest() -> None:
@@ -205,6 +208,14 @@ def test_bfloat16_is_timed_where_the_processor_multiplies_it(multiplies: bool, m
     assert {job.dtype for job in chosen("--device", "cpu", "--dtype", "float32")} == {"float32"}
 
 
+@pytest.mark.parametrize(("instructions", "multiplies"), [("avx512_bf16", True), ("avx512_vnni", False)])
+def test_a_processor_multiplies_bfloat16_by_instructions_of_its_own(
+    instructions: str, multiplies: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_f": True, instructions: True})
+    assert choice.multiplies_bfloat16() is multiplies
+
+
 @pytest.mark.parametrize("options", ["cpu", "cuda --dtype float32 bfloat16"])
 def test_the_baseline_is_timed_against_itself_on_every_workload(options: str) -> None:
     jobs = {(job.candidate, job.workload, job.dtype) for job in chosen("--device", *options.split())}
@@ -216,7 +227,8 @@ def test_the_list_says_what_would_run(tmp_path: Path, capsys: pytest.CaptureFixt
     text = " ".join(capsys.readouterr().out.split())
     assert "small float32 batched_cpu layer norm off and on" in text
     assert "off and on not run: batched_cuda" in text
-    assert re.search(r" \d+ of \d+ jobs would run\.", text)
+    ((would_run, every),) = re.findall(r" (\d+) of (\d+) jobs would run\.", text)
+    assert int(every) - int(would_run) == text.count(" not run: ") > 0
     assert not list(tmp_path.iterdir())
 
 

@@ -166,6 +166,13 @@ def test_both_sides_of_a_turn_have_lengths_of_their_own_turn(recorded: Recorded)
         assert len(lengths_of[0]) == timing.LEAST + 1  # and those of the warm-up
 
 
+def test_lengths_that_a_person_names_stay(recorded: Recorded) -> None:
+    one = job("deferred", case=PACKED)
+    rows(replace(one, workload=replace(one.workload, asked_for=True)), False)
+    drawn = {tuple(call.x.batch_sizes.tolist()) for call in recorded.calls}
+    assert drawn == {tuple(sum(length > t for length in PACKED.lengths) for t in range(PACKED.T))}
+
+
 def test_each_turn_draws_its_order(recorded: Recorded, monkeypatch: pytest.MonkeyPatch) -> None:
     coins = cycle([0.49, 0.5, 0.9])
     drawn = {"randint": max, "randrange": lambda n: 0, "uniform": lambda *_: 0.5, "getrandbits": random.getrandbits}

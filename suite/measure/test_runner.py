@@ -8,12 +8,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
 from suite.candidates.names import BASELINE
 from suite.cases.workloads import WORKLOADS
 from suite.measure import runner
 from suite.measure.examples import FakeServer, job, others
 from suite.measure.job import Job
+from suite.measure.others import State
 from suite.measure.runner import Score, Side, Visit, fewest_first, half, need, rests_on, visits
 from suite.results.status import Ended, Status
 from suite.results.tables import Row
@@ -275,6 +277,17 @@ def test_rows_of_a_gpu_have_its_state(clock: Clock) -> None:
             "gpu_busy": 0.2, "gpu_mhz": 1600.0, "throttled": "power, temperature",
         }  # fmt: skip
     assert replace(job(), dtype="bfloat16") not in side.summaries()
+
+
+def test_a_visit_to_a_gpu_has_its_state(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """How busy it was before, and what it did during the visit."""
+    server = clock.server({"batched": FLAT})
+    server.states = [State(0.9, mhz, frozenset({"power"})) for mhz in (1500.0, 1700.0)]
+    monkeypatch.setattr(runner, "gpu", lambda device: State(0.3, 200.0, frozenset()))
+    side = Side(server)
+    side.visit(one := job(device=torch.device("cuda", 0)))
+    state = {"gpu_busy": 0.3, "gpu_mhz": 1600.0, "throttled": "power"}
+    assert [{name: row[name] for name in state} for row in side.summaries()[one]] == [state] * 2
 
 
 def test_rows_have_no_state_of_a_visit_that_does_not_count(clock: Clock) -> None:

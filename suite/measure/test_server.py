@@ -3,6 +3,7 @@
 import os
 import resource
 import shutil
+import signal
 import time
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -173,6 +174,30 @@ def test_the_server_believes_its_own_clock(server: Server, folder: Path) -> None
     assert ended.detail.startswith("its rounds took ")
     assert rows == []
     assert server.cpu_s > 0
+
+
+def test_ctrl_c_is_the_commands_alone(server: Server) -> None:
+    """A terminal sends it to the server too, which the command still needs for what it writes."""
+    server.wait()
+    os.kill(server.process.pid, signal.SIGINT)
+    assert ends(server, job(), first=False) == [Ended()] * 2
+
+
+def test_a_server_ends_with_the_process_that_started_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a visit would go on beside whatever is timed next."""
+    parents = list[int]()
+
+    def ends_here(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    for name, value in (("killed_with", parents.append), ("Connection", lambda descriptor: None)):
+        monkeypatch.setattr(server_module, name, value)
+    monkeypatch.setattr(server_module, "preload", ends_here)
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        server_module.serve(0, 42, [], "cpu")
+    signal.signal(signal.SIGINT, before)
+    assert parents == [42]
 
 
 def test_the_end_of_a_server_shows_its_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -225,7 +225,7 @@ def test_dotted_names_exist(page: Path) -> None:
 
 
 #: Functions by the name under which pages call them.
-FUNCTIONS: dict[str, Callable[..., Any]] = {
+CALLED: dict[str, Callable[..., Any]] = {
     **{name: getattr(impls, name) for name in impls.__all__ if callable(getattr(impls, name))},
     "run": mine.run,
 }
@@ -236,9 +236,9 @@ def test_calls_of_public_functions_have_their_parameters(page: Path) -> None:
     """Given by their names, or as what they are, such as `Impl(name, ...)` for impl."""
     for code in inline_code(page):
         call = re.fullmatch(r"(?:hyperlstm\.)?(\w+)\((\w+(?:\(.*?\))?(?:, \w+(?:\(.*?\))?)*)\)", code)
-        if call and call[1] in FUNCTIONS:
+        if call and call[1] in CALLED:
             named = re.findall(r"\w+", re.sub(r"\(.*?\)", "", call[2]).lower())
-            assert named == list(inspect.signature(FUNCTIONS[call[1]]).parameters)[: len(named)], code
+            assert named == list(inspect.signature(CALLED[call[1]]).parameters)[: len(named)], code
 
 
 #: Environment variables that other programs read.

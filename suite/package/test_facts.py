@@ -21,6 +21,7 @@ from impls.calls import _LEVELS
 from impls.registry import IMPLS as ROWS
 from impls.registry import ORACLE, find
 from suite import bench, bench_compare, report
+from suite.candidates.names import BASELINE
 from suite.cases.verification import ROWS as OF_ROWS
 from suite.cases.verification import SPLIT, WIDE
 from suite.cases.workloads import TIMED
@@ -37,7 +38,9 @@ from suite.measure import choice, roofline, runner, server, timing, work
 from suite.measure.others import BUSY
 from suite.package.documents import CARD, CHECKS, IMPLS, MEASURE, README, RESULTS, USAGE, text, word
 from suite.package.equations import GATES, SOURCES
+from suite.pages import bench as page_of_bench
 from suite.pages import sizes
+from suite.pages import verify as page_of_verify
 from suite.results import statistics
 from suite.shared.files import ROOT
 
@@ -408,6 +411,75 @@ def test_a_page_says_what_a_test_shows(test: str) -> None:
     assert name in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
     for page, sentences in SHOWN_ELSEWHERE[test].items():
         assert [sentence for sentence in sentences if sentence not in text(page)] == []
+
+
+#: Of an interval.
+COVERAGE, VISITS = share(statistics.COVERAGE), word(statistics.FEWEST)
+#: By the name of a text of a command, or of pages that it writes, the text and what it says.
+TEXTS: dict[str, tuple[str | None, list[str]]] = {
+    "bench": (
+        bench.__doc__,
+        [
+            f"about {choice.MINUTES['cpu']:g} minutes, or {choice.MINUTES['cuda']:g} on a GPU, for each --dtype",
+            "an implementation in a file, for 2 minutes; its results are beside it",  # measure/test_choice.py
+        ],
+    ),
+    "compare": (
+        bench_compare.__doc__,
+        [
+            f"their ratios to `torch.nn.LSTM` differ by more than {share(bench_compare.RUN_TO_RUN)}",
+            f"1 of {1 / (1 - statistics.COVERAGE):.0f} comparisons of equal code has such a row",
+            f"a row without a figure in OLD or with fewer than {VISITS} visits",
+            f"itself drifted by more than {share(bench_compare.MAX_BASELINE_DRIFT)}",
+        ],
+    ),
+    "how to read bench": (
+        page_of_bench.READ,
+        [
+            f"with a {COVERAGE} confidence interval between them",
+            f"are fewer than the {VISITS} that an interval takes",
+            "the baseline with itself (the A/A run); how far its interval reaches from 1 is the noise floor",
+        ],
+    ),
+    "the same code twice": (
+        page_of_bench.TWICE,
+        [f"the ratios differ by more than {share(bench_compare.RUN_TO_RUN)}"],
+    ),
+    "captions": (page_of_bench.INTERVALS_SHOWN, [f"lines show {COVERAGE} confidence intervals"]),
+    "how to read sizes": (sizes.READ, [f"a band is a {COVERAGE} confidence interval"]),
+    "how far it was compared": (
+        page_of_verify.REACH,
+        [f"from H {min(case.H for case in WIDE)} on, the oracle is {WIDE_ORACLE} in float64"],
+    ),
+    "the index": (
+        report.LEAD,
+        [
+            f"Training time / {BASELINE} of the fastest implementation, without layer norm; below 1 is faster.",
+            f"are {COVERAGE} confidence intervals, which take {VISITS} visits",
+        ],
+    ),
+    "handing in": (report.HAND_IN, [f"each row needs {VISITS} visits"]),
+}
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_a_text_says_what_the_code_has(name: str) -> None:
+    said, sentences = TEXTS[name]
+    words = " ".join((said or "").split())
+    assert [sentence for sentence in sentences if sentence not in words] == []
+
+
+def test_defaults_in_a_help_are_those_of_the_options() -> None:
+    by_device = f"default: {choice.MINUTES['cpu']:g} for each dtype, on a GPU {choice.MINUTES['cuda']:g}"
+    assert by_device in " ".join(bench.parser().format_help().split())
+    commands = bench_compare.parser()
+    said = dict[str, float]()
+    for action in commands._actions:
+        number = re.search(r"default: (\d+)$", action.help or "")
+        if number:
+            said[action.dest] = float(number[1])
+    options = vars(commands.parse_args(["old", "new"]))
+    assert said == {name: options[name] for name in ("threshold", "minutes")}
 
 
 def test_numbers_in_words_are_those_of_the_code() -> None:

@@ -112,6 +112,16 @@ ON_PADDED = "`torch.nn.LSTM` on the padded batch, which is faster than on packed
             ],
         ),
         (
+            at("medium", [*OURS, *runs("jax", 0.2, busy=0.4), *runs("batched", 0.3)]),
+            [
+                sentence("medium (T 3 of 50, B 2 of 32, float32", "2.00 (1.98-2.02)", ONE_VISIT)
+            ],
+        ),
+        (
+            at("medium-ragged", [*runs("batched_cpu", 0.02), *runs(PADDED, 0.025, **FEW), *LSTM]),
+            [sentence("medium-ragged (T 3 of 50, B 2 of 32, float32", "0.40 (0.40-0.40)")],
+        ),
+        (
             at("medium-ragged", [*OURS, *runs(PADDED, 0.06), *LSTM]),
             [sentence("medium-ragged (T 3 of 50, B 2 of 32, float32", "2.00 (1.98-2.02)")],
         ),
@@ -122,7 +132,8 @@ ON_PADDED = "`torch.nn.LSTM` on the padded batch, which is faster than on packed
     ],
     ids=[
         *("quoted", "best-alternative", "one-alternative", "float32-without-norm", "others", "bfloat16-on-a-gpu"),
-        *("float32-on-a-gpu", "alternative-of-few-visits", "padded-is-faster", "padded-is-slower", "few-visits"),
+        *("float32-on-a-gpu", "alternative-of-few-visits", "padded-is-faster", "busy-alternative"),
+        *("padded-of-few-visits", "padded-is-slower", "few-visits"),
     ],
 )  # fmt: skip
 def test_the_headline(rows: Rows, sentences: list[str]) -> None:
@@ -222,6 +233,17 @@ def test_one_sequence_is_judged_by_its_forward_pass(B: int, decisive: str) -> No
     (place,) = Benchmark.of(pd.DataFrame(rows)).places()
     columns = terminal_table(place).shown
     assert columns[columns.index(VERDICT) - 1] == RATIO[Pass(decisive)]
+
+
+@pytest.mark.parametrize(("B", "roofline"), [(1, "25% compute"), (2, "50% memory")])
+def test_memory_is_that_of_training_and_the_roofline_that_of_the_pass_that_counts(B: int, roofline: str) -> None:
+    rows = runs("batched", 0.1, 1_000_000, B=B) + runs(BASELINE, 0.05, 1_000_000, B=B)
+    for row, peak in ((rows[1], 3_000_000), (rows[3], 2_000_000)):
+        row |= {"peak_bytes": peak, "share": 0.5, "bound": "memory"}
+    text = page(rows)
+    assert "| train, MB | MB / LSTM | of roofline |" in text
+    assert f"| 3.00 | 1.50 | {roofline} |" in text
+    assert "| 2.00 (1.98-2.02) | 1.45 | 1.50 |" in text
 
 
 def test_where_all_have_layer_norm_the_baseline_is_beside_them_alone() -> None:

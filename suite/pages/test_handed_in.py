@@ -4,14 +4,18 @@ import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 
-from suite import handed_in, report
+from suite import handed_in, handed_in_hashes, report
 from suite.candidates.names import BASELINE
 from suite.results import provenance
 from suite.results.examples import HERE, runs, verified
+from suite.results.outcomes import CapabilityOutcome, FaultOutcome
+from suite.results.statistics import FEWEST
+from suite.results.status import Status
 from suite.results.tables import TABLES
 
 #: Changes the text of bench.csv or verify.csv.
@@ -34,13 +38,21 @@ def good(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return a folder with nothing wrong, as a machine with another name checks it."""
     monkeypatch.setattr("platform.node", lambda: "Zaphod.example.org")
     monkeypatch.setattr(handed_in, "sources_at", at_a_commit)
-    rows = [row for name in ("batched", "deferred", BASELINE) for row in runs(name, 0.1)]
+    # A cache may move bytes faster than memory, three visits are enough, and what cannot run has no figure.
+    rows = [*runs("batched", 0.1), *runs("deferred", 0.1, visits=FEWEST), *runs("batched", 0.1, dtype="tf32")]
+    rows += [*runs(BASELINE, 0.1, bound="memory", share=1.5), *runs("batched_cuda", 0, status=Status.NOT_RUN)]
     rows = [row | {"commit": COMMIT, "sources": provenance.sources("bench", row)} for row in rows]
     TABLES["bench"].replace(tmp_path, rows)
     compared = [
         verified(name, 0.5, dtype=dtype) for name in ("batched", "deferred") for dtype in ("float64", "float32")
     ]
     TABLES["verify"].replace(tmp_path, [row | {"commit": COMMIT} for row in compared])
+    planted = HERE | {"edit": "a slip", "kind": "step", "implementation": "batched", "dtype": "float32"}
+    planted |= {"verdict": FaultOutcome.REJECTED, "commit": COMMIT}
+    TABLES["faults"].replace(tmp_path, [planted | {"sources": provenance.sources("faults", planted)}])
+    able = HERE | {"capability": "threads", "implementation": "batched", "outcome": CapabilityOutcome.PASS}
+    able |= {"commit": COMMIT}
+    TABLES["capabilities"].replace(tmp_path, [able | {"sources": provenance.sources("capabilities", able)}])
     rates = {"dtype": "float32", "side": 2048, "product": "torch.mm", "multiply_adds_per_s": 7e10, "bytes_per_s": 5e10}
     rates |= HERE | {"commit": COMMIT, "sources": provenance.sources("hardware", {})}
     TABLES["hardware"].replace(tmp_path, [rates])
@@ -71,7 +83,11 @@ DAMAGED: dict[str, tuple[str, Edit, str]] = {
         once("ratio_low", "low"),
         r"expected columns that tables.toml lists, got low",
     ),
-    "a path": ("verify", in_row(1, ",out,", ",/home/me/out,"), r"verify.csv, line 2, tensor: .* got '/home/me/out'"),
+    "paths": (
+        "verify",
+        lambda text: text.replace(",out,", ",/home/me/out,"),
+        r"verify.csv, line 2, tensor: .* got '/home/me/out'",
+    ),
     "the name of the host": (
         "bench",
         in_row(3, HERE["python"], "zaphod"),
@@ -81,7 +97,7 @@ DAMAGED: dict[str, tuple[str, Edit, str]] = {
     "changes that no commit has": (
         "bench",
         in_row(1, f"{COMMIT},False", f"{COMMIT},True"),
-        "bench.csv: 1 of 6 rows were made by code with changes that no commit has, the first is of small batched",
+        "bench.csv: 1 of 10 rows were made by code with changes that no commit has, the first is of small batched",
     ),
     "a commit of elsewhere": (
         "verify",
@@ -91,12 +107,22 @@ DAMAGED: dict[str, tuple[str, Edit, str]] = {
     "sources of other code": (
         "bench",
         lambda text: re.sub(rf"{COMMIT},False,[0-9a-f]+", f"{COMMIT},False,feedfeedfeed", text, count=1),
-        "bench.csv: 1 of 6 rows name other sources than commit 0123456789 has, the first is of small batched float32",
+        "bench.csv: 1 of 10 rows name other sources than commit 0123456789 has, the first is of small batched float32",
     ),
     "a comparison that failed": (
         "verify",
         in_row(1, "pass", "FAIL"),
         "verify.csv: 1 rows of 4 failed, the first is of batched float64 multiplied by float32",
+    ),
+    "a fault that survived": (
+        "faults",
+        once("rejected", "SURVIVED"),
+        "faults.csv: 1 rows of 1 failed, the first is of batched float32 a slip",
+    ),
+    "a capability that failed": (
+        "capabilities",
+        in_row(1, ",pass,", ",FAIL,"),
+        "capabilities.csv: 1 rows of 1 failed, the first is of batched threads",
     ),
     "no comparison of what was timed": (
         "verify",
@@ -105,12 +131,12 @@ DAMAGED: dict[str, tuple[str, Edit, str]] = {
     ),
     "two visits": (
         "bench",
-        in_row(5, ",5,", ",2,"),
+        in_row(3, ",3.0,", ",2.0,"),
         "bench.csv: 1 rows have fewer than 3 visits, the first is of small ",
     ),
     "no number of visits": (
         "bench",
-        in_row(5, ",5,", ",,"),
+        in_row(7, ",5.0,", ",,"),
         "bench.csv: 1 rows have fewer than 3 visits, the first is of small ",
     ),
     "a figure that is too good": (
@@ -159,14 +185,14 @@ def test_comparisons_are_of_the_sources_that_were_timed(good: Path, monkeypatch:
     monkeypatch.setattr(handed_in, "sources_at", since)
     assert handed_in.problems(good) == [
         f"verify.csv: {name} in float32 was timed at commit {COMMIT}, and compared with other sources."
-        for name in ("batched", "deferred")
+        for name in ("batched", "deferred", "batched")  # which was timed in TF32 too
     ]
 
 
 def test_all_problems_are_named_in_one_run(good: Path, capsys: pytest.CaptureFixture[str]) -> None:
     TABLES["verify"].path(good).unlink()
     bench = TABLES["bench"].path(good)
-    bench.write_text(in_row(1, ",0.25", ",1.26")(in_row(5, ",5,", ",2,")(bench.read_text())))
+    bench.write_text(in_row(1, ",0.25", ",1.26")(in_row(7, ",5.0,", ",2.0,")(bench.read_text())))
     (good / "sizes.csv").write_text("what git ignores\n")
     assert report.main(["--check", str(good)]) == 1
     lines = capsys.readouterr().out.splitlines()
@@ -176,6 +202,25 @@ def test_all_problems_are_named_in_one_run(good: Path, capsys: pytest.CaptureFix
         "1 rows multiply at up ",
     ]
     assert len(handed_in.problems(good / "no such folder")) == 2
+
+
+@pytest.mark.parametrize("host", ["", "localhost"])
+def test_a_machine_without_a_name_of_its_own_names_none(host: str, good: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("platform.node", lambda: host)
+    assert handed_in.problems(good) == []
+
+
+@pytest.mark.parametrize(
+    ("table", "row"),
+    [
+        ("bench", {"implementation": "batched", "workload": "no more", "T": 3, "B": 2}),
+        ("bench", {"implementation": "no more", "workload": "small", "T": 3, "B": 2}),
+        ("verify", {"implementation": "batched", "defined": "no more"}),
+        ("no more", {}),
+    ],
+)
+def test_what_a_commit_lacks_has_no_hash(table: str, row: dict[str, Any]) -> None:
+    assert handed_in_hashes.hash_of(table, row) is None
 
 
 @pytest.mark.parametrize("cell", ["/usr/lib/x.so", "see C:\\tmp", "~/out", "root@box", "(/tmp/a b)"])

@@ -54,6 +54,7 @@ def test_training_bars_compare_as_paired_ratios() -> None:
     medium = pd.DataFrame([row | {"workload": "medium"} for row in rows] + runs("labml", 0.1))
     figure = training(readme_rows(Benchmark.of(medium)).dropna(subset="ratio"))
     axes, widths = figure.axes[0], lengths(figure.axes[0])
+    assert figure.get_supxlabel() == "ms per training step"
     assert list(widths) == [BASELINE, "batched", "deferred", "mine"]
     assert [width / widths[BASELINE] for width in widths.values()] == pytest.approx([1, 2, 3, 4])
     assert [text.get_text() for text in axes.texts] == ["50.0 ms", "100 ms", "150 ms", "200 ms"]

@@ -132,6 +132,13 @@ def test_the_sentence_about_gpus_is_made_of_rows(tmp_path: Path, rows: list[dict
     assert re.fullmatch(rf"`batched_cuda` is \*experimental\*: {words}\.", readme.about_gpus(tmp_path))
 
 
+def test_a_gpu_on_which_it_was_timed_is_named_with_its_rows(tmp_path: Path) -> None:
+    put(tmp_path / "a100", *runs("batched_cuda", 0), **GPU)
+    put(tmp_path / "h100", *runs("batched_cuda", 0.1), date="2026-12-05", **GPU)
+    words = r"it has results on NVIDIA H100 \(\[bench\]\(\S*/h100/bench.csv\), 2026-12-05\)\."
+    assert re.fullmatch(rf"`batched_cuda` is \*experimental\*: {words}", readme.about_gpus(tmp_path))
+
+
 @pytest.mark.parametrize(("device", "name", "word"), [("cpu", "batched_cuda", "GPU"), ("cuda", "batched_cpu", "CPU")])
 def test_the_readme_says_what_needs_another_device(device: str, name: str, word: str) -> None:
     rows = medium(*runs("batched", 0.1), *runs("naive", 0), *runs(name, 0, status=Status.NOT_RUN))

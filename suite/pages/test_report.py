@@ -7,13 +7,17 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+import pandas as pd
 import pytest
 
 from suite import report
+from suite.candidates.names import PADDED
+from suite.pages import readme
 from suite.pages.bench_tables import ratio_column
 from suite.pages.page import Column, NoFigure, Sheet
 from suite.pages.webpage import LAST, table
 from suite.results.examples import HERE, runs, verified
+from suite.results.format import machine
 from suite.results.provenance import sources
 from suite.results.statistics import Interval
 from suite.results.tables import TABLES
@@ -138,6 +142,7 @@ def test_machines_with_current_benchmarks_come_first(tmp_path: Path) -> None:
     assert "".join(order) == "cbafde"
     report.write_all(tmp_path)
     assert {page.parent.name[0] for page in tmp_path.glob("*/*.md")} == {"b", "c", "e"}
+    assert re.findall(r"\*\*stale\*\*: \[bench\]\((\w)", (tmp_path / "README.md").read_text()) == [*"afd"]
 
 
 def test_all_machines_are_in_one_table(tmp_path: Path) -> None:
@@ -157,6 +162,64 @@ def test_all_machines_are_in_one_table(tmp_path: Path) -> None:
     with pytest.raises(ResultsError, match=r"another/bench.csv, expected columns .*, got quotient"):
         report.write_all(tmp_path)
     assert (tmp_path / "README.md").read_text() == before
+
+
+def test_the_index_has_the_ratio_to_the_padded_batch_where_that_is_faster(tmp_path: Path) -> None:
+    rows = [*runs("batched_cpu", 0.02), *runs(PADDED, 0.025), *runs("torch.nn.LSTM", 0.05)]
+    TABLES["bench"].replace(tmp_path / "some-machine", now([row | {"workload": "medium-ragged"} for row in rows]))
+    report.write_all(tmp_path)
+    lines = re.findall(r"\| medium-ragged, T 3, B 2, float32(.*) \|\n", (tmp_path / "README.md").read_text())
+    assert lines == [" | 0.40 (0.40-0.40) batched_cpu", ", / padded | 0.80 batched_cpu"]
+    index = (tmp_path / "report.html").read_text().partition("<section")[0]
+    assert [float(order) for order in re.findall(r'data-order="(\S+)"', index)] == pytest.approx([0.4, 0.8])
+
+
+def test_machines_of_one_name_and_day_have_columns_of_their_own(tmp_path: Path) -> None:
+    for name, seconds in (("one", 0.05), ("three", 0.2), ("two", 0.1)):
+        TABLES["bench"].replace(tmp_path / name, now(runs("batched", seconds)))
+    report.write_all(tmp_path)
+    text = (tmp_path / "README.md").read_text()
+    label = f"{machine(pd.Series(HERE))}, {HERE['date']}"
+    further = f"{label}, {HERE['cpu_capability']}"
+    assert f"| workload | {label} | {further} | {further}, two |\n" in text
+    assert "1.00 (0.99-1.01) batched | 4.00 (3.96-4.04) batched | 2.00 (1.98-2.02) batched |\n" in text
+
+
+def test_the_readme_of_the_project_shows_its_own_results_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "README.md"
+    names = ("figure", "implementations", "gpu")
+    file.write_text(before := "".join(f"<!-- {name} -->\n<!-- end of {name} -->\n" for name in names))
+    monkeypatch.setattr(readme, "README", file)
+    write_results(results := tmp_path / "results")
+    assert file not in report.write_all(results)
+    assert file.read_text() == before
+    monkeypatch.setattr(report, "RESULTS", results)
+    assert file in report.write_all(results)
+    assert "(results/some-machine/training-medium.svg)" in file.read_text()
+
+
+def test_a_page_that_cannot_be_written_stays_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file, replace = tmp_path / "README.md", Path.replace
+    TABLES["bench"].replace(tmp_path / "some-machine", runs("batched", 0.1))
+    report.write_all(tmp_path)
+    before = file.read_text()
+
+    def full(self: Path, target: Path) -> Path:
+        if target == file:
+            raise OSError(28, "No space left on device")
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", full)
+    TABLES["bench"].replace(tmp_path / "some-machine", runs("deferred", 0.01))
+    with pytest.raises(ResultsError, match=r"README\.md cannot be written: No space left on device"):
+        report.write_all(tmp_path)
+    assert file.read_text() == before
+
+
+def test_a_folder_of_results_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ResultsError, match=r"/none: expected a folder of results, but there is none\.$"):
+        report.main(["--results", str(tmp_path / "none")])
+    assert not list(tmp_path.iterdir())
 
 
 def test_sizes_that_were_named_are_in_the_report_alone(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from suite.candidates.names import BASELINE
 from suite.cases.case import SIZES
 from suite.cases.spelling import parse, short
 from suite.cases.workloads import Pass, Workload
-from suite.pages.bench_tables import IMPLEMENTATION, TIME, Benchmark
+from suite.pages.bench_tables import IMPLEMENTATION, PEAK, TIME, Benchmark
 from suite.pages.page import Column, NoFigure, markdown
 from suite.pages.plots import by_factors
 from suite.pages.sizes import PAGE, Sweep, sweeps
@@ -89,15 +89,20 @@ def test_times_are_ratios_times_the_median_of_the_baseline() -> None:
         ("deferred", 64, 200),
     ]
     assert lines == [(name, size, pytest.approx(ms)) for name, size, ms in expected]
+    assert {line[PEAK[Pass.TRAIN]] for line in sweep.view().lines} == {1.0}  # MB
     assert sweep.growth()[0].startswith("`batched`, H 64 to 128: 3.00 times, multiply-adds 2.01 times.")
     assert sweep.growth()[1].startswith(f"`{BASELINE}`, H 64 to 128: 2.00 times, multiply-adds")
     assert len(sweep.growth()) == 2
     ratio, time = sweep.draw().axes
+    assert [axes.get_title() for axes in (ratio, time)] == ["time / torch.nn.LSTM", "ms per training step"]
     of_ratio, of_time = ([np.asarray(line.get_ydata()) for line in axes.get_lines()] for axes in (ratio, time))
     assert [list(line) for line in of_ratio] == [pytest.approx([2, 3]), [1, 1]]
     assert [list(line) for line in of_time] == [pytest.approx([100, 300]), pytest.approx([50, 100])]
-    ends = np.asarray(ratio.collections[0].get_paths()[0].vertices)[:, 1]
-    assert [ends.min(), ends.max()] == pytest.approx([1.8, 3.3])
+    bands = [np.asarray(band.get_paths()[0].vertices)[:, 1] for axes in (ratio, time) for band in axes.collections[:2]]
+    of_ratio, floor, of_time, _ = ([ends.min(), ends.max()] for ends in bands)
+    assert of_ratio == pytest.approx([1.8, 3.3])
+    assert floor == pytest.approx([0.9, 1 / 0.9])  # as far from 1 to either side, by factors
+    assert of_time == pytest.approx([90, 330])
 
 
 @pytest.mark.parametrize(

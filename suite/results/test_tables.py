@@ -210,6 +210,13 @@ def test_a_damaged_file_is_a_sentence_and_stays(tmp_path: Path, old: bytes, new:
     assert list(folder.iterdir()) == [path]
 
 
+def test_figures_of_visits_have_six_digits(tmp_path: Path) -> None:
+    """So that medians and intervals can be computed from them again."""
+    figures = (1.23456, 0.000123456, 12345.6)
+    TABLES["bench"].replace(tmp_path, runs("batched", 0.1, ratio_visits=figures))
+    assert set(TABLES["bench"].read(tmp_path)["ratio_visits"]) == {figures}
+
+
 def test_text_among_the_figures_of_visits_is_named(tmp_path: Path) -> None:
     TABLES["bench"].replace(tmp_path, runs("batched", 0.1, ratio_visits=(1.5, 1.6, 1.7)))
     path = TABLES["bench"].path(tmp_path)

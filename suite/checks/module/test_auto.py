@@ -65,7 +65,8 @@ def test_auto_skips_an_unavailable_implementation(added: str, monkeypatch: pytes
     (changes, reason), best = CHANGES[added], preferred(torch.device("cpu"))
     row = replace(registry.find("batched"), name=added, preference=99, **changes)
     able = ", ".join(row.name for row in registry.IMPLS if "cpu" in row.devices and torch.float32 in row.dtypes)
-    monkeypatch.setattr(registry, "IMPLS", (*registry.IMPLS, row))
+    without_norm = replace(registry.find("batched"), name="without_norm", preference=0, options=frozenset())
+    monkeypatch.setattr(registry, "IMPLS", (*registry.IMPLS, without_norm, row))
     model = HyperLSTM(I, H, S, Z, L, layer_norm=True)
     assert f"auto ({best})" in repr(model)
     assert model(torch.zeros(T, B, I))[0].shape == (T, B, H)
@@ -73,6 +74,17 @@ def test_auto_skips_an_unavailable_implementation(added: str, monkeypatch: pytes
     model.impl = added
     with pytest.raises(RuntimeError, match=f": {reason} In float32 on cpu: {able}\\.$"):
         model(torch.zeros(T, B, I))
+
+
+def test_a_gpu_that_torch_does_not_see_or_that_is_not_nvidias_is_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    for name in ("batched", "batched_cuda"):
+        assert why_unavailable(name, "cuda") == "torch sees no CUDA device here."
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.version, "hip", "6.4")
+    amd = "batched_cuda is written for NVIDIA cards; this build of torch is for AMD's."
+    assert why_unavailable("batched_cuda", "cuda") == amd
+    assert why_unavailable("batched", "cuda") is None
 
 
 def test_auto_skips_an_experimental_implementation(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -135,6 +135,12 @@ def packed(changes: dict[str, Any], good: Good) -> object:
     return good.model(sequences)
 
 
+def in_batches(good: Good) -> object:
+    """Call a model that has the batch first."""
+    model = HyperLSTM(I, H, S, Z, L, batch_first=True)
+    return model(good.x[..., :3])
+
+
 def with_bias(bias: Tensor, good: Good) -> object:
     """Call with a parameter as if it had been assigned."""
     return functional_call(good.model, {"layers.1.bias": bias}, (good.x,))
@@ -188,6 +194,7 @@ OTHERS: dict[str, Bad] = {
         ValueError,
         r"^layers\.0\.weight_h: .* in float64 .*, got .* in float32",
     ),
+    "x-batch-first": (in_batches, ValueError, r"^x: expected shape \[B, T, 4\] or \[T, 4\], got \[6, 3, 3\]$"),
     "layer-float64": (
         partial(changed, lambda model: model.layers[1].double()),
         ValueError,

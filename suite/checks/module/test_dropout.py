@@ -1,6 +1,7 @@
 """Dropout: where it applies, its masks, which all implementations share, and evaluation mode."""
 
 import math
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -84,6 +85,11 @@ def test_vmap_draws_by_its_own_randomness(device: torch.device) -> None:
 
 
 def test_dropout_in_one_layer_warns() -> None:
-    with pytest.warns(UserWarning, match="dropout=0.5 has no effect with n_layers=1"):
+    """Where the model is made; recurrent dropout has an effect there."""
+    with pytest.warns(UserWarning, match="dropout=0.5 has no effect with n_layers=1") as raised:
         HyperLSTM(4, 6, 5, 2, 1, dropout=0.5)
+    assert [warning.filename for warning in raised] == [__file__]
+    with warnings.catch_warnings(action="error"):
+        HyperLSTM(4, 6, 5, 2, 1, recurrent_dropout=0.5)
+        HyperLSTM(4, 6, 5, 2, 2, dropout=0.5)
     assert "dropout=0.5, recurrent_dropout=0.1" in repr(HyperLSTM(4, 6, 5, 2, 2, dropout=0.5, recurrent_dropout=0.1))

@@ -1,5 +1,9 @@
 """What code written for `torch.nn.LSTM` does works, and the example."""
 
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
 import pytest
 import torch
 from torch.nn.utils.rnn import pack_padded_sequence
@@ -15,6 +19,44 @@ def test_habits_of_torchs_lstm_work(device: torch.device) -> None:
     packed = pack_padded_sequence(x, [2, T, 4], enforce_sorted=False)
     out, _ = model(packed)
     torch.testing.assert_close(out.sorted_indices, packed.sorted_indices)
+
+
+def test_numbers_of_any_type_are_kept_as_those_of_python() -> None:
+    """As NumPy's, of a search over sizes, or an int for a probability."""
+    sizes: list[Any] = [np.int64(4), np.int32(6), np.uint8(5), np.int64(2), np.int16(3)]
+    rates: list[Any] = [0, 1, np.float32(0.25), Fraction(1, 4)]
+    for rate in rates:
+        model = HyperLSTM(*sizes, dropout=rate, recurrent_dropout=rate, impl="naive")
+        values = [getattr(model, name) for name in ("input_size", "hidden_size", "hyper_size", "n_z", "n_layers")]
+        assert [(type(value), value) for value in values] == [(int, size) for size in (4, 6, 5, 2, 3)]
+        assert [type(model.dropout), type(model.recurrent_dropout)] == [float, float]
+        assert model.dropout == model.recurrent_dropout == float(rate)
+
+
+def test_autocast_takes_parameters_of_several_dtypes() -> None:
+    """As it casts all of them to one."""
+    model = HyperLSTM(4, 6, 5, 2, 2, layer_norm=True, impl="batched")
+    model.layers[1].bfloat16()
+    x = torch.randn(3, 2, 4)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        out, _ = model(x)
+    assert out.equal(model.bfloat16()(x.bfloat16())[0])
+
+
+def test_a_size_may_be_set_to_what_it_is() -> None:
+    model = HyperLSTM(4, 6, 5, 2, 1)
+    model.hidden_size, model.layer_norm = 6, False
+    assert (model.hidden_size, model.layer_norm) == (6, False)
+
+
+def test_a_model_shows_its_options_and_the_sizes_of_its_layers() -> None:
+    """Those of each layer are what it reads and what it gives."""
+    plain = repr(HyperLSTM(4, 6, 5, 2, 2, impl="naive"))
+    assert "  4, 6, 5, 2, 2, layer_norm=False, impl=naive\n" in plain
+    assert "(0): Layer(4 -> 6)\n" in plain
+    assert "(1): Layer(6 -> 6)\n" in plain
+    other = repr(HyperLSTM(4, 6, 5, 2, 1, batch_first=True, layer_norm=True, recurrent_dropout=0.5, impl="batched"))
+    assert "1, layer_norm=True, batch_first=True, recurrent_dropout=0.5, impl=batched\n" in other
 
 
 @pytest.mark.parametrize("steps", [0, 1])

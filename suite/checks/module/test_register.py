@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from impls import Impl, names, register, registry
+from impls import HyperLSTM, Impl, names, register, registry
 from impls.definition import Inputs
 from suite.candidates import submission
 from suite.checks.module.files import BY_HAND
@@ -26,6 +26,13 @@ def test_is_listed_and_not_taken_for_auto(tmp_path: Path) -> None:
     assert "impl=mine" in repr(implementation("mine")(CASE, F32, CPU))
     assert registry.resolve("auto", CPU, F32).name != "mine"
     assert hasattr(torch.ops.hyperlstm_in_mine, "mine")  # a name that no operator of ours can have
+
+
+@pytest.mark.usefixtures("_withdrawn")
+def test_auto_prefers_none_that_a_user_registers() -> None:
+    register(Impl("other"), run)
+    assert HyperLSTM(3, 4, 2, 1, 1, impl="other").impl == names()[-1] == "other"
+    assert registry.resolve("auto", CPU, F32).name != "other"
 
 
 GOOD = Impl("other")
