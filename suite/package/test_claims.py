@@ -314,8 +314,16 @@ def test_what_takes_long_is_timed_where_the_page_says() -> None:
     assert of_page == [one.name for one in candidates() if one.literal or (one.compiles_each_size and one.of_torch)]
     of_others = [one.title for one in candidates() if one.of_others]
     assert sorted(said(MEASURE, r"without a GPU (\w+) and (\w+)\.")) == sorted(of_others)
-    (alone, *_) = said(MEASURE, r"\*([\w-]+)\* is timed of what `auto` takes and of `torch\.nn\.LSTM`")
-    assert workloads_with("time_fastest_alone") == {alone}
+    everywhere, *on_a_cpu, of_headline = said(
+        MEASURE,
+        r"\*([\w-]+)\*, and without a GPU \*([\w-]+)\* and \*([\w-]+)\*, are timed of what `auto` takes and of "
+        r"`torch\.nn\.LSTM`, without a GPU \*([\w-]+)\* also of what its headline compares",
+    )
+    fastest_alone = {name: workload.time_fastest_alone for name, workload in WORKLOADS.items()}
+    assert {name for name, devices in fastest_alone.items() if "cuda" in devices} == {everywhere}
+    assert {name for name, devices in fastest_alone.items() if "cpu" in devices} == {everywhere, *on_a_cpu}
+    of_headlines = {name: workload.time_headline_alone for name, workload in WORKLOADS.items()}
+    assert {name: devices for name, devices in of_headlines.items() if devices} == {of_headline: ("cpu",)}
     (step,) = said(MEASURE, r"\*([\w-]+)\* forward alone")
     by_default = {name for name, workload in WORKLOADS.items() if workload.by_default}
     assert {name for name in by_default if WORKLOADS[name].passes == (Pass.FORWARD,)} == {step}
