@@ -3,6 +3,7 @@
 import math
 import warnings
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import replace
 
 import pytest
@@ -47,6 +48,18 @@ def test_what_is_not_a_number_is_not_dropped(runnable: str, device: torch.device
 def test_a_probability_of_1_drops_everything(runnable: str, device: torch.device) -> None:
     model, x, _ = model_and_input(runnable, device, case=replace(ONE_STEP, T=3, recurrent_dropout=1.0))
     assert not bool(seeded(model, x)["c"].any())
+
+
+@pytest.mark.parametrize("without_gradients", [torch.no_grad, torch.inference_mode])
+def test_training_mode_drops_without_gradients_too(
+    without_gradients: Callable[[], AbstractContextManager[None]], runnable: str, device: torch.device
+) -> None:
+    """As in `torch.nn.LSTM`: a checkpoint that recomputes, and sampling with dropout, need the same masks."""
+    model, x, _ = model_and_input(runnable, device, case=DROPPED)
+    trained = seeded(model, x)
+    with without_gradients():
+        sampled = seeded(model, x)
+    assert_same(sampled, trained)
 
 
 @pytest.mark.parametrize("p", [0.1, 0.5, 0.9])
