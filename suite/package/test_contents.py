@@ -31,7 +31,7 @@ LEFT = [
     *(f"results/some-machine/{name}" for name in ("sizes.csv", "sizes.md", "sweep-H.svg", "raw/log.txt")),
     *("results/report.html", "results/some-machine/.bench.csv.x/whole", "dist/hyperlstm-0.1.0-py3-none-any.whl"),
     *("build/lib/x.py", "hyperlstm.egg-info/PKG-INFO", "impls/__pycache__/x.cpython-313.pyc", "impls/x.pyc"),
-    *(".nox/environment/pyvenv.cfg", ".venv/pyvenv.cfg", ".coverage"),
+    *("copy/.nox/environment/pyvenv.cfg", "copy/.venv/pyvenv.cfg", ".coverage"),
     *(f".{tool}_cache/x" for tool in ("pytest", "mypy", "ruff")),
 ]
 #: What a contributor adds.
