@@ -279,8 +279,8 @@ def conclude(folder: Path, jobs: Sequence[Job], table: Table, sweep: Axis | None
 def show(rows: pd.DataFrame, page: Path | None = None, sweep: Axis | None = None) -> None:
     """Print the tables of rows of a run, or of a sweep one for all its sizes; the page that has them; the summary."""
     benchmark = Benchmark.of(rows)
-    for reason in benchmark.unable:
-        print(f"\nNot timed: {reason}")
+    for name, reason in benchmark.unable:
+        print(f"\n{name} was not timed: {reason}")
     if sweep:
         for over in pages_of_sizes.sweeps(benchmark, [sweep.size]):
             over.view().show(over.title)

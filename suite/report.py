@@ -167,12 +167,12 @@ def files_of(pages: Mapping[MachinePage, Sequence[Part]]) -> dict[Path, str]:
     return files
 
 
-def write_machine(folder: Path, pages: Sequence[Page] = PAGES) -> list[Path]:
+def write_machine(folder: Path, pages: Sequence[Page] = PAGES) -> list[MachinePage]:
     """Write pages of one machine and their plots from its CSV files, and nothing else; return the pages."""
     by_page = pages_of(folder, pages)
     for file, text in files_of(by_page).items():
         write_whole(file, text)
-    return [page.file for page in by_page]
+    return list(by_page)
 
 
 def write_all(results: Path) -> list[Path]:

@@ -19,7 +19,7 @@ class Pass(StrEnum):
 class Workload:
     """A case that the benchmark times.
 
-    by_default: kinds of device on which it is timed by default; so are, on these:
+    by_default: kinds of device on which it is timed by default. The next four say what else is timed there by default.
     time_reference_forms: naive and row_scaled, on a kind of device, and with layer norm or without it.
     time_bfloat16: bfloat16 too, if the processor multiplies it.
     time_compiled: what compiles for tens of seconds, without layer norm.
@@ -60,15 +60,15 @@ class Workload:
             return self
         return replace(self, case=resized(self.case, *self.short), short=None)
 
+    @property
+    def whole(self) -> Case:
+        """The case of the workload where no run shortened it."""
+        return self.case if self.asked_for else WORKLOADS[self.name].case
+
 
 def resized(case: Case, T: int, B: int) -> Case:
     """A case with other T and B, and with lengths for them if it has any."""
     return replace(case, T=T, B=B, lengths=lengths(T, B) if case.lengths else ())
-
-
-def whole(workload: str, case: Case) -> Case:
-    """The case of the workload of that name, which a run may shorten to `case`; this itself if there is no such."""
-    return WORKLOADS[workload].case if workload in WORKLOADS else case
 
 
 #: Without a GPU, and on one.

@@ -61,7 +61,7 @@ def rows(job: Job, first: bool) -> Iterator[Row | Turned]:
                 raise RefusedError(reason)
         gc.collect()
         for case, step in steps.items():
-            row = about_pass(job.workload.name, case, candidate.name, job.dtype, name) | Ended().columns
+            row = about_pass(job.workload, case, candidate.name, job.dtype, name) | Ended().columns
             row |= {"first_s": turns.sides[case].first_s}
             row |= turns.columns(case)
             if first:

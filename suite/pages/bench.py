@@ -14,7 +14,7 @@ from suite.candidates.names import BASELINE, PADDED
 from suite.cases.case import SIZES
 from suite.cases.workloads import Pass
 from suite.pages.bench_tables import Benchmark, Place, Setting, bench_summary, summary, time_table
-from suite.pages.page import Body, Column, OtherTables, Page, Part, Plot, Sheet
+from suite.pages.page import Body, Column, OtherTables, Page, Part, Plot, Sheet, escaped
 from suite.pages.plots import Bar, Panel, bar_plot
 from suite.results.format import count, percent, shortened, significant3, sizes
 from suite.results.statistics import interval
@@ -25,6 +25,8 @@ from suite.results.tables import MEANING
 WORKLOAD = "medium"
 #: The name of this plot, as `Plot` has it.
 TRAINING = f"training-{WORKLOAD}"
+#: Sizes of a batch, and of a model.
+BATCH, OF_MODEL = ("T", "B"), ("I", "H", "S", "Z", "L")
 #: What a plot shows beside its bars.
 INTERVALS_SHOWN = "lines show 95 % confidence intervals, the grey band the noise floor"
 
@@ -123,7 +125,7 @@ def speed_panels(benchmark: Benchmark) -> list[Panel]:
         if len(judged):
             row = place.row
             norm = ", norm" if row["layer_norm"] else ""
-            title = f"{row['workload']}, {row['dtype']}{norm}, {place.decisive}\n{sizes(row, 'TB')}"
+            title = f"{row['workload']}, {row['dtype']}{norm}, {place.decisive}\n{sizes(row, BATCH)}"
             bars = {candidate["implementation"]: _bar(candidate) for _, candidate in judged.iterrows()}
             panels.append(Panel(title, bars, judged["floor"].iloc[0]))
     return panels
@@ -182,7 +184,7 @@ def summary_text(benchmark: Benchmark) -> str:
 
 def time_tables(benchmark: Benchmark) -> list[Part]:
     """What cannot be timed, and a table for each place."""
-    parts = list[Part](f"Not timed: {reason}" for reason in benchmark.unable)
+    parts = list[Part](f"`{name}` was not timed: {escaped(reason)}" for name, reason in benchmark.unable)
     for place in benchmark.places():
         parts += [_heading(place), time_table(place)]
     return parts
@@ -205,7 +207,7 @@ def without_figures(rows: pd.DataFrame) -> list[Part]:
                 of_failure.append(row["workload"])
     if not workloads:
         return []
-    lines = [f"- `{name}` on {', '.join(where)}: {ended}" for (name, ended), where in workloads.items()]
+    lines = [f"- `{name}` on {', '.join(where)}: {escaped(str(ended))}" for (name, ended), where in workloads.items()]
     return ["## What has no figures", "\n".join(lines)]
 
 
@@ -213,7 +215,7 @@ def _heading(place: Place) -> str:
     """Title of the section of a place, its sizes and its noise floor."""
     row = place.row
     tokens = row["T"] * row["B"]
-    sentences = [f"{sizes(row, 'IHSZL')}."]
+    sentences = [f"{sizes(row, OF_MODEL)}."]
     if row["tokens"] < tokens:
         sentences.append(f"Packed: {count(row['tokens'])} tokens instead of {count(tokens)}.")
     cut = shortened(row)

@@ -62,6 +62,13 @@ class Roofline(NamedTuple):
         return f"{percent(self.share)} {self.bound}"
 
 
+class Unable(NamedTuple):
+    """An implementation that cannot run here, and why, in a sentence."""
+
+    implementation: str
+    reason: str
+
+
 #: By which lines are sorted.
 _RATIO = attrgetter("ratio")
 
@@ -140,12 +147,12 @@ class Benchmark:
         - to_padded: ratio of the time to that of `torch.nn.LSTM` on a padded batch, where that is faster than on packed
           sequences.
         - memory_ratio: of the peak memory to that of `torch.nn.LSTM`.
-    unable: why something cannot run here, a sentence for each reason.
+    unable: what cannot run here, an implementation once for each of its reasons.
     device: kind of device; None without rows.
     """
 
     rows: pd.DataFrame
-    unable: Sequence[str]
+    unable: Sequence[Unable]
     device: str | None
 
     @classmethod
@@ -154,12 +161,12 @@ class Benchmark:
         rows = TABLES["bench"].filled(rows)
         device = str(rows["device"].iloc[0]) if len(rows) else None
         not_run = rows["status"] == Status.NOT_RUN
-        reasons = rows["detail"][not_run].unique()
+        unable = [Unable(row["implementation"], row["detail"]) for _, row in rows[not_run].iterrows()]
         rows = _at_places(rows[~not_run])
         rows = rows.astype(dict.fromkeys([*_FIGURES, "busy"], float))
         rows.loc[rows["status"] != Status.OK, _FIGURES] = np.nan
         rows = _with_verdicts(_with_floor(rows))
-        return cls(_with_ratios(rows), list(reasons), device)
+        return cls(_with_ratios(rows), list(dict.fromkeys(unable)), device)
 
     @property
     def dtypes(self) -> Sequence[str]:

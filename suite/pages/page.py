@@ -1,5 +1,6 @@
 """A page of a machine's results: text, tables and plots, which show rows of its CSV files."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from matplotlib.figure import Figure
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from suite.results.format import NONE, machine, origin
 from suite.results.tables import TABLES
@@ -19,15 +21,45 @@ from suite.results.tables import TABLES
 OtherTables = Mapping[str, pd.DataFrame]
 
 
+#: A span of code between single backticks, or what Markdown would not show as it is.
+_MARKED = re.compile(r"(?<!`)`[^`]+`(?!`)|[\\`*<\[&]|(?<![^\W_])_|_(?![^\W_])")
+
+
+class Markdown(str):
+    """Markdown that a page has written. Any other text of a cell or a heading is plain, such as an error."""
+
+    __slots__ = ()
+
+
+def escaped(text: str) -> str:
+    """Markdown in one line that shows a text, which is plain unless it is `Markdown`.
+
+    Messages have code between backticks, which stays code.
+    """
+    if isinstance(text, Markdown):
+        return text
+    return _MARKED.sub(_shown, _in_one_line(text))
+
+
+def _shown(match: re.Match[str]) -> str:
+    """Markdown that shows a character which means something in Markdown, or a span of code."""
+    marked = match[0]
+    return marked if len(marked) > 1 else f"\\{marked}"
+
+
+def _in_one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
 class NoFigure(NamedTuple):
     """A cell of a column of figures that has none, and why."""
 
     why: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Column:
-    """A column of a table, and its heading, which no other column of the table has.
+    """A column of a table, which is told from others by what it is, not by its heading.
 
     write: the text of a figure; None for a column of words.
     number: the number of a figure, by which the report sorts lines.
@@ -42,12 +74,14 @@ class Column:
         return self.write is not None
 
     def text(self, value: Any) -> str:
-        """Text of a cell."""
+        """Text of a cell in one line, plain or `Markdown`."""
+        if isinstance(value, Markdown):
+            return value
         if is_absent(value):
             return NONE
         if isinstance(value, NoFigure):
-            return value.why
-        return self.write(value) if self.write else str(value)
+            return _in_one_line(value.why)
+        return self.write(value) if self.write else _in_one_line(str(value))
 
 
 def is_absent(value: Any) -> bool:
@@ -95,26 +129,31 @@ class Sheet:
         if not self.lines:
             return ""
         columns = self.shown
-        headings = [column.heading for column in columns]
+        headings = [_cell(column.heading) for column in columns]
         rule = ["---:" if column.has_figures else "---" for column in columns]
-        texts = [list(line.values()) for line in self.texts()]
-        return "\n".join(f"| {' | '.join(cells)} |" for cells in (headings, rule, *texts))
+        rows = [[_cell(text) for text in line.values()] for line in self.texts()]
+        return "\n".join(f"| {' | '.join(cells)} |" for cells in (headings, rule, *rows))
 
     def show(self, title: str, console: Console | None = None) -> None:
         """Print the table; where its words do not fit, lines are longer than the terminal is wide."""
         console = console or Console()
         console.print()
-        console.print(title, style="italic")  # on a separate line, since rich would wrap it to the table's width
+        console.print(Text(title, "italic"))  # on a separate line, since rich would wrap it to the table's width
         lines = self.texts()
         widths = _widths(lines, console.width)
         view = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
         for column in self.shown:
             side: Literal["right", "left"] = "right" if column.has_figures else "left"
-            view.add_column(column.heading, justify=side, width=widths[column])
+            view.add_column(Text(column.heading), justify=side, width=widths[column])
         for line in lines:
-            view.add_row(*line.values())
+            view.add_row(*map(Text, line.values()))  # a string would be markup of rich
         console.width = max(console.width, _total(widths))
         console.print(view)
+
+
+def _cell(text: str) -> str:
+    """Markdown of a cell, in which a bar would end it."""
+    return escaped(text).replace("|", r"\|")
 
 
 def _widths(lines: Sequence[Mapping[Column, str]], room: int) -> dict[Column, int]:

@@ -1,7 +1,7 @@
 """The style of all plots: SVG without a background, in colours that are legible on light and on dark pages."""
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import matplotlib as mpl
@@ -23,12 +23,9 @@ COLOURS = (
     *("#d55e00", "#e69f00", "#7f9f00", "#009e73", "#3f90da", "#9467bd", "#cc5f9f"),
     *("#8c6d5a", "#6b7f95", "#b39df2", "#a8a89c", "#1f7a1f", "#f58585", "#3a62c4"),
 )
-LOOKS = dict(zip(ORDER, COLOURS, strict=False))
-#: Of an implementation in a file outside the project.
-COLOUR_OF_A_FILE = COLOURS[-1]
 #: Labels of bars whose name alone is not clear.
 LABELS = {"compiled": "compiled (torch.compile)"}
-#: Of lines, by place in ORDER.
+#: Of lines.
 MARKERS = "osD^vPX<>hpd*"
 DASHES = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)), (0, (6, 1.5, 1.5, 1.5)))
 _STYLE: Any = {
@@ -66,6 +63,27 @@ class Panel(NamedTuple):
     unit: float = 1.0
 
 
+def places(panels: Sequence[Iterable[str]]) -> dict[str, int]:
+    """Place of each name of a plot, on which its look depends: in ORDER or, outside the project, behind it.
+
+    panels: the names in each.
+    """
+    known = {name: place for place, name in enumerate(ORDER)}
+    result = dict[str, int]()
+    outside = len(ORDER)
+    for name in dict.fromkeys(name for names in panels for name in names):
+        if name in known:
+            result[name] = known[name]
+        else:
+            result[name] = outside
+            outside += 1
+    return result
+
+
+def colour(place: int) -> str:
+    return COLOURS[place % len(COLOURS)]
+
+
 def bar_plot(panels: Sequence[Panel], unit: str, axis: str, columns: int = 1) -> Figure:
     """Draw horizontal bars labelled with their lengths.
 
@@ -81,14 +99,15 @@ def bar_plot(panels: Sequence[Panel], unit: str, axis: str, columns: int = 1) ->
     every_axes = list(grid.flatten())
     for unused in every_axes[len(panels) :]:
         unused.set_visible(False)
+    place_of = places([panel.bars for panel in panels])
     for axes, panel in zip(every_axes, panels, strict=False):
-        _draw(axes, panel, unit)
+        _draw(axes, panel, unit, place_of)
         axes.set_title(panel.title)
     figure.supxlabel(axis, fontsize=11)
     return figure
 
 
-def _draw(axes: Axes, panel: Panel, unit: str) -> None:
+def _draw(axes: Axes, panel: Panel, unit: str, place_of: Mapping[str, int]) -> None:
     bars = dict(sorted(panel.bars.items(), key=lambda item: item[1].length))
     lengths = [bar.length for bar in bars.values()]
     end = _end(lengths)
@@ -100,7 +119,7 @@ def _draw(axes: Axes, panel: Panel, unit: str) -> None:
     axes.barh(
         range(len(bars)),
         lengths,
-        color=[LOOKS.get(name, COLOUR_OF_A_FILE) for name in bars],
+        color=[colour(place_of[name]) for name in bars],
         height=0.7,
         xerr=np.transpose(whiskers),
         error_kw={"ecolor": DARK, "elinewidth": 1.2, "capsize": 3, "path_effects": HALO},
@@ -167,9 +186,10 @@ def line_plot(panels: Sequence[Lines], axis: str) -> Figure:
     figure = Figure(figsize=(2.0 + 3.7 * len(panels), 4.2), layout="constrained")
     drawn = dict[str, Any]()
     grid = figure.subplots(1, len(panels), squeeze=False)
+    place_of = places([panel.lines for panel in panels])
     for axes, panel in zip(grid[0], panels, strict=True):
         for name, line in panel.lines.items():
-            drawn[LABELS.get(name, name)] = _draw_line(axes, name, line, panel.scale)
+            drawn[LABELS.get(name, name)] = _draw_line(axes, name, line, panel.scale, place_of[name])
         axes.set_title(panel.title, fontsize=11)
         sizes = sorted({size for line in panel.lines.values() for size in line.sizes})
         if by_factors(sizes):
@@ -189,17 +209,16 @@ def line_plot(panels: Sequence[Lines], axis: str) -> Figure:
     return figure
 
 
-def _draw_line(axes: Axes, name: str, line: Line, scale: float) -> Any:
+def _draw_line(axes: Axes, name: str, line: Line, scale: float, place: int) -> Any:
     """Draw a line with its band; return its handle for the legend."""
-    at = ORDER.index(name) if name in ORDER else len(ORDER)
-    colour = INK if name == BASELINE else LOOKS.get(name, COLOUR_OF_A_FILE)
-    axes.fill_between(line.sizes, scale * line.low, scale * line.high, color=colour, alpha=0.25, linewidth=0)
+    ink = INK if name == BASELINE else colour(place)
+    axes.fill_between(line.sizes, scale * line.low, scale * line.high, color=ink, alpha=0.25, linewidth=0)
     look: dict[str, Any] = {
-        "marker": MARKERS[at % len(MARKERS)],
-        "linestyle": "-" if name == BASELINE else DASHES[at % len(DASHES)],
+        "marker": MARKERS[place % len(MARKERS)],
+        "linestyle": "-" if name == BASELINE else DASHES[place % len(DASHES)],
         "markersize": 6,
     }
-    (handle,) = axes.plot(line.sizes, scale * line.figures, color=colour, linewidth=1.8, **look)
+    (handle,) = axes.plot(line.sizes, scale * line.figures, color=ink, linewidth=1.8, **look)
     return handle
 
 

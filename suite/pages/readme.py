@@ -16,7 +16,7 @@ from impls.registry import IMPLS, Impl
 from suite.candidates.names import BASELINE
 from suite.pages.bench import INTERVALS_SHOWN, TRAINING, WORKLOAD, readme_rows, training, training_caption
 from suite.pages.bench_tables import Benchmark, headline, ratio_column
-from suite.pages.page import Column, NoFigure, Part, Plot, Sheet, markdown
+from suite.pages.page import Column, Markdown, NoFigure, Part, Plot, Sheet, markdown
 from suite.results.format import dates, machine, ratio_text
 from suite.results.outcomes import CaseOutcome
 from suite.results.provenance import stale
@@ -48,7 +48,8 @@ def implementations(machines: Machines) -> Sheet:
     for impl in IMPLS:
         ending = "" if (ROOT / "impls" / impl.name).is_dir() else ".py"
         mark = ", *experimental*" if impl.experimental else ""
-        line: dict[Column, Any] = {name: f"[`{impl.name}`](impls/{impl.name}{ending}){mark}", summary: impl.summary}
+        link = Markdown(f"[`{impl.name}`](impls/{impl.name}{ending}){mark}")
+        line: dict[Column, Any] = {name: link, summary: Markdown(impl.summary)}
         for device, timed in rows.items():
             row = timed.loc[impl.name] if impl.name in timed.index else None
             if row is not None and row["status"] == Status.OK:
@@ -144,11 +145,10 @@ def figure(folder: Path, benchmark: Benchmark, results: str, *, old: bool) -> li
 
 def about_table(machines: Machines) -> str:
     """What the table of implementations was timed on."""
-    places = []
-    for benchmark in machines.values():
-        row = readme_rows(benchmark).dropna(subset="ratio").iloc[0]
-        places.append(f"{row['dtype']} on {machine(row)}")
-    workload = f"{WORKLOAD} (T {row['T']}, B {row['B']}), without layer norm"
+    rows = [readme_rows(benchmark).dropna(subset="ratio").iloc[0] for benchmark in machines.values()]
+    places = [f"{row['dtype']} on {machine(row)}" for row in rows]
+    first = rows[0]  # no machine shortens this workload
+    workload = f"{WORKLOAD} (T {first['T']}, B {first['B']}), without layer norm"
     return f"Times and memory are of training steps on {workload}, in {'; in '.join(places)}."
 
 
@@ -167,14 +167,27 @@ def on_gpus(results: Path, implementation: str) -> list[str]:
     """GPUs on which an implementation was verified or timed, with links to the rows."""
     machines = []
     for folder in sorted(path for path in results.iterdir() if path.is_dir()):
-        for table, column, good in (("verify", "verdict", CaseOutcome.PASS), ("bench", "status", Status.OK)):
+        for table, has_result in (("verify", _was_compared), ("bench", _was_timed)):
             rows = TABLES[table].read(folder)
             if len(rows):
-                rows = rows[(rows["device"] == "cuda") & (rows["implementation"] == implementation)]
-            if len(rows) and (rows[column] == good).any():
+                on_gpu = (rows["device"] == "cuda") & (rows["implementation"] == implementation)
+                rows = rows[on_gpu & has_result(rows)]
+            if len(rows):
                 link = f"[{table}]({results.name}/{folder.name}/{table}.csv)"
                 machines.append(f"{machine(rows.iloc[0])} ({link}, {dates(rows)})")
     return machines
+
+
+def _was_compared(rows: pd.DataFrame) -> pd.Series:
+    """True for each row of verify.csv that passed on its device: Triton's interpreter runs kernels on the CPU."""
+    compared: pd.Series = (rows["verdict"] == CaseOutcome.PASS) & ~rows["interpreted"]
+    return compared
+
+
+def _was_timed(rows: pd.DataFrame) -> pd.Series:
+    """True for each row of bench.csv with figures."""
+    timed: pd.Series = rows["status"] == Status.OK
+    return timed
 
 
 def updated(results: Path) -> str:

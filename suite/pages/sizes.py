@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from suite.candidates.names import BASELINE
 from suite.cases.case import SIZES, Case
-from suite.cases.spelling import of_row, short_parts
+from suite.cases.spelling import SizeError, of_row, short_parts
 from suite.cases.workloads import Pass
 from suite.pages.bench import summary_text, time_tables, without_figures
 from suite.pages.bench_tables import (
@@ -37,6 +37,8 @@ tables have, and are no part of the project's results. Where sizes differ in one
 a band is a 95 % confidence interval, the grey one the noise floor. A time there is the ratio times the median time of
 `torch.nn.LSTM` at that size over all rows, so times compare as ratios do.
 """
+#: Columns of tables, by size.
+SIZE = {size: Column(size, count) for size in SIZES}
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,7 @@ class Sweep:
 
     def view(self) -> Sheet:
         """Table of the ratios and times that the plot shows."""
-        size = Column(self.size, count)
+        size = SIZE[self.size]
         lines = []
         for name, rows in self.of_candidates().items():
             for _, row in rows.iterrows():
@@ -170,7 +172,32 @@ def _timed(rows: pd.DataFrame, size: str) -> pd.DataFrame:
     )
 
 
+def is_gone(rows: pd.DataFrame) -> pd.Series:
+    """True for each row at sizes with an option that this code no longer has."""
+    gone = [_has_no_case(row) for row in rows.to_dict("records")]
+    return pd.Series(gone, rows.index, dtype=bool)
+
+
+def _has_no_case(row: Mapping[Any, Any]) -> bool:
+    try:
+        of_row(row)
+    except SizeError:
+        return True
+    return False
+
+
+def _about_gone(rows: pd.DataFrame) -> str:
+    """Which sizes no table has; "" without rows."""
+    if rows.empty:
+        return ""
+    names = ", ".join(f"`{name}`" for name in rows["workload"].unique())
+    return f"Rows of code that is gone, with options that no longer exist, are in no table: {names}."
+
+
 def _body(rows: pd.DataFrame, others: OtherTables) -> Body:
+    gone = is_gone(rows)
+    about_gone = _about_gone(rows[gone])
+    rows = rows[~gone]
     benchmark = Benchmark.of(rows)
     parts = list[Part]()
     for sweep in sweeps(benchmark):
@@ -178,7 +205,7 @@ def _body(rows: pd.DataFrame, others: OtherTables) -> Body:
         plot = Plot(sweep.name, caption, sweep.draw, has_file=True)
         growth = "\n".join(f"- {sentence}" for sentence in sweep.growth())
         parts += [f"## {sweep.title}", plot, sweep.view(), growth]
-    return Body(summary_text(benchmark), [*parts, *time_tables(benchmark), *without_figures(rows), READ])
+    return Body(summary_text(benchmark), [*parts, *time_tables(benchmark), *without_figures(rows), about_gone, READ])
 
 
 PAGE = Page("sizes", "Sizes that were named", _body, others=())

@@ -158,11 +158,13 @@ def test_without_a_headline_a_page_says_why(rows: Rows, why: str) -> None:
 
 
 def test_a_machine_on_which_nothing_ran_has_pages() -> None:
-    nothing = [row | {"detail": "jax is not installed."} for row in runs("jax", 0, status=Status.NOT_RUN)]
+    without: dict[str, Any] = {"status": Status.NOT_RUN, "detail": "It is not installed."}
+    nothing = [*runs("jax", 0, **without), *runs("labml", 0, **without)]
     benchmark = Benchmark.of(pd.DataFrame(nothing))
     assert readme_rows(benchmark).empty
     assert summary(benchmark) == ["No implementation was timed in training."]
-    assert "Not timed: jax is not installed." in page(nothing)
+    for name in ("jax", "labml"):
+        assert page(nothing).count(f"`{name}` was not timed: It is not installed.") == 1
 
 
 def test_a_machine_of_two_states_is_said_once_a_workload() -> None:
@@ -287,7 +289,7 @@ ABSENT = runs("batched", 0.1) + runs("jax", 0, status=Status.NOT_RUN, detail="ja
     ("rows", "shown", "hidden"),
     [  # parts of the page that are shown once, and others that are not
         (WITHOUT, ["**char-ptb (", "\n| batched_cpu | 100 | 2.00 (1.98-2.02) |", FAILED], ["**stream (", "| small, T"]),
-        (ABSENT + at("medium", ABSENT), ["Not timed: jax is not installed."], ["| jax |", "What has no figures"]),
+        (ABSENT + at("medium", ABSENT), ["`jax` was not timed: jax is n"], ["| jax |", "What has no figures"]),
         (runs("naive", 0), ["| naive | time-out |"], ["Noise floor:"]),
         (runs("batched", 0.1) + PACKED, ["Packed: 5 tokens instead of 6."], ["Shortened: ."]),
         (NORM + at("medium", LSTM), ["\n## medium"], ["\n## medium, T 3, B 2, float32, layer norm on"]),

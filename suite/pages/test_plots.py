@@ -10,14 +10,26 @@ from matplotlib.figure import Figure
 from suite.candidates.names import BASELINE, ORDER
 from suite.pages.bench import readme_rows, speed_panels, training
 from suite.pages.bench_tables import Benchmark
-from suite.pages.plots import COLOUR_OF_A_FILE, COLOURS, LOOKS, Bar, Panel, bar_plot, svg
+from suite.pages.plots import Bar, Line, Lines, Panel, bar_plot, colour, line_plot, places, svg
 from suite.results.examples import runs
 
 
 def test_every_name_has_its_own_colour() -> None:
-    assert set(ORDER) <= set(LOOKS)
-    assert COLOUR_OF_A_FILE not in LOOKS.values()
-    assert len(set(COLOURS)) == len(COLOURS)
+    names = ["mine", *ORDER, "yours"]
+    colours = [colour(place) for place in places([names, ORDER, ["mine"]]).values()]
+    assert len(set(colours)) == len(names)
+    assert [colour(place) for place in places([ORDER[2:4]]).values()] == colours[3:5]
+
+
+def test_two_files_have_two_looks() -> None:
+    two = Line([1, 2], *[np.ones(2)] * 3)
+    lines = line_plot([Lines("", {"mine": two, "yours": two})], "T").axes[0].get_lines()
+    for look in ("color", "marker"):
+        of_mine, of_yours = (getattr(line, f"get_{look}")() for line in lines)
+        assert of_mine != of_yours
+    figure = bar_plot([Panel("", {"mine": bar(1)}), Panel("", {"yours": bar(1)})], "", "x")
+    of_mine, of_yours = (bars_of(axes).patches[0].get_facecolor() for axes in figure.axes)
+    assert of_mine != of_yours
 
 
 def bars_of(axes: Axes) -> BarContainer:

@@ -11,7 +11,7 @@ from impls.registry import IMPLS
 from suite.candidates.names import BASELINE
 from suite.cases.workloads import WORKLOADS
 from suite.pages import readme
-from suite.pages.bench_tables import Benchmark, ratio_column
+from suite.pages.bench_tables import Benchmark
 from suite.pages.readme import MEMORY_HEADING, TIME_HEADING
 from suite.results.examples import HERE, runs, verified
 from suite.results.format import machine
@@ -117,7 +117,7 @@ def test_of_several_machines_the_readme_shows_one_by_its_rows(
     ("rows", "words"),
     [
         ([], "it has no results on a GPU yet"),
-        ([verified("batched_cuda", reason="interpreted")], "it has no results on a GPU yet"),
+        ([verified("batched_cuda", interpreted=True, **GPU)], "it has no results on a GPU yet"),
         ([verified("batched_cuda", 2.0, **GPU)], "it has no results on a GPU yet"),
         ([verified("batched", **GPU)], "it has no results on a GPU yet"),
         (
@@ -144,7 +144,8 @@ def test_the_readme_says_what_needs_another_device(device: str, name: str, word:
     rows = medium(*runs("batched", 0.1), *runs("naive", 0), *runs(name, 0, status=Status.NOT_RUN))
     benchmark = Benchmark.of(pd.DataFrame([row | {"device": device} for row in rows]))
     lines = readme.implementations({device: benchmark}).texts()
-    time = ratio_column(TIME_HEADING)
-    cells = {impl.name: line[time] for impl, line in zip(IMPLS, lines, strict=True)}
+    cells = dict[str, str]()
+    for impl, line in zip(IMPLS, lines, strict=True):
+        (cells[impl.name],) = (text for column, text in line.items() if column.heading == TIME_HEADING)
     assert (cells["batched"], cells["naive"]) == ("2.00 (1.98-2.02)", "time-out")
     assert (cells[name], cells["deferred"]) == (f"needs a {word}", "not run")

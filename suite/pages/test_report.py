@@ -254,7 +254,7 @@ def test_a_run_writes_its_own_folder_alone(tmp_path: Path, capsys: pytest.Captur
     another = tmp_path / "another"
     shutil.copytree(tmp_path / "some-machine", another)
     before = {file for file in tmp_path.rglob("*") if file.is_file()}
-    files = report.write_machine(another)
+    files = [page.file for page in report.write_machine(another)]
     written = {*files, another / "training-medium.svg"}
     assert {file for file in tmp_path.rglob("*") if file.is_file()} == before | written
     assert {file.parent for file in files} == {another}

@@ -13,23 +13,22 @@ from suite.cases.case import SIZES
 from suite.cases.spelling import parse, short
 from suite.cases.workloads import Pass, Workload
 from suite.pages.bench_tables import IMPLEMENTATION, PEAK, TIME, Benchmark
-from suite.pages.page import Column, NoFigure, markdown
+from suite.pages.page import NoFigure, markdown
 from suite.pages.plots import by_factors
-from suite.pages.sizes import PAGE, Sweep, sweeps
+from suite.pages.sizes import PAGE, SIZE, Sweep, sweeps
 from suite.results.examples import HERE, runs
-from suite.results.format import count
 from suite.results.status import Status
 from suite.results.tables import about_pass
 
 Rows = list[dict[str, Any]]
 #: The column of the size over which these sweeps are.
-H = Column("H", count)
+H = SIZE["H"]
 
 
 def at(size: str, seconds: float, lstm: float = 0.05, name: str = "batched", **changes: Any) -> Rows:
     """Rows of a candidate at a size, with those of the baseline."""
     case = parse(size)
-    workload = Workload(short(case), case)
+    workload = Workload(short(case), case, asked_for=True)
     rows = []
     for each, took in ((name, seconds), (BASELINE, lstm)):
         norm = case.layer_norm and each != BASELINE
@@ -38,7 +37,7 @@ def at(size: str, seconds: float, lstm: float = 0.05, name: str = "batched", **c
         )
         for row in figures:
             if row["pass"] in workload.passes:
-                about = about_pass(workload.name, replace(case, layer_norm=norm), each, "float32", row["pass"])
+                about = about_pass(workload, replace(case, layer_norm=norm), each, "float32", row["pass"])
                 rows.append(row | about | {"multiply_adds": case.multiply_adds()} | HERE | changes)
     return rows
 
@@ -138,6 +137,16 @@ def test_lines_are_told_apart_without_colours() -> None:
     (sweep,) = sweeps(Benchmark.of(pd.DataFrame(rows).drop_duplicates(["workload", "implementation", "pass"])))
     looks = {(line.get_marker(), str(line.get_linestyle())) for line in sweep.draw().axes[0].get_lines()}
     assert len({marker for marker, _ in looks}) == len(names) + 1
+
+
+@pytest.mark.parametrize("sizes", [[], ["H64-norm", "H128-norm"]], ids=["nothing else", "a sweep"])
+def test_rows_with_an_option_that_is_gone_are_named(sizes: list[str]) -> None:
+    gone = [row | {"workload": "H96-zoneout0.1"} for row in at("H96", 0.1)]
+    text = markdown(PAGE.content(pd.DataFrame([*gone, *(row for size in sizes for row in at(size, 0.1))])))
+    assert "options that no longer exist, are in no table: `H96-zoneout0.1`." in text
+    assert text.count("H96") == 1
+    assert "**Stale**" in text
+    assert ("## H 64 to 128" in text) == bool(sizes)
 
 
 def test_the_page_shows_sweeps_and_every_size() -> None:

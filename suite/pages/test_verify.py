@@ -1,6 +1,7 @@
 """A verification says what failed, what was checked, what was not and why, whichever row it is in."""
 
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import pandas as pd
 import pytest
 
 from suite.cases.verification import MULTIPLIED
+from suite.pages import webpage
 from suite.pages.page import markdown
 from suite.pages.verify import MARKDOWN, PAGE, PLAIN, TENSOR, VERDICT, conclusion, reach_table, worst_errors
 from suite.results.examples import HERE
@@ -117,12 +119,15 @@ def test_the_largest_sizes_are_those_that_passed() -> None:
         row("batched_cpu", "float32", None, "why", **OTHERS, T=99, H=99),
         row("naive", "float64", 0.1, **OTHERS, T=400, H=8),
     ]
-    assert reach_table(table(rows)).markdown().splitlines() == [
+    reach = reach_table(table(rows))
+    assert reach.markdown().splitlines() == [
         "| implementation | dtype | T | B | I | H | S | Z |",
-        f"|{' --- |' * 8}",
+        f"|{' --- |' * 2}{' ---: |' * 6}",
         "| batched_cpu | float32 | 7 (200) | 3 | 5 | 40 | 8 | 4 |",
         "| naive | float64 | 400 | 3 | 5 | 8 | 8 | 4 |",
     ]
+    orders = re.findall(r'data-order="(\S+)"', webpage.table(reach))
+    assert orders[::6] == ["7.0", "400.0"]  # of T, whose texts are "7 (200)" and "400"
 
 
 def test_the_worst_of_several_is_shown() -> None:
@@ -165,4 +170,4 @@ def test_capabilities_number_their_reasons() -> None:
     text = markdown(PAGE.content(table(RIGHT), {"capabilities": capabilities}))
     assert "|  | `naive` | `batched` |" in text
     assert "| vmap | pass | no (1) |\n| export | no (2) | FAIL (1) |" in text
-    assert "1. It ·refuses·.\n2. Why." in text
+    assert "1. It \\*refuses\\*.\n2. Why." in text

@@ -1,15 +1,16 @@
 """The page of verification and its conclusion: whether the implementations are right, and faults would be found."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from operator import attrgetter
+from typing import Any, NamedTuple
 
 import pandas as pd
 
 from impls import names
 from impls.definition import dtype_name
 from impls.registry import find
-from suite.pages.page import Body, Column, OtherTables, Page, Part, Sheet
+from suite.pages.page import Body, Column, Markdown, OtherTables, Page, Part, Sheet, escaped
 from suite.results.format import count, ratio_text
 from suite.results.outcomes import CaseOutcome, FaultOutcome, deciding, ran
 
@@ -44,14 +45,25 @@ memory; `FAIL` for any other error or a wrong number; `not run` with the reason.
 """
 
 
+class Reach(NamedTuple):
+    """The largest of a size in training, 0 without any, and the largest of all."""
+
+    trained: int
+    forward: int
+
+    def __str__(self) -> str:
+        return f"{self.trained} ({self.forward})" if self.forward > self.trained else str(self.trained)
+
+
 class Markup(NamedTuple):
-    """What a text has on either side of words that are strong, and of words of code."""
+    """What a text has on either side of words that are strong, and of words of code; plain: what shows a plain text."""
 
     strong: str
     code: str
+    plain: Callable[[str], str]
 
 
-PLAIN, MARKDOWN = Markup("", ""), Markup("**", "`")
+PLAIN, MARKDOWN = Markup("", "", str), Markup("**", "`", escaped)
 
 
 def conclusion(tables: Mapping[str, pd.DataFrame], markup: Markup, failed: int = 0) -> str:
@@ -71,12 +83,12 @@ def conclusion(tables: Mapping[str, pd.DataFrame], markup: Markup, failed: int =
 
 
 def _of_comparisons(rows: pd.DataFrame, markup: Markup) -> list[str]:
-    """Sentences of the conclusion about rows of verify.csv, none if nothing was compared."""
+    """Sentences of the conclusion about rows of verify.csv; none if nothing was compared."""
     compared = ran(rows)
     if compared.empty:
         return []
     implementations = compared["implementation"].unique()
-    strong, code = markup
+    strong, code, plain = markup
     sentences = list[str]()
     wrong = compared[compared["verdict"] == CaseOutcome.FAIL].drop_duplicates(["implementation", "dtype"])
     if len(wrong):
@@ -90,12 +102,15 @@ def _of_comparisons(rows: pd.DataFrame, markup: Markup) -> list[str]:
     sentences += [f"{code}{name}{code} was only interpreted." for name in implementations if name not in native]
     unchecked = rows[~rows["implementation"].isin(implementations)]
     for name, skipped in unchecked.groupby("implementation", sort=False):
-        sentences.append(f"{code}{name}{code} was not checked: {_why_skipped(str(name), skipped)}")
+        sentences.append(f"{code}{name}{code} was not checked: {plain(_why_skipped(str(name), skipped))}")
     return sentences
 
 
 def _why_skipped(implementation: str, rows: pd.DataFrame) -> str:
-    """Why no comparison of an implementation ran, in a dtype that it has: in others it may say no more than that."""
+    """Why no comparison of an implementation ran: the reason in a dtype that it supports, if it has rows in one.
+
+    In other dtypes the reason may be the dtype alone.
+    """
     dtypes = [dtype_name(dtype) for dtype in find(implementation).dtypes] if implementation in names() else []
     of_its_dtypes = rows[rows["dtype"].isin(dtypes)]
     first = (of_its_dtypes if len(of_its_dtypes) else rows).iloc[0]
@@ -129,8 +144,8 @@ def faults_table(rows: pd.DataFrame) -> Sheet:
 def missed(rows: pd.DataFrame) -> str:
     """Faults that survived, as a list; "" if there are none."""
     survived = rows[rows["verdict"] != FaultOutcome.REJECTED]
-    lines = ["- {edit}, in {implementation}, {dtype}: {verdict}".format_map(row) for _, row in survived.iterrows()]
-    return "\n".join(lines)
+    texts = ["{edit}, in {implementation}, {dtype}: {verdict}".format_map(row) for _, row in survived.iterrows()]
+    return "\n".join(f"- {escaped(text)}" for text in texts)
 
 
 def worst_errors(rows: pd.DataFrame, by: Sequence[str] = ("implementation", "dtype")) -> Sheet:
@@ -164,16 +179,15 @@ def worst_view(rows: pd.DataFrame) -> Sheet:
 
 def reach_table(rows: pd.DataFrame) -> Sheet:
     """The largest sizes that each implementation passed in each dtype, in parentheses if only the forward pass did."""
-    columns = {size: Column(size) for size in REACHED}
+    columns = {size: Column(size, str, attrgetter("trained")) for size in REACHED}
     passed = rows[(rows["verdict"] == CaseOutcome.PASS) & rows["T"].notna()]
     lines = []
     for (name, dtype), group in passed.groupby(["implementation", "dtype"], sort=False):
-        line = {IMPLEMENTATION: name, DTYPE: dtype}
+        line: dict[Column, Any] = {IMPLEMENTATION: name, DTYPE: dtype}
         trained = group[~group["forward_only"]]
         for size, column in columns.items():
             with_gradients = int(trained[size].max()) if len(trained) else 0
-            forward = int(group[size].max())
-            line[column] = f"{with_gradients} ({forward})" if forward > with_gradients else str(with_gradients)
+            line[column] = Reach(with_gradients, int(group[size].max()))
         lines.append(line)
     return Sheet([IMPLEMENTATION, DTYPE, *columns.values()], lines)
 
@@ -181,7 +195,7 @@ def reach_table(rows: pd.DataFrame) -> Sheet:
 def matrix(rows: pd.DataFrame) -> list[Part]:
     """Capabilities by implementation, and below them the reasons that the cells number."""
     capability = Column("")
-    columns = {name: Column(f"`{name}`") for name in rows["implementation"].unique()}
+    columns = {name: Column(Markdown(f"`{name}`")) for name in rows["implementation"].unique()}
     numbers = dict[str, int]()
     lines = []
     for name, group in rows.groupby("capability", sort=False):
@@ -193,8 +207,7 @@ def matrix(rows: pd.DataFrame) -> list[Part]:
                 cell += f" ({number})"
             line[columns[row["implementation"]]] = cell
         lines.append(line)
-    # A star at the start of a line would begin a list.
-    notes = [f"{number}. {reason.replace('*', '·')}" for reason, number in numbers.items()]
+    notes = [f"{number}. {escaped(reason)}" for reason, number in numbers.items()]
     return [Sheet([capability, *columns.values()], lines), "\n".join(notes)]
 
 

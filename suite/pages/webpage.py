@@ -9,7 +9,7 @@ from pathlib import Path
 
 from markdown_it import MarkdownIt
 
-from suite.pages.page import Column, Linked, NoFigure, Part, Plot, Sheet, is_absent
+from suite.pages.page import Column, Linked, NoFigure, Part, Plot, Sheet, escaped, is_absent
 from suite.pages.plots import svg
 
 STYLE = Path(__file__).with_name("report.css")
@@ -100,9 +100,9 @@ def _row(cells: Sequence[str]) -> str:
 
 
 def _cell(tag: str, column: Column, text: str, attributes: str = "") -> str:
-    """Cell of a table; text: Markdown without blocks."""
+    """Cell of a table; text: plain or `Markdown`."""
     look = ' class="figure"' if column.has_figures else ""
-    return f"<{tag}{look}{attributes}>{MARKDOWN.renderInline(text)}</{tag}>\n"
+    return f"<{tag}{look}{attributes}>{MARKDOWN.renderInline(escaped(text))}</{tag}>\n"
 
 
 def _order(column: Column, value: object) -> float:

@@ -5,7 +5,7 @@ from typing import Any
 
 from suite.cases.examples import CPU, TINY
 from suite.cases.verification import MULTIPLIED
-from suite.cases.workloads import Pass
+from suite.cases.workloads import WORKLOADS, Pass
 from suite.results.outcomes import CaseOutcome
 from suite.results.status import Ended, Status
 from suite.results.tables import about_pass, stamp
@@ -43,7 +43,7 @@ def runs(
     }  # fmt: skip
     timed_out = Ended(Status.TIME_OUT, "9 s").columns
     return [
-        about_pass("small", replace(TINY, layer_norm=layer_norm), candidate, "float32", timed)
+        about_pass(WORKLOADS["small"], replace(TINY, layer_norm=layer_norm), candidate, "float32", timed)
         | (figures if seconds else timed_out)
         | stamp
         | changes

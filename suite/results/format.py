@@ -57,7 +57,7 @@ def sizes(row: pd.Series, dims: Sequence[str]) -> str:
 
 def size_of_whole(row: pd.Series, size: str) -> str:
     """Size of a row of the benchmark, such as "T 10 of 100" where the run shortened the workload, else "T 100"."""
-    text = sizes(row, size)
+    text = sizes(row, (size,))
     whole = row[WHOLE[size]]
     return text if pd.isna(whole) else f"{text} of {whole:.0f}"
 

@@ -114,7 +114,7 @@ BASIS: dict[str, Basis] = {
 def sources(table: str, row: Mapping[str, Any]) -> str:
     """Hash of all that a row of a table depends on, in which comments, docstrings and layout do not count.
 
-    That are the files of the implementation and the module around it, or of the candidate; those of the table; of a
+    These are the files of the implementation and the module around it, or of the candidate; those of the table; of a
     benchmark the fields of its workload; of a verification the modules of its uses. The case of a verification is in
     the row itself. GoneError if one of these is no more.
     """

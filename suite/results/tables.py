@@ -18,7 +18,7 @@ import torch
 from suite.candidates import catalogue, submission
 from suite.candidates.names import ORDER
 from suite.cases.case import SIZES, Case
-from suite.cases.workloads import WORKLOADS, Pass, whole
+from suite.cases.workloads import WORKLOADS, Pass, Workload
 from suite.results import provenance
 from suite.results.outcomes import CapabilityOutcome, CaseOutcome, FaultOutcome
 from suite.results.status import Bound, Status
@@ -32,6 +32,7 @@ _DECLARED = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding
 #: have all of the first, and of what was used what was.
 _EVERY_STAMP: Sequence[str] = _DECLARED["stamp"]
 STAMP: Sequence[str] = [*_EVERY_STAMP, *_DECLARED["used"]]
+_TEXTS: list[str] = _DECLARED["texts"]
 _NUMBERS: list[str] = _DECLARED["numbers"]
 _FLAGS: list[str] = _DECLARED["flags"]
 #: Columns with the figures of all visits: a tuple in a row, and numbers between spaces in a file.
@@ -118,7 +119,7 @@ class Table:
         """Rows with every column of the table; of what a row lacks, a text is "", a flag False, and figures are ()."""
         rows = rows.reindex(columns=[*self.columns, *STAMP])
         flags = rows.columns.intersection(_FLAGS)
-        texts = filter(_is_text, rows)
+        texts = rows.columns.intersection(_TEXTS)
         empty: dict[str, object] = {**dict.fromkeys(flags, False), **dict.fromkeys(texts, "")}
         rows = rows.astype(dict.fromkeys(empty, object)).fillna(empty)
         rows = rows.astype(dict.fromkeys(flags, bool))
@@ -136,9 +137,10 @@ class Table:
         return self.replace(folder, stamped, values)
 
     def replace(self, folder: Path, rows: Iterable[Mapping[str, Any]], values: Values = VALUES) -> int:
-        """Put stamped rows into the file, in which they replace the rows of the same key; return how many do not.
+        """Put stamped rows into the file, in which they replace the rows of the same key.
 
-        A row stays whose figure the new one knows worse, see `_outweighed`. values: in whose order rows are sorted.
+        A row of the file stays if the new one knows its figure worse, see `_outweighed`; returns how many new rows are
+        not in the file for that. values: in whose order rows are sorted.
         ValueError names undeclared columns, or the key of two rows. ResultsError says why the file cannot be read or
         written.
         """
@@ -185,8 +187,9 @@ class Table:
             return rows
         for column, known in values.items():
             if column in self.key and column not in self.free:
+                outside = submission.files() if column == "implementation" else ()
                 # Rows of what did not run may lack it.
-                rows = rows[rows[column].isin([*known, *submission.files(), ""])]
+                rows = rows[rows[column].isin([*known, *outside, ""])]
         return rows
 
     def _write(self, folder: Path, rows: pd.DataFrame) -> None:
@@ -230,12 +233,8 @@ def _parsed(text: str) -> pd.DataFrame:
         raise ValueError(f"line {lengths[-1][0]}: expected a whole row with the end of its line, got a part")
     # Hashes and versions may consist of digits.
     columns = next(csv.reader(io.StringIO(text)), [])
-    words: dict[Hashable, str] = {name: "str" for name in columns if _is_text(name) or name in _OF_VISITS}
+    words: dict[Hashable, str] = {name: "str" for name in columns if name in (*_TEXTS, *_OF_VISITS)}
     return pd.read_csv(io.StringIO(text, newline=""), dtype=words)
-
-
-def _is_text(column: str) -> bool:
-    return column not in _NUMBERS and column not in _FLAGS and column not in _OF_VISITS
 
 
 def _to_text(figures: object) -> str:
@@ -286,12 +285,12 @@ def _ranks(column: pd.Series, values: Values) -> pd.Series:
     return column.map({value: rank for rank, value in enumerate(order)})
 
 
-def about_pass(workload: str, case: Case, implementation: str, dtype: str, timed: Pass) -> Row:
-    """Columns that describe a row of the benchmark; workload: its name. timed: the pass that is."""
+def about_pass(workload: Workload, case: Case, implementation: str, dtype: str, timed: Pass) -> Row:
+    """Columns that describe a row of the benchmark; case: of the workload. timed: the pass that is."""
     T, B = case.T, case.B
-    uncut = whole(workload, case)
+    uncut = workload.whole
     return {
-        "workload": workload,
+        "workload": workload.name,
         **case.sizes,
         "layer_norm": case.layer_norm,
         "implementation": implementation,

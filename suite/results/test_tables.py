@@ -3,6 +3,7 @@
 import math
 import re
 import tempfile
+import tomllib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,11 +25,11 @@ from suite.results.outcomes import CaseOutcome, deciding
 from suite.results.status import Status
 from suite.results.tables import STAMP, TABLES, Table, folder_of, stamp
 from suite.shared import machine, process
-from suite.shared.files import ResultsError, write_whole
+from suite.shared.files import ROOT, ResultsError, write_whole
 from suite.shared.machine import slug
 from suite.verify import writing
 
-LETTERS = Table("letters", ("name", "T"), ("name", "T", "ratio"))
+LETTERS = Table("letters", ("kind", "T"), ("kind", "T", "ratio"))
 #: A row of it.
 Letter = tuple[str, int, float]
 
@@ -40,7 +41,7 @@ def _letters(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def put(folder: Path, *rows: Letter, names: str = "abc") -> list[Letter]:
     """Put rows into the table, and return all of it; names: its letters, in order."""
-    LETTERS.put(folder, [dict(zip(LETTERS.columns, row, strict=True)) for row in rows], CPU, {"name": names})
+    LETTERS.put(folder, [dict(zip(LETTERS.columns, row, strict=True)) for row in rows], CPU, {"kind": names})
     return list(LETTERS.read(folder)[[*LETTERS.columns]].itertuples(index=False, name=None))
 
 
@@ -64,16 +65,28 @@ def test_rows_of_a_second_run(
 
 
 def test_rows_of_a_file_outside_the_project_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its name is that of an implementation, and of nothing else."""
     monkeypatch.setenv(submission.VARIABLE, submission.written([Path("elsewhere/mine.py")]))
-    put(tmp_path, ("mine", 1, 1.0), ("other", 1, 2.0))
-    assert put(tmp_path, ("mine", 2, 3.0)) == [("mine", 1, 1.0), ("mine", 2, 3.0)]
+    table = Table("letters", ("implementation", "kind"), ("implementation", "kind", "ratio"))
+    values = {"implementation": ["a"], "kind": ["b"]}
+    before = [("mine", "b"), ("other", "b"), ("a", "mine")]
+    for keys in (before, [("a", "b")]):
+        rows = [HERE | dict(zip(table.key, key, strict=True)) | {"ratio": 1.0} for key in keys]
+        table.replace(tmp_path, rows, values)
+    assert sorted(table.read(tmp_path)[[*table.key]].itertuples(index=False, name=None)) == [("a", "b"), ("mine", "b")]
+
+
+def test_every_column_has_one_type() -> None:
+    declared = tomllib.loads((ROOT / "suite/results/tables.toml").read_text(encoding="utf-8"))
+    types = [column for of_type in ("texts", "numbers", "of_visits", "flags") for column in declared[of_type]]
+    assert sorted(types) == sorted({*STAMP, *(column for table in TABLES.values() for column in table.columns)})
 
 
 def test_rows_that_did_not_run_may_lack_a_column_of_the_key(tmp_path: Path) -> None:
     put(tmp_path, A)
     for T in (2, 3):
-        LETTERS.put(tmp_path, [{"T": T, "ratio": 2}], CPU, {"name": "bc"})
-    assert LETTERS.read(tmp_path)[["name", "T"]].to_numpy().tolist() == [["", 2], ["", 3]]
+        LETTERS.put(tmp_path, [{"T": T, "ratio": 2}], CPU, {"kind": "bc"})
+    assert LETTERS.read(tmp_path)[["kind", "T"]].to_numpy().tolist() == [["", 2], ["", 3]]
 
 
 def keyed(table: str, value: str) -> dict[str, Any]:
@@ -101,12 +114,12 @@ def test_undeclared_columns_are_refused_and_stamps_added(tmp_path: Path) -> None
     assert {column: set(rows[column]) for column in stamps} == {name: {value} for name, value in stamps.items()}
     assert (rows[list(set(STAMP) - set(stamps))] == "").all(axis=None), "versions of what these rows did not use"
     with pytest.raises(ValueError, match=r"letters: expected columns that tables.toml lists, got colour"):
-        LETTERS.put(tmp_path, [{"name": "a", "T": 1, "colour": "red"}], CPU, {"name": "abc"})
+        LETTERS.put(tmp_path, [{"kind": "a", "T": 1, "colour": "red"}], CPU, {"kind": "abc"})
 
 
 def test_a_hash_of_decimal_digits_stays_text(tmp_path: Path) -> None:
     hashes = {"commit": "0411959", "sources": "12e4567890"}
-    LETTERS.replace(tmp_path, [HERE | {"name": "a", "T": 1} | hashes])
+    LETTERS.replace(tmp_path, [HERE | {"kind": "a", "T": 1} | hashes])
     assert LETTERS.read(tmp_path)[list(hashes)].iloc[0].to_dict() == hashes
 
 
@@ -377,7 +390,7 @@ def test_checks_on_the_cpu_are_no_gpu_rows(tmp_path: Path, monkeypatch: pytest.M
     pages = writing.write(tmp_path, torch.device("cuda", 0), rows)
     for name, folder, device in (("verify", "nvidia-h100", "cuda"), ("faults", slug(CPU), "cpu")):
         assert list(TABLES[name].read(tmp_path / folder)["device"]) == [device]
-    assert pages == [tmp_path / "nvidia-h100" / "verify.md"]
+    assert [page.file for page in pages] == [tmp_path / "nvidia-h100" / "verify.md"]
 
 
 def test_rows_of_what_did_not_run_again_stay(tmp_path: Path) -> None:

@@ -51,8 +51,8 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Generator[
         except ResultsError as error:
             pytest.exit(f"{error}\n{conclusion}", returncode=pytest.ExitCode.USAGE_ERROR)
         for page in pages:
-            if page.stem == verify.PAGE.name:
-                print(f"\nPage: {page}")
+            if page.page == verify.PAGE:
+                print(f"\nPage: {page.file}")
     if conclusion:
         print(conclusion)
     return result

@@ -23,7 +23,7 @@ CHECKED: Mapping[str, Sequence[str]] = {
 }
 
 
-def write(results: Path, device: torch.device, tables: Mapping[str, pd.DataFrame]) -> list[Path]:
+def write(results: Path, device: torch.device, tables: Mapping[str, pd.DataFrame]) -> list[report.MachinePage]:
     """Put rows of checks on a device into the results, and return the pages that were written about them.
 
     ResultsError says what could not be read or written.
