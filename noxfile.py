@@ -156,7 +156,7 @@ def package(session: nox.Session) -> None:
     """Check what a wheel and an sdist hold, and that they import alone."""
     scratch = scratch_of(session)
     shutil.rmtree(scratch)
-    session.install("uv")
+    session.install("uv", "packaging")
     session.run("uv", "build", "-q", "--out-dir", str(scratch))  # the wheel from the sdist
     wheel, sdist = only(scratch, "*.whl"), only(scratch, "*.tar.gz")
     python(session, "-m", "suite.package.contents", str(wheel), str(sdist))

@@ -49,7 +49,8 @@ from suite.results.format import ratio_text
 from suite.results.statistics import FEWEST
 from suite.results.status import WRONG, Ended, Status
 from suite.results.tables import TABLES, Row, Table, folder_of
-from suite.shared import arithmetic, machine
+from suite.shared import machine
+from suite.shared.arithmetic import Arithmetic
 from suite.shared.files import ResultsError, path_of
 
 #: Columns of the rows that have one baseline.
@@ -124,7 +125,7 @@ def why_too_large(options: argparse.Namespace) -> str | None:
     """Sentence about a size that would not fit into memory, before anything of it is there; None if all fit."""
     if not choice.names_sizes(options):
         return None
-    dtypes = [arithmetic.dtype_of(dtype) for dtype in options.dtype or ["float32"]]
+    dtypes = [Arithmetic(dtype).dtype for dtype in options.dtype or ["float32"]]
     for workload in choice.workloads(options):
         for dtype in dtypes:
             lacking = shortage(ROUNDS_AS_NAIVE, workload.case, dtype, options.device)

@@ -1,5 +1,7 @@
 """What pytest loads for the suite: plugins of one idea each, with their hooks and fixtures."""
 
+from suite.checks.kernels import interpreter_only
+
 pytest_plugins = (
     "suite.checks.implementations",
     "suite.checks.recording",
@@ -9,5 +11,4 @@ pytest_plugins = (
     "suite.verify.failures",
     "suite.verify.conclusion",
 )
-#: `test_interpreter.py` runs these in a process with Triton's interpreter on.
-collect_ignore_glob = ["*/test_interpreted_*.py"]
+collect_ignore = [str(path) for path in interpreter_only.PATHS]

@@ -28,7 +28,7 @@ from suite.results.outcomes import CapabilityOutcome, CaseOutcome, FaultOutcome,
 from suite.results.statistics import FEWEST
 from suite.results.status import Bound, Status
 from suite.results.tables import TABLES
-from suite.shared.arithmetic import dtype_of
+from suite.shared.arithmetic import Arithmetic
 from suite.shared.files import ROOT, ResultsError
 
 #: What shows where something was made: absolute paths, of Windows too, those in a home, and users of hosts.
@@ -187,7 +187,7 @@ def compared(bench: pd.DataFrame, verify: pd.DataFrame, then: Mapping[str, Hashe
     """Sentences about implementations that were timed, but not compared, or not with the same sources."""
     timed = bench[(bench["status"] == Status.OK) & bench["implementation"].isin(names())]
     for (name, dtype), rows in timed.groupby(["implementation", "dtype"], sort=False):
-        of_products = dtype_name(dtype_of(str(dtype)))
+        of_products = dtype_name(Arithmetic(str(dtype)).dtype)
         which = f"{name} in {of_products}"
         of_both = ran(verify[(verify["implementation"] == name) & (verify["dtype"] == of_products)])
         if of_both.empty:

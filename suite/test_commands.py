@@ -269,6 +269,7 @@ def configured(*arguments: str) -> Any:
     return SimpleNamespace(
         option=SimpleNamespace(**options),
         args=["suite/checks"],
+        invocation_params=SimpleNamespace(args=arguments),
         getoption=lambda name: options[name.removeprefix("--")],
     )
 
@@ -323,34 +324,41 @@ def test_verify_refuses_what_it_cannot_check(tmp_path: Path, monkeypatch: pytest
         verify_options.pytest_configure(configured("--device", "cpu", "--impl", str(tmp_path / "mine.py")))
 
 
-@pytest.mark.parametrize(("chosen", "style"), [("auto", "no"), ("short", "short")])
+@pytest.mark.parametrize(
+    ("typed", "chosen", "style", "short", "listed"),
+    [
+        ([], "auto", "no", True, ""),
+        (["-rfE"], "auto", "no", True, "fE"),
+        (["--tb=short"], "short", "short", False, "fE"),
+        (["--tb=no"], "no", "no", False, "fE"),
+    ],
+    ids=["default", "-rfE", "--tb=short", "--tb=no"],
+)
 def test_failures_of_a_file_take_a_line_unless_asked(
-    chosen: str, style: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    typed: list[str],
+    chosen: str,
+    style: str,
+    short: bool,
+    listed: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("suite.candidates.submission.load_all", lambda *_: ["mine"])
     config = configured("--device", "cpu", "--impl", str(tmp_path / "mine.py"))
+    config.invocation_params.args = typed
     config.option.tbstyle = chosen
     verify_options.pytest_configure(config)
-    assert config.option.tbstyle == style
-    assert config.option.reportchars == ("" if style == "no" else "fE")
+    assert (config.option.tbstyle, config.option.short_failures, config.option.reportchars) == (style, short, listed)
     assert config.option.results == tmp_path / "mine-results"
 
 
 @pytest.mark.parametrize(
-    ("arguments", "style", "shown"),
-    [
-        (
-            ["--impl", "mine.py"],
-            "no",
-            ["FAILED test_a.py::test_b: is wrong", "With --tb=short, where each comes from."],
-        ),
-        (["--impl", "mine.py"], "short", []),
-        ([], "no", []),
-    ],
+    ("short", "shown"),
+    [(True, ["FAILED test_a.py::test_b: is wrong", "With --tb=short, where each comes from."]), (False, [])],
 )
-def test_failures_are_listed_where_they_take_a_line(arguments: list[str], style: str, shown: list[str]) -> None:
-    config = configured("--device", "cpu", *arguments)
-    config.option.tbstyle = style
+def test_failures_are_listed_where_they_take_a_line(short: bool, shown: list[str]) -> None:
+    config = configured("--device", "cpu")
+    config.option.short_failures = short
     said = [(failures.SENTENCE, "is wrong")]
     failure = SimpleNamespace(nodeid="suite/checks/test_a.py::test_b", user_properties=said, longreprtext="a traceback")
     lines = list[str]()

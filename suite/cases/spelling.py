@@ -7,7 +7,7 @@ is one size with several values, such as `H=128,256,512`.
 import argparse
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any, NamedTuple
 
 from suite.cases.case import SIZES, Case, Start
@@ -98,16 +98,12 @@ def _size(part: str, digits: str) -> int:
     return int(digits)
 
 
-def _number(part: str, digits: str, expected: str = "a number") -> float:
-    try:
-        return float(digits)
-    except ValueError:
-        raise SizeError(part, expected) from None
-
-
 def _probability(part: str, digits: str) -> float:
     expected = "a probability above 0, at most 1"
-    value = _number(part, digits, expected)
+    try:
+        value = float(digits)
+    except ValueError:
+        raise SizeError(part, expected) from None
     if not 0 < value <= 1:
         raise SizeError(part, expected)
     return value
@@ -121,15 +117,12 @@ def _lengths(part: str, digits: str) -> tuple[int, ...]:
 _NUMBERS: dict[str, Callable[[str, str], Any]] = {
     **dict.fromkeys(SIZES, _size),
     "lengths": _lengths,
-    **{name: _number for name, default in MEDIUM.arguments.items() if type(default) is float},
-    **dict.fromkeys(("dropout", "recurrent_dropout"), _probability),
+    **{field.name: _probability for field in fields(Case) if field.type is float},
 }
 #: Parts without one: field and value.
 _WORDS: dict[str, tuple[str, Any]] = {
-    **{name: (name, True) for name, default in MEDIUM.arguments.items() if default is False},
+    **{field.name: (field.name, True) for field in fields(Case) if field.default is False},
     "norm": ("layer_norm", True),
     "eval": ("training", False),
-    "strided": ("strided", True),
-    "stacked": ("state", Start.STACKED),
-    "plain": ("state", Start.SHARED),
+    **{str(start): ("state", start) for start in Start if start is not Start.NONE},
 }

@@ -11,7 +11,7 @@ from suite.cases.case import Case, lengths
 from suite.cases.examples import CPU
 from suite.cases.verification import DROPOUT, TWO_LAYERS
 from suite.cases.workloads import WORKLOADS
-from suite.shared import arithmetic
+from suite.shared.arithmetic import Arithmetic, eps
 
 F32 = torch.float32
 
@@ -61,20 +61,27 @@ GPU = torch.device("cuda")
 
 def test_arithmetic_is_set_for_products_of_all_libraries() -> None:
     states = []
-    for name in ("tf32", "bfloat16", "float32"):
-        arithmetic.use(name)
-        eps = [arithmetic.eps(dtype, GPU) for dtype in (F32, torch.bfloat16)]
-        states.append((torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32, eps))
-        assert arithmetic.eps(F32, CPU) == torch.finfo(F32).eps
+    for arithmetic in (Arithmetic.TF32, Arithmetic.BFLOAT16, Arithmetic.FLOAT32):
+        arithmetic.use()
+        of_products = [eps(dtype, GPU) for dtype in (F32, torch.bfloat16)]
+        states.append((torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32, of_products))
+        assert eps(F32, CPU) == torch.finfo(F32).eps
     coarse, fine, half = (torch.finfo(dtype).eps for dtype in (torch.float16, F32, torch.bfloat16))
     assert states == [("high", True, [coarse, half]), *[("highest", False, [fine, half])] * 2]
-    assert [arithmetic.dtype_of(name) for name in ("tf32", "bfloat16")] == [F32, torch.bfloat16]
+
+
+def test_an_arithmetic_has_the_dtype_of_its_name() -> None:
+    """And no other attribute of torch is one."""
+    dtypes = {str(arithmetic): str(arithmetic.dtype) for arithmetic in Arithmetic}
+    assert dtypes == {**{name: f"torch.{name}" for name in dtypes}, "tf32": "torch.float32"}
+    with pytest.raises(ValueError, match="'nn' is not a valid Arithmetic"):
+        Arithmetic("nn")
 
 
 @pytest.mark.parametrize(("capability", "able"), [((7, 5), False), ((8, 0), True)])
 def test_tf32_needs_a_gpu_that_has_it(capability: tuple[int, int], able: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
     refused = "tf32 needs a GPU of compute capability 8.0 or higher."
-    assert arithmetic.why_not("tf32", GPU) == (None if able else refused)
-    assert arithmetic.why_not("tf32", CPU) == refused
-    assert arithmetic.why_not("float32", GPU) is None
+    assert Arithmetic.TF32.why_not(GPU) == (None if able else refused)
+    assert Arithmetic.TF32.why_not(CPU) == refused
+    assert Arithmetic.FLOAT32.why_not(GPU) is None

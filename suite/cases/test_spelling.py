@@ -1,11 +1,12 @@
 """A size that a person names is that of a case, or an error names the part."""
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import pytest
 
 from suite.cases import spelling, verification
+from suite.cases.case import Case, Start
 from suite.cases.spelling import MEDIUM, SPELLING, Axis, SizeError, axis, of_row, parse, short
 from suite.cases.workloads import TIMED, WORKLOADS
 
@@ -92,6 +93,13 @@ def test_a_wrong_part_is_named_beside_the_spelling(
         read(text)
     assert str(error.value).startswith(f"{part}: expected {expected}")
     assert SPELLING in str(error.value)
+
+
+def test_every_field_of_a_case_has_a_part_that_is_read() -> None:
+    every = Case(2, 2, 2, 2, 2, 2, 2, True, Start.SHARED, True, (2, 1), 0.5, 0.25, False)
+    assert set(every.parts) == {field.name for field in fields(Case)}
+    for start in (Start.SHARED, Start.STACKED):
+        assert parse(replace(every, state=start).id) == replace(every, state=start)
 
 
 def test_the_spelling_is_one() -> None:

@@ -2,7 +2,7 @@
 
 from enum import StrEnum
 from itertools import chain
-from typing import Any, Literal
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -13,13 +13,12 @@ from suite.cases.case import Case
 from suite.comparison.tolerance import Judgement
 from suite.results.outcomes import CaseOutcome, deciding
 from suite.results.tables import TABLES
+from suite.shared.arithmetic import Arithmetic
 
 #: The name of a row among a test's user properties.
 ROW = "row"
 #: A value of a column.
 Cell = str | int | float | bool
-#: What a comparison computes in: a dtype, or float32 whose products round their factors to TF32.
-Precision = torch.dtype | Literal["tf32"]
 
 
 class Keep:
@@ -48,7 +47,7 @@ class Record:
     def __call__(
         self,
         implementation: str,
-        precision: Precision,
+        arithmetic: Arithmetic | torch.dtype,
         comparison: str,
         ended: Judgement | CaseOutcome,
         *,
@@ -58,13 +57,13 @@ class Record:
         defined: str = "",
         case: Case | None = None,
     ) -> None:
-        dtype = dtype_name(precision) if isinstance(precision, torch.dtype) else precision
+        dtype = dtype_name(arithmetic) if isinstance(arithmetic, torch.dtype) else str(arithmetic)
         about: dict[str, Cell] = {"implementation": implementation, "dtype": dtype, "case": comparison}
         about |= {"interpreted": interpreted, "forward_only": forward_only, "reason": reason, "defined": defined}
         if case is not None:
             about |= case.sizes
         if isinstance(ended, Judgement):
-            self.keep("verify", **about, **ended.columns, verdict=CaseOutcome.of(ended.ratio))
+            self.keep("verify", **about, **ended.columns, verdict=CaseOutcome.of(wrong=ended.wrong))
         else:
             self.keep("verify", **about, verdict=ended)
 
@@ -82,14 +81,24 @@ def record(keep: Keep) -> Record:
 
 
 def rows_of_tests(reporter: pytest.TerminalReporter) -> dict[str, pd.DataFrame]:
-    """Rows that tests of all processes kept, by table."""
+    """Rows that tests of all processes kept, by table.
+
+    ValueError names two tests that are cases of one function and kept rows of one key. Tests of two functions may
+    compare the same in two ways, of which the results have that which decides; and a test may have run again.
+    """
     rows: dict[str, list[dict[str, Any]]] = {}
+    kept: dict[tuple[Any, ...], str] = {}
     for outcome in chain.from_iterable(reporter.stats.values()):
         if getattr(outcome, "when", None) != "teardown":
             continue
         for key, value in outcome.user_properties:
             if key == ROW:
                 name, row = value
+                function, _, _ = outcome.nodeid.partition("[")
+                identity = (function, name, *(row[column] for column in TABLES[name].key))
+                before = kept.setdefault(identity, outcome.nodeid)
+                if before != outcome.nodeid:
+                    raise ValueError(f"{outcome.nodeid}: expected a row of a key of its own, got that of {before}")
                 rows.setdefault(name, []).append(row)
     tables = {name: TABLES[name].filled(pd.DataFrame(lines)) for name, lines in rows.items()}
     if "verify" in tables:

@@ -107,8 +107,14 @@ Subject = Result | Finding
 
 
 def parameter(name: str) -> Argument:
-    """The parameter of a name in a state dict, such as `layers.0.bias`, or of what torch makes it of in the layer."""
-    _, layer, part = name.split(".", 2)
+    """The parameter of a name in a state dict, such as `layers.0.bias`, or of what torch makes it of in the layer.
+
+    ValueError if the name is of another form.
+    """
+    layers, _, of_layer = name.partition(".")
+    layer, _, part = of_layer.partition(".")
+    if layers != Kind.PARAMETER.value or not layer.isdecimal() or not part:
+        raise ValueError(f"name: expected a parameter of a layer, such as layers.0.bias, got {name!r}")
     return Argument(Kind.PARAMETER, part, int(layer))
 
 

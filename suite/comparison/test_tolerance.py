@@ -1,6 +1,7 @@
 """A right call passes the comparison, and a wrong one fails by the tensor that it damages, at the rule's very edge."""
 
 import math
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 
@@ -12,6 +13,7 @@ from impls import HyperLSTM
 from suite.cases.case import Case, Start
 from suite.cases.examples import CPU
 from suite.cases.verification import TWO_LAYERS
+from suite.comparison import tolerance
 from suite.comparison.draws import Draw, by_argument, implementation
 from suite.comparison.oracle import Outcome, plain, run_plain, without_module
 from suite.comparison.tensors import (
@@ -30,6 +32,7 @@ from suite.comparison.tensors import (
 from suite.comparison.tolerance import (
     FLOOR,
     TIMES,
+    Judgement,
     Oracle,
     assert_bitwise_equal,
     assert_close,
@@ -58,7 +61,7 @@ def test_a_fault_is_found_by_the_tensor_that_it_damages(result: Result) -> None:
         return Outcome(results)
 
     judgements = compare(implementation("row_scaled"), THREE, F64, CPU, TWO_DRAWS, run=run)
-    assert [judgement.subject for judgement in judgements if judgement.ratio > 1] == [result]
+    assert [judgement.subject for judgement in judgements if judgement.wrong] == [result]
 
 
 @pytest.mark.parametrize("argument", [X, parameter("layers.0.bias"), STATE[1], ARRIVING[1]], ids=str)
@@ -74,7 +77,7 @@ def test_a_changed_argument_is_a_finding(argument: Argument) -> None:
         return Outcome(results, (seed,) if torch.initial_seed() == 1 else ())
 
     judgements = compare(implementation("row_scaled"), THREE, F64, CPU, TWO_DRAWS, run=run)
-    wrong = [judgement.subject for judgement in judgements if judgement.ratio > 1]
+    wrong = [judgement.subject for judgement in judgements if judgement.wrong]
     assert wrong == [seed, Finding(Wrong.ARGUMENT_CHANGED, argument)]
 
 
@@ -94,7 +97,7 @@ def test_the_rule_at_both_sides_of_its_edge(dtype: torch.dtype, own: float) -> N
     allowed = TIMES * own + FLOOR[dtype] * torch.finfo(dtype).eps
     for share, right in ((0.99, True), (1.01, False)):
         (judgement,) = judge({"out": off(share * allowed)}, ONE, {"out": off(own)}, dtype)
-        assert (judgement.ratio <= 1) == right
+        assert judgement.wrong != right
         assert judgement.allowed == pytest.approx(allowed)
 
 
@@ -150,6 +153,21 @@ def test_assertions_name_the_tensor() -> None:
     for other in (-ORACLE, ORACLE[None], ORACLE.float(), off(1e-15)):
         with pytest.raises(AssertionError):
             assert_bitwise_equal({"a": ORACLE}, {"a": other})
+
+
+def test_what_is_spelled_alike_is_compared_apart() -> None:
+    both = {Gradient(X): ORACLE, str(Gradient(X)): ORACLE}
+    with pytest.raises(AssertionError):
+        assert_bitwise_equal(both | {Gradient(X): -ORACLE}, both)
+
+
+@pytest.mark.parametrize(("error", "wrong"), [(1.0, False), (1.0 + 1e-9, True), (math.inf, True), (math.nan, True)])
+def test_whatever_is_not_within_its_limit_is_wrong(error: float, wrong: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    judgement = Judgement("out", error, 1.0)
+    monkeypatch.setattr(tolerance, "judge", lambda *_: [judgement])
+    assert judgement.wrong == wrong
+    with pytest.raises(AssertionError, match="out: relative error") if wrong else nullcontext():
+        assert_close({}, TWO, CPU, 1)
 
 
 def test_the_layer_function_is_called_without_the_module() -> None:

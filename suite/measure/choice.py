@@ -18,7 +18,7 @@ from suite.cases.workloads import WORKLOADS, Workload
 from suite.measure.guard import guard
 from suite.measure.job import Job, RefusedError
 from suite.shared import machine
-from suite.shared.arithmetic import ARITHMETICS, dtype_of
+from suite.shared.arithmetic import Arithmetic
 from suite.shared.files import RESULTS, path_of
 
 #: By kind of device, the default minutes of a run for each dtype asked for.
@@ -39,7 +39,8 @@ def parent() -> argparse.ArgumentParser:
     add = result.add_argument
     names = [candidate.name for candidate in candidates()]
     add("--implementation", nargs="+", choices=names, help="default: all, what is slow in few places")
-    add("--dtype", nargs="+", choices=ARITHMETICS, default=["float32"], help="default: float32")
+    dtypes = [str(arithmetic) for arithmetic in Arithmetic]
+    add("--dtype", nargs="+", choices=dtypes, default=["float32"], help="default: float32")
     device = machine.default_device()
     add("--device", type=machine.device_of, default=device, help="default: CUDA if there is one, else the CPU")
     add("--results", type=path_of, default=RESULTS, help="folder with a folder for each machine")
@@ -49,7 +50,7 @@ def parent() -> argparse.ArgumentParser:
 def fastest(device: torch.device, dtype: str) -> str | None:
     """The implementation that `auto` takes; None if none runs, as without a GPU on "cuda"."""
     try:
-        return registry.resolve("auto", device, dtype_of(dtype)).name
+        return registry.resolve("auto", device, Arithmetic(dtype).dtype).name
     except RuntimeError:
         return None
 

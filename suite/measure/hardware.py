@@ -12,7 +12,7 @@ from suite.cases.workloads import WORKLOADS
 from suite.measure.job import Job
 from suite.measure.timing import Stopwatch, Work
 from suite.results.tables import Row
-from suite.shared.arithmetic import dtype_of
+from suite.shared.arithmetic import Arithmetic
 
 #: The side of the square matrices doubles from SMALLEST until their product takes LONG seconds, or up to LARGEST.
 SMALLEST, LARGEST, LONG = 512, 8192, 0.05
@@ -55,7 +55,7 @@ def rates(watch: Stopwatch, name: str, of: Product, device: torch.device, dtype:
     """Yield the rate of a product at sides that grow until it takes long."""
     side, seconds = SMALLEST, 0.0
     while seconds < LONG and side <= LARGEST:
-        seconds = best(watch, of(torch.randn(side, side, device=device).to(dtype_of(dtype))))
+        seconds = best(watch, of(torch.randn(side, side, device=device).to(Arithmetic(dtype).dtype)))
         yield {"multiply_adds_per_s": side**3 / seconds, "side": side, "product": name}
         side *= 2
 

@@ -16,7 +16,7 @@ from suite.cases.workloads import Workload
 from suite.results import provenance
 from suite.results.status import Ended, Status
 from suite.results.tables import Row, about_pass
-from suite.shared import arithmetic
+from suite.shared.arithmetic import Arithmetic
 
 #: What a visit does: times a candidate, measures the rates of the hardware, or calls once what the first call compiles.
 Measurement = Literal["bench", "hardware", "compile"]
@@ -58,7 +58,7 @@ class Job:
 
     @property
     def torch_dtype(self) -> torch.dtype:
-        return arithmetic.dtype_of(self.dtype)
+        return Arithmetic(self.dtype).dtype
 
     @property
     def case(self) -> Case:
@@ -77,7 +77,7 @@ class Job:
 
     def planned(self, verify: pd.DataFrame) -> "Job":
         """Job of the benchmark with the reason if it does not run; verify: rows of verify.csv of this machine."""
-        reason = arithmetic.why_not(self.dtype, self.device)
+        reason = Arithmetic(self.dtype).why_not(self.device)
         if reason is None:
             reason = find(self.candidate).why_unavailable(self.device, self.torch_dtype)
         if reason is not None:
@@ -110,4 +110,4 @@ class Job:
             if limit is None:
                 limit = int(MEMORY_SHARE * psutil.virtual_memory().total)
             resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
-        arithmetic.use(self.dtype)
+        Arithmetic(self.dtype).use()

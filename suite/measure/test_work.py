@@ -103,7 +103,7 @@ def test_a_timed_call_of_each_candidate_is_right(name: str, step: Pass, monkeypa
 def test_a_timed_call_may_err_by_three_times_the_limit(
     error: float, said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(work, "verdicts", lambda *_: [Judgement("out", error, 1e-6), Judgement("h", 0.0, 1e-6)])
+    monkeypatch.setattr(work, "judgements", lambda *_: [Judgement("out", error, 1e-6), Judgement("h", 0.0, 1e-6)])
     call = Call(Input(torch.ones(1)), {}, Results(), torch.ones(1))
     assert work.wrong(find("batched"), CASE, Pass.FORWARD, call) == said
 

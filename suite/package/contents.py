@@ -7,6 +7,8 @@ from collections.abc import Collection
 from email.parser import Parser
 from pathlib import Path
 
+from packaging.utils import parse_wheel_filename
+
 from suite.shared.files import ROOT
 
 #: Files of an sdist beside those of folders; the last two are made by hatchling.
@@ -18,7 +20,7 @@ REQUIRED = ("hyperlstm/py.typed", "hyperlstm/batched_cpu/library.cpp")
 
 
 def files(folder: str) -> list[Path]:
-    """Files of a folder of the checkout that are under version control."""
+    """All files of a folder of the checkout but Python's caches; git need not know them."""
     paths = []
     for path in sorted((ROOT / folder).rglob("*")):
         relative = path.relative_to(ROOT)
@@ -39,7 +41,7 @@ def compare(archive: Path, expected: Collection[str], names: Collection[str]) ->
 def check_wheel(archive: Path) -> None:
     """SystemExit unless the wheel has the package under its name, and metadata."""
     with zipfile.ZipFile(archive) as wheel:
-        name, version, *_ = archive.name.split("-")
+        name, version, _, _ = parse_wheel_filename(archive.name)
         described = f"{name}-{version}.dist-info"
         package = [str(Path("hyperlstm", *path.parts[1:])) for path in files("impls")]
         about = [f"{described}/{file}" for file in ("METADATA", "WHEEL", "RECORD", "licenses/impls/LICENSE")]

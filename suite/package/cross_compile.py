@@ -4,12 +4,13 @@ import sys
 from pathlib import Path
 
 #: The oldest C library that a wheel runs with, which that of torch's wheels needs too.
-GLIBC = "2.28"
+GLIBC = (2, 28)
 
 
 def platform_tag(architecture: str) -> str:
     """The tag of a wheel whose library `compile_into` compiled."""
-    return f"manylinux_{GLIBC.replace('.', '_')}_{architecture}"
+    major, minor = GLIBC
+    return f"manylinux_{major}_{minor}_{architecture}"
 
 
 def compile_into(folder: Path, architecture: str) -> list[Path]:
@@ -17,7 +18,8 @@ def compile_into(folder: Path, architecture: str) -> list[Path]:
     from impls.batched_cpu import build, sets  # imports torch, which building another wheel does not take
 
     folder.mkdir(parents=True, exist_ok=True)
-    zig = [sys.executable, "-m", "ziglang", "c++", "-target", f"{architecture}-linux-gnu.{GLIBC}"]
+    major, minor = GLIBC
+    zig = [sys.executable, "-m", "ziglang", "c++", "-target", f"{architecture}-linux-gnu.{major}.{minor}"]
     flags = [*build.extra_flags(), "-s"]
     build.compile_library(zig, architecture, sets.every(architecture), flags, folder / build.LIBRARY)
     return sorted(folder.glob(f"{build.LIBRARY}*"))

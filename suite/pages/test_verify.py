@@ -21,7 +21,7 @@ Rows = list[dict[str, Any]]
 
 
 def row(implementation: str, dtype: str, ratio: float | None, reason: str = "", /, **sizes: int) -> dict[str, Any]:
-    outcome = CaseOutcome.SKIPPED if ratio is None else CaseOutcome.of(ratio)
+    outcome = CaseOutcome.SKIPPED if ratio is None else CaseOutcome.of(wrong=ratio > 1)
     about = {"implementation": implementation, "dtype": dtype, "case": MULTIPLIED[0], **sizes}
     about |= {"verdict": outcome, "reason": reason}
     return HERE | about | {"ratio": ratio, "tensor": "" if ratio is None else f"out {ratio}"}

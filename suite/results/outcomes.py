@@ -14,9 +14,9 @@ class CaseOutcome(StrEnum):
     FAIL = "FAIL"
 
     @classmethod
-    def of(cls, ratio: float) -> "CaseOutcome":
-        """That of a comparison whose largest error is this multiple of the allowed one, or NaN."""
-        return cls.PASS if ratio <= 1 else cls.FAIL
+    def of(cls, *, wrong: bool) -> "CaseOutcome":
+        """That of a comparison whose worst judgement is wrong, or right."""
+        return cls.FAIL if wrong else cls.PASS
 
 
 class FaultOutcome(StrEnum):

@@ -19,7 +19,7 @@ from suite.cases.spelling import SizeError, of_row
 from suite.cases.workloads import WORKLOADS, resized
 from suite.results.code import digest, meaning
 from suite.results.outcomes import CaseOutcome, ran
-from suite.shared.arithmetic import dtype_of
+from suite.shared.arithmetic import Arithmetic
 from suite.shared.files import ROOT
 
 EQUALITY = "suite/checks/equality"
@@ -230,7 +230,7 @@ def refused(verify: pd.DataFrame, implementation: str, dtype: str) -> Refusal | 
     """Why an implementation is not to be timed in a dtype, None if it is; verify: rows of verify.csv."""
     if verify.empty:
         return None
-    dtypes = {dtype, dtype_name(dtype_of(dtype))}  # what is wrong in float32 is wrong in TF32
+    dtypes = {dtype, dtype_name(Arithmetic(dtype).dtype)}  # what is wrong in float32 is wrong in TF32
     of_both = (verify["implementation"] == implementation) & verify["dtype"].isin(dtypes)
     rows = ran(verify[of_both])
     rows = rows[rows["torch"] == torch.__version__]

@@ -23,7 +23,7 @@ from suite.results import provenance
 from suite.results.outcomes import CapabilityOutcome, CaseOutcome, FaultOutcome
 from suite.results.status import Bound, Status
 from suite.shared import machine
-from suite.shared.arithmetic import ARITHMETICS
+from suite.shared.arithmetic import Arithmetic
 from suite.shared.files import ResultsError, write_whole
 from suite.shared.machine import Software
 
@@ -58,7 +58,7 @@ Values = Mapping[str, Sequence[str]]
 #: The values of every run; a verification has more, which only the checks know.
 VALUES: Values = {
     "implementation": ORDER,
-    "dtype": ARITHMETICS,
+    "dtype": [*Arithmetic],
     "pass": [*Pass],
     "workload": list(WORKLOADS),
 }

@@ -1,34 +1,48 @@
 """Precisions: torch dtypes and TF32, in which a GPU rounds the factors of float32 products."""
 
+from enum import StrEnum
+
 import torch
 
-#: By the names that rows and options have, the most precise first.
-ARITHMETICS = ("float64", "float32", "tf32", "bfloat16", "float16")
 #: The first compute capability whose tensor cores multiply in TF32.
 _TF32 = (8, 0)
 
 
-def dtype_of(arithmetic: str) -> torch.dtype:
-    """Dtype of the tensors; TF32's is float32."""
-    dtype: torch.dtype = getattr(torch, "float32" if arithmetic == "tf32" else arithmetic)
-    return dtype
+class Arithmetic(StrEnum):
+    """What products are computed in, by the names that rows and options have, the most precise first."""
 
+    FLOAT64 = "float64"
+    FLOAT32 = "float32"
+    TF32 = "tf32"
+    BFLOAT16 = "bfloat16"
+    FLOAT16 = "float16"
 
-def why_not(arithmetic: str, device: torch.device) -> str | None:
-    """None if a device has the arithmetic, else the reason in a sentence."""
-    if arithmetic == "tf32" and (device.type != "cuda" or torch.cuda.get_device_capability(device) < _TF32):
-        return "tf32 needs a GPU of compute capability {}.{} or higher.".format(*_TF32)
-    return None
+    @property
+    def rounds_factors(self) -> bool:
+        """True for TF32, whose tensors are in a wider dtype than the factors of their products."""
+        return self is Arithmetic.TF32
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Dtype of the tensors; TF32's is float32."""
+        dtype: torch.dtype = getattr(torch, Arithmetic.FLOAT32 if self.rounds_factors else self)
+        return dtype
+
+    def why_not(self, device: torch.device) -> str | None:
+        """None if a device has the arithmetic, else the reason in a sentence."""
+        if not self.rounds_factors:
+            return None
+        if device.type != "cuda" or torch.cuda.get_device_capability(device) < _TF32:
+            return "tf32 needs a GPU of compute capability {}.{} or higher.".format(*_TF32)
+        return None
+
+    def use(self) -> None:
+        """Set the arithmetic of float32 products in this process, also for cuDNN, whose default is TF32."""
+        torch.set_float32_matmul_precision("high" if self.rounds_factors else "highest")
+        torch.backends.cudnn.allow_tf32 = self.rounds_factors
 
 
 def eps(dtype: torch.dtype, device: torch.device) -> float:
     """Machine epsilon of products: of float32 under TF32 that of float16, which keeps as many bits."""
-    tf32 = device.type == "cuda" and str(torch.backends.cuda.matmul.fp32_precision) == "tf32"
+    tf32 = device.type == "cuda" and str(torch.backends.cuda.matmul.fp32_precision) == Arithmetic.TF32
     return torch.finfo(torch.float16 if tf32 and dtype == torch.float32 else dtype).eps
-
-
-def use(arithmetic: str) -> None:
-    """Set the arithmetic of float32 products in this process, also for cuDNN, whose default is TF32."""
-    tf32 = arithmetic == "tf32"
-    torch.set_float32_matmul_precision("high" if tf32 else "highest")
-    torch.backends.cudnn.allow_tf32 = tf32

@@ -32,8 +32,8 @@ def pytest_runtest_makereport(
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """With `--impl`, show a line of each failure."""
-    if not config.getoption("--impl") or config.option.tbstyle != "no":
+    """Show a line of each failure where the run has short failures, which `options.py` decides."""
+    if not config.option.short_failures:
         return
     failures = failures_of(terminalreporter)
     for failure in failures:

@@ -40,6 +40,7 @@ def pytest_configure(config: pytest.Config) -> None:
         if path:
             setattr(config.option, name, str(path_of(path)))
     files = config.getoption("--impl")
+    config.option.short_failures = bool(files) and config.option.tbstyle == "auto"
     if files:
         take(files, config)
 
@@ -64,6 +65,7 @@ def take(files: Sequence[Path], config: pytest.Config) -> None:
             option.results = submission.results_of(files, option.results)
     except SystemExit as error:
         raise pytest.UsageError(str(error)) from error
-    if option.tbstyle == "auto":
+    if option.short_failures:
         option.tbstyle = "no"
-        option.reportchars = option.reportchars.replace("fE", "")
+        if not any(argument.startswith("-r") for argument in config.invocation_params.args):
+            option.reportchars = ""  # pytest's own list of failures

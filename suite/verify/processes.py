@@ -9,7 +9,8 @@ import torch
 
 from impls import names, why_unavailable
 from impls.registry import find
-from suite.shared import arithmetic, machine
+from suite.shared import machine
+from suite.shared.arithmetic import Arithmetic
 from suite.shared.scheduling import pytest_xdist_make_scheduler as pytest_xdist_make_scheduler
 
 # It warns where torch sees no GPU but finds a CUDA toolkit.
@@ -37,7 +38,7 @@ def pytest_configure(config: pytest.Config) -> None:
         torch.set_num_threads(1)
         os.environ["OMP_NUM_THREADS"] = "1"  # for processes that tests start
         os.environ["TORCH_WARM_POOL"] = "0"  # else inductor starts processes in each, for Triton alone
-    arithmetic.use("float32")  # an environment variable can make TF32 torch's default
+    Arithmetic.FLOAT32.use()  # an environment variable can make TF32 torch's default
 
 
 @pytest.hookimpl(trylast=True)  # after damaged results are refused

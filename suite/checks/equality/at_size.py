@@ -61,7 +61,7 @@ def at_sizes(cases: Sequence[Case], dtypes: Sequence[torch.dtype], memory: int) 
     """
     most = int(SHARE * memory)
     tasks = []
-    for case in cases:
+    for case in dict.fromkeys(cases):  # a person may name a size twice
         for name in names():
             for dtype in dtypes_of(name):
                 if not dtypes or dtype in dtypes:

@@ -16,7 +16,7 @@ from suite.checks.implementations import skip_unless_checked
 from suite.checks.recording import Record
 from suite.comparison.draws import Draw, draw, implementation
 from suite.results.outcomes import CaseOutcome
-from suite.shared.arithmetic import dtype_of
+from suite.shared.arithmetic import Arithmetic
 from suite.shared.marks import impl_param
 
 
@@ -59,7 +59,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     tasks: list[Task] = []
     sizes = config.getoption("--size")
     if sizes:
-        dtypes = [dtype_of(name) for name in config.getoption("--dtype")]
+        dtypes = [Arithmetic(name).dtype for name in config.getoption("--dtype")]
         tasks = at_sizes(sizes, dtypes, memory_of(config.getoption("--device")))
     params = []
     for task in tasks:
@@ -92,10 +92,10 @@ def check(device: torch.device, record: Record) -> Check:
         try:
             worst = comparison.worst(implementation(name), device)
         except Exception as error:
-            keep_row(CaseOutcome.FAIL, reason=f"{type(error).__name__}: {error}")
+            keep_row(CaseOutcome.FAIL, reason=f"{type(error).__name__}: {' '.join(str(error).split())}")
             raise
         keep_row(worst)
-        assert worst.ratio <= 1, str(worst)
+        assert not worst.wrong, str(worst)
 
     return compare_and_record
 

@@ -91,18 +91,18 @@ class Call(NamedTuple):
     @property
     def name(self) -> str:
         """Name of the options that a `Case` does not have; of the forms it lacks only one."""
-        words = {
-            "alone": self.form is Form.ALONE,
-            "batch_first": self.batch_first,
-            self.arithmetic.value: self.arithmetic is not PLAINEST.arithmetic,
-            self.trained.value: self.trained is not PLAINEST.trained,
-            "-".join(self.arriving): self.arriving != PLAINEST.arriving,
-            "stepwise": self.stepwise,
-            "recomputed": self.recomputed,
-            self.layout.value: self.layout is not PLAINEST.layout,
-            "extreme": self.extreme,
-        }
-        said = [word for word, differs in words.items() if differs]
+        words = [
+            ("alone", self.form is Form.ALONE),
+            ("batch_first", self.batch_first),
+            (self.arithmetic.value, self.arithmetic is not PLAINEST.arithmetic),
+            (self.trained.value, self.trained is not PLAINEST.trained),
+            ("-".join(self.arriving), self.arriving != PLAINEST.arriving),
+            ("stepwise", self.stepwise),
+            ("recomputed", self.recomputed),
+            (self.layout.value, self.layout is not PLAINEST.layout),
+            ("extreme", self.extreme),
+        ]
+        said = [word for word, differs in words if differs]
         return f"pair-{'-'.join(said)}"
 
 

@@ -1,5 +1,6 @@
 """What `--size` compares follows from the memory that there is, which is estimated from above."""
 
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -45,6 +46,6 @@ def test_what_does_not_fit_is_said_before_it_is_made() -> None:
 
 def test_sizes_are_compared_in_the_dtypes_that_are_named() -> None:
     assert {task.comparison.dtype for task in at_sizes([CASE], [F64, F32], ENOUGH)} == {F64, F32}
-    every = at_sizes([CASE, CASE], [], ENOUGH)
+    every = at_sizes([CASE, replace(CASE, B=9), CASE], [], ENOUGH)
     assert torch.bfloat16 in {task.comparison.dtype for task in every}
     assert len(every) == 2 * len(at_sizes([CASE], [], ENOUGH))

@@ -31,3 +31,15 @@ def test_a_row_is_red_where_its_test_fails(
     ((_, (table, row)),) = request.node.user_properties
     request.node.user_properties.clear()  # of no verification
     assert (table, row["verdict"]) == ("verify", verdict)
+
+
+def test_an_error_of_several_lines_is_one_line_of_a_row(check: Check, request: pytest.FixtureRequest) -> None:
+    class Crashing(Comparison):
+        def worst(self, build: Build, device: torch.device) -> Judgement:
+            raise RuntimeError("CUDA error:\n  out of memory\n")
+
+    with pytest.raises(RuntimeError):
+        check("naive", Crashing(*against_naive(SMALL, torch.float64)))
+    ((_, (_, row)),) = request.node.user_properties
+    request.node.user_properties.clear()  # of no verification
+    assert (row["verdict"], row["reason"]) == (FAIL, "RuntimeError: CUDA error: out of memory")

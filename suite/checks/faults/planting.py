@@ -53,7 +53,7 @@ from suite.comparison.tensors import (
     in_first_layer,
 )
 from suite.comparison.tolerance import Judgement
-from suite.shared.arithmetic import dtype_of
+from suite.shared.arithmetic import Arithmetic
 
 #: The number of the active fault, as the C++ reads it.
 VARIABLE = "HYPERLSTM_FAULT"
@@ -166,7 +166,7 @@ def _fault(path: Path, name: str, kind: str, row: dict[str, Any]) -> Fault:
         edits(row.get("file", f"{path.stem}.py"), *row["edits"]),
         shows,
         row.get("finding", ""),
-        dtype_of(row.get("dtype", "float64")),
+        Arithmetic(row.get("dtype", "float64")).dtype,
     )
 
 

@@ -13,7 +13,7 @@ from suite.checks.recording import Keep
 from suite.comparison.tensors import OUTPUTS, Gradient
 from suite.comparison.tolerance import Judgement
 from suite.results.outcomes import FaultOutcome
-from suite.shared import arithmetic
+from suite.shared.arithmetic import Arithmetic
 
 CPU = torch.device("cpu")
 
@@ -24,7 +24,7 @@ def _settings() -> Iterator[None]:
     threads = torch.get_num_threads()
     yield
     torch.set_num_threads(threads)
-    arithmetic.use("float32")
+    Arithmetic.FLOAT32.use()
 
 
 def keep_row(

@@ -12,7 +12,7 @@ from impls.definition import Inputs, LayerParams, LayerState, Mask
 from impls.gradient import chunks, operator
 from impls.registry import find
 from suite.cases.case import Case
-from suite.shared.arithmetic import dtype_of
+from suite.shared.arithmetic import Arithmetic
 from suite.shared.usage import Called
 
 META = torch.device("meta")
@@ -45,7 +45,7 @@ def recorded(
         launches.append(Launch(kernel, programs, arguments, options))
 
     I, H, S, Z, B = case.I, case.H, case.S, case.Z, case.B
-    new: dict[str, Any] = {"dtype": dtype_of(arithmetic), "device": META}
+    new: dict[str, Any] = {"dtype": Arithmetic(arithmetic).dtype, "device": META}
     layer = HyperLSTM(I, H, S, Z, 1, layer_norm=case.layer_norm, **new).layers[0]
     p = LayerParams._make(getattr(layer, name) for name in LayerParams._fields)
     batch_sizes = []

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from suite.checks.kernels.interpreted import NAME
+from suite.checks.kernels.interpreter_only import PATHS, ROUNDING
 from suite.shared.process import run
 
 pytestmark = [
@@ -22,9 +23,20 @@ AS_AN_OPERATOR = "operator or autocast or frozen or fullgraph or export or check
 LIMIT = 900
 
 
-@pytest.mark.parametrize("file", ["members", pytest.param("rounding", marks=pytest.mark.triton), "submission"])
-def test_with_the_interpreter_on(file: str) -> None:
-    _run(str(Path(__file__).with_name(f"test_interpreted_{file}.py")), "--noconftest")
+def _word(path: Path) -> str:
+    return path.stem.removeprefix("test_interpreted_")
+
+
+@pytest.mark.parametrize(
+    "file",
+    [pytest.param(path, marks=[pytest.mark.triton] if path.name == ROUNDING else [], id=_word(path)) for path in PATHS],
+)
+def test_with_the_interpreter_on(file: Path) -> None:
+    _run(str(file), "--noconftest")
+
+
+def test_every_file_of_the_interpreter_is_named() -> None:
+    assert {*PATHS} == {*Path(__file__).parent.glob("test_interpreted_*.py")}
 
 
 def test_it_is_a_torch_operator(tmp_path: Path) -> None:

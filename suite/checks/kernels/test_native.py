@@ -34,11 +34,11 @@ from suite.checks.kernels.interpreted import CASES, NAME
 from suite.checks.kernels.launched import either_split
 from suite.checks.kernels.native import First, at_once
 from suite.checks.module.runs import by_grad
-from suite.checks.recording import Precision, Record
+from suite.checks.recording import Record
 from suite.comparison.draws import implementation, model_and_draw
 from suite.comparison.tensors import Results
 from suite.comparison.tolerance import Oracle, assert_bitwise_equal, compare, reference
-from suite.shared import arithmetic
+from suite.shared.arithmetic import Arithmetic
 
 
 @pytest.fixture
@@ -53,12 +53,12 @@ def gpu(device: torch.device) -> torch.device:
 @contextmanager
 def precision(name: str) -> Iterator[None]:
     """Multiply float32 in a precision while open; references follow it."""
-    arithmetic.use(name)
+    Arithmetic(name).use()
     reference.cache_clear()
     try:
         yield
     finally:
-        arithmetic.use("float32")
+        Arithmetic.FLOAT32.use()
         reference.cache_clear()
 
 
@@ -76,11 +76,10 @@ def first(case: Case) -> list[pytest.MarkDecorator]:
 @pytest.mark.parametrize("name", PRECISIONS)
 def test_native_equals_the_oracle(case: Case, name: str, alone: bool, gpu: torch.device, record: Record) -> None:
     with precision(name), either_split(alone):
-        worst = interpreted.judged(against_naive(case, arithmetic.dtype_of(name)), gpu)
+        worst = interpreted.judged(against_naive(case, Arithmetic(name).dtype), gpu)
     if not alone:
-        in_tables: Precision = "tf32" if name == "tf32" else arithmetic.dtype_of(name)
-        record(NAME, in_tables, case.id, worst, case=case)
-    assert worst.ratio <= 1, str(worst)
+        record(NAME, Arithmetic(name), case.id, worst, case=case)
+    assert not worst.wrong, str(worst)
 
 
 @pytest.mark.parametrize(
@@ -96,10 +95,10 @@ def test_native_equals_the_oracle(case: Case, name: str, alone: bool, gpu: torch
     + [pytest.param(case, "float32", id=case.id) for case in LONG_NARROW_WIDE],
 )
 def test_it_equals_deferred(case: Case, name: str, gpu: torch.device) -> None:
-    dtype = arithmetic.dtype_of(name)
+    dtype = Arithmetic(name).dtype
     with precision(name):
         worst = compare(implementation(NAME), case, dtype, gpu, Oracle("deferred", dtype, draws=1))[0]
-    assert worst.ratio <= 1, str(worst)
+    assert not worst.wrong, str(worst)
 
 
 @pytest.mark.first(First.REFUSED)
