@@ -104,11 +104,10 @@ def _packages(words: Sequence[str]) -> set[str]:
     return {"hyperlstm" if "/" in word else Requirement(word).name for word in named}
 
 
-def recorded(name: str, folder: Path, *user: str, finds: bool = True, **arguments: str) -> Recorded:
-    """A session after it ran on a machine with x86-64.
+def recorded(name: str, folder: Path, *user: str, **arguments: str | None) -> Recorded:
+    """A session after it ran on a machine with x86-64 that has every program.
 
-    folder: for its files. user: arguments of the command line. finds: whether the machine has every program. arguments:
-    of a session with parameters.
+    folder: for its files. user: arguments of the command line. arguments: of a session with parameters.
     """
     session = Recorded(name, folder, user)
     with pytest.MonkeyPatch.context() as patch:
@@ -116,14 +115,14 @@ def recorded(name: str, folder: Path, *user: str, finds: bool = True, **argument
         for part in ("impls", "suite"):
             if not Path(part).exists():
                 Path(part).symlink_to(ROOT / part)
-        patch.setattr(shutil, "which", lambda program: f"/usr/bin/{program}" if finds else None)
+        patch.setattr(shutil, "which", lambda program: f"/usr/bin/{program}")
         patch.setattr("platform.machine", lambda: "x86_64")
         session.function(session, **arguments)
     return session
 
 
 def every(folder: Path, *user: str) -> dict[str, Recorded]:
-    """Every session by name, one with parameters once for each, such as `kernels(triton='newest')`."""
+    """Every session by name, one with parameters once for each, such as `kernels(newest)`."""
     sessions = dict[str, Recorded]()
     for name, function in FUNCTIONS.items():
         for call in getattr(function, "parametrize", [None]):

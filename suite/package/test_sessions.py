@@ -14,6 +14,7 @@ from impls import names
 from suite.checks.kernels.sanitized import SANITIZERS
 from suite.package.dependencies import OURS, PYPROJECT, modules, name_of, of_the_package, packages, requirements
 from suite.package.sessions import FUNCTIONS, Recorded, Run, every, recorded
+from suite.run_tests import SHORT_ON_GPU
 from suite.shared.files import ROOT
 
 #: Packages of programs with another name.
@@ -264,20 +265,18 @@ def test_kernels_meet_each_version_of_triton_that_a_group_pins(sessions: dict[st
     pins = dict[str, list[tuple[str, ...]]]()
     for group, entries in PYPROJECT["dependency-groups"].items():
         if any(str(entry).startswith("triton==") for entry in entries):
-            pins[f"kernels(triton={group!r})"] = [tuple(entries)]
+            pins[f"kernels({group})"] = [tuple(entries)]
     assert len(pins) == 2
-    assert met == {"kernels(triton='newest')": [], **pins}
+    assert met == {"kernels(newest)": [], **pins}
 
 
 def test_batched_cpu_meets_every_sanitizer(sessions: dict[str, Recorded]) -> None:
     assert [run.arguments[0] for run in sessions["sanitize"].runs] == [*SANITIZERS]
 
 
-@pytest.mark.parametrize("has_card", [False, True])
-def test_a_kernel_that_hangs_ends_a_verification_soon(has_card: bool, folder: Path) -> None:
-    (run,) = recorded("verify", folder, finds=has_card).runs
-    timeouts = [int(value.rpartition("=")[2]) for value in run.values("-o")]
-    assert [timeout < 300 for timeout in timeouts] == [True] * has_card
+def test_a_kernel_that_hangs_ends_a_verification_soon(sessions: dict[str, Recorded]) -> None:
+    """Where there is a GPU, suite/test_run_tests.py says."""
+    assert SHORT_ON_GPU in sessions["verify"].runs[-1].arguments
 
 
 def test_lint_reads_every_source_and_changes_none(sessions: dict[str, Recorded]) -> None:
