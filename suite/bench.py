@@ -139,7 +139,7 @@ def fitting(job: Job) -> Job:
     if not job.workload.asked_for or job.skipped or job.candidate not in names():
         return job
     lacking = shortage(job.candidate, job.case, job.torch_dtype, job.device)
-    return replace(job, skipped=Ended(Status.NOT_RUN, str(lacking))) if lacking else job
+    return replace(job, skipped=Ended(Status.TOO_LARGE, str(lacking))) if lacking else job
 
 
 def same_code(rows: pd.DataFrame) -> pd.DataFrame:

@@ -25,7 +25,7 @@ from suite.results.status import Ended, Status
 from suite.results.tables import TABLES
 from suite.shared import files, machine
 from suite.shared.files import ROOT, ResultsError
-from suite.verify import conclusion, failures, selection
+from suite.verify import conclusion, failures, selection, writing
 from suite.verify import options as verify_options
 
 
@@ -354,13 +354,15 @@ def test_failures_of_a_file_take_a_line_unless_asked(
 
 @pytest.mark.parametrize(
     ("short", "shown"),
-    [(True, ["FAILED test_a.py::test_b: is wrong", "With --tb=short, where each comes from."]), (False, [])],
+    [(True, ["FAILED test_a.py::test_b[1/2]: is wrong", "With --tb=short, where each comes from."]), (False, [])],
 )
 def test_failures_are_listed_where_they_take_a_line(short: bool, shown: list[str]) -> None:
     config = configured("--device", "cpu")
     config.option.short_failures = short
     said = [(failures.SENTENCE, "is wrong")]
-    failure = SimpleNamespace(nodeid="suite/checks/test_a.py::test_b", user_properties=said, longreprtext="a traceback")
+    failure = SimpleNamespace(
+        nodeid="suite/checks/test_a.py::test_b[1/2]", user_properties=said, longreprtext="a traceback"
+    )
     lines = list[str]()
     reporter: Any = SimpleNamespace(stats={"failed": [failure]}, write_line=lines.append)
     failures.pytest_terminal_summary(reporter, config)
@@ -381,7 +383,7 @@ def finish(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Path]]:
     """Return a function that ends a verification of one comparison, and returns the folders that rows are put into."""
     put = list[Path]()
 
-    def write(results: Path, *_: object) -> list[Path]:
+    def write(results: Path, *_: object, **__: object) -> list[Path]:
         put.append(results)
         return []
 
@@ -422,12 +424,22 @@ def test_sizes_that_are_named_are_no_rows_of_the_project(
     assert capsys.readouterr().out.splitlines()[-1] == PASSED
 
 
+def test_rows_at_sizes_that_are_named_stay_beside_those_at_others(tmp_path: Path) -> None:
+    for case in ("H8", "H16"):
+        rows = pd.DataFrame([verified(case=case)])
+        writing.write(tmp_path, CPU, {"verify": rows}, sizes_are_named=True)
+    (folder,) = tmp_path.iterdir()
+    assert sorted(TABLES["verify"].read(folder)["case"]) == ["H16", "H8"]
+    writing.write(tmp_path, CPU, {"verify": pd.DataFrame([verified()])})
+    assert list(TABLES["verify"].read(folder)["case"]) == [verified()["case"]]
+
+
 def test_a_verification_whose_results_are_damaged_or_not_written_fails(
     finish: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first before any test, the second after its conclusion."""
 
-    def refuse(*_: object) -> list[Path]:
+    def refuse(*_: object, **__: object) -> list[Path]:
         raise ResultsError("cannot be used")
 
     with pytest.raises(pytest.exit.Exception, match=rf"^cannot be used\n{re.escape(PASSED)}$") as ended:

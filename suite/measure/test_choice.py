@@ -171,7 +171,7 @@ def test_a_candidate_that_needs_more_memory_than_the_others_is_not_run() -> None
     (naive,) = chosen("--device", "cpu", "--size", "T500-B64-H2000", "--implementation", "naive")
     skipped = bench.fitting(naive).skipped
     assert skipped is not None
-    assert skipped.status == Status.NOT_RUN
+    assert skipped.status == Status.TOO_LARGE
     assert skipped.detail.startswith("naive needs about ")
     assert bench.fitting(replace(naive, candidate="batched")).skipped is None
     assert bench.fitting(replace(naive, workload=replace(naive.workload, asked_for=False))).skipped is None

@@ -282,6 +282,7 @@ CRASHED: dict[str, Any] = {"status": Status.CRASHED, "detail": ""}
 WITHOUT = [*runs("naive", 0.1, **CRASHED), *at("char-ptb", OURS), *at("stream", runs("batched_cpu", 0))]
 FAILED = "## What has no figures\n\n- `naive` on small: crashed\n- `batched_cpu` on stream: time-out: 9 s"
 PACKED = at("medium", runs("batched", 0.1), tokens=5, whole_T=None, whole_B=None)
+TOO_LARGE = [*OURS, *at("medium", runs("naive", 0, status=Status.TOO_LARGE, detail="naive needs 9 MB."))]
 ABSENT = runs("batched", 0.1) + runs("jax", 0, status=Status.NOT_RUN, detail="jax is not installed.")
 
 
@@ -290,11 +291,12 @@ ABSENT = runs("batched", 0.1) + runs("jax", 0, status=Status.NOT_RUN, detail="ja
     [  # parts of the page that are shown once, and others that are not
         (WITHOUT, ["**char-ptb (", "\n| batched_cpu | 100 | 2.00 (1.98-2.02) |", FAILED], ["**stream (", "| small, T"]),
         (ABSENT + at("medium", ABSENT), ["`jax` was not timed: jax is n"], ["| jax |", "What has no figures"]),
+        (TOO_LARGE, ["What has no figures\n\n- `naive` on medium: too large: naive needs 9 MB."], ["not timed"]),
         (runs("naive", 0), ["| naive | time-out |"], ["Noise floor:"]),
         (runs("batched", 0.1) + PACKED, ["Packed: 5 tokens instead of 6."], ["Shortened: ."]),
         (NORM + at("medium", LSTM), ["\n## medium"], ["\n## medium, T 3, B 2, float32, layer norm on"]),
     ],
-    ids=["failed", "cannot-run", "no-figures", "packed", "norm-elsewhere"],
+    ids=["failed", "cannot-run", "too-large", "no-figures", "packed", "norm-elsewhere"],
 )  # fmt: skip
 def test_a_page_shows_and_hides(rows: Rows, shown: list[str], hidden: list[str]) -> None:
     text = page(rows)

@@ -11,8 +11,10 @@ class Status(StrEnum):
     """Column `status` of the benchmark; pages show figures of rows that are OK alone."""
 
     OK = "ok"
-    #: It cannot run on this machine, or in so little memory.
+    #: It cannot run on this machine.
     NOT_RUN = "not run"
+    #: It needs more memory at this size than a process may take.
+    TOO_LARGE = "too large"
     #: The figures would not be those of a candidate that is right.
     REFUSED = "refused"
     NO_MEMORY = "out of memory"

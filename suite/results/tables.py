@@ -51,6 +51,8 @@ _MAY_BE_EMPTY = ("bound",)
 MEANING: Mapping[str, str] = _DECLARED["meaning"]
 #: A row stays if a later one of the same code and environment has fewer than this share of its visits.
 FEWER = 0.5
+#: Of the stamp, what differs between runs of the same code in the same environment.
+_OF_A_RUN = ("date", "commit", "dirty")
 #: A row of a table, by column.
 Row = dict[str, Any]
 #: Values of columns of a key, in order. Rows with other values are about what no longer exists, and are dropped.
@@ -173,7 +175,8 @@ class Table:
         outweighed = pd.Series(False, new.index)
         if "visits" not in self.columns or old.empty:
             return outweighed
-        same = [*self.key, "processor", "cpu_capability", "threads", "torch", "python", "sources"]
+        environment = [column for column in STAMP if column not in _OF_A_RUN]
+        same = [*self.key, *environment]
         before = {_values(row, same): row for row in old.to_dict("records")}
         for at, row in zip(new.index, new.to_dict("records"), strict=True):
             earlier = before.get(_values(row, same))

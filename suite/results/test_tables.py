@@ -280,7 +280,8 @@ def test_versions_are_no_numbers_and_old_files_lack_some(tmp_path: Path) -> None
         ({"visits": 2}, 6), ({"visits": 3}, 3), ({"visits": 12}, 12),
         ({"visits": 1, "sources": "changed"}, 1), ({"visits": 1, "torch": "1.0"}, 1), ({"visits": 1, "threads": 99}, 1),
         ({"visits": 1, "python": "3.9"}, 1), ({"visits": 1, "processor": "other"}, 1),
-        ({"visits": 1, "cpu_capability": "DEFAULT"}, 1),
+        ({"visits": 1, "cpu_capability": "DEFAULT"}, 1), ({"visits": 1, "compiler": "another"}, 1),
+        ({"visits": 1, "cudnn": "1"}, 1), ({"visits": 1, "commit": "another"}, 6),
         ({"visits": 1, "status": Status.FAILED}, 1),
     ],
 )  # fmt: skip

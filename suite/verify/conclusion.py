@@ -41,13 +41,15 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Generator[
     conclusion = verify.conclusion(tables, verify.PLAIN, len(failures_of(reporter)))
     if exitstatus == pytest.ExitCode.INTERRUPTED:
         conclusion = f"Interrupted: the rest was not checked. {conclusion}"
-    if config.getoption("--size") and config.getoption("--results") == RESULTS:
+    sizes_are_named = bool(config.getoption("--size"))
+    if sizes_are_named and config.getoption("--results") == RESULTS:
         tables = {}  # sizes that a person asks for are no rows of the project's tables
     if tables:
         from suite.verify.writing import write  # imports many checks
 
         try:
-            pages = write(config.getoption("--results"), config.getoption("--device"), tables)
+            results, device = config.getoption("--results"), config.getoption("--device")
+            pages = write(results, device, tables, sizes_are_named=sizes_are_named)
         except ResultsError as error:
             pytest.exit(f"{error}\n{conclusion}", returncode=pytest.ExitCode.USAGE_ERROR)
         for page in pages:

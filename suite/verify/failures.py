@@ -1,6 +1,7 @@
 """Failures in a line each, which a run of `--impl` shows in place of tracebacks."""
 
 from collections.abc import Generator
+from pathlib import Path
 
 import pytest
 
@@ -38,7 +39,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     failures = failures_of(terminalreporter)
     for failure in failures:
         sentence = dict(failure.user_properties).get(SENTENCE, failure.longreprtext)
-        terminalreporter.write_line(f"FAILED {failure.nodeid.rpartition('/')[2]}: {sentence}")
+        file, _, test = failure.nodeid.partition("::")
+        terminalreporter.write_line(f"FAILED {Path(file).name}::{test}: {sentence}")
     if failures:
         terminalreporter.write_line("With --tb=short, where each comes from.")
 

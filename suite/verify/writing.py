@@ -23,16 +23,22 @@ CHECKED: Mapping[str, Sequence[str]] = {
 }
 
 
-def write(results: Path, device: torch.device, tables: Mapping[str, pd.DataFrame]) -> list[report.MachinePage]:
+def write(
+    results: Path, device: torch.device, tables: Mapping[str, pd.DataFrame], *, sizes_are_named: bool = False
+) -> list[report.MachinePage]:
     """Put rows of checks on a device into the results, and return the pages that were written about them.
 
+    sizes_are_named: a person named the sizes, so that cases are of any and none is of what no longer exists.
     ResultsError says what could not be read or written.
     """
+    values = dict(CHECKED)
+    if sizes_are_named:
+        del values["case"]
     folders = dict[Path, None]()
     for name, rows in tables.items():
         table = TABLES[name]
         ran_on = torch.device("cpu") if table.on_cpu else device
         folder = folder_of(results, ran_on)
-        table.put(folder, rows.to_dict("records"), ran_on, CHECKED)
+        table.put(folder, rows.to_dict("records"), ran_on, values)
         folders[folder] = None
     return [page for folder in folders for page in report.write_machine(folder)]

@@ -143,7 +143,7 @@ def paired(name: str, of_options: Sequence[Pair] = PAIRS) -> list[Comparison]:
 
     Where formulas lose digits, float64 is the oracle, and naive's own error in float32 says how many are lost.
     """
-    most_precise = find(name).dtypes[0]
+    most_precise = min(find(name).dtypes, key=lambda dtype: torch.finfo(dtype).eps)
     comparisons = []
     for pair in of_options:
         group = Group(pair.use.name, (pair.use,), pairs)
