@@ -58,7 +58,7 @@ def mutants(file: Path) -> list[list[MutationSpec]]:
             continue
         operator = operator_class()
         edits_number = isinstance(operator, NumberReplacer)
-        kind = operator_class.__module__  # that of each pair of operators, such as < and <=, is the same
+        kind = name.partition("_")[0]  # a pair of operators, such as < and <=, follows in the name
         places = [place for node in nodes for place in operator.mutation_positions(node)]
         for n, (begin, end) in enumerate(places):
             only_time = edits_number and ONLY_TIME.search(lines[begin[0] - 1])

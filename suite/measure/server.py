@@ -25,7 +25,7 @@ from impls import registry
 from suite.candidates import submission
 from suite.candidates.catalogue import candidates
 from suite.candidates.ours import BASE
-from suite.measure import bench, hardware, work
+from suite.measure import bench, hardware, timing, work
 from suite.measure.guard import guard
 from suite.measure.job import Job, Measurement, RefusedError, Turned
 from suite.measure.others import State, gpu
@@ -42,9 +42,6 @@ MEASURES: Mapping[Measurement, Callable[[Job, bool], Iterator[Row | Turned]]] = 
 }
 #: By kind of device, seconds after which a visit prints where it is, and ends.
 LIMIT = {"cpu": 900.0, "cuda": 300.0}
-#: glibc keeps memory that is freed, as torch's allocator of a GPU does. Else the layout of the heap decides whether
-#: each training step gives memory back and faults it in anew: one of two equal models then took 1.5 times as long.
-KEEP = {"MALLOC_TRIM_THRESHOLD_": 1 << 34, "MALLOC_MMAP_THRESHOLD_": 1 << 34, "MALLOC_TOP_PAD_": 1 << 26}
 #: Turns take at most that many times the sum of their rounds, and so many seconds more: they also make inputs, call
 #: once untimed and wait.
 UNTIMED, SLACK = 3.0, 0.5
@@ -81,7 +78,7 @@ class Server(AbstractContextManager["Server"]):
         caches["TORCH_WARM_POOL"] = "0"  # else its import starts processes beside the visits
         # NVML counts GPUs without a context, which a forked child could not use.
         self.environment = {"PYTHONPATH": str(ROOT), "PYTORCH_NVML_BASED_CUDA_CHECK": "1", **caches}
-        self.environment |= {name: str(size) for name, size in KEEP.items()}
+        self.environment |= {name: str(size) for name, size in timing.KEEP.items()}
         if base is not None:
             self.environment[BASE] = str(base)
         self._start([candidate.name for candidate in candidates()])  # the first visits need most of their packages

@@ -359,6 +359,14 @@ def test_the_implementation_that_a_page_selects_has_second_derivatives(page: Pat
     assert bool(second.any())
 
 
+def test_the_example_of_an_implementation_says_that_its_gradient_is_hand_written() -> None:
+    """Else it is offered where autograd must differentiate its gradient."""
+    (example, *_) = blocks(IMPLS, "python")
+    called = [ast.unparse(node.func) for node in ast.walk(ast.parse(example.content)) if isinstance(node, ast.Call)]
+    assert run(IMPLS)["IMPL"].hand_written == ("as_operator" in called)
+    assert "as_operator" in called
+
+
 def test_the_example_of_a_hand_written_gradient_gets_states_only_with_a_gradient() -> None:
     """As its comment says of its forward pass."""
     defined = run(IMPLS)

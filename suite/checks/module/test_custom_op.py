@@ -288,3 +288,13 @@ def test_a_profile_and_a_graph_show_the_name(name: str, device: torch.device) ->
     assert name in {event.name for event in profile.function_events or ()}
     assert out.grad_fn is not None
     assert out.grad_fn.name() == f"{name}Backward"
+
+
+def test_a_derivative_by_the_incoming_gradient_is_refused(name: str, device: torch.device) -> None:
+    """As one by a parameter is: without an error it would be missing."""
+    model, x, _ = model_and_input(name, device)
+    out = model(x)[0]
+    arriving = torch.randn_like(out, requires_grad=True)
+    (gradient,) = torch.autograd.grad(out, model.get_parameter("layers.0.bias"), arriving, create_graph=True)
+    with pytest.raises(NotImplementedError, match=f"^{name} has no second derivative"):
+        torch.autograd.grad(gradient.sum(), arriving)
