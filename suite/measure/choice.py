@@ -142,12 +142,12 @@ def _timed(options: argparse.Namespace, candidate: Candidate, workload: Workload
         return False
     if options.implementation:
         return True
-    of_headline = (BASELINE, PADDED, fastest(options.device, dtype))
-    if device in workload.time_fastest_alone and not options.workload:
-        return candidate.name in of_headline
-    compared = candidate.name in (*of_headline, *alternatives())
-    if device in workload.time_headline_alone and not options.workload and not compared:
-        return False
+    if not options.workload and device in (*workload.time_fastest_alone, *workload.time_headline_alone):
+        timed = [BASELINE, PADDED, fastest(options.device, dtype)]
+        if device in workload.time_fastest_alone:
+            return candidate.name in timed
+        if candidate.name not in (*timed, *alternatives()):
+            return False
     if candidate.of_others and device == "cpu":
         asked = workload.time_others or bool(options.workload)
         return asked and (candidate.of_torch or dtype == "float32")

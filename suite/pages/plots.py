@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from typing import Any, NamedTuple
 
 import matplotlib as mpl
@@ -68,16 +69,10 @@ def places(panels: Sequence[Iterable[str]]) -> dict[str, int]:
 
     panels: the names in each.
     """
-    known = {name: place for place, name in enumerate(ORDER)}
-    result = dict[str, int]()
-    outside = len(ORDER)
-    for name in dict.fromkeys(name for names in panels for name in names):
-        if name in known:
-            result[name] = known[name]
-        else:
-            result[name] = outside
-            outside += 1
-    return result
+    names = dict.fromkeys(chain.from_iterable(panels))
+    outside = [name for name in names if name not in ORDER]
+    place_of = {name: place for place, name in enumerate((*ORDER, *outside))}
+    return {name: place_of[name] for name in names}
 
 
 def colour(place: int) -> str:

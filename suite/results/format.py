@@ -7,14 +7,12 @@ import pandas as pd
 
 from suite.results.provenance import stale
 from suite.results.statistics import Interval
-from suite.results.tables import STAMP
+from suite.results.tables import STAMP, WHOLE
 
 #: Columns that say where rows were measured; the rows of a page are grouped by them.
 ENVIRONMENT = ("device", "processor", "cpu_capability", "threads", "torch", "python")
 #: Columns of what only some rows use, and what pages call them.
 SOFTWARE = {"compiler": "compiler", "triton": "Triton", "driver": "driver", "cudnn": "cuDNN"}
-#: By size that a run of the benchmark may shorten, the column with that of the whole workload.
-WHOLE = {"T": "whole_T", "B": "whole_B"}
 #: Shown where there is no figure.
 NONE = "-"
 MB = 1e6

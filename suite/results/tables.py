@@ -53,6 +53,8 @@ MEANING: Mapping[str, str] = _DECLARED["meaning"]
 FEWER = 0.5
 #: Of the stamp, what differs between runs of the same code in the same environment.
 _OF_A_RUN = ("date", "commit", "dirty")
+#: By size that a run of the benchmark may shorten, the column with that of the whole workload.
+WHOLE = {"T": "whole_T", "B": "whole_B"}
 #: A row of a table, by column.
 Row = dict[str, Any]
 #: Values of columns of a key, in order. Rows with other values are about what no longer exists, and are dropped.
@@ -290,16 +292,15 @@ def _ranks(column: pd.Series, values: Values) -> pd.Series:
 
 def about_pass(workload: Workload, case: Case, implementation: str, dtype: str, timed: Pass) -> Row:
     """Columns that describe a row of the benchmark; case: of the workload. timed: the pass that is."""
-    T, B = case.T, case.B
-    uncut = workload.whole
+    sizes = case.sizes
+    uncut = workload.whole.sizes
     return {
         "workload": workload.name,
-        **case.sizes,
+        **sizes,
         "layer_norm": case.layer_norm,
         "implementation": implementation,
         "dtype": dtype,
-        "whole_T": uncut.T if uncut.T != T else None,
-        "whole_B": uncut.B if uncut.B != B else None,
+        **{column: uncut[size] if uncut[size] != sizes[size] else None for size, column in WHOLE.items()},
         "tokens": case.tokens,
         "pass": timed,
     }

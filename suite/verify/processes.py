@@ -7,8 +7,8 @@ import sys
 import pytest
 import torch
 
-from impls import names, why_unavailable
-from impls.registry import find
+from impls import why_unavailable
+from impls.registry import IMPLS
 from suite.shared import machine
 from suite.shared.arithmetic import Arithmetic
 from suite.shared.scheduling import pytest_xdist_make_scheduler as pytest_xdist_make_scheduler
@@ -48,7 +48,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     if hasattr(config, "workerinput") or config.getoption("--impl") or config.getoption("--size"):
         return
     if config.getoption("numprocesses", None):
-        for impl in map(find, names()):
+        for impl in IMPLS:
             if impl.compiler:
                 for dtype in impl.dtypes:
                     why_unavailable(impl.name, "cpu", dtype)  # builds it, which each worker would do otherwise
