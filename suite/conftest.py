@@ -11,4 +11,4 @@ pytest_plugins = (
     "suite.verify.failures",
     "suite.verify.conclusion",
 )
-collect_ignore = [str(path) for path in interpreter_only.PATHS]
+collect_ignore = [str(file.path) for file in interpreter_only.FILES]

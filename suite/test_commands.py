@@ -16,10 +16,10 @@ from unittest.mock import MagicMock
 import pandas as pd
 import pytest
 
-import noxfile
 from suite import bench, bench_compare, report
 from suite.cases.examples import CPU
 from suite.measure import choice
+from suite.package.sessions import recorded
 from suite.results.examples import runs, verified
 from suite.results.status import Ended, Status
 from suite.results.tables import TABLES
@@ -86,32 +86,12 @@ def test_a_path_is_the_one_that_was_typed(tmp_path: Path, monkeypatch: pytest.Mo
     assert files.path_of("~no-such-user/out") == tmp_path / "~no-such-user/out"
 
 
-def session(calls: list[tuple[tuple[str, ...], dict[str, Any]]], *arguments: str) -> Any:
-    """A session that notes what it would run, called in /home/me with arguments after `--`."""
-    return SimpleNamespace(
-        posargs=list(arguments),
-        invoked_from="/home/me",
-        venv_backend="none",
-        cache_dir=Path(".nox", ".cache"),
-        create_tmp=lambda: ".nox/tmp",
-        run=lambda *command, **options: calls.append((command, options)),
-    )
-
-
-def ran(command: str, *arguments: str) -> tuple[list[str], dict[str, Any]]:
-    """Arguments of Python, and options of `Session.run`, in a session of the noxfile."""
-    calls = list[tuple[tuple[str, ...], dict[str, Any]]]()
-    getattr(noxfile, command)(session(calls, *arguments))
-    ((_, *words), options) = calls[0]
-    return words, options
-
-
 @pytest.mark.parametrize("command", ["verify", "selftest", "bench", "report", "compare", "cuda", "sanitize"])
-def test_a_command_knows_where_it_was_called_and_has_time_to_write(command: str) -> None:
-    words, options = ran(command, "--results=out")
-    assert words[-1] == "--results=out"
-    assert options["env"][files.INVOKED_FROM] == "/home/me"
-    assert options["interrupt_timeout"] >= 30
+def test_a_command_knows_where_it_was_called_and_has_time_to_write(command: str, tmp_path: Path) -> None:
+    run = recorded(command, tmp_path, "--results=out").runs[0]
+    assert run.command[-1] == "--results=out"
+    assert run.variables[files.INVOKED_FROM] == "/home/me"
+    assert run.options["interrupt_timeout"] >= 30
 
 
 @pytest.mark.parametrize(

@@ -3,16 +3,17 @@
 import ast
 import re
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pytest
+from _pytest.mark.expression import Expression
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
-from nox import registry
 
-import noxfile  # noqa: F401, which registers the sessions
+import impls
 from suite.shared.files import ROOT
 
 #: Pages that people write; those of results are made from CSV files.
@@ -152,6 +153,27 @@ def _values(arguments: list[str]) -> list[str]:
     return [values.get(argument, argument) for argument in arguments]
 
 
-def sessions() -> list[str]:
-    """Names of the sessions in noxfile.py, in its order."""
-    return list(registry.get())
+def check_markers(expression: str, config: pytest.Config) -> None:
+    """Raise AssertionError or SyntaxError unless an expression after -m names markers that tests have, with a value."""
+    registered = {re.split(r"[(:]", line)[0] for line in config.getini("markers")}
+
+    def has(name: str, /, **values: Any) -> bool:
+        assert name in registered, name
+        assert name != "impl" or values["name"] in impls.names(), values
+        return True
+
+    if expression:
+        Expression.compile(expression).evaluate(has)
+
+
+def code_of(page: Path) -> str:
+    """All code of a page, in blocks and within text."""
+    return "\n".join(token.content for token in tokens(page) if token.type in ("fence", "code_inline"))
+
+
+def pages_where(holds: Callable[[Path], object], pages: Sequence[Path]) -> list[Path]:
+    """The pages of which something holds; ValueError if there is none, as tests of no page show nothing."""
+    found = [page for page in pages if holds(page)]
+    if not found:
+        raise ValueError("pages: expected one of which it holds, got none")
+    return found

@@ -29,11 +29,13 @@ class Run(NamedTuple):
     """A command of a session.
 
     installed: names of the packages that the session has installed for it before. variables: of the environment.
+    options: further ones of `Session.run`.
     """
 
     command: Sequence[str]
     installed: Collection[str]
     variables: Mapping[str, str]
+    options: Mapping[str, Any]
 
     @property
     def module(self) -> str:
@@ -57,6 +59,7 @@ class Recorded:
     """A session that notes what it would install and run, and does nothing of it but write the files of a build."""
 
     def __init__(self, name: str, folder: Path, arguments: Sequence[str]) -> None:
+        self.name = name
         self.function = FUNCTIONS[name]
         self.posargs, self.invoked_from = [*arguments], "/home/me"
         self.venv_backend = self.function.venv_backend or "virtualenv"
@@ -77,11 +80,11 @@ class Recorded:
         self.installs.append(words)
         self._installed[Path(self.bin)] |= _packages(words)
 
-    def run(self, *command: str, env: Mapping[str, str] | None = None, **_: object) -> None:
+    def run(self, *command: str, env: Mapping[str, str] | None = None, **options: Any) -> None:
         """Note a command, and what uv would install for another Python."""
         program = Path(command[0])
         folder = program.parent if program.is_absolute() else Path(self.bin)
-        run = Run(command, frozenset(self._installed[folder]), env or {})
+        run = Run(command, frozenset(self._installed[folder]), env or {}, options)
         self.runs.append(run)
         if command[:3] == ("uv", "pip", "install"):
             (python,) = run.values("--python")

@@ -21,8 +21,10 @@ from suite.shared.files import ROOT
 GROUPS = {"cosmic_ray": "mutate", "jax": "external", "labml_nn": "labml", "onnxruntime": "export"}
 #: Packages whose files are read: a part of the report.
 READ = {"itables"}
-#: Groups whose versions are older ones of Triton, with which kernels are checked.
-OLDER = ("of-torch-cuda", "lowest-triton")
+#: Groups without those of older Tritons.
+NEWEST = PYPROJECT["dependency-groups"].keys() - {*noxfile.OLDER_TRITONS}
+#: The Pythons that the package names.
+PYTHONS = re.findall(r"Python :: (3\.\d+)", " ".join(PYPROJECT["project"]["classifiers"]))
 
 
 def listed(group: str) -> list[Requirement]:
@@ -30,10 +32,15 @@ def listed(group: str) -> list[Requirement]:
     return [Requirement(entry) for entry in PYPROJECT["dependency-groups"][group] if isinstance(entry, str)]
 
 
-def lowest(requirement: Requirement) -> str:
-    """The version of `>=`, the only bound."""
+def of_newest() -> list[Requirement]:
+    """Requirements of the groups, without those of older Tritons, and of the build."""
+    return [*chain(*map(listed, NEWEST)), *map(Requirement, PYPROJECT["build-system"]["requires"])]
+
+
+def version(requirement: Requirement, operator: str) -> str:
+    """The version of the only bound, which has this operator."""
     (bound,) = requirement.specifier
-    assert bound.operator == ">="
+    assert bound.operator == operator
     return bound.version
 
 
@@ -47,33 +54,28 @@ def test_no_version_is_too_new_for_the_package() -> None:
 
 def test_no_version_is_too_new_for_the_suite() -> None:
     """Checks are of what a user has, who installs the newest; and an older bound of another group may contradict."""
-    groups = PYPROJECT["dependency-groups"].keys() - {*OLDER}
-    bounds = [*chain(*map(listed, groups)), *map(Requirement, PYPROJECT["build-system"]["requires"])]
-    assert [str(one) for one in bounds if {each.operator for each in one.specifier} - {">="}] == []
+    assert [str(one) for one in of_newest() if {each.operator for each in one.specifier} - {">="}] == []
 
 
 def test_a_package_has_the_same_bound_in_each_group() -> None:
     bounds = dict[str, set[str]]()
-    groups = PYPROJECT["dependency-groups"].keys() - {*OLDER}
-    for requirement in chain(*map(listed, groups), map(Requirement, PYPROJECT["build-system"]["requires"])):
+    for requirement in of_newest():
         bounds.setdefault(requirement.name, set()).add(str(requirement.specifier))
     assert {name: specifiers for name, specifiers in bounds.items() if len(specifiers) > 1} == {}
 
 
 def test_the_lowest_python_is_the_same_wherever_it_is_named() -> None:
     lowest_python = PYPROJECT["project"]["requires-python"].removeprefix(">=")
-    classifiers = re.findall(r"Python :: (3\.\d+)", " ".join(PYPROJECT["project"]["classifiers"]))
-    assert min(classifiers, key=_minor) == lowest_python
+    assert min(PYTHONS, key=_minor) == lowest_python
     assert f"Python {lowest_python} and torch" in (ROOT / "README.md").read_text(encoding="utf-8")
     assert PYPROJECT["tool"]["ruff"]["target-version"] == f"py{lowest_python.replace('.', '')}"
 
 
 def test_a_wheel_is_checked_with_the_lowest_versions_and_with_the_newest() -> None:
-    classifiers = re.findall(r"Python :: (3\.\d+)", " ".join(PYPROJECT["project"]["classifiers"]))
     (torch,) = (one for one in map(Requirement, PYPROJECT["project"]["dependencies"]) if one.name == "torch")
     (oldest, with_oldest), *_, (newest, with_newest) = noxfile.INSTALLED
-    assert (oldest, newest) == (min(classifiers, key=_minor), max(classifiers, key=_minor))
-    assert Requirement(with_oldest) == Requirement(f"torch=={lowest(torch)}.0")
+    assert (oldest, newest) == (min(PYTHONS, key=_minor), max(PYTHONS, key=_minor))
+    assert Requirement(with_oldest) == Requirement(f"torch=={version(torch, '>=')}.0")
     assert not Requirement(with_newest).specifier
 
 
@@ -83,16 +85,16 @@ def _minor(version: str) -> int:
 
 def test_the_lowest_triton_is_the_same_wherever_it_is_named() -> None:
     (triton,) = map(Requirement, PYPROJECT["project"]["optional-dependencies"]["cuda"])
-    assert lowest(triton) == ".".join(map(str, batched_cuda._TRITON))
-    pins = {group: requirement for group in OLDER for requirement in listed(group) if requirement.name == "triton"}
-    assert pins["lowest-triton"].specifier == SpecifierSet(f"=={lowest(triton)}.0")
-    assert [str(pin) for pin in pins.values() if not triton.specifier.contains(_pinned(pin))] == []
-
-
-def _pinned(requirement: Requirement) -> str:
-    (bound,) = requirement.specifier
-    assert bound.operator == "=="
-    return bound.version
+    lowest = version(triton, ">=")
+    assert lowest == ".".join(map(str, batched_cuda._TRITON))
+    pins = {
+        group: requirement
+        for group in noxfile.OLDER_TRITONS
+        for requirement in listed(group)
+        if requirement.name == "triton"
+    }
+    assert pins["lowest-triton"].specifier == SpecifierSet(f"=={lowest}.0")
+    assert [str(pin) for pin in pins.values() if not triton.specifier.contains(version(pin, "=="))] == []
 
 
 def test_nox_is_as_new_as_the_sessions_need() -> None:

@@ -8,8 +8,8 @@ import re
 import shlex
 import shutil
 import subprocess
-import tomllib
 from collections.abc import Callable
+from functools import cache
 from importlib.metadata import metadata
 from importlib.util import find_spec
 from itertools import pairwise
@@ -18,17 +18,19 @@ from typing import Any
 
 import pytest
 import torch
-from _pytest.mark.expression import Expression
 from packaging.requirements import Requirement
 
 import impls
 from suite import bench, bench_compare, report
 from suite.checks.module import mine
+from suite.package.dependencies import PYPROJECT
 from suite.package.documents import (
     PAGES,
     README,
     WRITTEN,
     Command,
+    check_markers,
+    code_of,
     codes,
     commands,
     commands_of_lines,
@@ -36,9 +38,8 @@ from suite.package.documents import (
     inline_code,
     links,
     name_of,
-    sessions,
+    pages_where,
     text,
-    tokens,
 )
 from suite.package.sessions import FUNCTIONS
 from suite.shared.files import ROOT
@@ -57,7 +58,7 @@ def accept(command: Command, config: pytest.Config) -> None:
 
     An option alone is named, not given a value.
     """
-    assert command.session in sessions()
+    assert command.session in FUNCTIONS
     if len(command.arguments) == 1 and command.arguments[0].startswith("-"):
         (option,) = command.arguments
         parser = PARSERS[command.session]() if command.session in PARSERS else config._parser.optparser
@@ -80,19 +81,6 @@ def accept(command: Command, config: pytest.Config) -> None:
         assert [path for path in known.file_or_dir if not (ROOT / path).exists()] == []
     else:
         assert command.arguments == [], f"{command.session}: no parser is known for its arguments"
-
-
-def check_markers(expression: str, config: pytest.Config) -> None:
-    """Raise AssertionError or SyntaxError unless an expression after -m names markers that tests have, with a value."""
-    registered = {re.split(r"[(:]", line)[0] for line in config.getini("markers")}
-
-    def has(name: str, /, **values: Any) -> bool:
-        assert name in registered, name
-        assert name != "impl" or values["name"] in impls.names(), values
-        return True
-
-    if expression:
-        Expression.compile(expression).evaluate(has)
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if commands(page)], ids=name_of)
@@ -133,16 +121,14 @@ def test_commands_of_manuals_are_accepted(module: Any, pytestconfig: pytest.Conf
         accept(command, pytestconfig)
 
 
-PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 #: What `pip install` may install in a checkout.
 EXTRAS = [f".[{extra}]" for extra in PYPROJECT["project"]["optional-dependencies"]]
 
 
-@pytest.mark.parametrize("page", PAGES, ids=name_of)
+@pytest.mark.parametrize("page", pages_where(lambda page: "pip install" in code_of(page), PAGES), ids=name_of)
 def test_what_pip_installs_exists(page: Path) -> None:
     """The checkout with an extra that it has, a group of dependencies, or a package with an extra that it has."""
-    written = [token.content for token in tokens(page) if token.type in ("fence", "code_inline")]
-    for words in re.findall(r"\bpip install (.*?)(?:  .*)?$", "\n".join(written), re.MULTILINE):
+    for words in re.findall(r"\bpip install (.*?)(?:  .*)?$", code_of(page), re.MULTILINE):
         option, *rest = shlex.split(words, comments=True)
         if option == "--group":
             assert rest[0] in PYPROJECT["dependency-groups"], words
@@ -159,10 +145,9 @@ def test_what_pip_installs_exists(page: Path) -> None:
     assert {*short} <= {*EXTRAS}
 
 
-@pytest.mark.parametrize("page", PAGES, ids=name_of)
+@pytest.mark.parametrize("page", pages_where(lambda page: "python -m" in code_of(page), PAGES), ids=name_of)
 def test_modules_that_commands_run_exist(page: Path) -> None:
-    written = [token.content for token in tokens(page) if token.type in ("fence", "code_inline")]
-    for module in re.findall(r"\bpython -m ([\w.]+)", "\n".join(written)):
+    for module in re.findall(r"\bpython -m ([\w.]+)", code_of(page)):
         assert module == "pip" or find_spec(module), module
 
 
@@ -191,10 +176,13 @@ def test_files_in_code_exist(page: Path) -> None:
     assert {name for name in names - exist if not (ROOT / name).exists()} <= {*MADE}
 
 
-@pytest.mark.parametrize("page", WRITTEN, ids=name_of)
+#: Names, and the file that they are said to be in, as in "`impl_param` of `marks.py`".
+NAMES_OF_A_FILE = re.compile(r"((?:`\w+`(?: or )?)+) (?:of|in) `([\w/]+\.py)`")
+
+
+@pytest.mark.parametrize("page", pages_where(lambda page: NAMES_OF_A_FILE.search(text(page)), WRITTEN), ids=name_of)
 def test_names_of_a_file_are_in_it(page: Path) -> None:
-    """Those before it, as `impl_param` of `marks.py`."""
-    for named, file in re.findall(r"((?:`\w+`(?: or )?)+) (?:of|in) `([\w/]+\.py)`", text(page)):
+    for named, file in NAMES_OF_A_FILE.findall(text(page)):
         (path,) = [ROOT / each for each in FILES if f"/{each}".endswith(f"/{file}")]
         words = {*re.findall(r"\w+", path.read_text(encoding="utf-8"))}
         assert {*codes(named)} <= words, file
@@ -257,6 +245,11 @@ def test_environment_variables_are_read(page: Path) -> None:
     assert {word for word in words if not re.search(rf"\b{word}\b", SOURCES)} <= OTHERS
 
 
+@cache
+def words_of_sources() -> set[str]:
+    return {*re.findall(r"\w+", SOURCES)}
+
+
 #: Words of code that are names of torch or of other programs.
 FOREIGN = {*dir(torch.nn.LSTM(1, 1)), *dir(torch.nn.init), "gcc", "python3", "reduce", "overhead"}
 
@@ -264,7 +257,7 @@ FOREIGN = {*dir(torch.nn.LSTM(1, 1)), *dir(torch.nn.init), "gcc", "python3", "re
 @pytest.mark.parametrize("page", WRITTEN, ids=name_of)
 def test_words_of_code_are_in_the_sources(page: Path) -> None:
     """So that a name which changes there, or is misspelled here, is seen."""
-    known = {*re.findall(r"\w+", SOURCES)} | FOREIGN
+    known = words_of_sources() | FOREIGN
     for code in inline_code(page):
         if code.endswith(SUFFIXES) or re.search(r"[^\x00-\x7f]", code):
             continue  # a file, or an equation
@@ -274,7 +267,7 @@ def test_words_of_code_are_in_the_sources(page: Path) -> None:
 def test_the_readme_names_sessions_in_the_order_of_the_list() -> None:
     table = re.findall(r"^\| `nox -s (\w+)", README.read_text(encoding="utf-8"), re.MULTILINE)
     assert table
-    assert table == sorted(table, key=sessions().index)
+    assert table == sorted(table, key=[*FUNCTIONS].index)
 
 
 def test_the_readme_names_what_is_public() -> None:

@@ -4,7 +4,6 @@ import ast
 import inspect
 import math
 import re
-import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -36,6 +35,7 @@ from suite.comparison.tolerance import FLOOR, TIMES
 from suite.measure import bench as visit
 from suite.measure import choice, roofline, runner, server, timing, work
 from suite.measure.others import BUSY
+from suite.package.dependencies import PYPROJECT
 from suite.package.documents import CARD, CHECKS, IMPLS, MEASURE, README, RESULTS, USAGE, text, word
 from suite.package.equations import GATES, SOURCES
 from suite.pages import bench as page_of_bench
@@ -44,7 +44,7 @@ from suite.pages import verify as page_of_verify
 from suite.results import statistics
 from suite.shared.files import ROOT
 
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+PROJECT = PYPROJECT["project"]
 (TORCH,) = (one for one in map(Requirement, PROJECT["dependencies"]) if one.name == "torch")
 LOWEST_PYTHON, LOWEST_TORCH = (str(bound).removeprefix(">=") for bound in (PROJECT["requires-python"], TORCH.specifier))
 

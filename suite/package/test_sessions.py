@@ -10,9 +10,9 @@ import nox
 import pytest
 
 import noxfile
-from impls import names
 from suite.checks.kernels.sanitized import SANITIZERS
 from suite.package.dependencies import OURS, PYPROJECT, modules, name_of, of_the_package, packages, requirements
+from suite.package.documents import check_markers
 from suite.package.sessions import FUNCTIONS, Recorded, Run, every, recorded
 from suite.run_tests import SHORT_ON_GPU
 from suite.shared.files import ROOT
@@ -232,26 +232,21 @@ def test_checks_of_other_builds_and_versions_are_no_results_of_the_machine(
 ) -> None:
     """Pages show what was checked of the code as most have it."""
     elsewhere = set[str]()
-    for name, session in sessions.items():
+    for session in sessions.values():
         results = [value for run in session.runs for value in run.values("--results")]
         assert all(Path(value).is_relative_to(folder) for value in results)
         if results:
-            elsewhere.add(name.partition("(")[0])
+            elsewhere.add(session.name)
     assert elsewhere == {"kernels", "platforms", "installed", "emulation"}
 
 
 def test_expressions_name_markers_and_implementations(
     sessions: dict[str, Recorded], pytestconfig: pytest.Config
 ) -> None:
-    registered = {re.split(r"\W", line)[0] for line in pytestconfig.getini("markers")}
     expressions = {value for session in sessions.values() for run in session.runs for value in run.values("-m")}
     assert noxfile.BATCHED_CPU in expressions
     for expression in expressions:
-        for node in ast.walk(ast.parse(expression, mode="eval")):
-            if isinstance(node, ast.Name):
-                assert node.id in registered
-            if isinstance(node, ast.Constant):
-                assert node.value in names()
+        check_markers(expression, pytestconfig)
 
 
 def test_an_export_is_checked_by_all_that_is_installed_for_it(sessions: dict[str, Recorded]) -> None:
@@ -261,12 +256,12 @@ def test_an_export_is_checked_by_all_that_is_installed_for_it(sessions: dict[str
 
 
 def test_kernels_meet_each_version_of_triton_that_a_group_pins(sessions: dict[str, Recorded]) -> None:
-    met = {name: session.installs[1:] for name, session in sessions.items() if name.startswith("kernels(")}
+    met = {name: session.installs[1:] for name, session in sessions.items() if session.name == "kernels"}
     pins = dict[str, list[tuple[str, ...]]]()
     for group, entries in PYPROJECT["dependency-groups"].items():
         if any(str(entry).startswith("triton==") for entry in entries):
             pins[f"kernels({group})"] = [tuple(entries)]
-    assert len(pins) == 2
+    assert len(pins) == len(noxfile.OLDER_TRITONS)
     assert met == {"kernels(newest)": [], **pins}
 
 

@@ -1,6 +1,5 @@
 """An allocation of batched_cpu that fails, on any thread, is an error without a result, and harms no later call."""
 
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from itertools import count
@@ -25,6 +24,7 @@ DTYPES = (torch.float32, torch.float64, torch.bfloat16)
 thorough = pytest.mark.thorough("batched_cpu: allocations that fail on one thread, and in a group in other dtypes")
 
 pytestmark = [
+    pytest.mark.usefixtures("two_threads"),
     pytest.mark.impl(name="batched_cpu"),
     pytest.mark.address_sanitizer,
     pytest.mark.skipif(
@@ -52,14 +52,6 @@ class Training:
         """The gradients that there are."""
         leaves = {"x": self.x, **dict(self.model.named_parameters())}
         return {name: leaf.grad for name, leaf in leaves.items() if leaf.grad is not None}
-
-
-@pytest.fixture(autouse=True)
-def _two_threads() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(before)
 
 
 TWO_GROUPS, ONE_GROUP = (2, 1), (1, 2)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from suite.checks.kernels.interpreted import NAME
-from suite.checks.kernels.interpreter_only import PATHS, ROUNDING
+from suite.checks.kernels.interpreter_only import FILES, File
 from suite.shared.process import run
 
 pytestmark = [
@@ -23,20 +23,16 @@ AS_AN_OPERATOR = "operator or autocast or frozen or fullgraph or export or check
 LIMIT = 900
 
 
-def _word(path: Path) -> str:
-    return path.stem.removeprefix("test_interpreted_")
-
-
 @pytest.mark.parametrize(
     "file",
-    [pytest.param(path, marks=[pytest.mark.triton] if path.name == ROUNDING else [], id=_word(path)) for path in PATHS],
+    [pytest.param(file, marks=[pytest.mark.triton] if file.of_triton else [], id=file.subject) for file in FILES],
 )
-def test_with_the_interpreter_on(file: Path) -> None:
-    _run(str(file), "--noconftest")
+def test_with_the_interpreter_on(file: File) -> None:
+    _run(str(file.path), "--noconftest")
 
 
 def test_every_file_of_the_interpreter_is_named() -> None:
-    assert {*PATHS} == {*Path(__file__).parent.glob("test_interpreted_*.py")}
+    assert {file.path for file in FILES} == {*Path(__file__).parent.glob("test_interpreted_*.py")}
 
 
 def test_it_is_a_torch_operator(tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ F32, F64, BF16 = torch.float32, torch.float64, torch.bfloat16
 HUGE = 2 << 20
 
 pytestmark = [
+    pytest.mark.usefixtures("two_threads"),
     pytest.mark.impl(name="batched_cpu"),
     pytest.mark.skipif(sys.platform != "linux", reason="Pages are protected as Linux does it."),
     pytest.mark.skipif(shutil.which(build.compiler()[0]) is None, reason="no C++ compiler"),
@@ -37,14 +38,6 @@ pytestmark = [
         why_unavailable("batched_cpu", "cpu") is not None, reason=f"{why_unavailable('batched_cpu', 'cpu')}"
     ),
 ]
-
-
-@pytest.fixture(autouse=True)
-def _two_threads() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture

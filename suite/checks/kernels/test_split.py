@@ -2,7 +2,7 @@
 
 import ctypes
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -48,16 +48,13 @@ pytestmark = [
 
 
 @pytest.fixture(autouse=True)
-def several_threads() -> Iterator[None]:
+def several_threads(threads_as_before: None) -> None:
     """Give torch two threads or more, even if tests run in parallel: one thread has nothing to split.
 
     Not if the build starts its own threads: the thread sanitizer accepts no others.
     """
-    before = torch.get_num_threads()
     if "-DHYPERLSTM_STD_THREADS" not in build.extra_flags():
-        torch.set_num_threads(max(before, 2))
-    yield
-    torch.set_num_threads(before)
+        torch.set_num_threads(max(torch.get_num_threads(), 2))
 
 
 @pytest.mark.address_sanitizer

@@ -27,16 +27,12 @@ UNITS = 64
 #: What vectors and panels that are not full add at most.
 PADDING = 1.03
 
-pytestmark = pytest.mark.skipif(
-    why_unavailable("batched_cpu", CPU) is not None, reason=f"{why_unavailable('batched_cpu', CPU)}"
-)
-
-
-@pytest.fixture(autouse=True)
-def _threads() -> Iterator[None]:
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
+pytestmark = [
+    pytest.mark.usefixtures("threads_as_before"),
+    pytest.mark.skipif(
+        why_unavailable("batched_cpu", CPU) is not None, reason=f"{why_unavailable('batched_cpu', CPU)}"
+    ),
+]
 
 
 @pytest.fixture
