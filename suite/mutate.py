@@ -26,7 +26,7 @@ COMMANDS = ("suite/test_commands.py", "suite/test_environment.py")
 MODULE = "suite/checks/module"
 EQUALITY = "suite/checks/equality"
 OTHERS = ("suite/checks/cost", "suite/checks/definition", "suite/checks/kernels/test_batched_cuda.py")
-FURTHER = f"{MODULE}/test_submission.py suite/checks/faults/test_reach.py"
+FURTHER = "suite/test_submission.py suite/checks/faults/test_reach.py"
 #: By place, its tests in a default run, and further tests, which run if a mutant survives those before.
 TESTS = {place: (place, " ".join([*sorted({*SELFTEST} - {place}), *COMMANDS]), FURTHER) for place in SELFTEST}
 TESTS["impls"] = (f"{EQUALITY}/test_uses.py", MODULE, " ".join([EQUALITY, *OTHERS, *SELFTEST, *COMMANDS]))

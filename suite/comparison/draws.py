@@ -23,7 +23,7 @@ from suite.comparison.tensors import (
 )
 
 #: Number of draws of a case; their results are stacked, so that the rule is about norms over enough numbers.
-DRAWS = 8
+DRAWS = 4
 
 
 class Cotangents(NamedTuple):

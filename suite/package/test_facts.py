@@ -288,7 +288,7 @@ SHOWN_ELSEWHERE = {
             "use `spawn` or `forkserver`.",
         ],
     },
-    "suite/checks/module/test_option.py::test_an_option_harms_nothing_that_does_not_know_it": {
+    "suite/test_option.py::test_an_option_harms_nothing_that_does_not_know_it": {
         README: ["implementations that lack it are skipped"],
         IMPLS: ["An implementation that lacks it is right without it, and refuses it with a sentence."],
     },
@@ -296,10 +296,10 @@ SHOWN_ELSEWHERE = {
         README: ["| `names()` | the names of the implementations, which all have the same parameters"],
         USAGE: ["A process that loads a pickled model must register the same implementations."],
     },
-    "suite/checks/module/test_submission.py::test_files_are_verified_beside_them": {
+    "suite/test_submission.py::test_files_are_verified_beside_them": {
         README: ["Results go to a folder beside the file."],
     },
-    "suite/checks/module/test_submission.py::test_what_a_file_imports_from_beside_it_is_part_of_it": {
+    "suite/test_submission.py::test_what_a_file_imports_from_beside_it_is_part_of_it": {
         README: ["It may import modules there, and its `IMPL = Impl(...)` says what it supports."],
     },
     "suite/comparison/test_tolerance.py::test_a_changed_argument_is_a_finding": {

@@ -16,15 +16,15 @@ from suite.comparison.oracle import arguments, outputs
 
 @pytest.mark.parametrize("layer_norm", [False, True], ids=["plain", "norm"])
 def test_gradient_is_the_numerical_one(layer_norm: bool, device: torch.device) -> None:
-    """Of x, states and parameters, which are changed in place."""
-    case = Case(T=2, B=1, I=2, H=3, S=3, Z=2, layer_norm=layer_norm, state=Start.STACKED)
+    """Of x, states and parameters, which are changed in place: products with random vectors, which no error passes."""
+    case = Case(T=3, B=2, I=4, H=5, S=6, Z=2, layer_norm=layer_norm, state=Start.STACKED)
     model, sample = model_and_draw(ORACLE, case, torch.float64, device)
     leaves = arguments(model, sample)
 
     def results(*_: Tensor) -> tuple[Tensor, ...]:
         return tuple(outputs(model, case, leaves).values())
 
-    assert torch.autograd.gradcheck(results, tuple(leaves.values()))
+    assert torch.autograd.gradcheck(results, tuple(leaves.values()), fast_mode=True)
 
 
 @pytest.mark.parametrize("L", [1, 3])

@@ -5,6 +5,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import nullcontext
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
@@ -179,7 +180,7 @@ def told_run(how: str, patch: pytest.MonkeyPatch) -> int:
         return status
 
     patch.setattr(pytest, "main", run)
-    patch.setattr(native, "precompile", lambda ways, device: KERNELS)
+    patch.setattr(native, "precompile", lambda ways, device: kernels())
     return native.main(arguments)
 
 
@@ -188,7 +189,10 @@ def kernels_of(cases: Iterable[tuple[Case, str]]) -> list[Kernel]:
     return [k for case, name in cases for k in ahead.Way(case, name).kernels(90, H100)]
 
 
-KERNELS = kernels_of([(ahead.FULL_PACKED, "bfloat16")]) if find_spec("triton") else []
+@cache
+def kernels() -> list[Kernel]:
+    """Some that a run on a GPU prepares."""
+    return kernels_of([(ahead.FULL_PACKED, "bfloat16")])
 
 
 @pytest.mark.usefixtures("card")

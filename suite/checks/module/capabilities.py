@@ -40,7 +40,7 @@ from suite.shared.usage import peak_bytes
 
 #: So many rows that chunks are short, so few units that the weights of one step are small compared with all outputs.
 WIDE = Case(T=50, B=256, I=4, H=16, S=8, Z=2)
-STEPS = 100_000
+STEPS = 20_000
 #: In evaluation mode, with all options.
 COPIED = replace(CASE, dropout=0.25, recurrent_dropout=0.5, training=False)
 CPU = torch.device("cpu")
@@ -268,7 +268,7 @@ def copied(name: str, device: torch.device) -> None:
 
 
 def long_sequence(name: str, device: torch.device) -> None:
-    """Check that memory of the forward pass grows only by the output, and that it runs 100,000 steps."""
+    """Check that memory of the forward pass grows only by the output, and that it runs 20,000 steps."""
     model, _ = model_and_draw(name, WIDE, F32, device)
     with torch.no_grad():
         model(_noise(2, device))

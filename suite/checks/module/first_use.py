@@ -14,14 +14,12 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 import torch
-import torch._inductor.compile_fx
-import torch.distributed.fsdp
-import torch.fx.experimental.symbolic_shapes
 from torch import Tensor
 from torch._subclasses import FakeTensorMode
 
@@ -134,12 +132,16 @@ MODES: dict[str, Check] = {
     "repr": printed,
     "fork": forked,
 }
-#: Every use by name; one of 100,000 steps takes too long.
+#: Every use by name; one of so many steps takes too long.
 USES: dict[str, Callable[[str, torch.device], object]] = {**MODES} | {
     title: capability.attempt for title, capability in CAPABILITIES.items() if capability.check is not long_sequence
 }
 #: Takes seconds, since the new process imports torch: run with "auto" alone.
 SPAWN = "spawn"
+
+
+#: What torch imports for some of the uses, which takes seconds: once, in the parent of all children.
+IMPORTED = ("torch._inductor.compile_fx", "torch.distributed.fsdp", "torch.fx.experimental.symbolic_shapes")
 
 
 class Ended(NamedTuple):
@@ -195,10 +197,12 @@ def _tried(use: str, name: str, device: torch.device) -> Ended:
 
 
 def prepare(device: torch.device) -> None:
-    """Compute what every child compares with, by the layer function of `naive`: the parent's pages are the child's.
+    """Import what the uses take, and compute what every child compares with: the parent's pages are the child's.
 
-    Not beside a GPU: a backward pass would start autograd's thread for it, and no child could use it.
+    No results beside a GPU: a backward pass would start autograd's thread for it, and no child could use it.
     """
+    for module in IMPORTED:
+        import_module(module)
     if torch.cuda.is_available():
         return
     for dtype in (torch.float64, F32):

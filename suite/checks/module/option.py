@@ -1,4 +1,4 @@
-"""Run in a copy of the sources that has one more option of the model, by `test_option.py`, and judge what is in it.
+"""Run in a copy of the sources with one more option of the model, by `suite/test_option.py`, and judge what is in it.
 
 The option is a throw-away one, which naive and row_scaled support: a bias of the main LSTM's forget gate.
 """

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from impls.registry import IMPLS
+from impls.registry import IMPLS, Impl
 from suite.checks.implementations import skip_unless_checked, skipping_undeclared
 from suite.checks.module import capabilities
-from suite.checks.module.capabilities import CAPABILITIES, Check
+from suite.checks.module.capabilities import CAPABILITIES, Check, compile_fullgraph, export, traced
 from suite.checks.module.conftest import marks_of
 from suite.checks.module.runs import KEPT
 from suite.checks.recording import Keep
@@ -14,11 +14,16 @@ from suite.comparison.draws import model_and_draw
 from suite.results.outcomes import CapabilityOutcome
 from suite.shared.marks import impl_param
 
-CELLS = [
-    impl_param(impl.name, title, marks=marks_of(title), id=f"{impl.name}-{title.replace(' ', '-')}")
-    for title in CAPABILITIES
-    for impl in IMPLS
-]
+
+def cell(impl: Impl, title: str) -> object:
+    """An implementation and a capability as parameters of a test."""
+    marks = marks_of(title)
+    if impl.literal and CAPABILITIES[title].check in (compile_fullgraph, export, traced):
+        marks.append(pytest.mark.thorough("a graph of operators that `batched` has too"))
+    return impl_param(impl.name, title, marks=marks, id=f"{impl.name}-{title.replace(' ', '-')}")
+
+
+CELLS = [cell(impl, title) for title in CAPABILITIES for impl in IMPLS]
 
 
 @pytest.mark.parametrize(("implementation", "capability"), CELLS)

@@ -1,4 +1,4 @@
-"""A registered implementation is listed, and a bad one raises; `test_submission.py` runs some."""
+"""A registered implementation is listed, and a bad one raises; `suite/test_submission.py` runs some."""
 
 from dataclasses import replace
 from pathlib import Path

@@ -230,7 +230,7 @@ def test_a_file_that_starts_kernels_by_itself_is_told_how_to(tmp_path: Path) -> 
     arguments = ("cpu", "60", str(tmp_path / "tried"))
     trial = partial(process.run, submission.__name__, *arguments, TRITON_INTERPRET="1", OMP_NUM_THREADS="1")
     with pytest.raises(process.ProcessError, match="make it an operator with hyperlstm"):
-        trial(str(Path(__file__).with_name("mine_triton.py")), str(bare))
+        trial(str(ROOT / "suite/checks/module/mine_triton.py"), str(bare))
 
 
 def test_files_are_verified_beside_them(tmp_path: Path) -> None:
