@@ -3,6 +3,7 @@
 import os
 import platform
 import shutil
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import nox
@@ -23,10 +24,12 @@ BATCHED_CPU = "impl(name='batched_cpu')"
 ARCHITECTURES = ("x86_64", "aarch64")
 #: The Pythons and torches with which a wheel is checked.
 INSTALLED = (("3.11", "torch==2.11.0"), ("3.13", "torch"))
-#: The oldest clang that batched_cpu is to build with.
-CLANG = "clang++-14"
+#: The oldest version of clang that batched_cpu is to build with.
+CLANG_VERSION = 14
 #: Dependency groups of other Tritons than the newest, with which kernels are checked.
 OLDER_TRITONS = ("of-torch-cuda", "lowest-triton")
+#: Of GCC, under which batched_cpu is checked; suite/checks/kernels/sanitized.py says how.
+SANITIZERS = ("address", "thread")
 #: A session that runs in the environment of `environment`, so that torch is installed once for all of these.
 shared = nox.session(venv_backend="none", requires=["environment"])
 
@@ -76,9 +79,20 @@ def python(session: nox.Session, *arguments: str, **variables: str) -> None:
     session.run(program, *arguments, env=env, external=True, interrupt_timeout=60.0, terminate_timeout=5)
 
 
-def tests(session: nox.Session, *arguments: str, **variables: str) -> None:
-    """Run tests on all cores; arguments: of pytest, where those of the command line win."""
-    python(session, "-m", "suite.run_tests", *arguments, "--", *session.posargs, **variables)
+def run_tests(
+    session: nox.Session,
+    *testpaths: str,
+    options: Sequence[str] = (),
+    short_on_gpu: bool = False,
+    variables: Mapping[str, str] | None = None,
+) -> None:
+    """Run the tests of folders and files on all cores, or of those that the command line names.
+
+    options: of pytest, where those of the command line win. short_on_gpu: none of the tests takes long on a GPU.
+    """
+    short = ["--short-on-gpu"] if short_on_gpu else []
+    arguments = ["--testpaths", *testpaths, *short, "--", *options, *session.posargs]
+    python(session, "-m", "suite.run_tests", *arguments, **(variables or {}))
 
 
 def only(folder: Path, pattern: str) -> Path:
@@ -101,7 +115,7 @@ def environment(session: nox.Session) -> None:
 @shared
 def verify(session: nox.Session) -> None:
     """Check every implementation that runs here; `-- --thorough`: more."""
-    tests(session, "suite/checks", "--short-on-gpu")
+    run_tests(session, "suite/checks", short_on_gpu=True)
 
 
 @shared
@@ -145,7 +159,7 @@ def lint(session: nox.Session) -> None:
 @shared
 def selftest(session: nox.Session) -> None:
     """Check the suite itself: timing, results, pages and commands."""
-    tests(session, "suite", "--ignore=suite/checks")
+    run_tests(session, "suite", options=["--ignore=suite/checks"])
 
 
 # Before a release, and where code meets another system
@@ -175,7 +189,7 @@ def lowest(session: nox.Session) -> None:
     install(session, "suite", "--resolution", "lowest-direct")
     install_labml(session)
     # Pages and comparisons of results take more of pandas than checks do.
-    tests(session, "suite/checks", "suite/results", "suite/measure/test_bench_compare.py", "suite/pages")
+    run_tests(session, "suite/checks", "suite/results", "suite/measure/test_bench_compare.py", "suite/pages")
 
 
 @nox.session
@@ -183,7 +197,7 @@ def export(session: nox.Session) -> None:
     """Check models exported to ONNX under onnxruntime."""
     install(session, "export")
     python(session, "-c", "import onnx, onnxruntime, onnxscript")  # tests are skipped without one
-    tests(session, "suite/checks/module", "-m", "onnx")
+    run_tests(session, "suite/checks/module", options=["-m", "onnx"])
 
 
 @nox.session
@@ -198,26 +212,27 @@ def kernels(session: nox.Session, older: str | None) -> None:
         session.install(*group(older))
     elif not session.posargs:
         python(session, "-m", "suite.checks.kernels.compiled")
-    options: list[str] = []
+    options = ["-m", "triton"]
     if not session.posargs:
-        options = ["--thorough", "--results", str(scratch_of(session))]
+        options += ["--thorough", "--results", str(scratch_of(session))]
     files = [f"suite/checks/kernels/test_{name}.py" for name in ("kernels", "interpreter")]
-    tests(session, *files, "-m", "triton", *options)
+    run_tests(session, *files, options=options)
 
 
 @nox.session
 def platforms(session: nox.Session) -> None:
-    """Compile batched_cpu for aarch64; check it as built by clang 14."""
+    """Compile batched_cpu for aarch64; check a build by an old clang."""
     install(session, "suite")
     session.install(*group("wheel"))
     scratch = scratch_of(session)
     compiled = str(scratch / "compiled")
     python(session, "-m", "suite.package.cross_compile", "aarch64", compiled, HYPERLSTM_CXXFLAGS="-O0")
-    if shutil.which(CLANG) is None:
-        session.skip(f"compiled for aarch64; not run with {CLANG}, which is not here")
-    env = {"CXX": CLANG, "TORCH_EXTENSIONS_DIR": str(scratch / "extensions")}
+    clang = f"clang++-{CLANG_VERSION}"
+    if shutil.which(clang) is None:
+        session.skip(f"compiled for aarch64; not run with {clang}, which is not here")
+    env = {"CXX": clang, "TORCH_EXTENSIONS_DIR": str(scratch / "extensions")}
     chosen = ("-m", BATCHED_CPU, "-p", "suite.checks.kernels.built", "--results", str(scratch / "results"))
-    tests(session, EQUALITY, SPLIT, *chosen, **env)
+    run_tests(session, EQUALITY, SPLIT, options=chosen, variables=env)
 
 
 def build_wheel(session: nox.Session, architecture: str) -> Path:
@@ -274,10 +289,9 @@ def emulation(session: nox.Session) -> None:
 @shared
 def sanitize(session: nox.Session) -> None:
     """Check batched_cpu under sanitizers of GCC, on Linux."""
-    for sanitizer in ("address", "thread"):
+    for sanitizer in SANITIZERS:
         scratch = str(scratch_of(session) / sanitizer)
-        chosen = ("suite/checks", "--thorough", "-m", f"{sanitizer}_sanitizer and {BATCHED_CPU}")
-        python(session, "-m", "suite.checks.kernels.sanitized", sanitizer, scratch, *chosen, "--", *session.posargs)
+        python(session, "-m", "suite.checks.kernels.sanitized", sanitizer, scratch, *session.posargs)
 
 
 @nox.session(requires=["environment"])
@@ -285,4 +299,4 @@ def mutate(session: nox.Session) -> None:
     """Score tests by mutants: `-- --seed 7 --n 40 suite/measure`."""
     session.install(*group("mutate"))
     program = shared_bin(session) / "python"
-    session.run("python", "-m", "suite.mutate", f"{program} -m suite.run_tests", *session.posargs)
+    session.run("python", "-m", "suite.mutate", f"{program} -m suite.run_tests --", *session.posargs)

@@ -79,7 +79,7 @@ def benchmark(options: argparse.Namespace) -> int:
     """Run the benchmark, and put its rows into the results; return the exit status."""
     device = options.device
     until = time.time() + 60 * minutes(options)
-    folder = folder_of(options.results, device)
+    folder = folder_of(submission.results_of(options.results), device)
     table = TABLES["sizes"] if choice.names_sizes(options) else TABLES["bench"]
     verify = TABLES["verify"].read(folder)
     planned = [fitting(job.planned(verify)) for job in choice.jobs(options)]

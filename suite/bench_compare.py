@@ -32,6 +32,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from suite.candidates import submission
 from suite.candidates.names import BASELINE
 from suite.cases.workloads import WORKLOADS
 from suite.measure import choice
@@ -310,7 +311,7 @@ def revisions_compared(options: argparse.Namespace) -> int:
         options.base = base
         print(f"{options.base} is the newest commit with figures of {', '.join(names)} under results/.")
     jobs = choice.jobs(argparse.Namespace(**vars(options) | {"implementation": names}))
-    log = new_log(folder_of(options.results, device), "compare.txt")
+    log = new_log(folder_of(submission.results_of(options.results), device), "compare.txt")
     with tempfile.TemporaryDirectory() as folder, checkout(options.base, Path(folder)) as tree:
         old_server = Server(log, Path(folder, "old"), tree, device.type)
         new_server = Server(log, Path(folder, "new"), None, device.type)

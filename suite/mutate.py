@@ -27,8 +27,8 @@ MODULE = "suite/checks/module"
 EQUALITY = "suite/checks/equality"
 OTHERS = ("suite/checks/cost", "suite/checks/definition", "suite/checks/kernels/test_batched_cuda.py")
 FURTHER = "suite/test_submission.py suite/checks/faults/test_reach.py"
-#: By place, its tests in a default run, and further tests, which run if a mutant survives those before.
-TESTS = {place: (place, " ".join([*sorted({*SELFTEST} - {place}), *COMMANDS]), FURTHER) for place in SELFTEST}
+#: By folder, its tests in a default run, and further tests, which run if a mutant survives those before.
+TESTS = {folder: (folder, " ".join([*sorted({*SELFTEST} - {folder}), *COMMANDS]), FURTHER) for folder in SELFTEST}
 TESTS["impls"] = (f"{EQUALITY}/test_uses.py", MODULE, " ".join([EQUALITY, *OTHERS, *SELFTEST, *COMMANDS]))
 #: Files that are not mutated: tests, and code that needs a GPU or a build.
 LEFT_OUT = re.compile(r"/(test_\w+|examples|__init__|proof)\.py|batched_c")
@@ -59,8 +59,8 @@ def mutants(file: Path) -> list[list[MutationSpec]]:
         operator = operator_class()
         edits_number = isinstance(operator, NumberReplacer)
         kind = name.partition("_")[0]  # a pair of operators, such as < and <=, follows in the name
-        places = [place for node in nodes for place in operator.mutation_positions(node)]
-        for n, (begin, end) in enumerate(places):
+        positions = [position for node in nodes for position in operator.mutation_positions(node)]
+        for n, (begin, end) in enumerate(positions):
             only_time = edits_number and ONLY_TIME.search(lines[begin[0] - 1])
             annotates = any(span.begin <= begin < span.end for span in annotations)
             if not only_time and not annotates:
@@ -78,11 +78,11 @@ def annotations_of(source: str) -> list[Span]:
     return spans
 
 
-def tested(mutant: MutationSpec, place: str, run: str, limit: float) -> WorkResult:
-    """How the tests of a place end with a mutant; the last ones run if those before let it survive."""
+def tested(mutant: MutationSpec, folder: str, run: str, limit: float) -> WorkResult:
+    """How the tests of a folder end with a mutant; the last ones run if those before let it survive."""
     test_of_file = mutant.module_path.with_name(f"test_{mutant.module_path.name}")  # fails soonest
     first = [str(test_of_file)] if test_of_file.exists() else []
-    for tests in (*first, *TESTS[place]):
+    for tests in (*first, *TESTS[folder]):
         result = mutate_and_test([mutant], f"{run} {tests}", limit)
         if result.test_outcome is not TestOutcome.SURVIVED:
             break
@@ -92,31 +92,31 @@ def tested(mutant: MutationSpec, place: str, run: str, limit: float) -> WorkResu
 def main() -> None:
     parser = argparse.ArgumentParser(prog="nox -s mutate --", description=__doc__)
     parser.add_argument("pytest", help="command that runs tests")
-    parser.add_argument("place", choices=TESTS)
+    parser.add_argument("folder", choices=TESTS)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--n", type=int, default=40, help="number of mutants, one for a file and kind of edit")
     options = parser.parse_args()
-    files = [file for file in sorted(Path(options.place).rglob("*.py")) if not LEFT_OUT.search(str(file))]
+    files = [file for file in sorted(Path(options.folder).rglob("*.py")) if not LEFT_OUT.search(str(file))]
     chance = random.Random(options.seed)
     every = [chance.choice(of_kind) for file in files for of_kind in mutants(file)]
     chosen = chance.sample(every, min(options.n, len(every)))
     with tempfile.TemporaryDirectory() as scratch:
         ignored = shutil.ignore_patterns(".nox", ".*_cache", "__pycache__")
         os.chdir(shutil.copytree(".", Path(scratch) / "copy", symlinks=True, ignore=ignored))
-        score(chosen, options.place, f"{options.pytest} -x --results {scratch}/results")
+        score(chosen, options.folder, f"{options.pytest} -x --results {scratch}/results")
 
 
-def score(chosen: Sequence[MutationSpec], place: str, run: str) -> None:
+def score(chosen: Sequence[MutationSpec], folder: str, run: str) -> None:
     """Test mutants, each of which is printed with its outcome, and print how many were killed; run: runs tests."""
     begin = time.monotonic()
-    for tests in TESTS[place]:
+    for tests in TESTS[folder]:
         outcome, _ = run_tests(f"{run} {tests}", None)
         if outcome is not TestOutcome.SURVIVED:
             raise SystemExit(f"These tests fail without a mutant: {tests}")
     limit = 3 * (time.monotonic() - begin)
     edits = defaultdict[TestOutcome, list[str]](list)
     for mutant in chosen:
-        result = tested(mutant, place, run, limit)
+        result = tested(mutant, folder, run, limit)
         changed = re.findall(r"^([-+]) *([^-+ ].*)", result.diff or "", re.MULTILINE)
         edit = f"{mutant.module_path}:{mutant.start_pos[0]}: " + "  ".join(map(" ".join, changed))
         print(result.test_outcome.value, edit, flush=True)

@@ -1,56 +1,57 @@
-"""Runs tests, one process per core: `python -m suite.run_tests PLACES SESSION -- USER`.
+"""Runs tests, one process per core: `python -m suite.run_tests --testpaths FOLDER ... -- ARGUMENTS`.
 
-PLACES are folders and files of suite/, which a folder or a file that USER names replaces. SESSION are further arguments
-of pytest that a session of nox gives, USER those of its command line. They come last, so they win. A session has
-`--short-on-gpu` if none of its tests takes long on a GPU.
+ARGUMENTS are pytest's. A folder or a file of tests among them replaces those of `--testpaths`, as for pytest itself.
 """
 
 import argparse
 import os
+import shlex
 import sys
 from collections.abc import Sequence
-from itertools import takewhile
 
 import pytest
 
-from suite.shared import machine
+from suite.shared.files import ROOT
+from suite.verify.arguments import add_options
 
+#: pytest's own configuration, whatever paths are among its arguments; and the options of the suite, which pytest knows
+#: before it looks for the first conftest.py, so that their values are no tests.
+SUITE = (f"--config-file={ROOT / 'pyproject.toml'}", "-p", "suite.verify.options")
 #: The tests of a file are run by one process, since they share what it makes.
 WORKERS = ("-q", "--numprocesses=auto", "--no-loadscope-reorder", "-p", "no:benchmark")
 #: Seconds after which a process prints where its test is, and ends: more than any test takes that ends. A test that
 #: hangs is found sooner where no test takes long: with `--impl`, and on a GPU, where a kernel may wait for ever.
 LIMIT = 1000
 SHORT_LIMIT = 120
-SHORT_ON_GPU = "--short-on-gpu"
 
 
-def split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Those of a session and those of the user."""
-    session, user = [*arguments], list[str]()
-    if "--" in session:
-        end = session.index("--")
-        session, user = session[:end], session[end + 1 :]
-    return session, user
+def parser() -> argparse.ArgumentParser:
+    result = argparse.ArgumentParser(prog="python -m suite.run_tests", description=__doc__, allow_abbrev=False)
+    add = result.add_argument
+    add("--testpaths", type=existing, nargs="+", default=[], help="folders and files of tests, from the project's")
+    add("--short-on-gpu", action="store_true", help="none of the tests takes long on a GPU")
+    add("arguments", nargs="*", help="arguments of pytest, after --")
+    return result
 
 
-def options_of(user: Sequence[str]) -> argparse.Namespace:
-    """The options of a user that decide how tests are run: `device`, and the files of `impl`."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--device", type=machine.device_of, default=machine.default_device())
-    parser.add_argument("--impl", nargs="*", action="extend", default=[])
-    options, _ = parser.parse_known_args(user)
-    return options
+def existing(text: str) -> str:
+    """A path of the project; pytest would leave out one that is not there."""
+    if not (ROOT / text).exists():
+        raise argparse.ArgumentTypeError(f"expected a file or folder of the project, but there is no {text}")
+    return text
 
 
-def arguments_of(session: Sequence[str], user: Sequence[str]) -> list[str]:
-    """Arguments of pytest."""
-    options = options_of(user)
+def arguments_of(options: argparse.Namespace) -> list[str]:
+    """Arguments of pytest, of which the last win."""
+    suite_parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    add_options(suite_parser.add_argument)
+    of_suite, _ = suite_parser.parse_known_args(options.arguments)
     # Tests of a file of `--impl` share nothing, so each process takes the next.
-    dist = "worksteal" if options.impl else "loadscope"
-    short_on_this = SHORT_ON_GPU in session and options.device.type == "cuda"
-    limit = SHORT_LIMIT if options.impl or short_on_this else LIMIT
-    of_pytest = [argument for argument in session if argument != SHORT_ON_GPU]
-    return [*WORKERS, f"--dist={dist}", *ending(limit), *of_pytest, *with_files(user)]
+    dist = "worksteal" if of_suite.impl else "loadscope"
+    all_short = of_suite.impl or (options.short_on_gpu and of_suite.device.type == "cuda")
+    limit = SHORT_LIMIT if all_short else LIMIT
+    testpaths = ["-o", f"testpaths={shlex.join(options.testpaths)}"] if options.testpaths else []
+    return [*SUITE, *WORKERS, f"--dist={dist}", *ending(limit), *testpaths, *options.arguments]
 
 
 def ending(seconds: int) -> list[str]:
@@ -58,45 +59,12 @@ def ending(seconds: int) -> list[str]:
     return ["-o", f"faulthandler_timeout={seconds}", "-o", "faulthandler_exit_on_timeout=true"]
 
 
-class Places:
-    """A plugin of pytest that drops the first places of the command line, those of a session, if others follow."""
-
-    def __init__(self, number: int) -> None:
-        self.number = number
-
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_configure(self, config: pytest.Config) -> None:
-        """Only pytest, which knows the options that take a value, can tell what is a place."""
-        of_user = config.args[self.number :]
-        if of_user:
-            config.args[:] = of_user
-
-
-def with_files(arguments: Sequence[str]) -> list[str]:
-    """Arguments with `--impl a.py b.py` as `--impl=a.py --impl=b.py`.
-
-    Otherwise pytest, which learns its options from suite/conftest.py, first loads a conftest.py that is near the file.
-    """
-    spelled: list[str] = []
-    in_files = False
-    for argument in arguments:
-        in_files = argument == "--impl" or (in_files and not argument.startswith("-"))
-        if not in_files or argument == "--impl":
-            spelled.append(argument)
-            continue
-        if spelled[-1] == "--impl":
-            spelled.pop()
-        spelled.append(f"--impl={argument}")
-    return spelled
-
-
 def main(arguments: Sequence[str]) -> int:
     """Exit status of pytest."""
-    session, user = split(arguments)
+    options = parser().parse_args(arguments)
     # Where processes share cores, a thread that waits should not keep a core from them.
     os.environ["OMP_WAIT_POLICY"] = "passive"
-    places = [*takewhile(lambda argument: not argument.startswith("-"), session)]
-    return pytest.main(arguments_of(session, user), [Places(len(places))])
+    return pytest.main(arguments_of(options))
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from unittest.mock import MagicMock
 
 import pandas as pd
 import pytest
+from _pytest.terminal import _REPORTCHARS_DEFAULT as REPORTCHARS
 
 from suite import bench, bench_compare, report
 from suite.cases.examples import CPU
@@ -27,13 +28,13 @@ from suite.shared import files, machine
 from suite.shared.files import ROOT, ResultsError
 from suite.verify import conclusion, failures, selection, writing
 from suite.verify import options as verify_options
+from suite.verify.arguments import add_options
 
 
 def verify_parser() -> argparse.ArgumentParser:
     """The suite's options of pytest."""
     parser = argparse.ArgumentParser()
-    group: Any = SimpleNamespace(getgroup=lambda _: SimpleNamespace(addoption=parser.add_argument))
-    verify_options.pytest_addoption(group)
+    add_options(parser.add_argument)
     return parser
 
 
@@ -105,7 +106,7 @@ def test_a_command_knows_where_it_was_called_and_has_time_to_write(command: str,
     ],
 )
 def test_a_file_without_tests_of_ours_is_named(argument: str, message: str | None) -> None:
-    said = verify_options.misplaced(["suite/checks", argument])
+    said = verify_options.why_no_tests(["suite/checks", argument])
     if message is None:
         assert said is None
     else:
@@ -245,12 +246,12 @@ def test_few_minutes_are_not_the_default(minutes: float, monkeypatch: pytest.Mon
 
 def configured(*arguments: str) -> Any:
     """A configuration of pytest, as the suite sees it, for arguments of verify."""
-    options = vars(verify_parser().parse_args(arguments)) | {"durations": None, "tbstyle": "auto", "reportchars": "fE"}
+    of_pytest = {"durations": None, "tbstyle": "auto", "reportchars": REPORTCHARS}
+    option = SimpleNamespace(**vars(verify_parser().parse_args(arguments)), **of_pytest)
     return SimpleNamespace(
-        option=SimpleNamespace(**options),
+        option=option,
         args=["suite/checks"],
-        invocation_params=SimpleNamespace(args=arguments),
-        getoption=lambda name: options[name.removeprefix("--")],
+        getoption=lambda name: getattr(option, name.removeprefix("--")),
     )
 
 
@@ -305,31 +306,23 @@ def test_verify_refuses_what_it_cannot_check(tmp_path: Path, monkeypatch: pytest
 
 
 @pytest.mark.parametrize(
-    ("typed", "chosen", "style", "short", "listed"),
+    ("typed", "style", "short", "listed"),
     [
-        ([], "auto", "no", True, ""),
-        (["-rfE"], "auto", "no", True, "fE"),
-        (["--tb=short"], "short", "short", False, "fE"),
-        (["--tb=no"], "no", "no", False, "fE"),
+        ([], "no", True, ""),
+        (["-rA"], "no", True, "A"),
+        (["-vrA"], "no", True, "A"),
+        (["--tb=short"], "short", False, REPORTCHARS),
+        (["--tb=no"], "no", False, REPORTCHARS),
     ],
-    ids=["default", "-rfE", "--tb=short", "--tb=no"],
+    ids=["default", "-rA", "-vrA", "--tb=short", "--tb=no"],
 )
 def test_failures_of_a_file_take_a_line_unless_asked(
-    typed: list[str],
-    chosen: str,
-    style: str,
-    short: bool,
-    listed: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    typed: list[str], style: str, short: bool, listed: str, tmp_path: Path, pytestconfig: pytest.Config
 ) -> None:
-    monkeypatch.setattr("suite.candidates.submission.load_all", lambda *_: ["mine"])
-    config = configured("--device", "cpu", "--impl", str(tmp_path / "mine.py"))
-    config.invocation_params.args = typed
-    config.option.tbstyle = chosen
-    verify_options.pytest_configure(config)
-    assert (config.option.tbstyle, config.option.short_failures, config.option.reportchars) == (style, short, listed)
-    assert config.option.results == tmp_path / "mine-results"
+    option = pytestconfig._parser.parse_known_args([*typed, "--impl", str(tmp_path / "mine.py")])
+    verify_options.shorten_failures(option)
+    assert (option.tbstyle, option.short_failures, option.reportchars) == (style, short, listed)
+    assert verify_options.results_of(option) == tmp_path / "mine-results"
 
 
 @pytest.mark.parametrize(
@@ -370,6 +363,7 @@ def finish(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Path]]:
     def finish(status: int, *arguments: str, writes: Callable[..., list[Path]] = write) -> list[Path]:
         monkeypatch.setitem(sys.modules, "suite.verify.writing", SimpleNamespace(write=writes))
         config = configured("--device", "cpu", *arguments)
+        verify_options.pytest_configure(config)
         config.pluginmanager = SimpleNamespace(get_plugin=lambda _: SimpleNamespace(stats={}))
         session: Any = SimpleNamespace(config=config)
         hook = conclusion.pytest_sessionfinish(session, status)
@@ -426,7 +420,9 @@ def test_a_verification_whose_results_are_damaged_or_not_written_fails(
         finish(pytest.ExitCode.OK, writes=refuse)
     assert ended.value.returncode == pytest.ExitCode.USAGE_ERROR
     monkeypatch.setattr(conclusion, "folder_of", refuse)
-    session: Any = SimpleNamespace(config=configured("--device", "cpu"))
+    config = configured("--device", "cpu")
+    verify_options.pytest_configure(config)
+    session: Any = SimpleNamespace(config=config)
     with pytest.raises(pytest.exit.Exception, match=r"^cannot be used$") as ended:
         conclusion.pytest_sessionstart(session)
     assert ended.value.returncode == pytest.ExitCode.USAGE_ERROR

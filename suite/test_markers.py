@@ -7,6 +7,9 @@ from pathlib import Path
 import pytest
 
 import noxfile
+from suite import run_tests
+from suite.checks.kernels import sanitized
+from suite.checks.kernels.sanitized import SANITIZERS
 from suite.checks.module.files import EXAMPLE
 from suite.package.sessions import recorded
 from suite.shared.files import ROOT
@@ -45,12 +48,16 @@ CHOSEN = {
 
 
 @pytest.mark.parametrize(("session", "number"), CHOSEN)
-def test_markers_choose_these_tests(session: str, number: int, tmp_path: Path) -> None:
+def test_markers_choose_these_tests(session: str, number: int, tmp_path: Path, pytestconfig: pytest.Config) -> None:
     """A test that lost its marker would be left out without an error."""
-    words = recorded(session, tmp_path).runs[number].arguments
-    start = words.index(next(word for word in words if word.startswith("suite/checks")))
-    end = words.index("--") if "--" in words else len(words)
-    listed = collected(*words[start:end], "--thorough").stdout
+    run = recorded(session, tmp_path).runs[number]
+    arguments = run.arguments
+    if run.module == sanitized.__name__:
+        name, folder, *user = arguments
+        arguments = sanitized.arguments_of(SANITIZERS[name], Path(folder), user)
+    options = run_tests.parser().parse_args(arguments)
+    of_pytest = pytestconfig._parser.parse_known_args(options.arguments)
+    listed = collected(*options.testpaths, "-m", of_pytest.markexpr, "--thorough").stdout
     ids = [line.removeprefix("suite/checks/") for line in listed.splitlines() if "::" in line]
     assert {test.partition("[")[0] for test in ids} == CHOSEN[session, number]
 
@@ -64,6 +71,13 @@ def test_an_older_triton_meets_every_test_of_kernels_and_the_rounding_of_the_int
     rounding = f"{interpreter}::test_with_the_interpreter_on[rounding]"
     assert rounding in ids(interpreter)
     assert ids(kernels, interpreter, "-m", "triton") == {*ids(kernels), rounding}
+
+
+def test_what_takes_long_comes_first_but_for_stale_edits() -> None:
+    files = [f"suite/checks/{name}.py" for name in ("module/test_dropout", "equality/test_uses", "faults/test_edits")]
+    listed = collected(*files).stdout
+    ran = [line.partition("::")[0] for line in listed.splitlines() if "::" in line]
+    assert [*dict.fromkeys(ran)] == files[::-1]
 
 
 def test_the_cases_of_an_implementation_are_marked() -> None:

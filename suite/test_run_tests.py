@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from suite.checks.kernels import sanitized
-from suite.run_tests import SHORT_ON_GPU, arguments_of, ending, main, split
+from suite.checks.module.files import EXAMPLE
+from suite.run_tests import arguments_of, ending, main, parser
 from suite.shared import machine
 from suite.shared.files import ROOT
 from suite.verify import processes
@@ -28,24 +29,31 @@ OTHER = "suite/shared/test_scheduling.py"
         (["--ignore", "suite/results"], TWO),
         (["--deselect", f"{OTHER}::test_a"], TWO),
         (["--results", "suite/results"], TWO),
-        (["--results", "/tmp/results"], TWO),
+        (["--results", "/tmp"], TWO),
         ([OTHER, "-x"], (OTHER,)),
         ([str(ROOT / OTHER)], (OTHER,)),
     ],
     ids=" ".join,
 )
-def test_places_of_the_user_replace_those_of_a_session(user: list[str], files: Sequence[str]) -> None:
-    words = ["-m", "suite.run_tests", *TWO, "-m", "not thorough", "--", *user, "-n0", "--collect-only"]
+def test_tests_that_the_user_names_replace_those_of_a_session(user: list[str], files: Sequence[str]) -> None:
+    options = ["-m", "not thorough", *user, "-n0", "--collect-only"]
+    words = ["-m", "suite.run_tests", "--testpaths", *TWO, "--", *options]
     run = subprocess.run([sys.executable, *words], cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
     tests = [line.partition("::")[0] for line in run.stdout.splitlines() if "::" in line]
     assert tuple(dict.fromkeys(tests)) == tuple(files), run.stdout + run.stderr
+    assert "Warning" not in run.stdout
+
+
+def of_pytest(*arguments: str) -> list[str]:
+    """Arguments of pytest for arguments of the command."""
+    return arguments_of(parser().parse_args(arguments))
 
 
 @pytest.mark.parametrize("spelling", [["--impl", "a.py"], ["--impl=a.py"], ["--impl", "a.py", "b.py"]])
 def test_each_process_takes_the_next_test_of_a_file(spelling: list[str]) -> None:
     def last(start: str, user: Sequence[str]) -> str:
-        (*_, argument) = (word for word in arguments_of(["suite/checks"], user) if word.startswith(start))
-        return argument
+        words = of_pytest("--testpaths", "suite/checks", "--", *user)
+        return [word for word in words if word.startswith(start)][-1]
 
     assert last("--dist", spelling) == "--dist=worksteal"
     assert last("faulthandler_timeout", spelling) == "faulthandler_timeout=120"
@@ -53,28 +61,30 @@ def test_each_process_takes_the_next_test_of_a_file(spelling: list[str]) -> None
     assert last("faulthandler_timeout", []) == "faulthandler_timeout=1000"
 
 
-@pytest.mark.parametrize(
-    ("typed", "passed"),
-    [
-        ("--impl a.py", "--impl=a.py"),
-        ("--impl=a.py", "--impl=a.py"),
-        ("-k x --impl a.py suite/b.py --thorough -m y", "-k x --impl=a.py --impl=suite/b.py --thorough -m y"),
-        ("--impl a.py --impl b.py", "--impl=a.py --impl=b.py"),
-        ("-x --impl", "-x --impl"),
-    ],
-)
-def test_a_file_is_no_place_of_tests(typed: str, passed: str) -> None:
-    """Near the file may be another checkout, whose conftest.py pytest would load."""
-    words = arguments_of([], typed.split())
-    assert words[-len(passed.split()) :] == passed.split()
+def test_a_conftest_beside_a_file_is_not_loaded(tmp_path: Path) -> None:
+    """The file may be in another checkout, whose conftest.py pytest would load for tests there."""
+    (tmp_path / "conftest.py").write_text("raise ImportError('of another checkout')\n")
+    (file := tmp_path / "mine.py").write_text(EXAMPLE)
+    words = ["-m", "suite.run_tests", "--testpaths", "suite/checks/faults", "--", "--impl", str(file)]
+    command = [sys.executable, *words, "--device", "cpu", "-n0", "--collect-only"]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+    assert run.returncode == 0, run.stdout + run.stderr
+
+
+def test_a_path_without_tests_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match=r"^2$"):
+        parser().parse_args(["--testpaths", "suite/checks", "suite/no"])
+    assert "argument --testpaths: expected a file or folder of the project, but there is no suite/no" in (
+        capsys.readouterr().err
+    )
 
 
 @pytest.mark.parametrize(
     ("session", "user", "limit"),
     [
-        ([SHORT_ON_GPU], [], 120),
-        ([SHORT_ON_GPU], ["--device", "cuda:1"], 120),
-        ([SHORT_ON_GPU], ["--device=cpu"], 1000),
+        (["--short-on-gpu"], [], 120),
+        (["--short-on-gpu"], ["--device", "cuda:1"], 120),
+        (["--short-on-gpu"], ["--device=cpu"], 1000),
         ([], [], 1000),
     ],
     ids=["gpu", "its-number", "cpu", "long-tests"],
@@ -83,25 +93,23 @@ def test_a_test_that_hangs_on_a_gpu_ends_soon(
     session: list[str], user: list[str], limit: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(machine, "default_device", lambda: torch.device("cuda", 0))
-    arguments = arguments_of(["suite/checks", *session], user)
+    arguments = of_pytest("--testpaths", "suite/checks", *session, "--", *user)
     assert f"faulthandler_timeout={limit}" in arguments
-    assert SHORT_ON_GPU not in arguments
 
 
 def test_a_sanitizer_runs_what_the_user_names(monkeypatch: pytest.MonkeyPatch) -> None:
     commands = list[list[str]]()
     monkeypatch.setattr(sanitized, "path_of", str)
     monkeypatch.setattr(os, "execvpe", lambda program, command, variables: commands.append(command))
-    sanitized.main("thread", "folder", "suite/checks", "--thorough", "--", OTHER)
+    sanitized.main("thread", "folder", "-x", OTHER)
     (command,) = commands
-    words = command[command.index("suite.run_tests") + 1 :]
-    session, user = split(words)
-    assert session[0] == "suite/checks"
-    assert user == [OTHER]
+    options = parser().parse_args(command[command.index("suite.run_tests") + 1 :])
+    assert options.testpaths == ["suite/checks"]
+    assert options.arguments[-2:] == ["-x", OTHER]
 
 
 def test_a_choice_of_no_test_is_an_error() -> None:
-    command = [sys.executable, "-m", "suite.run_tests", "suite/shared/test_process.py", "-m", "onnx", "--", "-n1"]
+    command = [sys.executable, "-m", "suite.run_tests", "--", "suite/shared/test_process.py", "-m", "onnx", "-n1"]
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert run.returncode == pytest.ExitCode.NO_TESTS_COLLECTED
 
@@ -118,7 +126,7 @@ def test_threads_of_a_worker_leave_cores_to_others(monkeypatch: pytest.MonkeyPat
     """OpenMP's threads wait asleep in every process, of which each has one that computes."""
     monkeypatch.setenv("OMP_WAIT_POLICY", "active")
     monkeypatch.setattr(pytest, "main", lambda *_: 0)
-    main(["suite/shared"])
+    main(["--testpaths", "suite/shared"])
     assert os.environ["OMP_WAIT_POLICY"] == "passive"
     for name in ("OMP_NUM_THREADS", "TORCH_WARM_POOL"):
         monkeypatch.setenv(name, "7")

@@ -153,10 +153,15 @@ def inherit() -> list[str]:
     return [load(path).name for path in files().values()]
 
 
-def results_of(files: Sequence[Path], asked: Path) -> Path:
-    """Folder of results: the one asked for or, by default, one beside the first file, which git ignores."""
-    if asked != RESULTS:
+def results_of(asked: Path | None, files: Sequence[Path] = ()) -> Path:
+    """Folder of results: the one asked for; by default the project's or, of files, one beside the first.
+
+    Git ignores one beside a file.
+    """
+    if asked is not None:
         return asked
+    if not files:
+        return RESULTS
     folder = files[0].with_name(f"{files[0].stem}-results")
     write_whole(folder / ".gitignore", "*\n")
     return folder

@@ -19,7 +19,7 @@ from suite.measure.guard import guard
 from suite.measure.job import Job, RefusedError
 from suite.shared import machine
 from suite.shared.arithmetic import Arithmetic
-from suite.shared.files import RESULTS, path_of
+from suite.shared.files import path_of
 
 #: By kind of device, the default minutes of a run for each dtype asked for.
 MINUTES = {"cpu": 5.0, "cuda": 16.0}
@@ -43,7 +43,7 @@ def parent() -> argparse.ArgumentParser:
     add("--dtype", nargs="+", choices=dtypes, default=["float32"], help="default: float32")
     device = machine.default_device()
     add("--device", type=machine.device_of, default=device, help="default: CUDA if there is one, else the CPU")
-    add("--results", type=path_of, default=RESULTS, help="folder with a folder for each machine")
+    add("--results", type=path_of, help="folder with a folder for each machine; default: results/")
     return result
 
 
@@ -78,7 +78,7 @@ def with_submitted(options: argparse.Namespace) -> argparse.Namespace:
         "implementation": [*dict.fromkeys((*loaded, *beside))],
         "dtype": dtypes,
         "minutes": 2.0 if options.minutes is None else options.minutes,
-        "results": submission.results_of(options.impl, options.results),
+        "results": submission.results_of(options.results, options.impl),
     }
     return argparse.Namespace(**vars(options) | changed)
 

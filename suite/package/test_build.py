@@ -46,9 +46,15 @@ def built(kind: str, source: Path, folder: Path) -> Path:
     command = [sys.executable, "-I", "-c", BUILD, BACKEND, kind, str(folder)]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HYPERLSTM_WHEEL", "")
-        ran = subprocess.run(command, cwd=source, capture_output=True, text=True, timeout=60, check=False)
+        name = lines_of(command, source)[-1]
+    return folder / name
+
+
+def lines_of(command: Sequence[str], cwd: Path) -> list[str]:
+    """Lines that a command prints in a folder; AssertionError with its errors if it fails."""
+    ran = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=60, check=False)
     assert ran.returncode == 0, ran.stderr
-    return folder / ran.stdout.splitlines()[-1]
+    return ran.stdout.splitlines()
 
 
 @pytest.fixture(scope="module")
@@ -91,12 +97,9 @@ def unpacked(wheel: Path, folder: Path) -> Path:
     return folder
 
 
-def lines_of(code: str, site: Path, cwd: Path) -> list[str]:
+def lines_of_code(code: str, site: Path, cwd: Path) -> list[str]:
     """Lines that code prints in a process that finds the packages of a folder, and no others of the user."""
-    command = [sys.executable, "-I", "-c", f"import sys; sys.path.insert(0, {str(site)!r})\n{code}"]
-    ran = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=60, check=False)
-    assert ran.returncode == 0, ran.stderr
-    return ran.stdout.splitlines()
+    return lines_of([sys.executable, "-I", "-c", f"import sys; sys.path.insert(0, {str(site)!r})\n{code}"], cwd)
 
 
 def test_an_sdist_has_every_source(sdist: Path) -> None:
@@ -146,7 +149,7 @@ print(hyperlstm.__file__, hyperlstm.__version__, {"impls", "suite"} & {*sys.modu
 def test_a_wheel_needs_no_checkout(wheel: Path, metadata: Message, tmp_path: Path) -> None:
     site = unpacked(wheel, tmp_path / "two words")
     expected = [str(site / "hyperlstm" / "__init__.py"), metadata["Version"], "set()"]
-    assert lines_of(CALLS, site, tmp_path) == expected
+    assert lines_of_code(CALLS, site, tmp_path) == expected
 
 
 @pytest.mark.parametrize("architecture", noxfile.ARCHITECTURES)
@@ -211,4 +214,4 @@ def test_edits_of_an_editable_installation_take_effect(source: Path, tmp_path: P
     edited.write_text("EDITED = True\n", encoding="utf-8")
     (source / "impls" / "added.py").write_text("NAME = __name__\n", encoding="utf-8")
     code = "import hyperlstm.added; print(hyperlstm.EDITED, hyperlstm.__file__, hyperlstm.added.NAME, sep='\\n')"
-    assert lines_of(code, site, tmp_path) == ["True", str(edited), "hyperlstm.added"]
+    assert lines_of_code(code, site, tmp_path) == ["True", str(edited), "hyperlstm.added"]

@@ -48,7 +48,6 @@ from suite.package.documents import (
     word,
 )
 from suite.pages import bench_tables
-from suite.shared.files import RESULTS as FOLDER
 from suite.shared.files import ROOT
 
 PACKAGE = ROOT / "impls"
@@ -293,7 +292,7 @@ def test_the_change_of_parameters_takes_what_the_code_says() -> None:
 def test_results_of_a_file_go_where_the_page_says(tmp_path: Path) -> None:
     (file,) = said(IMPLS, r"As a file `(\S+)`, in any folder")
     (folder,) = said(IMPLS, r"Results go to `(\S+)` beside the file")
-    assert submission.results_of([tmp_path / file], FOLDER) == tmp_path / folder
+    assert submission.results_of(None, [tmp_path / file]) == tmp_path / folder
 
 
 def test_a_list_of_faults_is_written_as_the_page_says(tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ from suite.package.documents import (
     evaluated,
     inline_code,
     name_of,
+    pages_where,
     said,
     table,
 )
@@ -68,7 +69,7 @@ def run_block(page: Path, number: int, defined: dict[str, Any]) -> None:
 run = cache(run_again)
 
 
-@pytest.mark.parametrize("page", [page for page in WRITTEN if blocks(page, "python")], ids=name_of)
+@pytest.mark.parametrize("page", pages_where(lambda page: blocks(page, "python"), WRITTEN), ids=name_of)
 def test_python_runs(page: Path) -> None:
     run(page)
 
@@ -160,14 +161,19 @@ def test_torchs_weight_norm_and_that_of_the_page_have_the_magnitudes_that_it_say
     assert [{"gate": 4, "row": 4 * H}[word] for word in words] == counts
 
 
-@pytest.mark.parametrize("page", WRITTEN, ids=name_of)
-def test_states_are_in_their_order(page: Path) -> None:
-    """Two of them have the same shape where H = S, and any may be plotted."""
+def states(page: Path) -> list[tuple[str, ...]]:
+    """Names of the states in each tuple of them that a page has."""
     written = [block.content for block in blocks(page, "python")]
     written += [code for code in inline_code(page) if {*STATE_NAMES} <= {*re.findall(r"\w+", code)}]
     tuples = [node for code in written for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Tuple)]
     names = [tuple(part.id for part in node.elts if isinstance(part, ast.Name)) for node in tuples]
-    assert all(names_of == STATE_NAMES for names_of in names if {*names_of} == {*STATE_NAMES})
+    return [names_of for names_of in names if {*names_of} == {*STATE_NAMES}]
+
+
+@pytest.mark.parametrize("page", pages_where(states, WRITTEN), ids=name_of)
+def test_states_are_in_their_order(page: Path) -> None:
+    """Two of them have the same shape where H = S, and any may be plotted."""
+    assert {*states(page)} == {STATE_NAMES}
 
 
 @pytest.fixture

@@ -13,7 +13,6 @@ import torch
 from packaging.requirements import Requirement
 from pytest_benchmark.stats import Stats
 
-import noxfile
 from impls import HyperLSTM, Impl
 from impls.batched_cpu import _residuals, sets
 from impls.calls import _LEVELS
@@ -87,11 +86,8 @@ SENTENCES = {
         f"| {choice.MINUTES['cpu']:g}, or `-- --minutes N` |",
         f"less than 1; {bench_compare.parser().get_default('minutes'):g} with `--base REV`",
         f"installs `{PROJECT['name']}`; in a checkout, `from impls import HyperLSTM` works without it",
-        f"GCC 12, clang {noxfile.CLANG.rpartition('-')[2]} or newer",
-        f"for Linux on {' and '.join(noxfile.ARCHITECTURES).replace('_', '-')}",
         f"takes [{word(steps_of_an_option())} steps]",
         f"take [{word(report.HAND_IN.count('nox -s'))} commands]",
-        f"Licence: [{PROJECT['license']}]",
         *(f"| {impl.summary} |" for impl in ROWS),
     ],
     IMPLS: [
@@ -137,7 +133,6 @@ SENTENCES = {
         report.LEAD,
         report.FOOT,
         " ".join(report.HAND_IN.split()),
-        f"each row needs {word(statistics.FEWEST)} visits",
     ],
     CHECKS: [
         f"plus {FLOOR[torch.float32]:g} eps ({FLOOR[torch.float64]:g} eps in float64; "
@@ -293,7 +288,7 @@ SHOWN_ELSEWHERE = {
         IMPLS: ["An implementation that lacks it is right without it, and refuses it with a sentence."],
     },
     "suite/checks/module/test_register.py::test_is_listed_and_not_taken_for_auto": {
-        README: ["| `names()` | the names of the implementations, which all have the same parameters"],
+        README: ["| `names()` | the names of the implementations"],
         USAGE: ["A process that loads a pickled model must register the same implementations."],
     },
     "suite/test_submission.py::test_files_are_verified_beside_them": {

@@ -10,11 +10,11 @@ import nox
 import pytest
 
 import noxfile
+from suite import run_tests
 from suite.checks.kernels.sanitized import SANITIZERS
 from suite.package.dependencies import OURS, PYPROJECT, modules, name_of, of_the_package, packages, requirements
 from suite.package.documents import check_markers
 from suite.package.sessions import FUNCTIONS, Recorded, Run, every, recorded
-from suite.run_tests import SHORT_ON_GPU
 from suite.shared.files import ROOT
 
 #: Packages of programs with another name.
@@ -141,16 +141,17 @@ def test_files_and_modules_of_the_suite_exist(sessions: dict[str, Recorded]) -> 
     assert {path for path in paths if not (ROOT / path).exists()} == set()
 
 
-def test_every_test_is_run_by_verify_or_by_selftest(sessions: dict[str, Recorded]) -> None:
+def test_every_test_is_run_by_verify_or_by_selftest(sessions: dict[str, Recorded], pytestconfig: pytest.Config) -> None:
     of_session = dict[str, set[Path]]()
     for name in ("verify", "selftest"):
         (run,) = sessions[name].runs
-        places = [ROOT / word for word in run.arguments if word.startswith("suite")]
-        ignored = [ROOT / word.partition("=")[2] for word in run.arguments if word.startswith("--ignore")]
-        found = {test for place in places for test in place.rglob("test_*.py")}
-        of_session[name] = {test for test in found if not any(test.is_relative_to(place) for place in ignored)}
-        chosen = {"-k", "-m", "--deselect", "--lf", "-x"} & {word.partition("=")[0] for word in run.arguments}
-        assert not chosen, name
+        options = run_tests.parser().parse_args(run.arguments)
+        of_pytest, unknown = pytestconfig._parser.parse_known_and_unknown_args(options.arguments)
+        found = {test for folder in options.testpaths for test in (ROOT / folder).rglob("test_*.py")}
+        ignored = [ROOT / folder for folder in of_pytest.ignore or ()]
+        of_session[name] = {test for test in found if not any(test.is_relative_to(folder) for folder in ignored)}
+        chosen = (of_pytest.keyword, of_pytest.markexpr, of_pytest.deselect, of_pytest.lf, of_pytest.maxfail, unknown)
+        assert not any(chosen), name
     assert of_session["verify"] | of_session["selftest"] == {*(ROOT / "suite").rglob("test_*.py")}
     assert of_session["verify"] & of_session["selftest"] == set()
 
@@ -159,8 +160,8 @@ def test_every_check_of_a_package_is_run_by_a_session(sessions: dict[str, Record
     """And every program that runs other tests of kernels."""
     ran = {file for session in sessions.values() for run in session.runs if (file := file_of(run))}
     programs = {ROOT / "suite" / "package" / "first_call.py"}
-    for place in ("package", "checks/kernels"):
-        for path in (ROOT / "suite" / place).glob("*.py"):
+    for folder in ("package", "checks/kernels"):
+        for path in (ROOT / "suite" / folder).glob("*.py"):
             if '\nif __name__ == "__main__":\n' in path.read_text(encoding="utf-8"):
                 programs.add(path)
     assert programs - ran == set()
@@ -169,9 +170,8 @@ def test_every_check_of_a_package_is_run_by_a_session(sessions: dict[str, Record
 def test_a_user_has_the_last_word(folder: Path) -> None:
     without = set[str]()
     for name, session in every(folder, "aarch64").items():
-        last = session.runs[-1].command if session.runs else ()
-        after = ("--", "aarch64") if "suite.run_tests" in last else ("aarch64",)
-        if tuple(last[-len(after) :]) != after:
+        last = session.runs[-1].command if session.runs else [""]
+        if last[-1] != "aarch64":
             without.add(name)
     assert without == WITHOUT_ARGUMENTS | {"wheel"}
 
@@ -215,16 +215,15 @@ def test_programs_find_their_tools_first_and_the_users_after(sessions: dict[str,
 def test_checks_of_another_build_take_that_build_alone(folder: Path, sessions: dict[str, Recorded]) -> None:
     compiled, checked = sessions["platforms"].runs
     assert compiled.variables["HYPERLSTM_CXXFLAGS"] == "-O0"
-    assert checked.variables["CXX"] == noxfile.CLANG
+    assert checked.variables["CXX"] == f"clang++-{noxfile.CLANG_VERSION}"
     assert Path(checked.variables["TORCH_EXTENSIONS_DIR"]).is_relative_to(folder)
     assert "suite.checks.kernels.built" in checked.values("-p")
 
 
 def test_the_oldest_clang_is_that_of_the_readme_and_of_ci() -> None:
-    version = noxfile.CLANG.removeprefix("clang++-")
-    assert f"clang {version} or newer" in README
+    assert f"clang {noxfile.CLANG_VERSION} or newer" in README
     commands = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
-    assert {*re.findall(r"clang(?:\+\+)?[ -](\d+)", commands)} == {version}
+    assert {*re.findall(r"clang(?:\+\+)?[ -](\d+)", commands)} == {str(noxfile.CLANG_VERSION)}
 
 
 def test_checks_of_other_builds_and_versions_are_no_results_of_the_machine(
@@ -271,7 +270,7 @@ def test_batched_cpu_meets_every_sanitizer(sessions: dict[str, Recorded]) -> Non
 
 def test_a_kernel_that_hangs_ends_a_verification_soon(sessions: dict[str, Recorded]) -> None:
     """Where there is a GPU, suite/test_run_tests.py says."""
-    assert SHORT_ON_GPU in sessions["verify"].runs[-1].arguments
+    assert run_tests.parser().parse_args(sessions["verify"].runs[-1].arguments).short_on_gpu
 
 
 def test_lint_reads_every_source_and_changes_none(sessions: dict[str, Recorded]) -> None:

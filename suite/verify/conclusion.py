@@ -9,7 +9,7 @@ from suite.checks.recording import rows_of_tests
 from suite.pages import verify
 from suite.results.outcomes import ran
 from suite.results.tables import folder_of
-from suite.shared.files import RESULTS, ResultsError
+from suite.shared.files import ResultsError
 from suite.verify.failures import failures_of
 
 
@@ -19,8 +19,10 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     config = session.config
     if hasattr(config, "workerinput"):
         return
+    if config.option.results is None:
+        return
     try:
-        folder_of(config.getoption("--results"), config.getoption("--device"))
+        folder_of(config.option.results, config.option.device)
     except ResultsError as error:
         pytest.exit(str(error), returncode=pytest.ExitCode.USAGE_ERROR)
 
@@ -41,15 +43,12 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Generator[
     conclusion = verify.conclusion(tables, verify.PLAIN, len(failures_of(reporter)))
     if exitstatus == pytest.ExitCode.INTERRUPTED:
         conclusion = f"Interrupted: the rest was not checked. {conclusion}"
-    sizes_are_named = bool(config.getoption("--size"))
-    if sizes_are_named and config.getoption("--results") == RESULTS:
-        tables = {}  # sizes that a person asks for are no rows of the project's tables
-    if tables:
+    if tables and config.option.results is not None:
         from suite.verify.writing import write  # imports many checks
 
         try:
-            results, device = config.getoption("--results"), config.getoption("--device")
-            pages = write(results, device, tables, sizes_are_named=sizes_are_named)
+            option = config.option
+            pages = write(option.results, option.device, tables, sizes_are_named=bool(option.size))
         except ResultsError as error:
             pytest.exit(f"{error}\n{conclusion}", returncode=pytest.ExitCode.USAGE_ERROR)
         for page in pages:

@@ -19,16 +19,16 @@ def pytest_runtest_makereport(
     outcome = yield
     if outcome.failed and call.excinfo is not None:
         files = {str(file): file.name for file in submission.files().values()}
-        place = ""
+        source = ""
         for entry in call.excinfo.traceback:
             if str(entry.path) in files:
-                place = f"{files[str(entry.path)]}:{entry.lineno + 1}: "
+                source = f"{files[str(entry.path)]}:{entry.lineno + 1}: "
         error = call.excinfo.value
         message = call.excinfo.exconly()
         if isinstance(error, AssertionError) and str(error):
             message = str(error)
-        line, _, _ = message.partition("\n")
-        outcome.user_properties.append((SENTENCE, place + line))
+        sentence, _, _ = message.partition("\n")
+        outcome.user_properties.append((SENTENCE, source + sentence))
     return outcome
 
 

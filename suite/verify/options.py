@@ -1,28 +1,20 @@
 """Options of a verification, which are refused before the first test if they ask for what cannot be checked."""
 
+import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from _pytest.terminal import _REPORTCHARS_DEFAULT as REPORTCHARS  # pytest's own list of failures
 
-from impls.definition import dtype_name
 from suite.candidates import submission
-from suite.cases.spelling import SPELLING, parse
-from suite.comparison.tolerance import FLOOR
 from suite.shared import machine
-from suite.shared.files import RESULTS, ROOT, path_of
+from suite.shared.files import ROOT, path_of
+from suite.verify.arguments import add_options
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    add = parser.getgroup("hyperlstm").addoption
-    device = machine.default_device()
-    add("--device", type=machine.device_of, default=device, help="device to check on; default: CUDA if there is one")
-    add("--results", type=path_of, default=RESULTS, help="folder that has a folder of results per machine")
-    add("--thorough", action="store_true", help="run what is marked `thorough` too")
-    add("--impl", type=path_of, nargs="+", action="extend", default=[], help="check implementations in files, alone")
-    add("--size", type=parse, nargs="+", action="extend", default=[], help=f"compare at these sizes alone: {SPELLING}")
-    dtypes = [dtype_name(dtype) for dtype in FLOOR]
-    add("--dtype", choices=dtypes, nargs="+", action="extend", default=[], help="of --size; default: all")
+    add_options(parser.getgroup("hyperlstm").addoption)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -32,20 +24,23 @@ def pytest_configure(config: pytest.Config) -> None:
         return
     if config.option.durations is None and config.getoption("--thorough"):
         config.option.durations = 20
-    reason = machine.why_missing(config.getoption("--device")) or misplaced(config.args)
+    reason = machine.why_missing(config.getoption("--device")) or why_no_tests(config.args)
     if reason:
         raise pytest.UsageError(reason)
     for name in ("xmlpath", "log_file"):  # of pytest's own options
         path = getattr(config.option, name, None)
         if path:
             setattr(config.option, name, str(path_of(path)))
-    files = config.getoption("--impl")
-    config.option.short_failures = bool(files) and config.option.tbstyle == "auto"
-    if files:
-        take(files, config)
+    shorten_failures(config.option)
+    try:
+        if config.option.impl:
+            submission.load_all(config.option.impl, config.option.device)
+        config.option.results = results_of(config.option)
+    except SystemExit as error:
+        raise pytest.UsageError(str(error)) from error
 
 
-def misplaced(arguments: Sequence[str]) -> str | None:
+def why_no_tests(arguments: Sequence[str]) -> str | None:
     """Sentence about a file of the command line that has no tests of this suite; None if all have."""
     for argument in arguments:
         path = Path(argument.partition("::")[0])
@@ -56,16 +51,17 @@ def misplaced(arguments: Sequence[str]) -> str | None:
     return None
 
 
-def take(files: Sequence[Path], config: pytest.Config) -> None:
-    """Register the implementations in files, for a run about them alone, whose failures take a line each."""
-    option = config.option
-    try:
-        submission.load_all(files, option.device)
-        if not option.size:
-            option.results = submission.results_of(files, option.results)
-    except SystemExit as error:
-        raise pytest.UsageError(str(error)) from error
+def shorten_failures(option: argparse.Namespace) -> None:
+    """Let failures of the files of `--impl` take a line each, unless the user chooses how pytest shows them."""
+    option.short_failures = bool(option.impl) and option.tbstyle == "auto"
     if option.short_failures:
         option.tbstyle = "no"
-        if not any(argument.startswith("-r") for argument in config.invocation_params.args):
-            option.reportchars = ""  # pytest's own list of failures
+        if option.reportchars == REPORTCHARS:
+            option.reportchars = ""
+
+
+def results_of(option: argparse.Namespace) -> Path | None:
+    """Folder of the results; None, so that no row is kept, at sizes that a person names without a folder."""
+    if option.size and option.results is None:
+        return None
+    return submission.results_of(option.results, option.impl)

@@ -1,31 +1,34 @@
 """Which tests of those that pytest collects a run makes, and in which order."""
 
+import math
 from collections.abc import Sequence
 
 import pytest
 
-#: Files that come first: stale edits are named at once, and a run on several cores ends when its longest files do.
-FIRST = (
-    "test_edits",
-    "test_kernels",
-    "test_wide",
-    "test_capabilities",
-    "test_uses",
-    "test_faults",
-    "test_equality",
-    "test_interpreter",
-    "test_properties",
-)
+from suite.checks.kernels.sanitized import SANITIZERS
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Register the markers of tests that run under sanitizers."""
+    for sanitizer in SANITIZERS.values():
+        meaning = f"`nox -s sanitize` runs it under the {sanitizer.name} sanitizer; these reach {sanitizer.reached}"
+        config.addinivalue_line("markers", f"{sanitizer.marker}: {meaning}")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what is not asked for, and put long files first."""
-    items.sort(key=lambda item: FIRST.index(item.path.stem) if item.path.stem in FIRST else len(FIRST))
+    """Leave out what is not asked for, and put first what is marked so."""
+    items.sort(key=order)
     chosen, left_out = list[pytest.Item](), list[pytest.Item]()
     for item in items:
         (chosen if asked_for(item, config) else left_out).append(item)
     config.hook.pytest_deselected(items=left_out)
     items[:] = chosen
+
+
+def order(item: pytest.Item) -> float:
+    """The number of its marker `order`, or infinity, behind all that have one."""
+    marker = item.get_closest_marker("order")
+    return math.inf if marker is None else float(marker.args[0])
 
 
 def asked_for(item: pytest.Item, config: pytest.Config) -> bool:

@@ -6,6 +6,8 @@ from suite.checks.equality.catalogue import of_every_implementation, small
 from suite.checks.equality.comparison import Comparison
 from suite.checks.equality.conftest import Check, every
 
+pytestmark = pytest.mark.order(7)
+
 
 @pytest.mark.address_sanitizer
 @every(of_every_implementation(small), left_out="other cases of each implementation and dtype")

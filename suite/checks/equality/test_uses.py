@@ -2,12 +2,16 @@
 
 from itertools import combinations, product
 
+import pytest
+
 from suite.cases.case import Start
 from suite.checks.equality.catalogue import grouped, of_every_implementation, paired
 from suite.checks.equality.comparison import Comparison
 from suite.checks.equality.conftest import Check, every
 from suite.checks.equality.pairs import OPTIONS, PAIRS, PLAINEST, RATES, Call, Form, Trained
 from suite.shared.files import ROOT
+
+pytestmark = pytest.mark.order(5)
 
 
 # One implementation after the other on each case, so that its references are in memory.

@@ -1,8 +1,12 @@
 """At the sizes that people run, every implementation equals row_scaled in float64, which equals the equation there."""
 
+import pytest
+
 from suite.checks.equality.catalogue import of_every_implementation, wide
 from suite.checks.equality.comparison import Comparison, Task
 from suite.checks.equality.conftest import Check, every
+
+pytestmark = pytest.mark.order(3)
 
 
 def by_case(task: Task) -> tuple[str, str, str]:

@@ -14,6 +14,7 @@ from suite.checks.kernels.interpreter_only import FILES, File
 from suite.shared.process import run
 
 pytestmark = [
+    pytest.mark.order(8),
     pytest.mark.thorough("batched_cuda interpreted: groups of several members, rounding"),
     pytest.mark.skipif(find_spec("triton") is None, reason="Triton is not installed."),
 ]

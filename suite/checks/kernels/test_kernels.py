@@ -35,6 +35,7 @@ from suite.checks.recording import Record
 from suite.shared.process import ProcessError, killed_with, run
 
 pytestmark = [
+    pytest.mark.order(2),
     pytest.mark.triton,
     pytest.mark.skipif(find_spec("triton") is None, reason="Triton is not installed."),
 ]
