@@ -85,6 +85,7 @@ class Impl:
     hand_written: its gradient is hand-written, see `gradient/`; the others call torch's own operators one by one, which
         autograd differentiates any number of times.
     literal: it is written like the equation and is slow.
+    builds_weights: it builds every row's own weights at each step, for which there is no memory at large sizes.
     probe: its module has a function `why_unavailable(device, dtype)`, called if devices, dtypes and capability allow a
         run: what an installation would mend. "auto" warns where it takes another for such a reason. A second function,
         `compiles_first(device, dtype)`, is true if that one would compile for seconds.
@@ -106,6 +107,7 @@ class Impl:
     packed: bool = False
     hand_written: bool = False
     literal: bool = False
+    builds_weights: bool = False
     probe: bool = False
     interpreted_on: tuple[str, ...] = ()
     compiler: str = ""
@@ -170,6 +172,7 @@ IMPLS = [
         "to read the equation as printed, and as the oracle of the checks; far too slow to train with",
         preference=1,
         literal=True,
+        builds_weights=True,
     ),
     Impl("row_scaled", "to read or change the step itself, in few lines", preference=2, literal=True),
     Impl("batched", "for second derivatives, `torch.func`, and export to ONNX or TorchScript", preference=3),
@@ -225,7 +228,7 @@ def register(impl: Impl, run: Run) -> None:
         dtype and device.
 
     TypeError if an argument has the wrong type. ValueError if the name exists, if an option, dtype or device does not,
-    or if impl is probed or interpreted, as only the project's own implementations can be.
+    or if impl is probed, interpreted or builds weights, as only the project's own implementations can.
     """
     if not isinstance(impl, Impl) or not callable(run):
         raise TypeError(f"register: expected an Impl and a function, got {impl!r} and {run!r}")
@@ -239,8 +242,9 @@ def register(impl: Impl, run: Run) -> None:
     for device in impl.devices:
         if torch.device(device).type != device:
             raise ValueError(f"impl.devices: expected types of devices such as 'cuda', got {device!r}")
-    if impl.probe or impl.interpreted_on:
-        raise ValueError("impl: expected no probe or interpreted_on, which the project's implementations have")
+    if impl.probe or impl.interpreted_on or impl.builds_weights:
+        own = "probe, interpreted_on or builds_weights"
+        raise ValueError(f"impl: expected no {own}, which the project's implementations have")
     _RUNS[impl.name] = partial(_checked, run)
     IMPLS.append(impl)
 

@@ -4,7 +4,7 @@ import ctypes
 import shutil
 import subprocess
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
@@ -59,17 +59,23 @@ class Library:
         self._library.hyperlstm_sources.restype = self._library.hyperlstm_message.restype = ctypes.c_char_p
         if self._library.hyperlstm_sources().decode() != build.sources():
             raise OSError("it was compiled from other sources")
-        # The lookup includes its dependencies: torch's C++ library, and the OpenMP library that this loads.
-        torch_library = ctypes.CDLL(torch._C.__file__)
-        functions = [getattr(torch_library, name, None) for name in (*_FUNCTIONS, *_OPENMP)]
-        addresses = [function and ctypes.cast(function, ctypes.c_void_p).value for function in functions]
-        self._library.hyperlstm_start((ctypes.c_void_p * len(addresses))(*addresses))
+        self.start({})
         if dtype == torch.bfloat16:  # a wheel's library also has other dtypes, which must not change the way
             self._choose_way()
         passed = ctypes.c_char_p, ctypes.c_double  # the packed arguments, and the scale of the mask
         #: The functions of forward.cpp and backward.cpp; each returns an `Outcome`, for `check`.
         self.forward = self.function("forward", *passed)
         self.backward = self.function("backward", *passed, ALLOCATE, ctypes.py_object)
+
+    def start(self, replaced: Mapping[str, Any]) -> None:
+        """Give it the functions of torch.h; replaced: those to take instead of some, by name, or None for none."""
+        # The lookup includes its dependencies: torch's C++ library, and the OpenMP library that this loads.
+        torch_library = ctypes.CDLL(torch._C.__file__)
+        addresses = []
+        for name in (*_FUNCTIONS, *_OPENMP):
+            function = replaced[name] if name in replaced else getattr(torch_library, name, None)
+            addresses.append(None if function is None else ctypes.cast(function, ctypes.c_void_p).value)
+        self._library.hyperlstm_start((ctypes.c_void_p * len(addresses))(*addresses))
 
     def _choose_way(self) -> None:
         self._library.hyperlstm_use_tiles.restype = ctypes.c_bool

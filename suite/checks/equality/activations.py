@@ -12,10 +12,10 @@ from suite.cases.case import Case, Start
 from suite.comparison.tensors import Piece, Results
 
 #: Arguments from -MOST to MOST, in pieces that are judged by themselves: where a function is nearly 0 its errors would
-#: not show among larger numbers. The last piece is from -SMALL to SMALL. Each piece is a row of a batch of a model of
+#: not show among larger numbers. The last piece is from -NEAR_0 to NEAR_0. Each piece is a row of a batch of a model of
 #: UNITS units.
 MOST = 100
-SMALL = 1e-4
+NEAR_0 = 1e-4
 PIECES = 41
 UNITS = 100
 CASE = Case(T=1, B=PIECES, I=UNITS, H=UNITS, S=1, Z=1, state=Start.SHARED)
@@ -61,8 +61,8 @@ def _model(name: str, gate: Gate, dtype: torch.dtype, device: torch.device) -> H
 def _arguments() -> Tensor:
     """What the gate is, [1, PIECES, UNITS]."""
     most = torch.linspace(-MOST, MOST, (PIECES - 1) * UNITS, dtype=torch.float64)
-    small = torch.linspace(-SMALL, SMALL, UNITS, dtype=torch.float64)
-    return torch.cat([most, small]).view(1, PIECES, UNITS)
+    near_0 = torch.linspace(-NEAR_0, NEAR_0, UNITS, dtype=torch.float64)
+    return torch.cat([most, near_0]).view(1, PIECES, UNITS)
 
 
 @lru_cache(3)  # of the oracle, in two dtypes, and of one implementation after another

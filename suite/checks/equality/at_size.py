@@ -8,9 +8,9 @@ import torch
 
 from impls import names
 from impls.definition import shapes
-from impls.registry import ORACLE, find
+from impls.registry import find
 from suite.cases.case import Case
-from suite.checks.equality.catalogue import INFERENCE
+from suite.checks.equality.calls import INFERENCE
 from suite.checks.equality.comparison import WIDE_ORACLE, Shortage, Task, against_wide
 
 #: Numbers that a training step of row_scaled or batched keeps per token, layer and unit of either LSTM: up to 43 of H
@@ -34,7 +34,7 @@ def bytes_needed(name: str, case: Case, dtype: torch.dtype, *, training: bool = 
     numbers = steps * KEPT * (case.H + case.S)
     numbers += COPIES * parameter_count(case)
     numbers += 4 * case.tokens * (case.I + case.H)
-    if name == ORACLE:  # the weights of each row at each step, and the tensors that these are contracted from
+    if find(name).builds_weights:  # and has the tensors that these are contracted from
         weights = 4 * case.H * (case.H + max(case.inputs))
         numbers += weights * (steps + 2 * case.Z * case.L)
     return numbers * dtype.itemsize
@@ -70,8 +70,9 @@ def at_sizes(cases: Sequence[Case], dtypes: Sequence[torch.dtype], memory: int) 
 
 
 def dtypes_of(name: str) -> tuple[torch.dtype, ...]:
-    """Dtypes that are compared: of `naive`, whose gradients sum more products than the oracle's, float64 alone."""
-    return (torch.float64,) if name == ORACLE else find(name).dtypes
+    """Dtypes that are compared: with weights of each row, whose gradients sum more products, float64 alone."""
+    impl = find(name)
+    return (torch.float64,) if impl.builds_weights else impl.dtypes
 
 
 def _at_size(name: str, case: Case, dtype: torch.dtype, most: int) -> Task:

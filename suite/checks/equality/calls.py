@@ -11,6 +11,7 @@ from torch._subclasses.fake_utils import CrossRefFakeMode
 from impls import HyperLSTM
 from impls.gradient.chunks import NUMBERS
 from suite.cases.case import Case
+from suite.checks.equality.comparison import Group
 from suite.checks.equality.gradients import in_chunks
 from suite.checks.equality.use import Use
 from suite.comparison.draws import Cotangents, Draw
@@ -69,11 +70,16 @@ def _without_gradient(mode: Callable[[], AbstractContextManager[object]]) -> Run
     return run
 
 
-INFERENCE = (
-    Use("inference_mode", _without_gradient(torch.inference_mode), _outputs),
-    Use("no_grad", _without_gradient(torch.no_grad), _outputs),
-    # Of two and three steps, the shorter ones first.
-    Use("no_grad in chunks", in_chunks(3 * NUMBERS, of=_without_gradient(torch.no_grad)), _outputs),
+INFERENCE = Group(
+    "inference",
+    (
+        Use("inference_mode", _without_gradient(torch.inference_mode), _outputs),
+        Use("no_grad", _without_gradient(torch.no_grad), _outputs),
+        # Of two and three steps, the shorter ones first.
+        Use("no_grad in chunks", in_chunks(3 * NUMBERS, of=_without_gradient(torch.no_grad)), _outputs),
+    ),
+    __name__,
+    forward_only=True,
 )
 
 
@@ -88,9 +94,13 @@ def observed(of: Run) -> Run:
 
 
 #: Of one model, whose first call, in inference mode, leaves nothing that training cannot read.
-CALLS = (
-    *INFERENCE,
-    Use("in pieces", _in_pieces),
-    Use("observed", observed(run_plain)),
-    Use("after calls of other sizes", _after_other_sizes),
+CALLS = Group(
+    "calls",
+    (
+        *INFERENCE.uses,
+        Use("in pieces", _in_pieces),
+        Use("observed", observed(run_plain)),
+        Use("after calls of other sizes", _after_other_sizes),
+    ),
+    __name__,
 )

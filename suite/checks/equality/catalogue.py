@@ -1,8 +1,8 @@
 """The catalogue of all comparisons by value of a verification; faults are planted in what a default run compares."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from itertools import product
+from itertools import chain, product
 
 import torch
 
@@ -11,7 +11,7 @@ from impls.registry import ORACLE, Impl, find
 from suite.cases.case import Case, Start, lengths
 from suite.cases.verification import IN_EVERY_DTYPE, IN_FLOAT64, ROWS, SPLIT, VERIFY_FIRST, WIDE
 from suite.cases.workloads import TIMED
-from suite.checks.equality import calls, changes, extremes, gradients, layouts, pairs
+from suite.checks.equality import calls, changes, extremes, gradients, layouts
 from suite.checks.equality.comparison import (
     BF16,
     F16,
@@ -30,13 +30,13 @@ from suite.checks.equality.use import AutocastMode, Use
 from suite.comparison.tolerance import FLOOR
 
 #: Cases at which a model is used in many ways.
-SMALL = Case(T=4, B=3, I=6, H=9, S=7, Z=3, layer_norm=True, state=Start.STACKED)
+TINY = Case(T=4, B=3, I=6, H=9, S=7, Z=3, layer_norm=True, state=Start.STACKED)
 LARGE = Case(T=4, B=66, I=100, H=136, S=40, Z=9, layer_norm=True, state=Start.STACKED)
 PACKED = Case(T=5, B=9, I=97, H=72, S=33, Z=4, L=2, lengths=lengths(5, 9), state=Start.SHARED, recurrent_dropout=0.3)
 DROPPED = Case(
     T=3, B=3, I=5, H=8, S=6, Z=2, L=2, layer_norm=True, state=Start.STACKED, dropout=0.25, recurrent_dropout=0.4
 )
-WIDER = Case(T=2, B=9, I=33, H=72, S=33, Z=4, L=2, state=Start.STACKED, dropout=0.25, recurrent_dropout=0.3)
+DROPPED_WIDE = Case(T=2, B=9, I=33, H=72, S=33, Z=4, L=2, state=Start.STACKED, dropout=0.25, recurrent_dropout=0.3)
 #: So few rows beside so many weights that batched_cpu reads these as they are stored.
 FEW_ROWS = Case(T=5, B=3, I=5, H=512, S=8, Z=2)
 #: Without a gradient.
@@ -48,32 +48,21 @@ LONG = (
     Case(T=2, B=3, I=33, H=40, S=33, Z=2, L=2, lengths=(1, 2, 1), state=Start.STACKED),  # fewer steps than slots
     Case(T=1, B=3, I=33, H=40, S=33, Z=2, L=2, lengths=(1, 1, 1), state=Start.STACKED),
 )
-#: Of `naive`.
+#: Of an implementation that builds weights.
 LITERAL = Case(T=2, B=8, I=97, H=128, S=33, Z=9, layer_norm=True, state=Start.STACKED)
 
 
-FROZEN = Group("frozen", gradients.FROZEN, gradients)
-GRADIENTS = Group("gradients", gradients.GRADIENTS, gradients)
-LAYOUTS = Group("layouts", layouts.LAID_OUT, layouts)
-LAYOUTS_AT_ONCE = Group("layouts at once", layouts.AT_ONCE, layouts)
-CHANGES = Group("changes", changes.CHANGES, changes)
-MEANS_FAR_FROM_0 = Group("means far from 0", extremes.MEANS_FAR_FROM_0, extremes)
-SATURATED = Group("saturated", extremes.SATURATED, extremes)
-CALLS = Group("calls", calls.CALLS, calls)
-INFERENCE = Group("inference", calls.INFERENCE, calls, forward_only=True)
-
-
-_TRAINED = {SMALL: (F64,), LARGE: (F32,), PACKED: (F64, BF16)}
+_TRAINED = {TINY: (F64,), LARGE: (F32,), PACKED: (F64, BF16)}
 #: By group of uses, the cases and dtypes in which every implementation is used so.
 GROUPS: Mapping[Group, Mapping[Case, Sequence[torch.dtype]]] = {
-    FROZEN: _TRAINED,
-    GRADIENTS: _TRAINED | {FEW_ROWS: (F32,)},
-    LAYOUTS: _TRAINED,
-    CHANGES: {DROPPED: (F64,), WIDER: (F32,)},
-    MEANS_FAR_FROM_0: {replace(LARGE, S=120): (F32,)},
-    SATURATED: {replace(LARGE, layer_norm=False): (F64, F32)},
-    CALLS: {SMALL: (F64,), LARGE: (F32,)},
-    INFERENCE: dict.fromkeys(LONG, (F32,)),
+    gradients.FROZEN: _TRAINED,
+    gradients.GRADIENTS: _TRAINED | {FEW_ROWS: (F32,)},
+    layouts.LAID_OUT: _TRAINED,
+    changes.CHANGES: {DROPPED: (F64,), DROPPED_WIDE: (F32,)},
+    extremes.MEANS_FAR_FROM_0: {replace(LARGE, S=120): (F32,)},
+    extremes.SATURATED: {replace(LARGE, layer_norm=False): (F64, F32)},
+    calls.CALLS: {TINY: (F64,), LARGE: (F32,)},
+    calls.INFERENCE: dict.fromkeys(LONG, (F32,)),
 }
 
 
@@ -97,9 +86,9 @@ def in_default_run(impl: Impl, case: Case, dtype: torch.dtype) -> bool:
 def small(name: str) -> list[Comparison]:
     """Comparisons of an implementation whose oracle is `naive`: some cases in each dtype, the others in float64."""
     impl = find(name)
-    pairs = [*product(FLOOR, IN_EVERY_DTYPE), *product([F64], IN_FLOAT64)]
+    compared = [*product(FLOOR, IN_EVERY_DTYPE), *product([F64], IN_FLOAT64)]
     comparisons = []
-    for dtype, case in pairs:
+    for dtype, case in compared:
         if dtype in impl.dtypes:
             default = in_default_run(impl, case, dtype)
             comparisons.append(against_naive(case, dtype, default=default))
@@ -107,35 +96,35 @@ def small(name: str) -> list[Comparison]:
 
 
 def wide(name: str) -> list[Comparison]:
-    """Comparisons of an implementation at the sizes that people run.
-
-    Of row_scaled in float64 alone, since it is the oracle: what differs is the module around it. `naive`, whose weight
-    tensors would be too large, has one case.
-    """
-    if name == ORACLE:
-        return [against_wide(LITERAL, F64)]
+    """Comparisons of an implementation at the sizes that people run; if it builds weights, of one case."""
     impl = find(name)
+    if impl.builds_weights:
+        return [against_wide(LITERAL, F64)]
     comparisons = []
-    dtypes = (F64,) if impl.name == WIDE_ORACLE else impl.dtypes
     for case in (*WIDE, SPLIT, ROWS, *TIMED):
-        for dtype in ROUNDED:
-            if dtype in dtypes:
-                default = in_default_run(impl, case, dtype)
-                comparisons.append(against_wide(case, dtype, default=default))
+        for dtype in _compared_dtypes(impl, ROUNDED):
+            default = in_default_run(impl, case, dtype)
+            comparisons.append(against_wide(case, dtype, default=default))
     return comparisons
 
 
 def grouped(name: str) -> list[Comparison]:
-    """Groups of uses of an implementation, at small and at large sizes; none of `naive`."""
-    if name == ORACLE:
+    """Groups of uses of an implementation, at small and at large sizes; none if it builds weights."""
+    impl = find(name)
+    if impl.builds_weights:
         return []
-    supported = find(name).dtypes
     comparisons = []
     for group, cases in GROUPS.items():
         for case, dtypes in cases.items():
-            of_case = (F64,) if name == WIDE_ORACLE else dtypes
-            comparisons += [against_wide(case, dtype, group) for dtype in of_case if dtype in supported]
+            comparisons += [against_wide(case, dtype, group) for dtype in _compared_dtypes(impl, dtypes)]
     return comparisons
+
+
+def _compared_dtypes(impl: Impl, dtypes: Iterable[torch.dtype]) -> list[torch.dtype]:
+    """Those of the dtypes that it supports; of the oracle float64 alone, as only the module around it differs."""
+    if impl.name == WIDE_ORACLE:
+        return [F64]
+    return [dtype for dtype in dtypes if dtype in impl.dtypes]
 
 
 def paired(name: str, of_options: Sequence[Pair] = PAIRS) -> list[Comparison]:
@@ -147,9 +136,8 @@ def paired(name: str, of_options: Sequence[Pair] = PAIRS) -> list[Comparison]:
     most_precise = min(find(name).dtypes, key=lambda dtype: torch.finfo(dtype).eps)
     comparisons = []
     for pair in of_options:
-        group = Group(pair.use.name, (pair.use,), pairs)
         dtype = _dtype_of_pair(pair.use, most_precise)
-        comparisons.append(against_naive(pair.case, dtype, group, default=name != ORACLE))
+        comparisons.append(against_naive(pair.case, dtype, pair.group, default=name != ORACLE))
     return comparisons
 
 
@@ -163,11 +151,19 @@ def _dtype_of_pair(use: Use, most_precise: torch.dtype) -> torch.dtype:
 
 
 def of_every_implementation(*parts: Callable[[str], list[Comparison]]) -> list[Task]:
-    """Comparisons of all implementations; parts: of the catalogue, from the name of an implementation."""
+    """Comparisons of all implementations; parts: of the catalogue, from the name of an implementation.
+
+    ValueError if two of an implementation and dtype have one id, such as of two oracles, which an id does not name.
+    """
     tasks = []
     for name in names():
-        for part in parts:
-            tasks += [Task(name, comparison) for comparison in part(name)]
+        compared = set[tuple[str, torch.dtype]]()
+        for comparison in chain.from_iterable(part(name) for part in parts):
+            identity = comparison.id, comparison.dtype
+            if identity in compared:
+                raise ValueError(f"{name}: expected one {comparison.id} in {comparison.dtype}, got two comparisons")
+            compared.add(identity)
+            tasks.append(Task(name, comparison))
     return tasks
 
 

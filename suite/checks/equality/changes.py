@@ -11,6 +11,7 @@ from impls import HyperLSTM
 from impls.registry import ORACLE
 from impls.tracing import is_of_an_edit
 from suite.cases.case import Case
+from suite.checks.equality.comparison import Group
 from suite.checks.equality.use import Use
 from suite.comparison.draws import Draw
 from suite.comparison.oracle import Outcome, arguments, backward, gradients, outputs, plain
@@ -132,9 +133,13 @@ def _doubled(model: HyperLSTM, case: Case, sample: Draw) -> Outcome:
     return Outcome({name: value / 2 for name, value in results.items()})
 
 
-CHANGES = (
-    *(Use(how, partial(_after_other_parameters, assign)) for how, assign in ASSIGNED.items()),
-    *(Use(str(before), partial(_after_other_option, before)) for before in OTHER_OPTIONS),
-    *(Use(f"{place} changed before backward", partial(_edited, place)) for place in EDITED),
-    Use("results doubled in place", _doubled),
+CHANGES = Group(
+    "changes",
+    (
+        *(Use(how, partial(_after_other_parameters, assign)) for how, assign in ASSIGNED.items()),
+        *(Use(str(before), partial(_after_other_option, before)) for before in OTHER_OPTIONS),
+        *(Use(f"{place} changed before backward", partial(_edited, place)) for place in EDITED),
+        Use("results doubled in place", _doubled),
+    ),
+    __name__,
 )

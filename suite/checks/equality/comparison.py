@@ -5,7 +5,6 @@ Small cases have `naive` as their oracle, wide ones row_scaled.
 
 from collections.abc import Iterator
 from dataclasses import replace
-from types import ModuleType
 from typing import NamedTuple
 
 import torch
@@ -24,23 +23,27 @@ F64, F32, BF16, F16 = torch.float64, torch.float32, torch.bfloat16, torch.float1
 class Group(NamedTuple):
     """Uses that one comparison makes of a model, one after the other.
 
-    name: for people, in ids; "" for a plain call. module: that of this folder which defines its uses, on which rows
-    depend; None for a plain call. forward_only: without a gradient.
+    name: for people. module: full name of that which defines its uses. forward_only: without a gradient.
     """
 
     name: str
     uses: tuple[Use, ...]
-    module: ModuleType | None = None
+    module: str
     forward_only: bool = False
 
     @property
+    def plain(self) -> bool:
+        """True for the plain call, which ids and tables do not name."""
+        return self == PLAIN
+
+    @property
     def defined(self) -> str:
-        """Name of the module, in tables."""
-        return self.module.__name__.rpartition(".")[2] if self.module else ""
+        """Module of this folder on which rows of the group depend, in tables; on that of the plain call all rows do."""
+        return "" if self.plain else self.module.rpartition(".")[2]
 
 
-#: A plain call with all gradients.
-PLAIN = Group("", (Use("", run_plain),))
+#: The plain call: one call with all gradients.
+PLAIN = Group("plain call", (Use("plain call", run_plain),), run_plain.__module__)
 
 
 class Comparison(NamedTuple):
@@ -54,8 +57,8 @@ class Comparison(NamedTuple):
 
     @property
     def id(self) -> str:
-        """Name in test ids and tables."""
-        return f"{self.case.id}-{self.group.name}" if self.group.name else self.case.id
+        """Name in test ids and tables, of an implementation and dtype once: `of_every_implementation` sees to it."""
+        return self.case.id if self.group.plain else f"{self.case.id}-{self.group.name}"
 
     def worst(self, build: Build, device: torch.device) -> Judgement:
         """The worst judgement on any tensor."""
@@ -82,7 +85,8 @@ class Comparison(NamedTuple):
             change_draw=use.change_draw,
             expected=use.expected,
         )
-        return [replace(judgement, use=use.name) for judgement in judgements]
+        named = "" if self.group.plain else use.name
+        return [replace(judgement, use=named) for judgement in judgements]
 
 
 class Shortage(NamedTuple):
@@ -135,7 +139,7 @@ def against_naive(case: Case, dtype: torch.dtype, group: Group = PLAIN, *, defau
 
 def against_wide(case: Case, dtype: torch.dtype, group: Group = PLAIN, *, default: bool = True) -> Comparison:
     """A comparison of a wide case."""
-    draws = _wide_draws(case, dtype) if group == PLAIN else 1
+    draws = _wide_draws(case, dtype) if group.plain else 1
     return Comparison(case, dtype, group, Oracle(WIDE_ORACLE, ROUNDED[dtype], draws), default)
 
 

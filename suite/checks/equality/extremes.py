@@ -5,6 +5,7 @@ from functools import partial
 from torch import Tensor
 
 from impls.definition import Role
+from suite.checks.equality.comparison import Group
 from suite.checks.equality.use import Use
 from suite.comparison.draws import DrawChange, ValueChange, with_values
 from suite.comparison.oracle import run_plain
@@ -50,9 +51,13 @@ def _extreme(name: str, change: DrawChange) -> Use:
 FAR_FROM_0 = _draw_with(_shifted)
 LARGE_CELLS = _draw_with(_large_cells)
 #: With layer norm, and without.
-MEANS_FAR_FROM_0 = (_extreme("means far from 0", FAR_FROM_0),)
-SATURATED = (
-    _extreme("gates and cells overflow", _draw_with(_saturated)),
-    _extreme("cells stay large", LARGE_CELLS),
-    _extreme("near 0", _draw_with(_near_0)),
+MEANS_FAR_FROM_0 = Group("means far from 0", (_extreme("means far from 0", FAR_FROM_0),), __name__)
+SATURATED = Group(
+    "saturated",
+    (
+        _extreme("gates and cells overflow", _draw_with(_saturated)),
+        _extreme("cells stay large", LARGE_CELLS),
+        _extreme("near 0", _draw_with(_near_0)),
+    ),
+    __name__,
 )

@@ -9,6 +9,7 @@ from impls import HyperLSTM
 from impls.definition import LayerParams
 from impls.gradient.chunks import limited
 from suite.cases.case import Case
+from suite.checks.equality.comparison import Group
 from suite.checks.equality.use import Use
 from suite.comparison.draws import Cotangents, Draw
 from suite.comparison.oracle import Outcome, Run, arguments, gradients, outputs, run_plain
@@ -35,11 +36,15 @@ def _alone(part: str) -> Use:
 
 
 #: A parameter alone shows all that its gradient depends on; `pairs.py` has other combinations.
-FROZEN = (
-    *map(_alone, LayerParams._fields),
-    _training("parameters alone", lambda leaf: leaf.kind is Kind.PARAMETER),
-    _training("x alone", lambda leaf: leaf == X),
-    _training("h alone", lambda leaf: leaf == Argument(Kind.STATE, "h")),
+FROZEN = Group(
+    "frozen",
+    (
+        *map(_alone, LayerParams._fields),
+        _training("parameters alone", lambda leaf: leaf.kind is Kind.PARAMETER),
+        _training("x alone", lambda leaf: leaf == X),
+        _training("h alone", lambda leaf: leaf == Argument(Kind.STATE, "h")),
+    ),
+    __name__,
 )
 
 
@@ -93,12 +98,16 @@ def _chunked(numbers: int, residuals: bool) -> Use:
     return Use(name, in_chunks(numbers, residuals), residuals=residuals)
 
 
-GRADIENTS = (
-    _scaled(1e4),
-    _scaled(1e-4),
-    Use("backward twice", _backward_twice, partial(_times, 2)),
-    _chunked(20, residuals=True),
-    _chunked(40, residuals=False),
-    _chunked(80, residuals=True),
-    _chunked(80, residuals=False),
+GRADIENTS = Group(
+    "gradients",
+    (
+        _scaled(1e4),
+        _scaled(1e-4),
+        Use("backward twice", _backward_twice, partial(_times, 2)),
+        _chunked(20, residuals=True),
+        _chunked(40, residuals=False),
+        _chunked(80, residuals=True),
+        _chunked(80, residuals=False),
+    ),
+    __name__,
 )

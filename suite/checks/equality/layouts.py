@@ -11,6 +11,7 @@ from torch import Tensor
 from impls import HyperLSTM
 from suite.cases.case import Case
 from suite.checks.equality.calls import observed
+from suite.checks.equality.comparison import Group
 from suite.checks.equality.use import Use
 from suite.comparison.draws import Draw, by_argument, with_values
 from suite.comparison.oracle import Outcome, packed, run_plain
@@ -125,10 +126,14 @@ def _use_of_equal(name: str, layouts: Layouts) -> Use:
 
 _IN_ANOTHER_LAYOUT = [memory for memory in Memory if memory is not Memory.CONTIGUOUS]
 #: All tensors at once, for an implementation whose calls take long.
-AT_ONCE = (
-    *(_use(memory.value, OF_ALL_TENSORS[memory]) for memory in _IN_ANOTHER_LAYOUT),
-    *(_use_of_equal(name, layouts) for name, layouts in EXPANDED.items()),
-    Use("columns first, observed", observed(partial(in_layouts, OF_ALL_TENSORS[Memory.COLUMNS_FIRST]))),
+AT_ONCE = Group(
+    "layouts at once",
+    (
+        *(_use(memory.value, OF_ALL_TENSORS[memory]) for memory in _IN_ANOTHER_LAYOUT),
+        *(_use_of_equal(name, layouts) for name, layouts in EXPANDED.items()),
+        Use("columns first, observed", observed(partial(in_layouts, OF_ALL_TENSORS[Memory.COLUMNS_FIRST]))),
+    ),
+    __name__,
 )
 #: And tensors of one kind while the others are contiguous.
-LAID_OUT = (*AT_ONCE, *(_use(f"{kind.value} padded", {kind: PADDED}) for kind in Kind))
+LAID_OUT = Group("layouts", (*AT_ONCE.uses, *(_use(f"{kind.value} padded", {kind: PADDED}) for kind in Kind)), __name__)

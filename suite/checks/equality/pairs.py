@@ -12,6 +12,7 @@ from torch.nn.functional import pad
 from impls import HyperLSTM
 from impls.gradient.chunks import limited
 from suite.cases.case import Case, Start
+from suite.checks.equality.comparison import Group
 from suite.checks.equality.extremes import FAR_FROM_0, LARGE_CELLS
 from suite.checks.equality.gradients import Trains, of_trained, without_others
 from suite.checks.equality.layouts import OF_ALL_TENSORS, Memory, in_layouts
@@ -63,7 +64,7 @@ class Trained(Enum):
 
 
 class Call(NamedTuple):
-    """A value of each option, of which the plainest is the default.
+    """A value of each option.
 
     state: as a `Case` has it. arriving: the outputs that have a gradient. stepwise: in chunks of one step.
     recomputed: what hand-written gradients would else save. layout: of all tensors. extreme: of numbers far from usual.
@@ -94,19 +95,20 @@ class Call(NamedTuple):
         words = [
             ("alone", self.form is Form.ALONE),
             ("batch_first", self.batch_first),
-            (self.arithmetic.value, self.arithmetic is not PLAINEST.arithmetic),
-            (self.trained.value, self.trained is not PLAINEST.trained),
-            ("-".join(self.arriving), self.arriving != PLAINEST.arriving),
+            (self.arithmetic.value, self.arithmetic is not DEFAULTS.arithmetic),
+            (self.trained.value, self.trained is not DEFAULTS.trained),
+            ("-".join(self.arriving), self.arriving != DEFAULTS.arriving),
             ("stepwise", self.stepwise),
             ("recomputed", self.recomputed),
-            (self.layout.value, self.layout is not PLAINEST.layout),
+            (self.layout.value, self.layout is not DEFAULTS.layout),
             ("extreme", self.extreme),
         ]
         said = [word for word, differs in words if differs]
         return f"pair-{'-'.join(said)}"
 
 
-PLAINEST = Call()
+#: The default of each option.
+DEFAULTS = Call()
 #: Sequences of a form; those of other forms all have T steps.
 LENGTHS = {Form.SORTED: (3, 2, 1), Form.UNSORTED: (1, 3, 2)}  # not its own inverse
 
@@ -295,6 +297,11 @@ class Pair(NamedTuple):
     call: Call
     case: Case
     use: Use
+
+    @property
+    def group(self) -> Group:
+        """The use alone, by its name."""
+        return Group(self.use.name, (self.use,), __name__)
 
 
 def pairs_of(options: Options) -> list[Pair]:

@@ -1,19 +1,25 @@
 """The id of a comparison, in the key of its row, says which comparison it is."""
 
-from collections import Counter
+import pytest
 
 from impls import names
 from suite.cases.case import Start
-from suite.checks.equality.catalogue import grouped, of_every_implementation, paired, small, wide
+from suite.checks.equality.catalogue import LARGE, grouped, of_every_implementation, paired, small, wide
+from suite.checks.equality.comparison import F64, Comparison, against_naive, against_wide
 from suite.checks.equality.pairs import Call, Trained
 
 
 def test_comparisons_of_an_implementation_in_a_dtype_have_ids_of_their_own() -> None:
-    """Whatever their oracle is."""
-    tasks = of_every_implementation(small, wide, grouped, paired)
-    ids = Counter((task.name, task.comparison.dtype, task.comparison.id) for task in tasks)
-    assert {name for name, _, _ in ids} == {*names()}
-    assert [key for key, number in ids.items() if number > 1] == []
+    tasks = of_every_implementation(small, wide, grouped, paired)  # which refuses any other
+    assert {task.name for task in tasks} == {*names()}
+
+
+def test_two_comparisons_that_differ_in_their_oracle_alone_are_refused() -> None:
+    def twice(_: str) -> list[Comparison]:
+        return [against_naive(LARGE, F64), against_wide(LARGE, F64)]
+
+    with pytest.raises(ValueError, match=f"^naive: expected one {LARGE.id} in torch.float64, got two"):
+        of_every_implementation(twice)
 
 
 def test_a_name_has_both_of_two_equal_words() -> None:

@@ -8,7 +8,7 @@ import torch
 
 from suite.cases.case import Case
 from suite.checks.equality.at_size import SHARE, at_sizes, bytes_needed
-from suite.checks.equality.catalogue import INFERENCE
+from suite.checks.equality.calls import INFERENCE
 from suite.checks.equality.comparison import F32, F64, PLAIN, WIDE_ORACLE, Group, Shortage
 from suite.comparison.draws import model_and_draw
 from suite.comparison.oracle import plain

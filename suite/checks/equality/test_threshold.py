@@ -6,7 +6,7 @@ from contextlib import nullcontext
 import pytest
 import torch
 
-from suite.checks.equality.catalogue import SMALL
+from suite.checks.equality.catalogue import TINY
 from suite.checks.equality.comparison import Comparison, against_naive
 from suite.checks.equality.conftest import Check
 from suite.comparison.draws import Build
@@ -27,7 +27,7 @@ def test_a_row_is_red_where_its_test_fails(
             return Judgement("out", error, 1.0)
 
     with nullcontext() if verdict is PASS else pytest.raises(AssertionError, match=r"^out: relative error"):
-        check("naive", Fixed(*against_naive(SMALL, torch.float64)))
+        check("naive", Fixed(*against_naive(TINY, torch.float64)))
     ((_, (table, row)),) = request.node.user_properties
     request.node.user_properties.clear()  # of no verification
     assert (table, row["verdict"]) == ("verify", verdict)
@@ -39,7 +39,7 @@ def test_an_error_of_several_lines_is_one_line_of_a_row(check: Check, request: p
             raise RuntimeError("CUDA error:\n  out of memory\n")
 
     with pytest.raises(RuntimeError):
-        check("naive", Crashing(*against_naive(SMALL, torch.float64)))
+        check("naive", Crashing(*against_naive(TINY, torch.float64)))
     ((_, (_, row)),) = request.node.user_properties
     request.node.user_properties.clear()  # of no verification
     assert (row["verdict"], row["reason"]) == (FAIL, "RuntimeError: CUDA error: out of memory")

@@ -8,7 +8,7 @@ from suite.cases.case import Start
 from suite.checks.equality.catalogue import grouped, of_every_implementation, paired
 from suite.checks.equality.comparison import Comparison
 from suite.checks.equality.conftest import Check, every
-from suite.checks.equality.pairs import OPTIONS, PAIRS, PLAINEST, RATES, Call, Form, Trained
+from suite.checks.equality.pairs import DEFAULTS, OPTIONS, PAIRS, RATES, Call, Form, Trained
 from suite.shared.files import ROOT
 
 pytestmark = pytest.mark.order(5)
@@ -31,7 +31,7 @@ for trained in (Trained.STATE, Trained.STATE_C, Trained.STATE_H_HAT):
     IMPOSSIBLE.add(frozenset({("state", Start.NONE), ("trained", trained)}))
 for option in ("arithmetic", "arriving"):
     for value in OPTIONS[option]:
-        if value != getattr(PLAINEST, option):
+        if value != getattr(DEFAULTS, option):
             IMPOSSIBLE.add(frozenset({("extreme", True), (option, value)}))
 
 

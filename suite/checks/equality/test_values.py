@@ -10,9 +10,10 @@ import torch
 
 from impls.definition import Role, norm
 from impls.registry import IMPLS
-from suite.checks.equality.catalogue import GROUPS, MEANS_FAR_FROM_0
+from suite.checks.equality.catalogue import GROUPS
 from suite.checks.equality.comparison import BF16, F32, F64, WIDE_ORACLE
 from suite.checks.equality.conftest import sample_or_skip
+from suite.checks.equality.extremes import MEANS_FAR_FROM_0
 from suite.checks.equality.values import CASE, WIDER, both, error_of_cells_far_from_0
 from suite.checks.implementations import skip_unless_checked
 from suite.comparison.draws import Cotangents, Draw
@@ -21,7 +22,7 @@ from suite.comparison.tolerance import reference, relative_error
 from suite.shared.marks import impl_params
 
 #: Added to 1 in bfloat16 it is lost.
-SMALL = 2.0**-9
+LOST = 2.0**-9
 
 NAMES = [impl.name for impl in IMPLS if impl.hand_written and BF16 in impl.dtypes]
 
@@ -33,11 +34,11 @@ def test_cells_and_their_gradients_gather_small_numbers(name: str, device: torch
     params = {key: torch.zeros_like(value) for key, value in sample.params.items()}
     for key, value in params.items():
         if parameter(key).role is Role.GATE_BIAS:
-            value += torch.tensor([20, 20, SMALL, 20], device=device)[:, None]
-    params["layers.0.z_weight"][2, 2], params["layers.0.d_weight"][2, 2] = 1, SMALL / CASE.H
+            value += torch.tensor([20, 20, LOST, 20], device=device)[:, None]
+    params["layers.0.z_weight"][2, 2], params["layers.0.d_weight"][2, 2] = 1, LOST / CASE.H
     h, c, h_hat, c_hat = sample.state or ()
     state = (torch.zeros_like(h), torch.ones_like(c), torch.zeros_like(h_hat), torch.ones_like(c_hat))
-    out = torch.full_like(sample.cotangents.out, SMALL)
+    out = torch.full_like(sample.cotangents.out, LOST)
     of_ones = Draw(params, sample.x, state, Cotangents(out, *state))
     results, expected = both(name, CASE, of_ones, 2000)  # a few steps
     gathering: tuple[str | Gradient, ...] = ("c", "c_hat", *map(Gradient, CELLS))

@@ -24,7 +24,7 @@ class AutocastMode(Enum):
 class Use(NamedTuple):
     """A use of a model.
 
-    name: for people. expected: what the tensors of a run should be, from those of a plain call.
+    name: for people. expected: what the tensors of a run should be, from those of the plain call.
     change_draw: makes a draw another, on which both are called. extreme: to one on which a formula may lose digits.
     residuals: whether hand-written gradients save what they would else recompute.
     """

@@ -71,17 +71,10 @@ SHOWN: Mapping[str, Shown] = {
     "gradient": _in_cases(_VERIFIED),
     "packed sequences": _in_cases(RAGGED),
     "dropout": _in_cases(DROPOUT),
-    "frozen": _in_uses(catalogue.FROZEN),
-    "gradients": _in_uses(catalogue.GRADIENTS),
-    "layouts": _in_uses(catalogue.LAYOUTS),
-    "calls": _in_uses(catalogue.CALLS),
-    "inference": _in_uses(catalogue.INFERENCE),
     "pairs": _in_pairs,
     "left behind": _in_cases(_VERIFIED),
     "left behind, dropout": _in_cases(DROPOUT),
-    "changes": _in_uses(catalogue.CHANGES),
-    "means far from 0": _in_uses(catalogue.MEANS_FAR_FROM_0),
-    "saturated": _in_uses(catalogue.SATURATED),
+    **{group.name: _in_uses(group) for group in catalogue.GROUPS},
 }
 
 

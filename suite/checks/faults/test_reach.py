@@ -3,16 +3,15 @@
 import pytest
 import torch
 
-from impls import names
-from impls.registry import ORACLE
+from impls.registry import IMPLS
 from suite.cases.workloads import TIMED
 from suite.checks.equality.catalogue import grouped, small, wide
-from suite.checks.equality.comparison import BF16, F32, F64, PLAIN, ROUNDED
+from suite.checks.equality.comparison import BF16, F32, F64, ROUNDED
 from suite.checks.faults.reach import unmet
 from suite.shared.marks import impl_params
 
-#: `naive` would build its weight tensors at large sizes.
-NAMES = [name for name in names() if name != ORACLE]
+#: Of these there are comparisons at large sizes.
+NAMES = [impl.name for impl in IMPLS if not impl.builds_weights]
 
 
 @pytest.mark.parametrize("name", impl_params(NAMES))
@@ -24,7 +23,7 @@ def test_a_comparison_meets_each_condition(name: str) -> None:
 
 
 def test_a_default_run_compares_what_is_timed() -> None:
-    comparisons = [each for each in wide("batched") if each.default and each.group == PLAIN]
+    comparisons = [each for each in wide("batched") if each.default and each.group.plain]
     compared = {(comparison.case, comparison.dtype) for comparison in comparisons}
     for case, workload in TIMED.items():
         dtypes = set[torch.dtype]()

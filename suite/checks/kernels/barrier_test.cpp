@@ -1,20 +1,14 @@
 // The barrier: what each thread wrote before is visible to all after, and long waits leave the core to others. Built on
 // its own, so that it also runs under the thread sanitizer.
 #include "../../../impls/batched_cpu/barrier.h"
+#include "expect.h"
 
 #include <chrono>
 #include <cstdio>
-#include <cstdlib>
 #include <ctime>
 #include <vector>
 
 namespace {
-
-void expect(bool holds, const char* claim) {
-  if (holds) return;
-  std::fprintf(stderr, "failed: %s\n", claim);
-  std::exit(1);
-}
 
 template <class Body>
 void in_threads(int threads, const Body& body) {
@@ -23,7 +17,7 @@ void in_threads(int threads, const Body& body) {
   for (std::thread& thread : team) thread.join();
 }
 
-// Plain numbers, each written by one thread and read by all: a race if a wait returns too early.
+// Numbers, not atomic, each written by one thread and read by all: a race if a wait returns too early.
 void check_that_all_see_what_each_wrote(int threads, int rounds) {
   hyperlstm::Barrier barrier;
   std::vector<int> written(threads, -1);

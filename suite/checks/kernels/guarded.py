@@ -37,21 +37,11 @@ def started_with(library: loading.Library, functions: Mapping[str, Any]) -> Iter
 
     None stands for one that there is not.
     """
-    library._library.hyperlstm_start(_table(functions))
+    library.start(functions)
     try:
         yield
     finally:
-        library._library.hyperlstm_start(_table({}))
-
-
-def _table(functions: Mapping[str, Any]) -> ctypes.Array[ctypes.c_void_p]:
-    """Addresses in the order of torch.h."""
-    of_torch = ctypes.CDLL(torch._C.__file__)
-    addresses = []
-    for name in (*loading._FUNCTIONS, *loading._OPENMP):
-        function = functions[name] if name in functions else getattr(of_torch, name, None)
-        addresses.append(None if function is None else ctypes.cast(function, ctypes.c_void_p).value)
-    return (ctypes.c_void_p * len(addresses))(*addresses)
+        library.start({})
 
 
 class Guarded:

@@ -20,7 +20,7 @@ from impls.gradient.chunks import NUMBERS, limited
 from impls.registry import ORACLE, find
 from suite.cases.case import Case, Start
 from suite.cases.verification import DROPOUT, RAGGED, VERIFY, VERIFY_TILES
-from suite.checks.equality import catalogue
+from suite.checks.equality import calls, extremes, gradients, layouts
 from suite.checks.equality.catalogue import paired
 from suite.checks.equality.comparison import WIDE_ORACLE, Comparison, against_naive, against_wide
 from suite.checks.equality.pairs import OF_A_LAYER, Trained
@@ -69,18 +69,18 @@ def _two_steps(comparison: Comparison) -> Comparison:
 #: Options in pairs, each gradient of an output alone among them.
 _PAIRED = [_two_steps(comparison) for comparison in paired(NAME, OF_A_LAYER)]
 #: Layouts in memory, and addresses that are not aligned; some are among the pairs.
-_LAID_OUT = against_wide(OWN, F32, catalogue.LAYOUTS_AT_ONCE, default=False)
+_LAID_OUT = against_wide(OWN, F32, layouts.AT_ONCE, default=False)
 #: Sizes with which gates have products of their own.
 _OF_GATES = replace(SMALLEST, Z=17)
-_GRADIENTS = against_wide(_OF_GATES, F32, catalogue.GRADIENTS, default=False)
+_GRADIENTS = against_wide(_OF_GATES, F32, gradients.GRADIENTS, default=False)
 #: And values at which a formula loses digits or overflows.
 CALLS = [
     *_PAIRED,
     _LAID_OUT,
     _GRADIENTS,
-    against_wide(replace(SMALLEST, layer_norm=False), F32, catalogue.CALLS),
-    against_wide(VALUES, F32, catalogue.MEANS_FAR_FROM_0),
-    against_wide(replace(VALUES, layer_norm=False), F32, catalogue.SATURATED),
+    against_wide(replace(SMALLEST, layer_norm=False), F32, calls.CALLS),
+    against_wide(VALUES, F32, extremes.MEANS_FAR_FROM_0),
+    against_wide(replace(VALUES, layer_norm=False), F32, extremes.SATURATED),
 ]
 
 
@@ -99,15 +99,18 @@ def _of_a_thorough_run() -> Iterator[Comparison]:
     """Each of the other cases in one dtype, parameters of which one alone is trained, and the longest of the others."""
     for n, case in enumerate(_EDGES):
         yield against_naive(case, _DTYPES[n % len(_DTYPES)], default=False)
-    yield against_wide(SMALLEST, F32, catalogue.FROZEN, default=False)
+    yield against_wide(SMALLEST, F32, gradients.FROZEN, default=False)
     yield from (comparison for comparison in (*WIDE, *CALLS) if not comparison.default)
 
 
 def _by_id(*comparisons: Comparison) -> dict[str, Comparison]:
-    """The first comparison of each id and dtype."""
+    """The first comparison of each id and dtype; ValueError if another one is more than the same in a thorough run."""
     by_id: dict[str, Comparison] = {}
     for comparison in comparisons:
-        by_id.setdefault(f"{comparison.id}-{dtype_name(comparison.dtype)}", comparison)
+        name = f"{comparison.id}-{dtype_name(comparison.dtype)}"
+        first = by_id.setdefault(name, comparison)
+        if comparison._replace(default=first.default) != first:
+            raise ValueError(f"{name}: expected one comparison of this id, got two")
     return by_id
 
 

@@ -2,6 +2,7 @@
 #define HYPERLSTM_SET baseline
 #define HYPERLSTM_SOURCES ""
 #include "../../../impls/batched_cpu/library.cpp"
+#include "expect.h"
 
 #ifdef __GLIBC__
 #include <malloc.h>
@@ -36,12 +37,6 @@ hyperlstm::Torch counting() {
     return 0;
   };
   return torch;
-}
-
-void expect(bool holds, const char* claim) {
-  if (holds) return;
-  std::fprintf(stderr, "failed: %s\n", claim);
-  std::exit(1);
 }
 
 // Whether a block of 20 MB has pages of its own, which return to the system when it is freed.

@@ -1,6 +1,7 @@
 // Runs a few threads in every order of their operations on atomics, as coroutines of one thread, with what C++ lets a
 // load return: any store that is not older than one that the thread knows of. Finds threads that wait for ever, and
-// accesses to plain data of which neither happens before the other. `#define std checked` has a header use it.
+// accesses to data that is not atomic, of which neither happens before the other. `#define std checked` has a header
+// use it.
 #pragma once
 
 #include <ucontext.h>
@@ -137,7 +138,7 @@ class Model {
     }
   }
 
-  // Accesses of plain data, by its number.
+  // Accesses of data that is not atomic, by its number.
   void access(size_t number, bool writes) {
     if (number >= data_.size()) data_.resize(number + 1);
     Thread& me = threads_[current_];

@@ -1,9 +1,15 @@
 """Programs in C++ of tests, which include parts of `batched_cpu`."""
 
+import shutil
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from impls.batched_cpu import build
+
+#: The mark of tests that compile.
+NEEDS_COMPILER = pytest.mark.skipif(shutil.which(build.compiler()[0]) is None, reason="There is no C++ compiler.")
 
 
 def compiled(program: Path, source: str, *flags: str) -> None:

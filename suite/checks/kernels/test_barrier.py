@@ -1,6 +1,5 @@
 """What threads of batched_cpu share: the barrier, in every order and in real threads, and errors."""
 
-import shutil
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,7 +8,7 @@ import pytest
 
 from impls.batched_cpu import build
 from suite.checks.faults.planting import listed
-from suite.checks.kernels.programs import compiled, run
+from suite.checks.kernels.programs import NEEDS_COMPILER, compiled, run
 
 HERE = Path(__file__).parent
 FAULTS = listed(HERE / "barrier.toml")
@@ -18,7 +17,7 @@ WITHOUT_A_SLEEP = "without a sleep"
 
 pytestmark = [
     pytest.mark.impl(name="batched_cpu"),
-    pytest.mark.skipif(shutil.which(build.compiler()[0]) is None, reason="no C++ compiler"),
+    NEEDS_COMPILER,
 ]
 
 

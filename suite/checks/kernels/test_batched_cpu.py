@@ -21,6 +21,7 @@ from impls.batched_cpu import build, loading, sets
 from impls.definition import LayerParams
 from suite.cases.case import Case
 from suite.cases.verification import VERIFY
+from suite.checks.kernels.programs import NEEDS_COMPILER
 from suite.comparison.draws import model_and_draw
 from suite.shared.files import ROOT
 
@@ -37,6 +38,7 @@ AGREES = """
 import torch
 from suite.cases.verification import VERIFY_FIRST
 from suite.comparison.tolerance import compare, naive_oracle
+from suite.checks.kernels.programs import NEEDS_COMPILER
 from suite.comparison.draws import implementation
 oracle, cpu = naive_oracle(torch.float64, draws=1), torch.device("cpu")
 worst = compare(implementation("batched_cpu"), VERIFY_FIRST[0], torch.float64, cpu, oracle)[0]
@@ -232,7 +234,7 @@ NARROWED = re.compile(
 OF_A_GATE = "at.norms[r](k, "
 
 
-@pytest.mark.skipif(shutil.which(build.compiler()[0]) is None, reason="there is no C++ compiler")
+@NEEDS_COMPILER
 @pytest.mark.parametrize("source", ["forward", "backward"])
 def test_no_count_of_numbers_is_narrowed(source: str) -> None:
     """Arrays may have more numbers than 32 bits count, which takes more memory than a test has."""

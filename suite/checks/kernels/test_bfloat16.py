@@ -13,7 +13,7 @@ from impls.batched_cpu import loading, sets
 from suite.cases.verification import MULTIPLIED, ROWS, VERIFY_FIRST, WIDE, multiplied
 from suite.cases.workloads import TIMED
 from suite.checks.equality.catalogue import grouped, wide
-from suite.checks.equality.comparison import BF16, PLAIN, Comparison, against_naive
+from suite.checks.equality.comparison import BF16, Comparison, against_naive
 from suite.checks.equality.conftest import sample_or_skip
 from suite.checks.equality.values import both, everything
 from suite.checks.recording import Record
@@ -54,7 +54,7 @@ def compared(thorough: bool) -> list[Comparison]:
     """Small cases, wide ones on both sides of the sizes of tiles, and in a thorough run every use."""
     comparisons = [against_naive(case, BF16) for case in VERIFY_FIRST]
     for comparison in (*wide(NAME), *grouped(NAME)):
-        few = comparison.group == PLAIN and comparison.case in WIDE[::3]
+        few = comparison.group.plain and comparison.case in WIDE[::3]
         every = comparison.default or comparison.case in TIMED
         if comparison.dtype == BF16 and (every if thorough else few):
             comparisons.append(comparison)

@@ -23,6 +23,7 @@ import torch
 
 from impls import HyperLSTM, proof, registry
 from impls.batched_cpu import build, loading, sets
+from suite.checks.kernels.programs import NEEDS_COMPILER
 
 F32 = torch.float32
 COMMANDS = {None: ["c++"], "": ["c++"], "  ": ["c++"], "ccache 'my g++'": ["ccache", "my g++"]}
@@ -207,7 +208,7 @@ def test_printing_a_model_compiles_nothing(tmp_path: Path, monkeypatch: pytest.M
     assert "impl=auto (deferred)" in repr(model)
 
 
-@pytest.mark.skipif(shutil.which("c++") is None, reason="there is no C++ compiler")
+@NEEDS_COMPILER
 def test_a_model_whose_library_is_there_is_printed_without_a_word_of_compiling() -> None:
     model = HyperLSTM(5, 7, 4, 2, 1)
     model(torch.zeros(1, 1, 5))
@@ -272,7 +273,7 @@ def test_what_keeps_a_build_from_starting_is_the_reason(
     assert (said in failure.reason) is (name == build.BUILDS_VARIABLE)
 
 
-@pytest.mark.skipif(shutil.which("c++") is None, reason="there is no C++ compiler")
+@NEEDS_COMPILER
 @pytest.mark.parametrize("full", [build.BUILDS_VARIABLE, "TMPDIR"])
 def test_the_folder_that_is_full_is_named(full: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A compiler writes its temporary files to another folder than its results."""
@@ -329,7 +330,7 @@ def library_at(folder: Path, dtype: torch.dtype) -> Path:
     return folder / build.LIBRARY
 
 
-@pytest.mark.skipif(shutil.which("c++") is None, reason="there is no C++ compiler")
+@NEEDS_COMPILER
 def test_a_library_of_a_wheel_is_taken_if_it_fits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     right, cut = (library_at(tmp_path / name, F32) for name in ("right", "cut"))
     other_dtype = library_at(tmp_path / "other", torch.float64)

@@ -1,7 +1,6 @@
 """Memory of batched_cpu: nothing is read before it is written or beyond an array, and no more is held than said."""
 
 import re
-import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -14,14 +13,14 @@ import torch
 from torch import Tensor
 
 from impls import batched_cpu, why_unavailable
-from impls.batched_cpu import build, loading
+from impls.batched_cpu import loading
 from impls.definition import Inputs, LayerParams, LayerState, Mask, cell_dtype, dtype_name, shapes
 from impls.gradient.chunks import Limits
 from impls.gradient.operator import NAMES, Saved, allocate_states
 from suite.cases.case import Case
 from suite.checks.kernels.guarded import Guarded
 from suite.checks.kernels.instrumented import instrumented
-from suite.checks.kernels.programs import run
+from suite.checks.kernels.programs import NEEDS_COMPILER, run
 from suite.comparison.tolerance import assert_bitwise_equal
 
 HERE = Path(__file__).parent
@@ -33,7 +32,7 @@ pytestmark = [
     pytest.mark.usefixtures("two_threads"),
     pytest.mark.impl(name="batched_cpu"),
     pytest.mark.skipif(sys.platform != "linux", reason="Pages are protected as Linux does it."),
-    pytest.mark.skipif(shutil.which(build.compiler()[0]) is None, reason="no C++ compiler"),
+    NEEDS_COMPILER,
     pytest.mark.skipif(
         why_unavailable("batched_cpu", "cpu") is not None, reason=f"{why_unavailable('batched_cpu', 'cpu')}"
     ),
@@ -177,8 +176,8 @@ def test_only_what_was_written_is_read_and_nothing_beyond_an_array(
     case, split, residuals = SIZED[layer]
     monkeypatch.setattr(batched_cpu, "SPLIT", split)
     with used(instruction_set, dtype) as library:
-        plain = Layer(case, dtype, steps=1, residuals=residuals)
-        expected = plain.forward() | plain.backward()
+        usual = Layer(case, dtype, steps=1, residuals=residuals)
+        expected = usual.forward() | usual.backward()
         memory = guarded(at_end=at_end)
         with memory.of(library), monkeypatch.context() as changed:
             watched = Layer(case, dtype, memory.placed, steps=1, residuals=residuals)

@@ -16,6 +16,7 @@ from suite.shared.marks import impl_param
 
 pytestmark = pytest.mark.order(4)
 
+
 def cell(impl: Impl, title: str) -> object:
     """An implementation and a capability as parameters of a test."""
     marks = marks_of(title)

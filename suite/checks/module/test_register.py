@@ -52,7 +52,8 @@ def run(p: object, inputs: Inputs) -> Any:
         (replace(GOOD, dtypes=("float32",)), run, ValueError, "^impl.dtypes: expected floating.*got 'float32'"),  # type: ignore[arg-type]
         (replace(GOOD, devices=("cuda:0",)), run, ValueError, "^impl.devices: expected types .*got 'cuda:0'"),
         (replace(GOOD, probe=True), run, ValueError, "^impl: expected no probe"),
-        (replace(GOOD, interpreted_on=("cpu",)), run, ValueError, "^impl: expected no .* or interpreted_on"),
+        (replace(GOOD, interpreted_on=("cpu",)), run, ValueError, "^impl: expected no .* interpreted_on"),
+        (replace(GOOD, builds_weights=True), run, ValueError, "^impl: expected no .* or builds_weights"),
         (GOOD, None, TypeError, "^register: expected an Impl and a function, got .* and None"),
         ("other", run, TypeError, "^register: expected an Impl and a function, got 'other'"),
     ],
