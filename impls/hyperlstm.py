@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from . import calls
 from .calls import Sequences, by_segments, draw, layout, stacked, starts
-from .definition import Inputs, LayerParams, LayerState, Mask, masked, shapes
+from .definition import ROLES, Inputs, LayerParams, LayerState, Mask, Role, masked, shapes
 from .registry import IMPLS, OPTIONS, compiled_at_first_call, find, resolve, why_unproven
 from .tracing import constant
 
@@ -196,23 +196,10 @@ class Layer(nn.Module):
         if p.weight_h.is_meta:  # it has no values, and the first random draw on meta imports SymPy, for seconds
             return
         with torch.no_grad():
-            for weight in (p.weight_x, p.weight_h, p.hyper_weight_x, p.hyper_weight_h, p.hyper_weight_s):
-                for gate in weight:
-                    # No QR in half precision: draw in float32 and round.
-                    wide = gate if gate.dtype == torch.float64 else gate.float()
-                    gate.copy_(nn.init.orthogonal_(torch.empty_like(wide)))
-            for zero in (p.bias, p.hyper_bias, p.z_weight[:2], p.d_weight[2]):
-                zero.zero_()
-            p.z_bias.fill_(1.0)
-            p.z_weight[2].normal_(std=0.01)
-            p.d_weight[:2].fill_(0.1 / p.d_weight.shape[-1])
-            for norms in (p.norms, p.hyper_norms):
-                for scale in (norms.weight, norms.c_weight):
-                    if scale is not None:
-                        scale.fill_(1.0)
-                for shift in (norms.bias, norms.c_bias):
-                    if shift is not None:
-                        shift.zero_()
+            for name, role in ROLES.items():
+                value = getattr(p, name)
+                if value is not None:
+                    _initialise(value, role)
 
     def check(self, dtype: torch.dtype | None, p: Mapping[str, Tensor | None] | None = None) -> torch.dtype | None:
         """Raise ValueError for a parameter with a wrong shape, or with another device or dtype than the first one.
@@ -271,6 +258,26 @@ class Layer(nn.Module):
         """The sizes that this layer maps between."""
         _, H, I = self._params().weight_x.shape
         return f"{I} -> {H}"
+
+
+def _initialise(value: Tensor, role: Role) -> None:
+    """Set a parameter of that role to its initial value (paper, A.2.3)."""
+    match role:
+        case Role.GATE_WEIGHT:
+            for gate in value:
+                # No QR in half precision: draw in float32 and round.
+                wide = gate if gate.dtype == torch.float64 else gate.float()
+                gate.copy_(nn.init.orthogonal_(torch.empty_like(wide)))
+        case Role.EMBEDDING_WEIGHT:
+            value[:2].zero_()
+            value[2].normal_(std=0.01)
+        case Role.EMBEDDING_BIAS:
+            value.fill_(1.0)
+        case Role.SCALE_WEIGHT:
+            value[:2].fill_(0.1 / value.shape[-1])
+            value[2].zero_()
+        case _:  # of gates, and norms, which start as the identity
+            value.fill_(0.0 if role.of_bias else 1.0)
 
 
 def _run(p: LayerParams, inputs: Inputs, impl: str, options: Sequence[str]) -> tuple[Tensor, LayerState]:

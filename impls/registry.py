@@ -20,10 +20,15 @@ from .tracing import constant, in_transform, is_recorded
 _FLOATS = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
 
+def _full_name(name: str) -> str:
+    """Full name of the module of an implementation of this package."""
+    return f"{__package__}.{name}"
+
+
 @constant
 def _imported(name: str) -> str:
     """Import an implementation and return its module's full name; torch.compile does this while it traces."""
-    full = f"{__package__}.{name}"
+    full = _full_name(name)
     if full not in sys.modules:  # each call asks, and to ask `import_module` takes microseconds
         import_module(full)
     return full
@@ -113,6 +118,11 @@ class Impl:
     compiler: str = ""
     triton: bool = False
     experimental: bool = False
+
+    @property
+    def module(self) -> str | None:
+        """Full name of its module or package, None of an implementation that was registered."""
+        return None if self.name in _RUNS else _full_name(self.name)
 
     @property
     def run(self) -> Run:

@@ -46,6 +46,7 @@ from suite.pages import sizes as pages_of_sizes
 from suite.pages.bench_tables import NORM, PLACE, QUOTED, Benchmark, in_words, summary, terminal_table
 from suite.results import provenance
 from suite.results.format import ratio_text
+from suite.results.names import TableName
 from suite.results.statistics import FEWEST
 from suite.results.status import WRONG, Ended, Status
 from suite.results.tables import TABLES, Row, Table, folder_of
@@ -80,8 +81,8 @@ def benchmark(options: argparse.Namespace) -> int:
     device = options.device
     until = time.time() + 60 * minutes(options)
     folder = folder_of(submission.results_of(options.results), device)
-    table = TABLES["sizes"] if choice.names_sizes(options) else TABLES["bench"]
-    verify = TABLES["verify"].read(folder)
+    table = TABLES[TableName.SIZES] if choice.names_sizes(options) else TABLES[TableName.BENCH]
+    verify = TABLES[TableName.VERIFY].read(folder)
     planned = [fitting(job.planned(verify)) for job in choice.jobs(options)]
     if options.list:
         show_plan(planned)
@@ -98,7 +99,7 @@ def benchmark(options: argparse.Namespace) -> int:
             skipped += job.rows(job.skipped)
         else:
             jobs.append(job)
-    before = same_code(TABLES["bench"].read(folder))
+    before = same_code(TABLES[TableName.BENCH].read(folder))
     table.put(folder, skipped, device)
     rows = measure(jobs, folder, until, table) if jobs else []
     if table.of_project:
@@ -147,7 +148,7 @@ def same_code(rows: pd.DataFrame) -> pd.DataFrame:
     if rows.empty:
         return rows
     of_torch = rows["torch"].astype(str) == torch.__version__
-    same: pd.DataFrame = rows[~provenance.stale("bench", rows) & of_torch]
+    same: pd.DataFrame = rows[~provenance.stale(TableName.BENCH, rows) & of_torch]
     return same
 
 
@@ -168,7 +169,7 @@ def measure(jobs: Sequence[Job], folder: Path, until: float, table: Table) -> li
                 if best:
                     rates.append(best)
             if table.of_project:
-                TABLES["hardware"].put(folder, rates, device)
+                TABLES[TableName.HARDWARE].put(folder, rates, device)
             run([side], jobs, until, rests_on(is_ours, QUOTED))
         finally:
             ceilings = {row["dtype"]: row for row in rates}
@@ -192,7 +193,7 @@ def put(folder: Path, rows: Sequence[Row], device: torch.device, table: Table) -
     try:
         stayed = table.put(folder, rows, device)
     except ResultsError:
-        show(pd.DataFrame([row | {"device": device.type} for row in rows]))
+        show(pd.DataFrame([row | {"device": device.type} for row in rows]), table)
         raise
     if stayed:
         print(f"\n{stayed} of {len(rows)} rows stay those of an earlier run with over twice the visits.")
@@ -271,15 +272,15 @@ def conclude(folder: Path, jobs: Sequence[Job], table: Table, sweep: Axis | None
     try:
         report.write_machine(folder, pages)
     except ResultsError:
-        show(rows)
+        show(rows, table)
         raise
-    show(rows, page.path(folder), sweep)
+    show(rows, table, page.path(folder), sweep)
     return len(rows) > 0 and bool(rows["status"].isin(WRONG).any())
 
 
-def show(rows: pd.DataFrame, page: Path | None = None, sweep: Axis | None = None) -> None:
+def show(rows: pd.DataFrame, table: Table, page: Path | None = None, sweep: Axis | None = None) -> None:
     """Print the tables of rows of a run, or of a sweep one for all its sizes; the page that has them; the summary."""
-    benchmark = Benchmark.of(rows)
+    benchmark = Benchmark.of(rows, table)
     for name, reason in benchmark.unable:
         print(f"\n{name} was not timed: {reason}")
     if sweep:

@@ -42,6 +42,7 @@ from suite.pages.bench_tables import PLACE, Setting, heading
 from suite.pages.page import Column, NoFigure, Sheet
 from suite.results import provenance
 from suite.results.format import ENVIRONMENT, SOFTWARE, ratio_text
+from suite.results.names import TableName
 from suite.results.statistics import COVERAGE, FEWEST, between, pooled_variance
 from suite.results.status import Status
 from suite.results.tables import TABLES, Row, folder_of
@@ -77,7 +78,7 @@ MAX_BASELINE_DRIFT = 0.15
 
 def load(path: Path) -> pd.DataFrame:
     """Benchmark rows of a file, or of the bench.csv in a folder; ResultsError if there are none."""
-    rows = TABLES["bench"].read(path)
+    rows = TABLES[TableName.BENCH].read(path)
     if rows.empty:
         raise ResultsError(f"{path}: expected a bench.csv or a folder with one, got no rows.")
     return rows
@@ -88,7 +89,7 @@ def why_no_times(old: pd.DataFrame, new: pd.DataFrame) -> str | None:
     unlike = differing(old, new, MACHINE)
     if unlike:
         return f"The results are of machines that differ in {', '.join(unlike)}, so no time is judged."
-    both = new.merge(old, on=list(TABLES["bench"].key), suffixes=("", "_old"))
+    both = new.merge(old, on=list(TABLES[TableName.BENCH].key), suffixes=("", "_old"))
     drift = float((both["baseline_s"] / both["baseline_s_old"]).median())  # NaN if they share no row
     if abs(np.log(drift)) > np.log1p(MAX_BASELINE_DRIFT):
         return f"{BASELINE} itself took {drift:.2f} times as long: the host or its state differs, so no time is judged."
@@ -112,7 +113,7 @@ def compared(old: pd.DataFrame, new: pd.DataFrame, threshold: float) -> pd.DataF
     A change of the peak memory always counts, as it has hardly any noise. Above the threshold, a share, a rise of
     either is a regression.
     """
-    both = new.merge(old, how="right", on=list(TABLES["bench"].key), suffixes=("", "_old"))
+    both = new.merge(old, how="right", on=list(TABLES[TableName.BENCH].key), suffixes=("", "_old"))
     above = both["ratio_low"] > both["ratio_high_old"]
     below = both["ratio_high"] < both["ratio_low_old"]
     change = both["ratio"] / both["ratio_old"]
@@ -126,7 +127,7 @@ def alternated(old: pd.DataFrame, new: pd.DataFrame, threshold: float) -> pd.Dat
 
     The change is of the quotients of neighbouring visits' times, which vary less than those of their ratios.
     """
-    both = new.merge(old, how="right", on=list(TABLES["bench"].key), suffixes=("", "_old"))
+    both = new.merge(old, how="right", on=list(TABLES[TableName.BENCH].key), suffixes=("", "_old"))
     every = list[list[float]]()
     for new_visits, old_visits in zip(both["median_s_visits"], both["median_s_visits_old"], strict=True):
         quotients = list[float]()
@@ -220,7 +221,7 @@ def same_twice(folder: Path, old: pd.DataFrame, new: Sequence[Row], device: torc
     """Compare a run with earlier rows of the same code, and put the number that differ into the results."""
     if old.empty or not new:
         return
-    rows = TABLES["bench"].filled(pd.DataFrame(new))
+    rows = TABLES[TableName.BENCH].filled(pd.DataFrame(new))
     sentence = why_no_times(old, rows)
     if sentence:
         print(f"\nThe same code twice: {sentence}")
@@ -234,7 +235,7 @@ def same_twice(folder: Path, old: pd.DataFrame, new: Sequence[Row], device: torc
         differ = int(of_setting["verdict"].isin(DIFFERENT).sum())
         about = Setting.of(of_setting.iloc[0])._asdict()
         twice.append({**about, "rows": len(of_setting), "differ": differ, "largest": of_setting["time"].abs().max()})
-    TABLES["twice"].put(folder, twice, device)
+    TABLES[TableName.TWICE].put(folder, twice, device)
     differ = sum(row["differ"] for row in twice)
     print(f"\nThe same code twice: {differ} of {len(changes)} rows differ from those of the last run.")
 
@@ -284,7 +285,7 @@ def base_of_results(names: Sequence[str], root: Path = ROOT) -> str | NotCompare
         return NotCompared(f"Not compared: {root} is no checkout of git, which has the code of the results.")
     measured = set[str]()
     for folder in sorted(root.glob("results/*/")):
-        rows = TABLES["bench"].read(folder)
+        rows = TABLES[TableName.BENCH].read(folder)
         if not rows.empty:
             timed = rows[(rows["status"] == Status.OK) & rows["implementation"].isin(names)]
             measured.update(timed["commit"][~timed["dirty"]])
@@ -321,8 +322,8 @@ def revisions_compared(options: argparse.Namespace) -> int:
             for job, server in product(jobs, (old_server, new_server)):
                 server.visit(replace(job, measurement="compile"), [])
             run([old, new], jobs, until=time.time() + 60 * options.minutes)
-    before = TABLES["bench"].filled(pd.DataFrame(old.summary()))
-    after = TABLES["bench"].filled(pd.DataFrame(new.summary()))
+    before = TABLES[TableName.BENCH].filled(pd.DataFrame(old.summary()))
+    after = TABLES[TableName.BENCH].filled(pd.DataFrame(new.summary()))
     changes = alternated(before, after, options.threshold / 100)
     show(changes)
     print(f"{options.base} is old, this checkout is new. {counts(changes)}.")

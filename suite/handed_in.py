@@ -24,6 +24,7 @@ import pandas as pd
 from impls import names
 from impls.definition import dtype_name
 from suite.measure.roofline import MOST
+from suite.results.names import TableName
 from suite.results.outcomes import CapabilityOutcome, CaseOutcome, FaultOutcome, ran
 from suite.results.statistics import FEWEST
 from suite.results.status import Bound, Status
@@ -36,7 +37,7 @@ PRIVATE = re.compile(r"(?<![\w.)])(/[\w.+-]+){2,}|\b[A-Za-z]:\\\w|~/\w|[\w.-]+@[
 #: Prints the hashes of rows; it runs in the copy of another commit, which need not have it.
 HASHES = Path(__file__).with_name("handed_in_hashes.py")
 #: Tables that a folder must have; each is named like the session of nox that writes it.
-REQUIRED = ("bench", "verify")
+REQUIRED = (TableName.BENCH, TableName.VERIFY)
 
 
 class OutcomeColumn(NamedTuple):
@@ -48,9 +49,9 @@ class OutcomeColumn(NamedTuple):
 
 #: By table.
 OUTCOMES = {
-    "verify": OutcomeColumn("verdict", CaseOutcome.FAIL),
-    "faults": OutcomeColumn("verdict", FaultOutcome.SURVIVED),
-    "capabilities": OutcomeColumn("outcome", CapabilityOutcome.FAIL),
+    TableName.VERIFY: OutcomeColumn("verdict", CaseOutcome.FAIL),
+    TableName.FAULTS: OutcomeColumn("verdict", FaultOutcome.SURVIVED),
+    TableName.CAPABILITIES: OutcomeColumn("outcome", CapabilityOutcome.FAIL),
 }
 #: Rows of a machine by the name of their table.
 Tables = Mapping[str, pd.DataFrame]
@@ -83,10 +84,10 @@ def problems(folder: Path) -> list[str]:
     for name, rows in tables.items():
         sentences += of_other_sources(name, rows, hashes)
     sentences += failed(tables)
-    if "bench" in tables:
-        sentences += figures(tables["bench"])
-    if "bench" in tables and "verify" in tables:
-        sentences += compared(tables["bench"], tables["verify"], hashes)
+    if TableName.BENCH in tables:
+        sentences += figures(tables[TableName.BENCH])
+    if TableName.BENCH in tables and TableName.VERIFY in tables:
+        sentences += compared(tables[TableName.BENCH], tables[TableName.VERIFY], hashes)
     return sentences
 
 
@@ -193,7 +194,7 @@ def compared(bench: pd.DataFrame, verify: pd.DataFrame, then: Mapping[str, Hashe
         if of_both.empty:
             yield f"verify.csv: expected comparisons of {which}, which was timed, but there are none."
         for commit in rows["commit"][~rows["dirty"]].unique():
-            if commit in then and (of_both["sources"] != then[commit]["verify"].loc[of_both.index]).any():
+            if commit in then and (of_both["sources"] != then[commit][TableName.VERIFY].loc[of_both.index]).any():
                 yield f"verify.csv: {which} was timed at commit {commit}, and compared with other sources."
 
 

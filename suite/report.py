@@ -22,6 +22,7 @@ from suite.pages.page import Column, Link, Linked, Page, Part, Plot, Sheet, enum
 from suite.pages.plots import svg
 from suite.pages.webpage import report_html
 from suite.results.format import dates, machine, with_interval
+from suite.results.names import TableName
 from suite.results.provenance import stale
 from suite.results.statistics import Interval, interval
 from suite.results.tables import TABLES
@@ -101,14 +102,14 @@ def index(results: Path, folders: Sequence[Path], pages: Collection[MachinePage]
     links = list[str | Link]()
     for folder in folders:
         label = folder.name
-        rows = TABLES["bench"].read(folder)
+        rows = TABLES[TableName.BENCH].read(folder)
         if len(rows):
             label = _label(folder, rows, taken={column.heading for column in columns})
             column = Column(label, str, lambda fastest: float(fastest.ratio.ratio))
             columns.append(column)
             for line, fastest in _fastest(Benchmark.of(rows)).items():
                 lines.setdefault(line, {setting: line})[column] = fastest
-            if stale("bench", rows).any():
+            if stale(TableName.BENCH, rows).any():
                 label += ", **stale**"
         files = [page.file for page in pages if page.folder == folder] or tables_of_project(folder)
         if files:
@@ -204,7 +205,7 @@ def write_all(results: Path) -> list[Path]:
 
 def _current(folder: Path) -> bool:
     """True if a benchmark or a verification of the machine is not stale."""
-    for name in ("bench", "verify"):
+    for name in (TableName.BENCH, TableName.VERIFY):
         rows = TABLES[name].read(folder)
         if len(rows) and not stale(name, rows).any():
             return True

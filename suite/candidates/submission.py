@@ -36,7 +36,7 @@ from suite.shared.files import RESULTS, ROOT, write_whole
 
 #: Seconds that the first calls of all files may take, which may compile them.
 LIMIT = 120.0
-SMALL = Case(T=3, B=2, I=5, H=7, S=4, Z=2, state=Start.SHARED)
+TRIAL = Case(T=3, B=2, I=5, H=7, S=4, Z=2, state=Start.SHARED)
 #: Environment variable with the files, which `written` writes and `files` reads. It reaches all processes that this one
 #: starts: workers of xdist, fork servers, and those of tests.
 VARIABLE = "HYPERLSTM_IMPL"
@@ -200,8 +200,8 @@ def try_out(impl: Impl, device: torch.device) -> None:
 
     Where it runs, it also has to run on the meta device, as torch.compile and torch.export have it run.
     """
-    options = {option: type(getattr(SMALL, option))(0.5) for option in impl.options}
-    case = replace(SMALL, **options)
+    options = {option: type(getattr(TRIAL, option))(0.5) for option in impl.options}
+    case = replace(TRIAL, **options)
     for dtype in impl.dtypes:
         if impl.why_unavailable(device, dtype) is None:
             print(f"a training step in {dtype_name(dtype)} on {device}, {case.id}", flush=True)
@@ -217,9 +217,9 @@ def _try_shapes(impl: Impl, dtype: torch.dtype) -> None:
     meta = torch.device("meta")
     if not impl.runs_on(meta):
         return
-    model, sample = model_and_draw(impl.name, SMALL, dtype, meta)
+    model, sample = model_and_draw(impl.name, TRIAL, dtype, meta)
     try:
-        plain(model, SMALL, sample)
+        plain(model, TRIAL, sample)
     except Exception as error:
         raise TypeError(
             "run(p, inputs) does not run on the meta device, which torch.compile and torch.export need; if it starts "

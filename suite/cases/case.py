@@ -1,6 +1,7 @@
 """A case: sizes of one model and its input, and how the input is given."""
 
 import random
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from enum import Enum, StrEnum, auto
 from inspect import signature
@@ -24,7 +25,7 @@ class Start(StrEnum):
     #: [L, B, *], a state for each layer.
     STACKED = "stacked"
     #: [B, *], which starts every layer.
-    SHARED = "plain"
+    SHARED = "shared"
 
 
 class Feature(Enum):
@@ -57,6 +58,20 @@ class Case:
     dropout: float = 0.0
     recurrent_dropout: float = 0.0
     training: bool = True  # as opposed to evaluation mode, in which nothing is dropped
+
+    @classmethod
+    def of_row(cls, row: Mapping[Any, Any]) -> "Case":
+        """The case of a row of a table that has a column for each field."""
+        values: dict[str, Any] = {}
+        for field in fields(cls):
+            of_type: Any = field.type
+            values[field.name] = of_type(row[field.name])
+        return cls(**values)
+
+    @property
+    def columns(self) -> dict[str, Any]:
+        """The columns of a row that names the case: its fields."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
     @property
     def id(self) -> str:
@@ -117,6 +132,18 @@ class Case:
     def tokens(self) -> int:
         """Number of steps of all sequences."""
         return sum(self.lengths) if self.lengths else self.T * self.B
+
+    @property
+    def batch_sizes(self) -> tuple[int, ...]:
+        """Number of sequences that have each step, as in a `PackedSequence`; () if all have all."""
+        if not self.lengths:
+            return ()
+        return tuple(sum(length > step for length in self.lengths) for step in range(self.T))
+
+    @property
+    def sorted_by_length(self) -> bool:
+        """True if no sequence is longer than the one before it, as packing expects unless it is told to sort."""
+        return sorted(self.lengths, reverse=True) == list(self.lengths)
 
     def multiply_adds(self) -> int:
         """Multiply-adds of a forward pass over the whole input (impls/README.md, Costs)."""

@@ -6,7 +6,7 @@ is one size with several values, such as `H=128,256,512`.
 
 import argparse
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import fields, replace
 from typing import Any, NamedTuple
 
@@ -38,12 +38,6 @@ def parse(text: str) -> Case:
             if fields.setdefault(name, implied) != implied:
                 raise SizeError(f"{name}{fields[name]}", f"{name}{implied}, which the lengths have")
     return replace(MEDIUM, **fields)
-
-
-def of_row(row: Mapping[str, Any]) -> Case:
-    """The case of a row of a table: its options by their name, its sizes by their columns."""
-    sizes: dict[str, Any] = {size: int(row[size]) for size in SIZES}
-    return replace(parse(row["workload"]), **sizes)
 
 
 def short(case: Case) -> str:

@@ -33,7 +33,7 @@ def test_costs_of_a_case_are_those_of_its_model(L: int, layer_norm: bool) -> Non
 def test_ids_name_what_a_case_needs() -> None:
     assert DROPOUT[2].id == "T4-B3-I4-H7-S5-Z2-L2-lengths2.4.1-dropout0.25-recurrent_dropout0.4"
     assert DROPOUT[4].id == "T3-B2-I3-H6-S5-Z3-L2-dropout0.5-recurrent_dropout0.5-eval"
-    assert replace(TWO_LAYERS, layer_norm=True).id == "T7-B3-I5-H16-S8-Z4-L2-strided-plain-norm"
+    assert replace(TWO_LAYERS, layer_norm=True).id == "T7-B3-I5-H16-S8-Z4-L2-strided-shared-norm"
     assert set(DROPOUT[0].options) == {"layer_norm", "recurrent_dropout"}
 
 

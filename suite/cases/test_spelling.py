@@ -5,9 +5,9 @@ from dataclasses import fields, replace
 
 import pytest
 
-from suite.cases import spelling, verification
+from suite.cases import verification
 from suite.cases.case import Case, Start
-from suite.cases.spelling import MEDIUM, SPELLING, Axis, SizeError, axis, of_row, parse, short
+from suite.cases.spelling import MEDIUM, SPELLING, Axis, SizeError, axis, parse, short
 from suite.cases.workloads import TIMED, WORKLOADS
 
 TABLES = (
@@ -40,13 +40,6 @@ def test_an_id_has_every_digit_of_a_probability(probability: float) -> None:
     assert parse(case.id) == case
 
 
-def test_a_row_has_its_own_sizes_whatever_medium_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    case = replace(MEDIUM, H=512, layer_norm=True)
-    row = {"workload": short(case), **case.sizes}
-    monkeypatch.setattr(spelling, "MEDIUM", replace(MEDIUM, B=MEDIUM.B + 1))
-    assert of_row(row) == case
-
-
 def test_the_short_name_has_what_is_not_medium() -> None:
     assert short(MEDIUM) == "H256"
     assert short(replace(MEDIUM, H=512, B=1, L=2, layer_norm=True)) == "B1-H512-L2-norm"
@@ -68,7 +61,7 @@ def test_parts_stand_in_any_order_and_may_be_left_out() -> None:
         (parse, "H0", "'H0'", "a whole number of 1 or more"),
         (parse, "H2.5", "'H2.5'", "a whole number"),
         (parse, "H5-S3-H6", "'H6'", "H once, not twice"),
-        (parse, "plain-stacked", "'stacked'", "state once, not twice"),
+        (parse, "shared-stacked", "'stacked'", "state once, not twice"),
         (parse, "proj8", "'proj8'", "one of T"),
         (parse, "dropout1.5", "'dropout1.5'", "a probability"),
         (parse, "dropout0", "'dropout0'", "a probability"),

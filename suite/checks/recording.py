@@ -11,6 +11,7 @@ import torch
 from impls.definition import dtype_name
 from suite.cases.case import Case
 from suite.comparison.tolerance import Judgement
+from suite.results.names import TableName
 from suite.results.outcomes import CaseOutcome, deciding
 from suite.results.tables import TABLES
 from suite.shared.arithmetic import Arithmetic
@@ -28,10 +29,11 @@ class Keep:
         self.test = test
 
     def __call__(self, table: str, /, **row: Cell) -> None:
+        # xdist carries no enumerations.
         for column, value in row.items():
             if isinstance(value, StrEnum):
-                row[column] = str(value)  # xdist carries no enumerations
-        self.test.user_properties.append((ROW, (TABLES[table].name, row)))
+                row[column] = str(value)
+        self.test.user_properties.append((ROW, (str(TABLES[table].name), row)))
 
 
 class Record:
@@ -63,9 +65,9 @@ class Record:
         if case is not None:
             about |= case.sizes
         if isinstance(ended, Judgement):
-            self.keep("verify", **about, **ended.columns, verdict=CaseOutcome.of(wrong=ended.wrong))
+            self.keep(TableName.VERIFY, **about, **ended.columns, verdict=CaseOutcome.of(wrong=ended.wrong))
         else:
-            self.keep("verify", **about, verdict=ended)
+            self.keep(TableName.VERIFY, **about, verdict=ended)
 
 
 @pytest.fixture
@@ -101,6 +103,6 @@ def rows_of_tests(reporter: pytest.TerminalReporter) -> dict[str, pd.DataFrame]:
                     raise ValueError(f"{outcome.nodeid}: expected a row of a key of its own, got that of {before}")
                 rows.setdefault(name, []).append(row)
     tables = {name: TABLES[name].filled(pd.DataFrame(lines)) for name, lines in rows.items()}
-    if "verify" in tables:
-        tables["verify"] = deciding(tables["verify"], TABLES["verify"].key)
+    if TableName.VERIFY in tables:
+        tables[TableName.VERIFY] = deciding(tables[TableName.VERIFY], TABLES[TableName.VERIFY].key)
     return tables

@@ -38,7 +38,7 @@ class Cotangents(NamedTuple):
     @property
     def last(self) -> tuple[Tensor, ...]:
         """Those of the final states."""
-        return self.h, self.c, self.h_hat, self.c_hat
+        return self[1:]
 
 
 class Draw(NamedTuple):

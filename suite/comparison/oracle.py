@@ -58,8 +58,7 @@ def packed(
     if not case.lengths:
         result: Output = model(x, state)
         return result
-    in_order = sorted(case.lengths, reverse=True) == list(case.lengths)
-    sequences = pack_padded_sequence(x, list(case.lengths), enforce_sorted=in_order)
+    sequences = pack_padded_sequence(x, list(case.lengths), enforce_sorted=case.sorted_by_length)
     out, last = model(sequences._replace(data=of_tokens(sequences.data)), state)
     return pad_packed_sequence(out, total_length=case.T)[0], last
 
@@ -139,15 +138,13 @@ def _by_length(case: Case) -> list[Part]:
     if not case.lengths:
         return [Part(torch.arange(case.B), case.T)]
     lengths = torch.tensor(case.lengths)
-    in_order = sorted(case.lengths, reverse=True) == list(case.lengths)
-    order = torch.arange(case.B) if in_order else lengths.sort(descending=True).indices
-    place = order.argsort()
-    rows_of_steps = [int((lengths > t).sum()) for t in range(case.T)]
-    begins = torch.tensor(list(accumulate(rows_of_steps, initial=0)))
+    order = torch.arange(case.B) if case.sorted_by_length else lengths.sort(descending=True).indices
+    position = order.argsort()
+    begins = torch.tensor(list(accumulate(case.batch_sizes, initial=0)))
     parts = []
     for steps in sorted(set(case.lengths)):
         rows = (lengths == steps).nonzero()[:, 0]
-        parts.append(Part(rows, steps, begins[:steps, None] + place[rows]))
+        parts.append(Part(rows, steps, begins[:steps, None] + position[rows]))
     return parts
 
 

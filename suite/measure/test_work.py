@@ -57,7 +57,7 @@ MORE: list[dict[str, Any]] = [
     {},
     {"lengths": (4, 3, 3)},
     {"state": "stacked", "strided": True},
-    {"L": 2, "state": "plain", "lengths": (2, 4, 3), "dropout": 0.4, "recurrent_dropout": 0.3},
+    {"L": 2, "state": "shared", "lengths": (2, 4, 3), "dropout": 0.4, "recurrent_dropout": 0.3},
 ]
 #: Every candidate that is compared, but for a GPU.
 COMPARED = [one.name for one in candidates() if one.compared and one.name != "batched_cuda"]

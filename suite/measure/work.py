@@ -45,8 +45,7 @@ def example(case: Case, dtype: torch.dtype, device: torch.device, *, of_lstm: bo
     batch = normal(B, T, I).transpose(0, 1) if case.strided else normal(T, B, I)
     x: Tensor | PackedSequence = batch
     if case.lengths:
-        in_order = sorted(case.lengths, reverse=True) == list(case.lengths)
-        x = pack_padded_sequence(batch, list(case.lengths), enforce_sorted=in_order)
+        x = pack_padded_sequence(batch, list(case.lengths), enforce_sorted=case.sorted_by_length)
     if case.state is Start.NONE:
         return Input(x)
     layers = () if case.state is Start.SHARED and not of_lstm else (L,)

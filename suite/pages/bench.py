@@ -17,6 +17,7 @@ from suite.pages.bench_tables import Benchmark, Place, Setting, bench_summary, s
 from suite.pages.page import Body, Column, OtherTables, Page, Part, Plot, Sheet, escaped
 from suite.pages.plots import Bar, Panel, bar_plot
 from suite.results.format import count, percent, shortened, significant3, sizes
+from suite.results.names import TableName
 from suite.results.statistics import interval
 from suite.results.status import Ended, Status
 from suite.results.tables import MEANING
@@ -169,11 +170,11 @@ def _body(rows: pd.DataFrame, others: OtherTables) -> Body:
         caption = f"Time as a multiple of that of {BASELINE}: {INTERVALS_SHOWN}"
         parts.append(Plot("speed", caption, partial(bar_plot, panels, "", f"time / {BASELINE}", columns=2)))
     parts += [*time_tables(benchmark), *without_figures(rows), READ]
-    if "twice" in others:
-        twice = others["twice"]
+    if TableName.TWICE in others:
+        twice = others[TableName.TWICE]
         parts += [TWICE.format(differ=twice["differ"].sum(), rows=twice["rows"].sum()), twice_table(twice)]
-    if "hardware" in others:
-        parts += [HARDWARE, hardware_table(others["hardware"])]
+    if TableName.HARDWARE in others:
+        parts += [HARDWARE, hardware_table(others[TableName.HARDWARE])]
     return Body(summary_text(benchmark), parts)
 
 
@@ -228,4 +229,4 @@ def _heading(place: Place) -> str:
     return f"## {place.heading}\n\n{' '.join(sentences)}"
 
 
-PAGE = Page("bench", "Benchmark", _body, others=("hardware", "twice"))
+PAGE = Page(TableName.BENCH, "Benchmark", _body, others=(TableName.HARDWARE, TableName.TWICE))

@@ -17,9 +17,10 @@ from suite.candidates.names import ALTERNATIVES, BASELINE, PADDED
 from suite.cases.workloads import Pass
 from suite.pages.page import Column, NoFigure, Sheet
 from suite.results.format import MB, percent, ratio_text, significant3, size_of_whole, with_interval
+from suite.results.names import TableName
 from suite.results.statistics import FEWEST, Interval, interval, quotient, two_states
 from suite.results.status import Bound, Status
-from suite.results.tables import TABLES
+from suite.results.tables import TABLES, Table
 
 
 class Setting(NamedTuple):
@@ -156,9 +157,9 @@ class Benchmark:
     device: str | None
 
     @classmethod
-    def of(cls, rows: pd.DataFrame) -> "Benchmark":
-        """The benchmark of rows of bench.csv."""
-        rows = TABLES["bench"].filled(rows)
+    def of(cls, rows: pd.DataFrame, table: Table = TABLES[TableName.BENCH]) -> "Benchmark":
+        """The benchmark of rows of bench.csv, or of another table that has its columns."""
+        rows = table.filled(rows)
         device = str(rows["device"].iloc[0]) if len(rows) else None
         not_run = rows["status"] == Status.NOT_RUN
         unable = [Unable(row["implementation"], row["detail"]) for _, row in rows[not_run].iterrows()]
@@ -324,9 +325,9 @@ def quoted(benchmark: Benchmark) -> pd.DataFrame:
     ours = benchmark.fastest
     if ours.empty:
         return ours
-    plain = ours[ours["workload"].isin(QUOTED) & ~ours["layer_norm"]]
+    without_norm = ours[ours["workload"].isin(QUOTED) & ~ours["layer_norm"]]
     for dtype in benchmark.dtypes:
-        of_dtype: pd.DataFrame = plain[plain["dtype"] == dtype]
+        of_dtype: pd.DataFrame = without_norm[without_norm["dtype"] == dtype]
         if len(of_dtype):
             return of_dtype
     return ours

@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from suite.results.format import NONE, machine, origin
+from suite.results.names import TableName
 from suite.results.tables import TABLES
 
 #: Rows of other tables that a page shows, by name; only tables that the machine has.
@@ -208,7 +209,7 @@ class Link(NamedTuple):
 
 @dataclass(frozen=True)
 class Linked:
-    """Markdown between links to files, which the report has in another place."""
+    """Markdown between links to files, which the report has elsewhere."""
 
     spans: Sequence[str | Link]
 
@@ -259,10 +260,10 @@ class Page:
     others: names of these tables.
     """
 
-    name: str
+    name: TableName
     title: str
     body: Callable[[pd.DataFrame, OtherTables], Body]
-    others: tuple[str, ...]
+    others: tuple[TableName, ...]
 
     @property
     def of_project(self) -> bool:

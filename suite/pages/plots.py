@@ -64,19 +64,19 @@ class Panel(NamedTuple):
     unit: float = 1.0
 
 
-def places(panels: Sequence[Iterable[str]]) -> dict[str, int]:
-    """Place of each name of a plot, on which its look depends: in ORDER or, outside the project, behind it.
+def styles(panels: Sequence[Iterable[str]]) -> dict[str, int]:
+    """Number of the style of each name of a plot: in ORDER or, outside the project, behind it.
 
     panels: the names in each.
     """
     names = dict.fromkeys(chain.from_iterable(panels))
     outside = [name for name in names if name not in ORDER]
-    place_of = {name: place for place, name in enumerate((*ORDER, *outside))}
-    return {name: place_of[name] for name in names}
+    style_of = {name: style for style, name in enumerate((*ORDER, *outside))}
+    return {name: style_of[name] for name in names}
 
 
-def colour(place: int) -> str:
-    return COLOURS[place % len(COLOURS)]
+def colour(style: int) -> str:
+    return COLOURS[style % len(COLOURS)]
 
 
 def bar_plot(panels: Sequence[Panel], unit: str, axis: str, columns: int = 1) -> Figure:
@@ -94,15 +94,15 @@ def bar_plot(panels: Sequence[Panel], unit: str, axis: str, columns: int = 1) ->
     every_axes = list(grid.flatten())
     for unused in every_axes[len(panels) :]:
         unused.set_visible(False)
-    place_of = places([panel.bars for panel in panels])
+    style_of = styles([panel.bars for panel in panels])
     for axes, panel in zip(every_axes, panels, strict=False):
-        _draw(axes, panel, unit, place_of)
+        _draw(axes, panel, unit, style_of)
         axes.set_title(panel.title)
     figure.supxlabel(axis, fontsize=11)
     return figure
 
 
-def _draw(axes: Axes, panel: Panel, unit: str, place_of: Mapping[str, int]) -> None:
+def _draw(axes: Axes, panel: Panel, unit: str, style_of: Mapping[str, int]) -> None:
     bars = dict(sorted(panel.bars.items(), key=lambda item: item[1].length))
     lengths = [bar.length for bar in bars.values()]
     end = _end(lengths)
@@ -114,7 +114,7 @@ def _draw(axes: Axes, panel: Panel, unit: str, place_of: Mapping[str, int]) -> N
     axes.barh(
         range(len(bars)),
         lengths,
-        color=[colour(place_of[name]) for name in bars],
+        color=[colour(style_of[name]) for name in bars],
         height=0.7,
         xerr=np.transpose(whiskers),
         error_kw={"ecolor": DARK, "elinewidth": 1.2, "capsize": 3, "path_effects": HALO},
@@ -181,10 +181,10 @@ def line_plot(panels: Sequence[Lines], axis: str) -> Figure:
     figure = Figure(figsize=(2.0 + 3.7 * len(panels), 4.2), layout="constrained")
     drawn = dict[str, Any]()
     grid = figure.subplots(1, len(panels), squeeze=False)
-    place_of = places([panel.lines for panel in panels])
+    style_of = styles([panel.lines for panel in panels])
     for axes, panel in zip(grid[0], panels, strict=True):
         for name, line in panel.lines.items():
-            drawn[LABELS.get(name, name)] = _draw_line(axes, name, line, panel.scale, place_of[name])
+            drawn[LABELS.get(name, name)] = _draw_line(axes, name, line, panel.scale, style_of[name])
         axes.set_title(panel.title, fontsize=11)
         sizes = sorted({size for line in panel.lines.values() for size in line.sizes})
         if by_factors(sizes):
@@ -204,13 +204,13 @@ def line_plot(panels: Sequence[Lines], axis: str) -> Figure:
     return figure
 
 
-def _draw_line(axes: Axes, name: str, line: Line, scale: float, place: int) -> Any:
+def _draw_line(axes: Axes, name: str, line: Line, scale: float, style: int) -> Any:
     """Draw a line with its band; return its handle for the legend."""
-    ink = INK if name == BASELINE else colour(place)
+    ink = INK if name == BASELINE else colour(style)
     axes.fill_between(line.sizes, scale * line.low, scale * line.high, color=ink, alpha=0.25, linewidth=0)
     look: dict[str, Any] = {
-        "marker": MARKERS[place % len(MARKERS)],
-        "linestyle": "-" if name == BASELINE else DASHES[place % len(DASHES)],
+        "marker": MARKERS[style % len(MARKERS)],
+        "linestyle": "-" if name == BASELINE else DASHES[style % len(DASHES)],
         "markersize": 6,
     }
     (handle,) = axes.plot(line.sizes, scale * line.figures, color=ink, linewidth=1.8, **look)

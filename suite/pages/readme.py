@@ -18,6 +18,7 @@ from suite.pages.bench import INTERVALS_SHOWN, TRAINING, WORKLOAD, readme_rows, 
 from suite.pages.bench_tables import Benchmark, headline, ratio_column
 from suite.pages.page import Column, Markdown, NoFigure, Part, Plot, Sheet, markdown
 from suite.results.format import dates, machine, ratio_text
+from suite.results.names import TableName
 from suite.results.outcomes import CaseOutcome
 from suite.results.provenance import stale
 from suite.results.statistics import interval
@@ -74,10 +75,10 @@ def why_not(impl: Impl, row: pd.Series | None, device: str) -> str:
 
 def precedence(folder: Path) -> tuple[bool, bool, int, str]:
     """Sort key of machines in lists: benchmarks that are not stale first, then GPUs, then the newest."""
-    rows = TABLES["bench"].read(folder)
+    rows = TABLES[TableName.BENCH].read(folder)
     if rows.empty:
         return True, True, 0, folder.name
-    is_stale = bool(stale("bench", rows).any())
+    is_stale = bool(stale(TableName.BENCH, rows).any())
     on_cpu = bool((rows["device"] != "cuda").any())
     return is_stale, on_cpu, -_newest(rows), folder.name
 
@@ -89,8 +90,8 @@ def _newest(rows: pd.DataFrame) -> int:
 
 def _preference(folder: Path) -> tuple[bool, int, int, int]:
     """Sort key of machines of one kind of device, see the head of this file."""
-    rows = TABLES["bench"].read(folder)
-    is_stale = bool(stale("bench", rows).any())
+    rows = TABLES[TableName.BENCH].read(folder)
+    is_stale = bool(stale(TableName.BENCH, rows).any())
     known = int(readme_rows(Benchmark.of(rows))["ratio_low"].notna().sum())
     visits = int(rows["visits"].sum())
     return is_stale, -known, -_newest(rows), -visits
@@ -100,7 +101,7 @@ def chosen(results: Path) -> dict[str, Path]:
     """Folder of the machine that README.md shows of each kind of device; none where none has timed `WORKLOAD`."""
     folders: dict[str, list[Path]] = {device: [] for device in DEVICES}
     for folder in sorted(path.parent for path in results.glob("*/bench.csv")):
-        rows = TABLES["bench"].read(folder)
+        rows = TABLES[TableName.BENCH].read(folder)
         if len(rows) and readme_rows(Benchmark.of(rows))["ratio"].notna().any():
             device = rows["device"].iloc[0]
             folders[device].append(folder)
@@ -116,9 +117,9 @@ def parts(results: Path) -> dict[str, list[Part]]:
     machines = dict[str, Benchmark]()
     figures = list[Part]()
     for device, folder in folders.items():
-        rows = TABLES["bench"].read(folder)
+        rows = TABLES[TableName.BENCH].read(folder)
         machines[device] = Benchmark.of(rows)
-        old = bool(stale("bench", rows).any())
+        old = bool(stale(TableName.BENCH, rows).any())
         figures += figure(folder, machines[device], results.name, old=old)
     return of_gpus | {"figure": figures, "implementations": [about_table(machines), implementations(machines)]}
 
@@ -146,10 +147,10 @@ def figure(folder: Path, benchmark: Benchmark, results: str, *, old: bool) -> li
 def about_table(machines: Machines) -> str:
     """What the table of implementations was timed on."""
     rows = [readme_rows(benchmark).dropna(subset="ratio").iloc[0] for benchmark in machines.values()]
-    places = [f"{row['dtype']} on {machine(row)}" for row in rows]
+    timed_on = [f"{row['dtype']} on {machine(row)}" for row in rows]
     first = rows[0]  # no machine shortens this workload
     workload = f"{WORKLOAD} (T {first['T']}, B {first['B']}), without layer norm"
-    return f"Times and memory are of training steps on {workload}, in {'; in '.join(places)}."
+    return f"Times and memory are of training steps on {workload}, in {'; in '.join(timed_on)}."
 
 
 def about_gpus(results: Path) -> str:
@@ -167,7 +168,7 @@ def on_gpus(results: Path, implementation: str) -> list[str]:
     """GPUs on which an implementation was verified or timed, with links to the rows."""
     machines = []
     for folder in sorted(path for path in results.iterdir() if path.is_dir()):
-        for table, has_result in (("verify", _was_compared), ("bench", _was_timed)):
+        for table, has_result in ((TableName.VERIFY, _was_compared), (TableName.BENCH, _was_timed)):
             rows = TABLES[table].read(folder)
             if len(rows):
                 on_gpu = (rows["device"] == "cuda") & (rows["implementation"] == implementation)

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from suite.candidates.names import BASELINE
 from suite.cases.case import SIZES, Case
-from suite.cases.spelling import SizeError, of_row, short_parts
+from suite.cases.spelling import short_parts
 from suite.cases.workloads import Pass
 from suite.pages.bench import summary_text, time_tables, without_figures
 from suite.pages.bench_tables import (
@@ -29,6 +29,8 @@ from suite.pages.bench_tables import (
 from suite.pages.page import Body, Column, OtherTables, Page, Part, Plot, Sheet
 from suite.pages.plots import Line, Lines, line_plot
 from suite.results.format import MB, count, significant3, sizes
+from suite.results.names import TableName
+from suite.results.tables import TABLES
 
 READ = """## How to read this
 
@@ -61,7 +63,7 @@ class Sweep:
     def rest(self) -> str:
         """The other sizes and options."""
         row = self.rows.iloc[0]
-        case = of_row(row)
+        case = Case.of_row(row)
         options = [part for field, part in case.parts.items() if field not in SIZES]
         others = [size for size in SIZES if size != self.size]
         return ", ".join([sizes(row, others), row["dtype"], *options])
@@ -74,7 +76,7 @@ class Sweep:
     def name(self) -> str:
         """Name of the file of its plot."""
         row = self.rows.iloc[0]
-        case = of_row(row)
+        case = Case.of_row(row)
         parts = [part for field, part in short_parts(case).items() if field != self.size]
         return "-".join(["sweep", self.size, *parts, row["dtype"]])
 
@@ -114,8 +116,8 @@ class Sweep:
             if grown.notna().all():
                 times = significant3(grown["seconds"])
                 work = significant3(grown["multiply_adds"])
-                place = f"{self.size} {count(first)} to {count(last)}"
-                sentences.append(f"`{name}`, {place}: {times} times, multiply-adds {work} times.")
+                span = f"{self.size} {count(first)} to {count(last)}"
+                sentences.append(f"`{name}`, {span}: {times} times, multiply-adds {work} times.")
         return sentences
 
     def draw(self) -> Figure:
@@ -139,7 +141,7 @@ class Sweep:
 def sweeps(benchmark: Benchmark, over: Sequence[str] = SIZES) -> list[Sweep]:
     """Sizes that differ in one letter alone, of those in `over`, in the same dtype."""
     every = benchmark.rows
-    cases = [of_row(row) for row in every.to_dict("records")]
+    cases = [Case.of_row(row) for row in every.to_dict("records")]
     result = list[Sweep]()
     for size in over:
         rest = pd.Series([_without(size, case) for case in cases], every.index, dtype=object)
@@ -172,40 +174,15 @@ def _timed(rows: pd.DataFrame, size: str) -> pd.DataFrame:
     )
 
 
-def is_gone(rows: pd.DataFrame) -> pd.Series:
-    """True for each row at sizes with an option that this code no longer has."""
-    gone = [_has_no_case(row) for row in rows.to_dict("records")]
-    return pd.Series(gone, rows.index, dtype=bool)
-
-
-def _has_no_case(row: Mapping[Any, Any]) -> bool:
-    try:
-        of_row(row)
-    except SizeError:
-        return True
-    return False
-
-
-def _about_gone(rows: pd.DataFrame) -> str:
-    """Which sizes no table has; "" without rows."""
-    if rows.empty:
-        return ""
-    names = ", ".join(f"`{name}`" for name in rows["workload"].unique())
-    return f"Rows of code that is gone, with options that no longer exist, are in no table: {names}."
-
-
 def _body(rows: pd.DataFrame, others: OtherTables) -> Body:
-    gone = is_gone(rows)
-    about_gone = _about_gone(rows[gone])
-    rows = rows[~gone]
-    benchmark = Benchmark.of(rows)
+    benchmark = Benchmark.of(rows, TABLES[TableName.SIZES])
     parts = list[Part]()
     for sweep in sweeps(benchmark):
         caption = f"{PASS_TITLES[sweep.timed].capitalize()} over {sweep.title}"
         plot = Plot(sweep.name, caption, sweep.draw, has_file=True)
         growth = "\n".join(f"- {sentence}" for sentence in sweep.growth())
         parts += [f"## {sweep.title}", plot, sweep.view(), growth]
-    return Body(summary_text(benchmark), [*parts, *time_tables(benchmark), *without_figures(rows), about_gone, READ])
+    return Body(summary_text(benchmark), [*parts, *time_tables(benchmark), *without_figures(rows), READ])
 
 
-PAGE = Page("sizes", "Sizes that were named", _body, others=())
+PAGE = Page(TableName.SIZES, "Sizes that were named", _body, others=())

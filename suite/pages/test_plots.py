@@ -10,15 +10,15 @@ from matplotlib.figure import Figure
 from suite.candidates.names import BASELINE, ORDER
 from suite.pages.bench import readme_rows, speed_panels, training
 from suite.pages.bench_tables import Benchmark
-from suite.pages.plots import Bar, Line, Lines, Panel, bar_plot, colour, line_plot, places, svg
+from suite.pages.plots import Bar, Line, Lines, Panel, bar_plot, colour, line_plot, styles, svg
 from suite.results.examples import runs
 
 
 def test_every_name_has_its_own_colour() -> None:
     names = ["mine", *ORDER, "yours"]
-    colours = [colour(place) for place in places([names, ORDER, ["mine"]]).values()]
+    colours = [colour(place) for place in styles([names, ORDER, ["mine"]]).values()]
     assert len(set(colours)) == len(names)
-    assert [colour(place) for place in places([ORDER[2:4]]).values()] == colours[3:5]
+    assert [colour(place) for place in styles([ORDER[2:4]]).values()] == colours[3:5]
 
 
 def test_two_files_have_two_looks() -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from suite import report
 from suite.candidates.names import PADDED
+from suite.cases.examples import TINY
 from suite.pages import readme
 from suite.pages.bench_tables import ratio_column
 from suite.pages.page import Column, NoFigure, Sheet
@@ -225,7 +226,8 @@ def test_a_folder_of_results_that_is_not_there_is_named(tmp_path: Path) -> None:
 def test_sizes_that_were_named_are_in_the_report_alone(tmp_path: Path) -> None:
     write_results(tmp_path)
     for folder in ("some-machine", "another"):
-        rows = [row | {"workload": "H64"} for name in ("batched", "torch.nn.LSTM") for row in runs(name, 0.1)]
+        at_sizes = TINY.columns | {"workload": "H64"}
+        rows = [row | at_sizes for name in ("batched", "torch.nn.LSTM") for row in runs(name, 0.1)]
         TABLES["sizes"].replace(tmp_path / folder, rows)
     report.write_all(tmp_path)
     text, page = ((tmp_path / name).read_text() for name in ("README.md", "report.html"))

@@ -18,7 +18,7 @@ from suite.pages.plots import by_factors
 from suite.pages.sizes import PAGE, SIZE, Sweep, sweeps
 from suite.results.examples import HERE, runs
 from suite.results.status import Status
-from suite.results.tables import about_pass
+from suite.results.tables import TABLES, about_pass
 
 Rows = list[dict[str, Any]]
 #: The column of the size over which these sweeps are.
@@ -43,7 +43,7 @@ def at(size: str, seconds: float, lstm: float = 0.05, name: str = "batched", **c
 
 
 def found(rows: Rows, over: Sequence[str] = SIZES) -> list[Sweep]:
-    return sweeps(Benchmark.of(pd.DataFrame(rows)), over)
+    return sweeps(Benchmark.of(pd.DataFrame(rows), TABLES["sizes"]), over)
 
 
 def test_a_sweep_has_the_sizes_that_differ_in_one_letter() -> None:
@@ -134,19 +134,10 @@ def test_axes_are_logarithmic_where_sizes_grow_by_factors(values: list[int], sca
 def test_lines_are_told_apart_without_colours() -> None:
     names = ("batched", "deferred", "batched_cpu", "row_scaled", "naive")
     rows = [row for size in ("H64", "H128") for name in names for row in at(size, 0.1, name=name)]
-    (sweep,) = sweeps(Benchmark.of(pd.DataFrame(rows).drop_duplicates(["workload", "implementation", "pass"])))
+    once = pd.DataFrame(rows).drop_duplicates(["workload", "implementation", "pass"])
+    (sweep,) = sweeps(Benchmark.of(once, TABLES["sizes"]))
     looks = {(line.get_marker(), str(line.get_linestyle())) for line in sweep.draw().axes[0].get_lines()}
     assert len({marker for marker, _ in looks}) == len(names) + 1
-
-
-@pytest.mark.parametrize("sizes", [[], ["H64-norm", "H128-norm"]], ids=["nothing else", "a sweep"])
-def test_rows_with_an_option_that_is_gone_are_named(sizes: list[str]) -> None:
-    gone = [row | {"workload": "H96-zoneout0.1"} for row in at("H96", 0.1)]
-    text = markdown(PAGE.content(pd.DataFrame([*gone, *(row for size in sizes for row in at(size, 0.1))])))
-    assert "options that no longer exist, are in no table: `H96-zoneout0.1`." in text
-    assert text.count("H96") == 1
-    assert "**Stale**" in text
-    assert ("## H 64 to 128" in text) == bool(sizes)
 
 
 def test_the_page_shows_sweeps_and_every_size() -> None:

@@ -11,7 +11,7 @@ import pytest
 from suite.cases.verification import MULTIPLIED
 from suite.pages import webpage
 from suite.pages.page import markdown
-from suite.pages.verify import MARKDOWN, PAGE, PLAIN, TENSOR, VERDICT, conclusion, reach_table, worst_errors
+from suite.pages.verify import MARKDOWN, PAGE, TENSOR, TERMINAL, VERDICT, conclusion, reach_table, worst_errors
 from suite.results.examples import HERE
 from suite.results.outcomes import CaseOutcome
 from suite.results.tables import TABLES
@@ -87,10 +87,10 @@ def test_the_conclusion_says_whether_all_is_right(rows: Rows, verdicts: list[str
     assert conclusion({name: table for name, table in tables.items() if len(table)}, MARKDOWN, failed) == sentences
 
 
-def test_a_plain_conclusion_has_the_stars_of_a_message_alone() -> None:
+def test_a_conclusion_in_a_terminal_has_the_stars_of_a_message_alone() -> None:
     refused = row("batched", "float32", None, "Expected *args, got `x`.")
     rows = table([row("naive", "float32", 2.0), INTERPRETED_ONE, refused])
-    assert conclusion({"verify": rows}, PLAIN, 1) == (
+    assert conclusion({"verify": rows}, TERMINAL, 1) == (
         "1 test FAILED. Verification failed: naive in float32. batched_cuda was only interpreted. "
         "batched was not checked: Expected *args, got `x`."
     )

@@ -12,6 +12,7 @@ from impls.definition import dtype_name
 from impls.registry import find
 from suite.pages.page import Body, Column, Markdown, OtherTables, Page, Part, Sheet, escaped
 from suite.results.format import count, ratio_text
+from suite.results.names import TableName
 from suite.results.outcomes import CaseOutcome, FaultOutcome, deciding, ran
 
 ERRORS = """## Errors
@@ -56,14 +57,14 @@ class Reach(NamedTuple):
 
 
 class Markup(NamedTuple):
-    """What a text has on either side of words that are strong, and of words of code; plain: what shows a plain text."""
+    """What a text has on either side of strong words and of words of code; escape: shows any other text as it is."""
 
     strong: str
     code: str
-    plain: Callable[[str], str]
+    escape: Callable[[str], str]
 
 
-PLAIN, MARKDOWN = Markup("", "", str), Markup("**", "`", escaped)
+TERMINAL, MARKDOWN = Markup("", "", str), Markup("**", "`", escaped)
 
 
 def conclusion(tables: Mapping[str, pd.DataFrame], markup: Markup, failed: int = 0) -> str:
@@ -74,10 +75,10 @@ def conclusion(tables: Mapping[str, pd.DataFrame], markup: Markup, failed: int =
     sentences = list[str]()
     if failed:
         sentences.append(f"{_some(failed, 'test')} FAILED.")
-    if "verify" in tables:
-        sentences += _of_comparisons(tables["verify"], markup)
-    if "faults" in tables:
-        found = faults_found(tables["faults"])
+    if TableName.VERIFY in tables:
+        sentences += _of_comparisons(tables[TableName.VERIFY], markup)
+    if TableName.FAULTS in tables:
+        found = faults_found(tables[TableName.FAULTS])
         sentences.append(f"{sum(found.values())} of {len(found)} planted faults were found.")
     return " ".join(sentences)
 
@@ -88,7 +89,7 @@ def _of_comparisons(rows: pd.DataFrame, markup: Markup) -> list[str]:
     if compared.empty:
         return []
     implementations = compared["implementation"].unique()
-    strong, code, plain = markup
+    strong, code, escape = markup
     sentences = list[str]()
     wrong = compared[compared["verdict"] == CaseOutcome.FAIL].drop_duplicates(["implementation", "dtype"])
     if len(wrong):
@@ -102,7 +103,7 @@ def _of_comparisons(rows: pd.DataFrame, markup: Markup) -> list[str]:
     sentences += [f"{code}{name}{code} was only interpreted." for name in implementations if name not in native]
     unchecked = rows[~rows["implementation"].isin(implementations)]
     for name, skipped in unchecked.groupby("implementation", sort=False):
-        sentences.append(f"{code}{name}{code} was not checked: {plain(_why_skipped(str(name), skipped))}")
+        sentences.append(f"{code}{name}{code} was not checked: {escape(_why_skipped(str(name), skipped))}")
     return sentences
 
 
@@ -213,11 +214,11 @@ def matrix(rows: pd.DataFrame) -> list[Part]:
 
 def _body(rows: pd.DataFrame, others: OtherTables) -> Body:
     parts: list[Part] = [ERRORS, worst_errors(rows), REACH, reach_table(rows)]
-    if "faults" in others:
-        parts += [FAULTS, faults_table(others["faults"]), missed(others["faults"])]
-    if "capabilities" in others:
-        parts += [CAPABILITIES, *matrix(others["capabilities"])]
-    return Body(conclusion({"verify": rows, **others}, MARKDOWN), parts)
+    if TableName.FAULTS in others:
+        parts += [FAULTS, faults_table(others[TableName.FAULTS]), missed(others[TableName.FAULTS])]
+    if TableName.CAPABILITIES in others:
+        parts += [CAPABILITIES, *matrix(others[TableName.CAPABILITIES])]
+    return Body(conclusion({TableName.VERIFY: rows, **others}, MARKDOWN), parts)
 
 
-PAGE = Page("verify", "Verification", _body, others=("faults", "capabilities"))
+PAGE = Page(TableName.VERIFY, "Verification", _body, others=(TableName.FAULTS, TableName.CAPABILITIES))

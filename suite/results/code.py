@@ -20,7 +20,7 @@ _SILENT = ("ctx", "kind", "type_comment")
 def meaning(path: Path) -> str:
     """Text of a file of Python or C++ without comments, docstrings and layout."""
     text = path.read_text(encoding="utf-8")
-    return _plain_python(text) if path.suffix == ".py" else _plain_cpp(text)
+    return _meaning_of_python(text) if path.suffix == ".py" else _meaning_of_cpp(text)
 
 
 def digest(texts: Collection[str]) -> str:
@@ -29,7 +29,7 @@ def digest(texts: Collection[str]) -> str:
 
 
 @cache
-def _plain_cpp(text: str) -> str:
+def _meaning_of_cpp(text: str) -> str:
     without_comments = _COMMENT.sub(lambda match: match[1] or " ", text)
     joined = without_comments.replace("\\\n", " ")
     # A directive ends with its line.
@@ -38,7 +38,7 @@ def _plain_cpp(text: str) -> str:
 
 
 @cache
-def _plain_python(text: str) -> str:
+def _meaning_of_python(text: str) -> str:
     try:
         return repr(_tree(ast.parse(text)))
     except SyntaxError:  # a file of a user, while it is edited

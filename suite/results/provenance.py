@@ -12,12 +12,12 @@ import torch
 
 from impls import names
 from impls.definition import dtype_name
-from impls.registry import find
+from impls.registry import IMPLS, find
 from suite.candidates import catalogue, submission
 from suite.cases.case import Case
-from suite.cases.spelling import SizeError, of_row
 from suite.cases.workloads import WORKLOADS, resized
 from suite.results.code import digest, meaning
+from suite.results.names import TableName
 from suite.results.outcomes import CaseOutcome, ran
 from suite.shared.arithmetic import Arithmetic
 from suite.shared.files import ROOT
@@ -59,8 +59,10 @@ DEFINED: Mapping[str, Sequence[str]] = {
 }
 #: A case whose arguments are those that any case hands to the model.
 WITH_OPTIONS = WORKLOADS["two-layers"].case
-#: Of `impls`, on which no row depends: these choose an implementation or convert parameters, and compute nothing.
-WITHOUT_RESULTS = ("__init__", "registry", "proof", "convert")
+#: On which no row depends: these choose an implementation or convert parameters, and compute nothing.
+WITHOUT_RESULTS = ("impls/__init__.py", "impls/registry.py", "impls/proof.py", "impls/convert.py")
+#: The parts of hand-written gradients.
+GRADIENT = "impls/gradient"
 
 
 #: What decides whether a capability works, beside RULE.
@@ -79,14 +81,6 @@ def _of_benchmark(row: Mapping[str, Any]) -> Case:
     return resized(WORKLOADS[name].case, int(row["T"]), int(row["B"]))
 
 
-def _of_sizes(row: Mapping[str, Any]) -> Case:
-    """The workload of a row at sizes that are named."""
-    try:
-        return of_row(row)
-    except SizeError as error:
-        raise GoneError(str(error)) from error
-
-
 class Basis(NamedTuple):
     """What the rows of a table depend on, beside their implementation.
 
@@ -101,13 +95,13 @@ class Basis(NamedTuple):
 
 #: By table.
 BASIS: dict[str, Basis] = {
-    "bench": Basis(TIMING, workload_of=_of_benchmark),
-    "sizes": Basis(TIMING, workload_of=_of_sizes),
-    "twice": Basis(TIMING),
-    "hardware": Basis(("suite/measure/hardware.py", "suite/measure/timing.py")),
-    "verify": Basis(RULE, compares=True),
-    "faults": Basis((*RULE, "suite/checks/faults/planting.py"), compares=True),
-    "capabilities": Basis((*RULE, *CAPABILITIES), compares=True),
+    TableName.BENCH: Basis(TIMING, workload_of=_of_benchmark),
+    TableName.SIZES: Basis(TIMING, workload_of=Case.of_row),
+    TableName.TWICE: Basis(TIMING),
+    TableName.HARDWARE: Basis(("suite/measure/hardware.py", "suite/measure/timing.py")),
+    TableName.VERIFY: Basis(RULE, compares=True),
+    TableName.FAULTS: Basis((*RULE, "suite/checks/faults/planting.py"), compares=True),
+    TableName.CAPABILITIES: Basis((*RULE, *CAPABILITIES), compares=True),
 }
 
 
@@ -163,14 +157,21 @@ def source_files(root: Path, implementation: str) -> list[Path]:
     submitted = implementation in submission.files()
     files = submission.sources(implementation) if submitted else []
     if implementation in names():
-        others = {*names(), *WITHOUT_RESULTS} - {implementation, *submission.files()}
+        left_out = [root / file for file in WITHOUT_RESULTS]
+        left_out += [_path_of(root, impl.module) for impl in IMPLS if impl.module and impl.name != implementation]
         if not submitted and not find(implementation).hand_written:
-            others.add("gradient")
+            left_out.append(root / GRADIENT)
         for path in sorted((root / "impls").rglob("*")):
-            part = Path(path.relative_to(root / "impls").parts[0]).stem
-            if path.suffix in {".py", ".h", ".cpp"} and part not in others:
+            is_code = path.suffix in {".py", ".h", ".cpp"}
+            if is_code and not any(path.is_relative_to(part) for part in left_out):
                 files.append(path)
     return files
+
+
+def _path_of(root: Path, module: str) -> Path:
+    """File of a module, or folder of a package, which is not imported for it: it may need what is not installed."""
+    path = root.joinpath(*module.split("."))
+    return path if path.is_dir() else path.with_suffix(".py")
 
 
 def stale(table: str, rows: pd.DataFrame) -> pd.Series:
@@ -236,4 +237,4 @@ def refused(verify: pd.DataFrame, implementation: str, dtype: str) -> Refusal | 
     rows = rows[rows["torch"] == torch.__version__]
     if (rows["verdict"] == CaseOutcome.FAIL).any():
         return Refusal.RED
-    return Refusal.STALE if stale("verify", rows).any() else None
+    return Refusal.STALE if stale(TableName.VERIFY, rows).any() else None

@@ -5,7 +5,7 @@ import io
 import platform
 import tomllib
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from functools import partial
@@ -17,9 +17,10 @@ import torch
 
 from suite.candidates import catalogue, submission
 from suite.candidates.names import ORDER
-from suite.cases.case import SIZES, Case
+from suite.cases.case import SIZES, Case, Start
 from suite.cases.workloads import WORKLOADS, Pass, Workload
 from suite.results import provenance
+from suite.results.names import TableName
 from suite.results.outcomes import CapabilityOutcome, CaseOutcome, FaultOutcome
 from suite.results.status import Bound, Status
 from suite.shared import machine
@@ -32,18 +33,27 @@ _DECLARED = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding
 #: have all of the first, and of what was used what was.
 _EVERY_STAMP: Sequence[str] = _DECLARED["stamp"]
 STAMP: Sequence[str] = [*_EVERY_STAMP, *_DECLARED["used"]]
-_TEXTS: list[str] = _DECLARED["texts"]
-_NUMBERS: list[str] = _DECLARED["numbers"]
-_FLAGS: list[str] = _DECLARED["flags"]
-#: Columns with the figures of all visits: a tuple in a row, and numbers between spaces in a file.
-_OF_VISITS: list[str] = _DECLARED["of_visits"]
+
+
+def _of_case(*types: object) -> list[str]:
+    """The columns of a case whose fields are of some types."""
+    return [of_case.name for of_case in fields(Case) if of_case.type in types]
+
+
+_TEXTS: list[str] = [*_DECLARED["texts"], *_of_case(Start)]
+_NUMBERS: list[str] = [*_DECLARED["numbers"], *_of_case(int, float)]
+_FLAGS: list[str] = [*_DECLARED["flags"], *_of_case(bool)]
+#: Columns with several numbers and the type of these: a tuple in a row, and numbers between spaces in a file.
+_SEVERAL: Mapping[str, type[int] | type[float]] = {
+    **dict.fromkeys(_DECLARED["of_visits"], float),
+    **dict.fromkeys(_of_case(tuple[int, ...]), int),
+}
 #: By table and column, the words in it.
-_ENUMERATIONS: Mapping[str, Mapping[str, type[StrEnum]]] = {
-    "bench": {"status": Status, "pass": Pass, "bound": Bound},
-    "sizes": {"status": Status, "pass": Pass, "bound": Bound},
-    "verify": {"verdict": CaseOutcome},
-    "faults": {"verdict": FaultOutcome},
-    "capabilities": {"outcome": CapabilityOutcome},
+_ENUMERATIONS: Mapping[TableName, Mapping[str, type[StrEnum]]] = {
+    TableName.BENCH: {"status": Status, "pass": Pass, "bound": Bound},
+    TableName.VERIFY: {"verdict": CaseOutcome},
+    TableName.FAULTS: {"verdict": FaultOutcome},
+    TableName.CAPABILITIES: {"outcome": CapabilityOutcome},
 }
 #: Columns of words in which a row without figures has none.
 _MAY_BE_EMPTY = ("bound",)
@@ -75,6 +85,10 @@ class Table:
     name: str
     key: Sequence[str]
     columns: Sequence[str]
+    #: By column of words, what they are of.
+    enumerations: Mapping[str, type[StrEnum]] = field(default_factory=dict)
+    #: Rows are of visits: one that knows its figure worse than an earlier one does not replace it.
+    of_visits: bool = False
     #: Columns of the key with any values, not those of VALUES alone.
     free: Sequence[str] = ()
     #: Rows are of the CPU, whichever device a run checks.
@@ -105,9 +119,11 @@ class Table:
             raise ValueError(f"expected the column {missing[0]}, got {', '.join(rows) or 'none'}")
         self._check_columns(rows)
         _check_values(rows)
-        _check_words(rows, _ENUMERATIONS.get(self.name, {}))
-        figures = {column: rows[column].map(_from_text) for column in rows.columns.intersection(_OF_VISITS)}
-        rows = self.filled(rows.assign(**figures))
+        _check_words(rows, self.enumerations)
+        several = dict[str, pd.Series]()
+        for column in rows.columns.intersection([*_SEVERAL]):
+            several[column] = rows[column].map(partial(_from_text, of_type=_SEVERAL[column]))
+        rows = self.filled(rows.assign(**several))
         repeated = rows[rows.duplicated(list(self.key))]
         if len(repeated):
             raise ValueError(f"row {repeated.index[0] + 1}: expected a key that no row before it has")
@@ -120,18 +136,18 @@ class Table:
             raise ValueError(f"expected columns that tables.toml lists, got {', '.join(unknown)}")
 
     def filled(self, rows: pd.DataFrame) -> pd.DataFrame:
-        """Rows with every column of the table; of what a row lacks, a text is "", a flag False, and figures are ()."""
+        """Rows with every column of the table; a text that a row lacks is "", a flag False, several numbers ()."""
         rows = rows.reindex(columns=[*self.columns, *STAMP])
         flags = rows.columns.intersection(_FLAGS)
         texts = rows.columns.intersection(_TEXTS)
         empty: dict[str, object] = {**dict.fromkeys(flags, False), **dict.fromkeys(texts, "")}
         rows = rows.astype(dict.fromkeys(empty, object)).fillna(empty)
         rows = rows.astype(dict.fromkeys(flags, bool))
-        of_visits = dict[str, pd.Series]()
-        for column in rows.columns.intersection(_OF_VISITS):
-            figures = [value if isinstance(value, tuple) else () for value in rows[column]]
-            of_visits[column] = pd.Series(figures, rows.index, dtype=object)
-        return rows.assign(**of_visits)
+        several = dict[str, pd.Series]()
+        for column in rows.columns.intersection([*_SEVERAL]):
+            numbers = [value if isinstance(value, tuple) else () for value in rows[column]]
+            several[column] = pd.Series(numbers, rows.index, dtype=object)
+        return rows.assign(**several)
 
     def put(
         self, folder: Path, rows: Iterable[Mapping[str, Any]], device: torch.device, values: Values = VALUES
@@ -175,7 +191,7 @@ class Table:
         So a short, interrupted or disturbed run leaves the figures of a good one. Only rows of visits are weighed.
         """
         outweighed = pd.Series(False, new.index)
-        if "visits" not in self.columns or old.empty:
+        if not self.of_visits or old.empty:
             return outweighed
         environment = [column for column in STAMP if column not in _OF_A_RUN]
         same = [*self.key, *environment]
@@ -199,7 +215,7 @@ class Table:
 
     def _write(self, folder: Path, rows: pd.DataFrame) -> None:
         """Write rows with the key, the stamp, and the columns in which any row has a value."""
-        texts = {column: rows[column].map(_to_text) for column in rows.columns.intersection(_OF_VISITS)}
+        texts = {column: rows[column].map(_to_text) for column in rows.columns.intersection([*_SEVERAL])}
         rows = rows.assign(**texts)
         columns = []
         for column in rows:
@@ -238,16 +254,19 @@ def _parsed(text: str) -> pd.DataFrame:
         raise ValueError(f"line {lengths[-1][0]}: expected a whole row with the end of its line, got a part")
     # Hashes and versions may consist of digits.
     columns = next(csv.reader(io.StringIO(text)), [])
-    words: dict[Hashable, str] = {name: "str" for name in columns if name in (*_TEXTS, *_OF_VISITS)}
+    words: dict[Hashable, str] = {name: "str" for name in columns if name in (*_TEXTS, *_SEVERAL)}
     return pd.read_csv(io.StringIO(text, newline=""), dtype=words)
 
 
-def _to_text(figures: object) -> str:
-    return " ".join(f"{figure:.6g}" for figure in figures) if isinstance(figures, tuple) else ""
+def _to_text(numbers: object) -> str:
+    """Whole numbers as they are, figures in six digits."""
+    if not isinstance(numbers, tuple):
+        return ""
+    return " ".join(str(number) if isinstance(number, int) else f"{number:.6g}" for number in numbers)
 
 
-def _from_text(text: object) -> tuple[float, ...]:
-    return tuple(map(float, text.split())) if isinstance(text, str) else ()
+def _from_text(text: object, of_type: type[int] | type[float]) -> tuple[float, ...]:
+    return tuple(map(of_type, text.split())) if isinstance(text, str) else ()
 
 
 def _check_values(rows: pd.DataFrame) -> None:
@@ -258,10 +277,10 @@ def _check_values(rows: pd.DataFrame) -> None:
         wrong = values[numbers.isna() & values.notna()]
         if len(wrong):
             raise ValueError(f"row {wrong.index[0] + 1}, {column}: expected a number, got {wrong.iloc[0]}")
-    for column in rows.columns.intersection(_OF_VISITS):
+    for column in rows.columns.intersection([*_SEVERAL]):
         for at, value in rows[column].dropna().items():
             try:
-                _from_text(value)
+                _from_text(value, _SEVERAL[column])
             except ValueError as error:
                 raise ValueError(f"row {at + 1}, {column}: expected numbers, got {value}") from error
     for value in rows["date"].unique():
@@ -283,7 +302,7 @@ def _check_words(rows: pd.DataFrame, enumerations: Mapping[str, type[StrEnum]]) 
 
 
 def _ranks(column: pd.Series, values: Values) -> pd.Series:
-    """Numbers to sort a column by: its own, or the places of its values, of which those without one come last."""
+    """Numbers to sort a column by: its own, or the ranks of its values, of which those without one come last."""
     if pd.api.types.is_numeric_dtype(column):
         return column
     order = dict.fromkeys([*values.get(str(column.name), ()), *column])
@@ -291,13 +310,16 @@ def _ranks(column: pd.Series, values: Values) -> pd.Series:
 
 
 def about_pass(workload: Workload, case: Case, implementation: str, dtype: str, timed: Pass) -> Row:
-    """Columns that describe a row of the benchmark; case: of the workload. timed: the pass that is."""
+    """Columns that describe a row of the benchmark; case: of the workload. timed: the pass that is.
+
+    A case that a person asked for is in the row, since no workload of the project has it.
+    """
     sizes = case.sizes
     uncut = workload.whole.sizes
+    about_case = case.columns if workload.asked_for else {**sizes, "layer_norm": case.layer_norm}
     return {
         "workload": workload.name,
-        **sizes,
-        "layer_norm": case.layer_norm,
+        **about_case,
         "implementation": implementation,
         "dtype": dtype,
         **{column: uncut[size] if uncut[size] != sizes[size] else None for size, column in WHOLE.items()},
@@ -334,7 +356,19 @@ def folder_of(results: Path, device: torch.device) -> Path:
     return folder
 
 
-TABLES = {name: Table(name, **declared) for name, declared in _DECLARED["tables"].items()}
+TABLES: dict[str, Table] = {
+    name: Table(TableName(name), enumerations=_ENUMERATIONS.get(TableName(name), {}), **declared)
+    for name, declared in _DECLARED["tables"].items()
+}
+#: Columns of a case beside its sizes.
+_OPTIONS = [of_case.name for of_case in fields(Case) if of_case.name not in SIZES]
 #: Of the benchmark at sizes that are named, whose workloads are the names of `spelling.short`.
-_SIZES = ["dtype", *SIZES, "workload", "layer_norm", "implementation", "pass"]
-TABLES["sizes"] = replace(TABLES["bench"], name="sizes", key=_SIZES, free=["workload"], of_project=False)
+TABLES[TableName.SIZES] = replace(
+    TABLES[TableName.BENCH],
+    name=TableName.SIZES,
+    key=["dtype", *SIZES, "workload", *_OPTIONS, "implementation", "pass"],
+    columns=[*dict.fromkeys([*TABLES[TableName.BENCH].columns, *_OPTIONS])],
+    enumerations={**TABLES[TableName.BENCH].enumerations, "state": Start},
+    free=["workload"],
+    of_project=False,
+)

@@ -2,14 +2,11 @@
 
 import ast
 import re
-import runpy
 import shutil
 import subprocess
-import sys
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -18,9 +15,12 @@ import pytest
 from impls import names
 from impls.registry import IMPLS
 from suite.candidates.names import ORDER, PADDED
+from suite.cases import workloads
+from suite.cases.case import Case
 from suite.cases.examples import CPU
 from suite.cases.spelling import MEDIUM
 from suite.results import provenance
+from suite.results.code import meaning
 from suite.results.examples import runs, verified
 from suite.results.outcomes import CaseOutcome
 from suite.results.provenance import Refusal, refused
@@ -105,7 +105,7 @@ ROWS: dict[Kind, dict[str, Any]] = {
         for name in ("batched", "deferred", "batched_cpu")
         for defined in ("", *provenance.DEFINED)
     },
-    Kind("sizes", "deferred", "H512"): {"implementation": "deferred", "workload": "H512", **MEDIUM.sizes, "H": 512},
+    Kind("sizes", "deferred", "H512"): {"implementation": "deferred", **replace(MEDIUM, H=512).columns},
     **{Kind(table, "deferred"): {"implementation": "deferred"} for table in ("faults", "capabilities")},
     **{Kind(table): {} for table in ("hardware", "twice")},
 }
@@ -120,8 +120,6 @@ RESULTS, MEASURE, EQUALITY = "suite/results", "suite/measure", provenance.EQUALI
 OF_EXTREMES = [Kind("verify", variant=module) for module in ("extremes", "pairs")]
 OF_LAYOUTS = [Kind("verify", variant=module) for module in ("layouts", "pairs")]
 OF_GRADIENTS = [Kind("verify", variant=module) for module in ("gradients", "calls", "layouts", "pairs")]
-#: What workloads are made of.
-OF_WORKLOADS = (f"{CASES}/case.py", f"{CASES}/workloads.py")
 
 
 def imported_beside(file: str) -> set[str]:
@@ -162,78 +160,115 @@ def of_ours(table: str) -> list[Kind]:
     return [Kind(table, name) for name in names()]
 
 
-@pytest.mark.parametrize(
-    ("path", "old", "new", "expected"),
-    [
-        # What no row depends on: comments, docstrings, layout, and what is run.
-        (f"{COMPARISON}/tolerance.py", "TIMES = 2.0\n", "TIMES = 2.0  # twice\n\n", []),
-        (f"{COMPARISON}/tolerance.py", '"""The tolerance rule: run', '"""The tolerance rule:\n\nrun', []),
-        (f"{EQUALITY}/pairs.py", '"""True for a call', '"""Whether it is a call', []),
-        (f"{MEASURE}/timing.py", "#: Two calls agree", "#: They agree", []),
-        (f"{MEASURE}/timing.py", "BURST, WARM = 0.02, 0.1", "(\n    BURST,\n    WARM,\n) = 0.020, 0.1", []),
-        (f"{MEASURE}/server.py", 'write_whole(log, "")', 'write_whole(log, "new")', []),
-        ("impls/batched_cpu/forward.cpp", "// The forward sweep", "/* The sweep */ //", []),
-        ("impls/batched_cpu/forward.cpp", "  sweep.run();\n", "\n    sweep . run( ) ;\n", []),
-        ("impls/registry.py", "preference", "order", []),
-        (f"{CASES}/verification.py", "Case(T=1, B=1, I=5, H=7, S=5, Z=2)", "Case(T=1, B=1, I=5, H=8, S=5, Z=2)", []),
-        (f"{CASES}/verification.py", "I=31, H=31", "I=30, H=31", []),
-        (f"{CASES}/workloads.py", "_MEDIUM = Case(T=50, B=32,", "_MEDIUM = Case( T=50, B=32,", []),
-        (f"{CASES}/workloads.py", "        time_compiled=True,\n", "", []),
-        (f"{EQUALITY}/catalogue.py", "LITERAL = Case(T=2", "LITERAL = Case(T=3", []),
-        # What decides a time.
-        (f"{MEASURE}/timing.py", "BURST, WARM = 0.02", "BURST, WARM = 0.03", [*TIMED, HARDWARE]),
-        (f"{MEASURE}/bench.py", '"cpu": 0.5', '"cpu": 0.6', TIMED),
-        (f"{MEASURE}/work.py", ".square().mean()", ".square().sum()", TIMED),
-        (f"{MEASURE}/hardware.py", "LONG = 512, 8192, 0.05", "LONG = 512, 8192, 0.06", [HARDWARE]),
-        (f"{RESULTS}/statistics.py", "COVERAGE, FEWEST = 0.95", "COVERAGE, FEWEST = 0.9", TIMED),
-        (f"{CASES}/case.py", "12 * Z * S", "11 * Z * S", [Kind("bench")]),
-        (f"{CASES}/workloads.py", "B=8, I=32, H=64", "B=8, I=32, H=65", [Kind("bench", variant="small")]),
-        (f"{CASES}/case.py", "randint(T // 4", "randint(T // 3", [Kind("bench", variant="medium-ragged")]),
-        (f"{CANDIDATES}/labml.py", "case.Z, case.L).to(dtype)", "case.Z, 1).to(dtype)", [Kind("bench", "labml")]),
-        (f"{CANDIDATES}/lstm.py", "    return lstm\n", "    return lstm.eval()\n", TIMED),
-        (f"{CANDIDATES}/padded_lstm.py", "pads=True", "pads=False", [Kind("bench", PADDED)]),
-        (f"{CANDIDATES}/ours.py", "literal=impl.literal", "literal=False", [*of_ours("bench"), *of_ours("sizes")]),
-        (f"{CANDIDATES}/candidate.py", "case.H + 2 * case.S", "case.H + case.S", TIMED),
-        (f"{CANDIDATES}/compiled_lstm.py", "GRAPHS = 256", "GRAPHS = 64", [COMPILED]),
-        (f"{CANDIDATES}/jax_lstm.py", "x @ w_x)", "x @ w_x, unroll=2)", [Kind("bench", "jax")]),
-        # What decides a comparison.
-        (f"{COMPARISON}/tolerance.py", "TIMES = 2.0", "TIMES = 2.1", CHECKED),
-        (f"{COMPARISON}/draws.py", "0.7 / math.sqrt", "0.8 / math.sqrt", CHECKED),
-        (f"{EQUALITY}/comparison.py", "BF16: BF16,", "BF16: F16,", CHECKED),
-        (f"{EQUALITY}/comparison.py", "(DRAWS, 3)", "(DRAWS, 2)", CHECKED),
-        (f"{EQUALITY}/comparison.py", "draws = 2 if", "draws = 3 if", CHECKED),
-        (f"{EQUALITY}/leftovers.py", 'changed.append("random', 'changed.append("the random', CHECKED),
-        (f"{EQUALITY}/extremes.py", "1000 * value) if", "900 * value) if", OF_EXTREMES),
-        (f"{EQUALITY}/gradients.py", '(f"{part} alone"', '(f"{part} on its own"', OF_GRADIENTS),
-        (f"{EQUALITY}/layouts.py", "shape[-1] + 8", "shape[-1] + 9", OF_LAYOUTS),
-        # The oracles, of small cases and of wide ones.
-        ("impls/naive.py", "import torch", "import torch as t", [*of("naive"), *CHECKED]),
-        ("impls/row_scaled.py", "import torch", "import torch as t", [*of("row_scaled"), *CHECKED]),
-        # Implementations, and the module around them.
-        ("impls/batched.py", "hidden_weight(p).T", "hidden_weight(p).mT", [*of("batched"), COMPILED]),
-        ("impls/batched_cpu/forward.cpp", "sweep.run();", "sweep.run(1);", of("batched_cpu")),
-        ("impls/gradient/cell.py", "1 - tanh_c * tanh_c", "1 - tanh_c**2", of(*HAND_WRITTEN)),
-        ("impls/calls.py", "x.dim() not in (2, 3)", "x.dim() != 3", [*of(*names()), COMPILED]),
-    ],
-)  # fmt: skip
-def test_an_edit_makes_stale_what_depends_on_it(
-    path: str, old: str, new: str, expected: Collection[Kind], copy: Path, monkeypatch: pytest.MonkeyPatch
+#: By file, the rows that depend on it.
+DEPENDENTS: dict[str, Collection[Kind]] = {
+    # What is run, in which order, and what chooses it.
+    "impls/registry.py": [],
+    f"{CASES}/verification.py": [],
+    f"{EQUALITY}/catalogue.py": [],
+    f"{MEASURE}/server.py": [],
+    # What decides a time.
+    f"{MEASURE}/timing.py": [*TIMED, HARDWARE],
+    f"{MEASURE}/bench.py": TIMED,
+    f"{MEASURE}/work.py": TIMED,
+    f"{MEASURE}/hardware.py": [HARDWARE],
+    f"{RESULTS}/statistics.py": TIMED,
+    f"{CANDIDATES}/labml.py": [Kind("bench", "labml")],
+    f"{CANDIDATES}/lstm.py": TIMED,
+    f"{CANDIDATES}/padded_lstm.py": [Kind("bench", PADDED)],
+    f"{CANDIDATES}/ours.py": [*of_ours("bench"), *of_ours("sizes")],
+    f"{CANDIDATES}/candidate.py": TIMED,
+    f"{CANDIDATES}/compiled_lstm.py": [COMPILED],
+    f"{CANDIDATES}/jax_lstm.py": [Kind("bench", "jax")],
+    # What decides a comparison.
+    f"{COMPARISON}/tolerance.py": CHECKED,
+    f"{COMPARISON}/draws.py": CHECKED,
+    f"{EQUALITY}/comparison.py": CHECKED,
+    f"{EQUALITY}/leftovers.py": CHECKED,
+    f"{EQUALITY}/extremes.py": OF_EXTREMES,
+    f"{EQUALITY}/gradients.py": OF_GRADIENTS,
+    f"{EQUALITY}/layouts.py": OF_LAYOUTS,
+    f"{EQUALITY}/pairs.py": [Kind("verify", variant="pairs")],
+    "suite/checks/faults/planting.py": [Kind("faults")],
+    "suite/checks/module/capabilities.py": [Kind("capabilities")],
+    "suite/shared/arithmetic.py": [*TIMED, *CHECKED],
+    # The oracles, of small cases and of wide ones.
+    "impls/naive.py": [*of("naive"), *CHECKED],
+    "impls/row_scaled.py": [*of("row_scaled"), *CHECKED],
+    # Implementations, and the module around them.
+    "impls/batched.py": [*of("batched"), COMPILED],
+    "impls/batched_cpu/forward.cpp": of("batched_cpu"),
+    "impls/batched_cpu/cell.h": of("batched_cpu"),
+    "impls/batched_cuda/forward.py": of("batched_cuda"),
+    "impls/gradient/cell.py": of(*HAND_WRITTEN),
+    "impls/calls.py": [*of(*names()), COMPILED],
+}
+
+
+@pytest.mark.parametrize(("file", "expected"), DEPENDENTS.items(), ids=DEPENDENTS)
+def test_a_new_statement_makes_stale_what_depends_on_its_file(
+    file: str, expected: Collection[Kind], copy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(provenance, "ROOT", copy)
-    before, text = hashes(), (copy / path).read_text()
-    assert old in text
-    (copy / path).write_text(text.replace(old, new))
+    before = hashes()
+    text = (copy / file).read_text()
+    (copy / file).write_text(f"{text}\nADDED = 1\n" if file.endswith(".py") else f"{text}\nint added;\n")
     provenance._sources.cache_clear()
     provenance._text.cache_clear()
-    if path in OF_WORKLOADS:
-        cases, workloads = (str(copy / file) for file in OF_WORKLOADS)
-        monkeypatch.setitem(sys.modules, "suite.cases.case", SimpleNamespace(**runpy.run_path(cases)))
-        edited = runpy.run_path(workloads)
-        monkeypatch.setattr(provenance, "WORKLOADS", edited["WORKLOADS"])
-        monkeypatch.setattr(provenance, "resized", edited["resized"])
     after = hashes()
-    (copy / path).write_text(text)
+    (copy / file).write_text(text)
     assert changed(before, after) == of_kinds(expected)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "before", "after", "same"),
+    [
+        ("py", "X = 1  # once\n", "# twice\nX = 1\n\n", True),
+        ("py", '"""A text."""\nX = 1\n', '"""Another."""\nX = 1\n', True),
+        ("py", 'def f():\n    """A text."""\n    return 1\n', "def f(): return 1\n", True),
+        ("py", "A, B = 0.02, 'b'\n", '(\n    A,\n    B,\n) = 0.020, "b"\n', True),
+        ("py", "X = 1\n", "X = 2\n", False),
+        ("py", "X = 'a'\n", "X = 'a '\n", False),
+        ("cpp", "sweep.run();  // forward\n", "/* again */\n  sweep . run( ) ;\n", True),
+        ("cpp", "sweep.run();\n", "sweep.run(1);\n", False),
+        ("cpp", 's = "// a";\n', 's = "// b";\n', False),
+        ("cpp", "#define A\nint a;\n", "#define A int a;\n", False),
+    ],
+)
+def test_comments_and_layout_are_not_what_code_means(
+    suffix: str, before: str, after: str, same: bool, tmp_path: Path
+) -> None:
+    files = tmp_path / f"before.{suffix}", tmp_path / f"after.{suffix}"
+    for file, text in zip(files, (before, after), strict=True):
+        file.write_text(text)
+    assert (meaning(files[0]) == meaning(files[1])) == same
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "changed_to", "expected"),
+    [
+        (Case, "multiply_adds", lambda case: 1, [Kind("bench"), Kind("sizes")]),
+        (Case, "least_numbers", lambda case, *_: 1, [Kind("bench"), Kind("sizes")]),
+        (workloads, "lengths", lambda T, B: (T, *[1] * (B - 1)), [Kind("bench", variant="medium-ragged")]),
+    ],
+    ids=["multiply-adds", "least numbers", "lengths"],
+)
+def test_a_time_depends_on_the_work_of_its_case(
+    owner: object, name: str, changed_to: Any, expected: Collection[Kind], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = hashes()
+    monkeypatch.setattr(owner, name, changed_to)
+    assert changed(before, hashes()) == of_kinds(expected)
+
+
+def test_a_time_depends_on_the_case_of_its_workload(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And not on when it is timed."""
+    before = hashes()
+    small = workloads.WORKLOADS["small"]
+    monkeypatch.setitem(workloads.WORKLOADS, "small", replace(small, by_default=(), time_compiled=True))
+    assert changed(before, hashes()) == set()
+    monkeypatch.setitem(workloads.WORKLOADS, "small", replace(small, case=replace(small.case, H=65)))
+    assert changed(before, hashes()) == of_kinds([Kind("bench", variant="small")])
 
 
 def test_options_of_the_model_decide_comparisons_alone(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -251,10 +286,13 @@ def test_rows_of_what_is_gone_are_stale() -> None:
     row = runs("batched", 0.1)[0]
     row |= stamp(CPU, "bench", row)
     assert list(provenance.stale("bench", pd.DataFrame([row, row | {"workload": "no more"}]))) == [False, True]
-    row |= {"workload": "H8-norm"}
-    row |= stamp(CPU, "sizes", row)
-    assert list(provenance.stale("sizes", pd.DataFrame([row, row | {"workload": "H8-Q3"}]))) == [False, True]
-    assert provenance.sources("sizes", row) != provenance.sources("sizes", row | {"workload": "H8"})
+
+
+@pytest.mark.parametrize("changes", [{"H": 8}, {"layer_norm": True}, {"recurrent_dropout": 0.1}, {"lengths": (50, 9)}])
+def test_a_time_depends_on_the_case_that_its_row_has(changes: dict[str, Any]) -> None:
+    row = {"implementation": "batched", "workload": "H256", **MEDIUM.columns}
+    assert provenance.sources("sizes", row) == provenance.sources("sizes", row | {"workload": "H8-norm"})
+    assert provenance.sources("sizes", row) != provenance.sources("sizes", row | changes)
 
 
 def test_a_file_that_is_gone_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:

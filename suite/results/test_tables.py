@@ -4,7 +4,7 @@ import math
 import re
 import tempfile
 import tomllib
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +14,19 @@ import torch
 
 from impls import proof
 from suite.candidates import submission
+from suite.cases.case import Case, Start
 from suite.cases.examples import CPU
+from suite.cases.spelling import MEDIUM, parse
 from suite.cases.verification import MULTIPLIED
-from suite.cases.workloads import Pass
+from suite.cases.workloads import Pass, Workload
 from suite.checks.equality import catalogue
 from suite.checks.kernels import interpreted
 from suite.results import provenance
 from suite.results.examples import HERE, runs, verified
+from suite.results.names import TableName
 from suite.results.outcomes import CaseOutcome, deciding
 from suite.results.status import Status
-from suite.results.tables import STAMP, TABLES, Table, folder_of, stamp
+from suite.results.tables import STAMP, TABLES, Table, about_pass, folder_of, stamp
 from suite.shared import machine, process
 from suite.shared.files import ROOT, ResultsError, write_whole
 from suite.shared.machine import slug
@@ -79,7 +82,12 @@ def test_rows_of_a_file_outside_the_project_stay(tmp_path: Path, monkeypatch: py
 def test_every_column_has_one_type() -> None:
     declared = tomllib.loads((ROOT / "suite/results/tables.toml").read_text(encoding="utf-8"))
     types = [column for of_type in ("texts", "numbers", "of_visits", "flags") for column in declared[of_type]]
+    types += [field.name for field in fields(Case)]
     assert sorted(types) == sorted({*STAMP, *(column for table in TABLES.values() for column in table.columns)})
+
+
+def test_every_table_is_declared_and_depends_on_something() -> None:
+    assert {*TABLES} == {*TableName} == {*provenance.BASIS} - {LETTERS.name}
 
 
 def test_rows_that_did_not_run_may_lack_a_column_of_the_key(tmp_path: Path) -> None:
@@ -92,7 +100,9 @@ def test_rows_that_did_not_run_may_lack_a_column_of_the_key(tmp_path: Path) -> N
 def keyed(table: str, value: str) -> dict[str, Any]:
     """Key of a row with a value in every column, or one of two that a column of flags or of words has."""
     first = value == "1"
-    allowed = {"layer_norm": first, "pass": Pass.TRAIN if first else Pass.FORWARD}
+    flags = dict.fromkeys(("layer_norm", "strided", "training"), first)
+    words = {"pass": Pass.TRAIN if first else Pass.FORWARD, "state": Start.STACKED if first else Start.NONE}
+    allowed: dict[str, Any] = {**flags, **words, "lengths": (int(value), 1)}
     return {column: allowed.get(column, value) for column in TABLES[table].key}
 
 
@@ -238,10 +248,26 @@ def test_text_among_the_figures_of_visits_is_named(tmp_path: Path) -> None:
         TABLES["bench"].read(tmp_path)
 
 
+def test_a_row_at_sizes_that_are_named_has_its_case(tmp_path: Path) -> None:
+    """Whatever its workload is called, and whichever sizes medium has."""
+    spelled = ("H512-norm", "dropout0.25-L2", "recurrent_dropout0.1-stacked", "strided-shared-eval")
+    cases = [MEDIUM, *map(parse, spelled), parse("lengths1234567.40.7"), parse("lengths40.7")]
+    rows = []
+    for case in cases:
+        about = about_pass(Workload("a name", case, asked_for=True), case, "batched", "float32", Pass.FORWARD)
+        rows.append(HERE | about | {"status": Status.OK})
+    for _ in range(2):  # the second replaces the first
+        TABLES["sizes"].replace(tmp_path, rows)
+        read = TABLES["sizes"].read(tmp_path).to_dict("records")
+        assert len(read) == len(cases)
+        assert {Case.of_row(row) for row in read} == {*cases}
+
+
 @pytest.mark.parametrize(
     ("table", "column", "words"),
     [
         ("sizes", "status", "ok, not run, "),
+        ("sizes", "state", "none, stacked, shared"),
         ("bench", "bound", "compute, memory"),
         ("verify", "verdict", "skipped, pass, FAIL"),
         ("faults", "verdict", "rejected, SURVIVED"),

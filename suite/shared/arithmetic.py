@@ -44,5 +44,7 @@ class Arithmetic(StrEnum):
 
 def eps(dtype: torch.dtype, device: torch.device) -> float:
     """Machine epsilon of products: of float32 under TF32 that of float16, which keeps as many bits."""
+    # As torch has it, not as `use` set it: a model may have changed it, and implementations follow torch. It is a text,
+    # since torch's flag `allow_tf32` cannot be read once `fp32_precision` has been set.
     tf32 = device.type == "cuda" and str(torch.backends.cuda.matmul.fp32_precision) == Arithmetic.TF32
     return torch.finfo(torch.float16 if tf32 and dtype == torch.float32 else dtype).eps

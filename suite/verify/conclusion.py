@@ -7,6 +7,7 @@ import pytest
 
 from suite.checks.recording import rows_of_tests
 from suite.pages import verify
+from suite.results.names import TableName
 from suite.results.outcomes import ran
 from suite.results.tables import folder_of
 from suite.shared.files import ResultsError
@@ -36,11 +37,11 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Generator[
     if reporter is None or hasattr(config, "workerinput"):  # a worker, whose rows its parent writes
         return result
     tables = rows_of_tests(reporter)
-    compared = ran(tables["verify"]) if "verify" in tables else pd.DataFrame()
+    compared = ran(tables[TableName.VERIFY]) if TableName.VERIFY in tables else pd.DataFrame()
     if len(compared):
         errors = verify.worst_view(compared)
         errors.show("Worst error against the equation, as a multiple of what is allowed")
-    conclusion = verify.conclusion(tables, verify.PLAIN, len(failures_of(reporter)))
+    conclusion = verify.conclusion(tables, verify.TERMINAL, len(failures_of(reporter)))
     if exitstatus == pytest.ExitCode.INTERRUPTED:
         conclusion = f"Interrupted: the rest was not checked. {conclusion}"
     if tables and config.option.results is not None:

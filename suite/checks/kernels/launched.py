@@ -48,10 +48,7 @@ def recorded(
     new: dict[str, Any] = {"dtype": Arithmetic(arithmetic).dtype, "device": META}
     layer = HyperLSTM(I, H, S, Z, 1, layer_norm=case.layer_norm, **new).layers[0]
     p = LayerParams._make(getattr(layer, name) for name in LayerParams._fields)
-    batch_sizes = []
-    if case.lengths:
-        batch_sizes = [sum(length > t for length in case.lengths) for t in range(case.T)]
-    over = (sum(batch_sizes),) if batch_sizes else (case.T, B)
+    over = (case.tokens,) if case.lengths else (case.T, B)
     x = torch.zeros(*over, I, **new)
     d_out = torch.zeros(*over, H, **new)
     s = LayerState(*(torch.zeros(B, F, **new) for F in (H, H, S, S)))
@@ -69,7 +66,7 @@ def recorded(
         torch.set_grad_enabled(case.training),
         operators,
     ):
-        out, _ = find("batched_cuda").run(p, Inputs(x, s, mask, batch_sizes))
+        out, _ = find("batched_cuda").run(p, Inputs(x, s, mask, case.batch_sizes))
         if case.training:
             torch.autograd.grad(out, p.present(), d_out)
     return launches, operators.names

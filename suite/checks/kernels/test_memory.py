@@ -80,7 +80,7 @@ class Layer:
         mask = None
         if case.recurrent_dropout:
             mask = Mask(placed(torch.rand(*over, H, generator=self.generator) < 0.5), 2.0)
-        rows = tuple(sum(length > t for length in case.lengths) for t in range(case.T)) if case.lengths else ()
+        rows = case.batch_sizes
         self.inputs = Inputs(self._numbers((*over, I), dtype), start, mask, rows)
         self.d_out = self._numbers((*over, H), dtype)
         self.out = placed(torch.empty(*over, H, dtype=dtype))
