@@ -52,8 +52,9 @@ def _in_uses(group: Group) -> Shown:
 
 
 def _in_pairs(runs: str, dtype: torch.dtype) -> tuple[Comparison, ...]:
-    """Options in pairs."""
-    return tuple(comparison for comparison in catalogue.paired(runs) if comparison.dtype == dtype)
+    """Options in pairs, those on few sequences first, which take least."""
+    of_dtype = [comparison for comparison in catalogue.paired(runs) if comparison.dtype == dtype]
+    return tuple(sorted(of_dtype, key=lambda comparison: comparison.case.T * comparison.case.B))
 
 
 #: The simplest first.

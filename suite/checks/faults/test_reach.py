@@ -27,8 +27,6 @@ def test_a_default_run_compares_what_is_timed() -> None:
     compared = {(comparison.case, comparison.dtype) for comparison in comparisons}
     for case, workload in TIMED.items():
         dtypes = set[torch.dtype]()
-        if "cpu" in workload.by_default or case.layer_norm:
-            dtypes.add(F32)
-        if "cpu" in workload.by_default and case.layer_norm:
-            dtypes |= {F64, BF16}
+        if "cpu" in workload.by_default:
+            dtypes = {F32, F64, BF16} if case.layer_norm else {F32}
         assert {dtype for dtype in ROUNDED if (case, dtype) in compared} == dtypes
