@@ -26,10 +26,11 @@ COMMANDS = ("suite/test_commands.py", "suite/test_environment.py")
 MODULE = "suite/checks/module"
 EQUALITY = "suite/checks/equality"
 OTHERS = ("suite/checks/cost", "suite/checks/definition", "suite/checks/kernels/test_batched_cuda.py")
-FURTHER = "suite/test_submission.py suite/checks/faults/test_reach.py"
+IMPL = ("suite/test_submission.py", "suite/test_option.py")
+FURTHER = " ".join([*IMPL, "suite/checks/faults/test_reach.py"])
 #: By folder, its tests in a default run, and further tests, which run if a mutant survives those before.
 TESTS = {folder: (folder, " ".join([*sorted({*SELFTEST} - {folder}), *COMMANDS]), FURTHER) for folder in SELFTEST}
-TESTS["impls"] = (f"{EQUALITY}/test_uses.py", MODULE, " ".join([EQUALITY, *OTHERS, *SELFTEST, *COMMANDS]))
+TESTS["impls"] = (f"{EQUALITY}/test_uses.py", MODULE, " ".join([EQUALITY, *OTHERS, *IMPL, *SELFTEST, *COMMANDS]))
 #: Files that are not mutated: tests, and code that needs a GPU or a build.
 LEFT_OUT = re.compile(r"/(test_\w+|examples|__init__|proof)\.py|batched_c")
 #: Lines whose numbers only change how long something takes.

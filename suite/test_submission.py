@@ -22,6 +22,8 @@ from suite.shared import process
 from suite.shared.files import ROOT
 from suite.verify import failures
 
+pytestmark = pytest.mark.order(1)  # which takes longest
+
 CPU = torch.device("cpu")
 RIGHT = "from hyperlstm.row_scaled import run as right\n\ndef run(p, inputs):\n    out, last = right(p, inputs)\n    "
 
@@ -222,7 +224,6 @@ def run(p, inputs):
 """
 
 
-@pytest.mark.thorough("a file with kernels of its own, interpreted")
 @pytest.mark.skipif(find_spec("triton") is None, reason="Triton is not installed.")
 def test_a_file_that_starts_kernels_by_itself_is_told_how_to(tmp_path: Path) -> None:
     """In Triton's interpreter: refused by itself, and accepted as an operator, as `mine_triton.py` is."""

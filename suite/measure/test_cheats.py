@@ -23,9 +23,9 @@ from suite.results.tables import Row
 FOLDER = Path(__file__).with_name("cheats")
 #: A cheat that is not refused takes as long as the honest file, but for noise, in one of so many visits.
 NOISE, VISITS = 1.5, 3
-#: One call of a visit is looked at, drawn at random: what replays half of its calls escapes so many visits once in
-#: 4,000 times.
-DRAWS = 12
+#: Visits in which a cheat must be refused: each looks at one call, drawn at random, so one that replays half of its
+#: calls escapes them once in 4,000 times.
+LOOKS = 12
 CASE = Case(T=20, B=4, I=16, H=24, S=8, Z=2)
 WRONG = r"\S.* of a timed call is off by \S+, allowed \S+"
 #: Why each is refused; None for those that are timed, since no input comes twice.
@@ -87,7 +87,7 @@ def test_each_file_has_its_outcome() -> None:
 @pytest.mark.parametrize("name", [name for name in REFUSED if name != "keeps_the_cores_busy"])
 def test_a_cheat_is_refused_or_timed_as_what_it_does(name: str, visited: Visited, honest: list[float]) -> None:
     reason = REFUSED[name]
-    for _ in range(VISITS if reason is None else DRAWS):
+    for _ in range(VISITS if reason is None else LOOKS):
         visit = visited(name)
         ends = {Ended.of(row) for row in visit.rows}
         if reason is not None and visit.refused:

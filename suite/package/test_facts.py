@@ -4,7 +4,7 @@ import ast
 import inspect
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from impls.registry import IMPLS as ROWS
 from impls.registry import ORACLE, find
 from suite import bench, bench_compare, report
 from suite.candidates.names import BASELINE
+from suite.cases.case import Case
 from suite.cases.verification import ROWS as OF_ROWS
 from suite.cases.verification import SPLIT, WIDE
 from suite.cases.workloads import TIMED
@@ -48,8 +49,9 @@ PROJECT = PYPROJECT["project"]
 LOWEST_PYTHON, LOWEST_TORCH = (str(bound).removeprefix(">=") for bound in (PROJECT["requires-python"], TORCH.specifier))
 
 
-#: Every case of the comparisons at the sizes that people run.
+#: Every case of the comparisons at the sizes that people run, and those of a default run.
 AT_SIZE = (*WIDE, SPLIT, OF_ROWS, *TIMED)
+BY_DEFAULT = [comparison.case for comparison in catalogue.wide("batched") if comparison.default]
 
 
 def share(number: float) -> str:
@@ -69,8 +71,8 @@ def session_that_runs(module: str) -> str:
     return name
 
 
-def largest(size: str) -> int:
-    return max(case.sizes[size] for case in AT_SIZE)
+def largest(size: str, cases: Iterable[Case]) -> int:
+    return max(case.sizes[size] for case in cases)
 
 
 def steps_of_an_option() -> int:
@@ -141,7 +143,8 @@ SENTENCES = {
         f"There the oracle is `{WIDE_ORACLE}` in float64, and the limit follows from the error of `{WIDE_ORACLE}`, "
         f"which is itself compared with `{ORACLE}` at H {catalogue.LITERAL.H};",
         f"extreme numbers have `{ORACLE}` up to H {max(pair.case.H for pair in PAIRS)}.",
-        f"sizes that people run: {', '.join(f'{size} to {largest(size)}' for size in 'BIHSZ')} |",
+        f"sizes that people run: {', '.join(f'{size} to {largest(size, BY_DEFAULT)}' for size in 'BIHSZ')}; "
+        f"*thorough*: {', '.join(f'{size} {largest(size, AT_SIZE)}' for size in 'HSZ')} |",
         f"inference up to T {max(case.T for case in catalogue.LONG)} give the right results",
         f"are right over [-{activations.MOST}, {activations.MOST}]",
         f"`nox -s {session_that_runs('suite.mutate')}` edits its code or that of the implementations at random",
@@ -254,8 +257,8 @@ SHOWN_ELSEWHERE = {
             "Hooks, pruning and parametrizations apply to a layer",
         ],
         CHECKS: [
-            "A cell is *no* if the implementation refuses with a clear error or needs too much memory, and *not run* "
-            "if it does not run on that machine.",
+            "A cell is *no* if the implementation refuses with a clear error or needs too much memory, *not run* if it "
+            "does not run on that machine, and - if only a thorough run tests it.",
         ],
     },
     "suite/checks/module/test_custom_op.py::test_limits_of_two_threads_that_overlap": {

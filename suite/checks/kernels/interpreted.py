@@ -39,19 +39,15 @@ _EDGES = (*RAGGED[:3], *DROPOUT[:3], *VERIFY_TILES, *(case for case in VERIFY if
 #: The smallest of the sizes that every implementation is checked at, packed sequences, masks of g, all that have edges
 #: between tiles, and a sequence of several chunks.
 CASES = (*VERIFY[:2], *_EDGES)
-#: Of so many rows that a default run leaves it out.
-MANY_ROWS = Case(T=2, B=66, I=5, H=33, S=9, Z=2, layer_norm=True, state=Start.SHARED, recurrent_dropout=0.3)
 #: In float32: wide cases, which meet every condition of `faults/reach.py` but those on large sizes.
 WIDE = [
-    against_wide(MANY_ROWS, F32, default=False),
-    *(
-        against_wide(case, F32)
-        for case in (
-            Case(T=2, B=12, I=97, H=137, S=72, Z=9, layer_norm=True, state=Start.STACKED),
-            Case(T=2, B=6, I=20, H=64, S=33, Z=2, L=2, lengths=(2, 2, 2, 1, 1, 1)),
-            Case(T=11, B=2, I=40, H=17, S=20, Z=3, state=Start.STACKED),
-        )
-    ),
+    against_wide(case, F32)
+    for case in (
+        Case(T=2, B=66, I=5, H=33, S=9, Z=2, layer_norm=True, state=Start.SHARED, recurrent_dropout=0.3),
+        Case(T=2, B=12, I=97, H=137, S=72, Z=9, layer_norm=True, state=Start.STACKED),
+        Case(T=2, B=6, I=20, H=64, S=33, Z=2, L=2, lengths=(2, 2, 2, 1, 1, 1)),
+        Case(T=11, B=2, I=40, H=17, S=20, Z=3, state=Start.STACKED),
+    )
 ]
 #: Sizes that are padded, and some that are not, so that kernels read a caller's own tensors.
 SMALLEST = Case(T=2, B=2, I=3, H=7, S=5, Z=2, layer_norm=True, state=Start.STACKED)
@@ -92,7 +88,8 @@ def _of_a_default_run() -> Iterator[Comparison]:
     for case in (*RAGGED[:2], DROPOUT[0]):
         yield against_naive(case, F32)
     yield against_wide(_OF_GATES, F32)
-    yield from (comparison for comparison in (*WIDE, *CALLS) if comparison.default)
+    yield from WIDE
+    yield from (comparison for comparison in CALLS if comparison.default)
 
 
 def _of_a_thorough_run() -> Iterator[Comparison]:
@@ -100,7 +97,7 @@ def _of_a_thorough_run() -> Iterator[Comparison]:
     for n, case in enumerate(_EDGES):
         yield against_naive(case, _DTYPES[n % len(_DTYPES)], default=False)
     yield against_wide(SMALLEST, F32, gradients.FROZEN, default=False)
-    yield from (comparison for comparison in (*WIDE, *CALLS) if not comparison.default)
+    yield from (comparison for comparison in CALLS if not comparison.default)
 
 
 def _by_id(*comparisons: Comparison) -> dict[str, Comparison]:
