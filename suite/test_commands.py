@@ -17,8 +17,11 @@ import pandas as pd
 import pytest
 from _pytest.terminal import _REPORTCHARS_DEFAULT as REPORTCHARS
 
+from impls.registry import ORACLE
 from suite import bench, bench_compare, report
 from suite.cases.examples import CPU
+from suite.cases.verification import TWO_LAYERS
+from suite.checks.equality.comparison import WIDE_ORACLE
 from suite.measure import choice
 from suite.package.sessions import recorded
 from suite.results.examples import runs, verified
@@ -327,17 +330,26 @@ def test_failures_of_a_file_take_a_line_unless_asked(
 
 @pytest.mark.parametrize(
     ("short", "shown"),
-    [(True, ["FAILED test_a.py::test_b[1/2]: is wrong", "With --tb=short, where each comes from."]), (False, [])],
+    [
+        (
+            True,
+            [
+                "FAILED test_a.py::test_b[1/2]: is wrong",
+                "FAILED suite/test_c.py::test_d: its worker crashed",
+                "With --tb=short, where each comes from.",
+            ],
+        ),
+        (False, []),
+    ],
 )
 def test_failures_are_listed_where_they_take_a_line(short: bool, shown: list[str]) -> None:
     config = configured("--device", "cpu")
     config.option.short_failures = short
-    said = [(failures.SENTENCE, "is wrong")]
-    failure = SimpleNamespace(
-        nodeid="suite/checks/test_a.py::test_b[1/2]", user_properties=said, longreprtext="a traceback"
-    )
+    said = [(failures.LINE, "test_a.py::test_b[1/2]: is wrong")]
+    failed = SimpleNamespace(nodeid="suite/test_a.py::test_b[1/2]", user_properties=said, longreprtext="a traceback")
+    crashed = SimpleNamespace(nodeid="suite/test_c.py::test_d", user_properties=[], longreprtext="its worker crashed")
     lines = list[str]()
-    reporter: Any = SimpleNamespace(stats={"failed": [failure]}, write_line=lines.append)
+    reporter: Any = SimpleNamespace(stats={"failed": [failed, crashed]}, write_line=lines.append)
     failures.pytest_terminal_summary(reporter, config)
     assert lines == shown
 
@@ -398,14 +410,17 @@ def test_sizes_that_are_named_are_no_rows_of_the_project(
     assert capsys.readouterr().out.splitlines()[-1] == PASSED
 
 
-def test_rows_at_sizes_that_are_named_stay_beside_those_at_others(tmp_path: Path) -> None:
-    for case in ("H8", "H16"):
-        rows = pd.DataFrame([verified(case=case)])
-        writing.write(tmp_path, CPU, {"verify": rows}, sizes_are_named=True)
+def test_rows_at_sizes_that_are_named_stay_beside_all_others(tmp_path: Path) -> None:
+    """Also of a case that a default run compares with another oracle; rows of other cases that are gone do not stay."""
+    known = TWO_LAYERS.id
+    compared = verified(case=known, oracle=ORACLE)
+    named = [verified(case=case, oracle=WIDE_ORACLE, asked_for=True) for case in (known, "H8")]
+    for rows in ([compared, verified(case="H16")], named[:1], named[1:], [compared]):
+        writing.write(tmp_path, CPU, {"verify": pd.DataFrame(rows)})
     (folder,) = tmp_path.iterdir()
-    assert sorted(TABLES["verify"].read(folder)["case"]) == ["H16", "H8"]
-    writing.write(tmp_path, CPU, {"verify": pd.DataFrame([verified()])})
-    assert list(TABLES["verify"].read(folder)["case"]) == [verified()["case"]]
+    kept = TABLES["verify"].read(folder)[["case", "oracle", "asked_for"]]
+    expected = [(known, ORACLE, False), (known, WIDE_ORACLE, True), ("H8", WIDE_ORACLE, True)]
+    assert list(kept.itertuples(index=False, name=None)) == expected
 
 
 def test_a_verification_whose_results_are_damaged_or_not_written_fails(

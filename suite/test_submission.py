@@ -188,11 +188,13 @@ def test_a_failure_is_a_sentence_with_the_line_of_a_file(tmp_path: Path, monkeyp
         with pytest.raises((AssertionError, AttributeError)) as raised:
             failing()
         report: Any = SimpleNamespace(failed=True, user_properties=[])
-        hook = failures.pytest_runtest_makereport(report, SimpleNamespace(excinfo=raised))  # type: ignore[arg-type]
+        test: Any = SimpleNamespace(path=Path("suite/test_a.py"), name="test_b[1/2]")
+        call: Any = SimpleNamespace(excinfo=raised)
+        hook = failures.pytest_runtest_makereport(test, call)
         next(hook)
         with pytest.raises(StopIteration):
             hook.send(report)
-        assert report.user_properties == [(failures.SENTENCE, expected)]
+        assert report.user_properties == [(failures.LINE, f"test_a.py::test_b[1/2]: {expected}")]
 
 
 @pytest.mark.parametrize("content", ["", "[]"])

@@ -11,12 +11,13 @@ import torch
 from impls.definition import dtype_name
 from suite.cases.case import Case
 from suite.comparison.tolerance import Judgement
+from suite.results.defined import Defined
 from suite.results.names import TableName
 from suite.results.outcomes import CaseOutcome, deciding
 from suite.results.tables import TABLES
 from suite.shared.arithmetic import Arithmetic
 
-#: The name of a row among a test's user properties.
+#: The name among a test's user properties of a row: its table, the file and name of the test's function, and its cells.
 ROW = "row"
 #: A value of a column.
 Cell = str | int | float | bool
@@ -25,7 +26,7 @@ Cell = str | int | float | bool
 class Keep:
     """Keeps one row of a table of results, see `suite/results/tables.toml`, with a test."""
 
-    def __init__(self, test: pytest.Item) -> None:
+    def __init__(self, test: pytest.Function) -> None:
         self.test = test
 
     def __call__(self, table: str, /, **row: Cell) -> None:
@@ -33,14 +34,16 @@ class Keep:
         for column, value in row.items():
             if isinstance(value, StrEnum):
                 row[column] = str(value)
-        self.test.user_properties.append((ROW, (str(TABLES[table].name), row)))
+        function = str(self.test.path), self.test.originalname
+        self.test.user_properties.append((ROW, (str(TABLES[table].name), function, row)))
 
 
 class Record:
     """Keeps one row of the verification table.
 
-    ended: the worst judgement of the comparison, or how it ended without one. reason: why it has none. interpreted,
-    forward_only, defined: see `suite/results/tables.toml`. case: whose sizes the row has, if it is of one.
+    ended: the worst judgement of the comparison, or how it ended without one. reason: why it has none. oracle,
+    interpreted, forward_only, asked_for, defined: see `suite/results/tables.toml`. case: whose sizes the row has, if it
+    is of one.
     """
 
     def __init__(self, keep: Keep) -> None:
@@ -53,15 +56,18 @@ class Record:
         comparison: str,
         ended: Judgement | CaseOutcome,
         *,
+        oracle: str,
         reason: str = "",
         interpreted: bool = False,
         forward_only: bool = False,
-        defined: str = "",
+        asked_for: bool = False,
+        defined: Defined | None = None,
         case: Case | None = None,
     ) -> None:
         dtype = dtype_name(arithmetic) if isinstance(arithmetic, torch.dtype) else str(arithmetic)
         about: dict[str, Cell] = {"implementation": implementation, "dtype": dtype, "case": comparison}
-        about |= {"interpreted": interpreted, "forward_only": forward_only, "reason": reason, "defined": defined}
+        about |= {"oracle": oracle, "interpreted": interpreted, "forward_only": forward_only}
+        about |= {"asked_for": asked_for, "reason": reason, "defined": defined or ""}
         if case is not None:
             about |= case.sizes
         if isinstance(ended, Judgement):
@@ -95,9 +101,8 @@ def rows_of_tests(reporter: pytest.TerminalReporter) -> dict[str, pd.DataFrame]:
             continue
         for key, value in outcome.user_properties:
             if key == ROW:
-                name, row = value
-                function, _, _ = outcome.nodeid.partition("[")
-                identity = (function, name, *(row[column] for column in TABLES[name].key))
+                name, function, row = value
+                identity = (*function, name, *(row[column] for column in TABLES[name].key))
                 before = kept.setdefault(identity, outcome.nodeid)
                 if before != outcome.nodeid:
                     raise ValueError(f"{outcome.nodeid}: expected a row of a key of its own, got that of {before}")

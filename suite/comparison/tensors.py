@@ -93,8 +93,9 @@ class Finding(NamedTuple):
 
 X = Argument(Kind.X)
 STATE = tuple(Argument(Kind.STATE, part) for part in STATE_NAMES)
+H, C, H_HAT, C_HAT = STATE
 #: The states that a layer adds to at each step.
-CELLS = (Argument(Kind.STATE, "c"), Argument(Kind.STATE, "c_hat"))
+CELLS = (C, C_HAT)
 ARRIVING = tuple(Argument(Kind.ARRIVING, output) for output in OUTPUTS)
 #: Results that have an element for each sequence: all but the gradients of parameters.
 OF_SEQUENCES = (*OUTPUTS, *map(Gradient, (X, *STATE)))

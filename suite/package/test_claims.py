@@ -30,7 +30,7 @@ from suite.checks.cost.counted import Operators
 from suite.checks.faults.planting import listed
 from suite.comparison.draws import model_and_draw
 from suite.comparison.oracle import plain
-from suite.comparison.tensors import STATE, Argument, Gradient, Kind, X
+from suite.comparison.tensors import Argument, C, Gradient, Kind, X
 from suite.measure.work import Training
 from suite.package.documents import (
     CARD,
@@ -306,8 +306,7 @@ def test_a_list_of_faults_is_written_as_the_page_says(tmp_path: Path) -> None:
         rows[number] = rows[number].replace('output = "out"', other)
     (tmp_path / file).write_text("\n".join([line, *rows]))
     faults = listed(tmp_path / file)
-    c = next(argument for argument in STATE if argument.part == "c")
-    of_gradients = [Gradient(Argument(Kind.PARAMETER, "bias")), Gradient(c), Gradient(X)]
+    of_gradients = [Gradient(Argument(Kind.PARAMETER, "bias")), Gradient(C), Gradient(X)]
     assert [fault.shows for fault in faults] == ["out", *of_gradients]
     assert {fault.kind for fault in faults} == {line.strip("[]")}
 

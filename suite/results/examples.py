@@ -15,7 +15,7 @@ HERE = stamp(CPU, "hardware", {}) | {"dirty": False}
 
 def verified(implementation: str = "batched", ratio: float = 0.5, **changes: Any) -> dict[str, Any]:
     """Row as a verification makes it."""
-    about = {"implementation": implementation, "dtype": "float32", "case": MULTIPLIED[0], "tensor": "out"}
+    about = {"implementation": implementation, "dtype": "float32", "case": MULTIPLIED[0], "oracle": "", "tensor": "out"}
     about |= {"reason": "", "defined": ""}
     figures = {"verdict": CaseOutcome.of(wrong=ratio > 1), "ratio": ratio, "error": ratio / 1e6, "allowed": 1e-6}
     row = about | figures | changes

@@ -17,12 +17,12 @@ from suite.candidates import catalogue, submission
 from suite.cases.case import Case
 from suite.cases.workloads import WORKLOADS, resized
 from suite.results.code import digest, meaning
+from suite.results.defined import EQUALITY, Defined
 from suite.results.names import TableName
 from suite.results.outcomes import CaseOutcome, ran
 from suite.shared.arithmetic import Arithmetic
 from suite.shared.files import ROOT
 
-EQUALITY = "suite/checks/equality"
 #: What decides a time: the visit, and how its figures are summarised.
 TIMING = (
     "suite/measure/bench.py",
@@ -48,15 +48,6 @@ RULE = (
     f"{EQUALITY}/leftovers.py",
     f"{EQUALITY}/use.py",
 )
-#: By module of EQUALITY that defines uses, the column `defined`: itself, and what it takes from others there.
-DEFINED: Mapping[str, Sequence[str]] = {
-    "calls": ("calls", "gradients"),
-    "changes": ("changes",),
-    "extremes": ("extremes",),
-    "gradients": ("gradients",),
-    "layouts": ("layouts", "calls", "gradients"),
-    "pairs": ("pairs", "layouts", "calls", "extremes", "gradients"),
-}
 #: A case whose arguments are those that any case hands to the model.
 WITH_OPTIONS = WORKLOADS["two-layers"].case
 #: On which no row depends: these choose an implementation or convert parameters, and compute nothing.
@@ -129,9 +120,9 @@ def _sources(root: Path, table: str, implementation: str, defined: str, workload
     basis = BASIS[table]
     listed = [*basis.files]
     if defined:
-        if defined not in DEFINED:
-            raise GoneError(f"defined: expected a module of {EQUALITY}, one of {', '.join(DEFINED)}, got {defined}")
-        listed += [f"{EQUALITY}/{module}.py" for module in DEFINED[defined]]
+        if defined not in [*Defined]:
+            raise GoneError(f"defined: expected a module of {EQUALITY}, one of {', '.join(Defined)}, got {defined}")
+        listed += Defined(defined).files
     if basis.workload_of:
         try:
             listed += catalogue.find(implementation).files

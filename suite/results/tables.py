@@ -91,6 +91,8 @@ class Table:
     of_visits: bool = False
     #: Columns of the key with any values, not those of VALUES alone.
     free: Sequence[str] = ()
+    #: By column of the key, the flag of rows that may have any value there.
+    free_if: Mapping[str, str] = field(default_factory=dict)
     #: Rows are of the CPU, whichever device a run checks.
     on_cpu: bool = False
     #: Rows are results of the project, other than those at sizes that a person named, which git ignores.
@@ -210,7 +212,10 @@ class Table:
             if column in self.key and column not in self.free:
                 outside = submission.files() if column == "implementation" else ()
                 # Rows of what did not run may lack it.
-                rows = rows[rows[column].isin([*known, *outside, ""])]
+                stays = rows[column].isin([*known, *outside, ""])
+                if column in self.free_if:
+                    stays |= rows[self.free_if[column]]
+                rows = rows[stays]
         return rows
 
     def _write(self, folder: Path, rows: pd.DataFrame) -> None:

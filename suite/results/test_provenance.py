@@ -21,6 +21,7 @@ from suite.cases.examples import CPU
 from suite.cases.spelling import MEDIUM
 from suite.results import provenance
 from suite.results.code import meaning
+from suite.results.defined import EQUALITY, Defined
 from suite.results.examples import runs, verified
 from suite.results.outcomes import CaseOutcome
 from suite.results.provenance import Refusal, refused
@@ -51,7 +52,7 @@ def test_what_failed_or_is_stale_is_refused(rows: list[dict[str, Any]], refusal:
 #: Folders, beside `impls`, of what rows depend on.
 COPIED = [
     *(f"suite/{folder}" for folder in ("shared", "cases", "comparison", "candidates", "results", "measure")),
-    provenance.EQUALITY,
+    EQUALITY,
     "suite/checks/faults",
 ]
 
@@ -103,7 +104,7 @@ ROWS: dict[Kind, dict[str, Any]] = {
     **{
         Kind("verify", name, defined): {"implementation": name, "defined": defined}
         for name in ("batched", "deferred", "batched_cpu")
-        for defined in ("", *provenance.DEFINED)
+        for defined in ("", *Defined)
     },
     Kind("sizes", "deferred", "H512"): {"implementation": "deferred", **replace(MEDIUM, H=512).columns},
     **{Kind(table, "deferred"): {"implementation": "deferred"} for table in ("faults", "capabilities")},
@@ -115,7 +116,7 @@ TIMED = [Kind("bench"), Kind("sizes"), Kind("twice")]
 HARDWARE = Kind("hardware")
 COMPILED = Kind("bench", "compiled")
 CASES, COMPARISON, CANDIDATES = "suite/cases", "suite/comparison", "suite/candidates"
-RESULTS, MEASURE, EQUALITY = "suite/results", "suite/measure", provenance.EQUALITY
+RESULTS, MEASURE = "suite/results", "suite/measure"
 #: Rows on which an edit of uses tells; pairs take all others, layouts take calls, and calls take gradients.
 OF_EXTREMES = [Kind("verify", variant=module) for module in ("extremes", "pairs")]
 OF_LAYOUTS = [Kind("verify", variant=module) for module in ("layouts", "pairs")]
@@ -134,9 +135,9 @@ def imported_beside(file: str) -> set[str]:
     return {str(folder / f"{module}.py") for module in modules}
 
 
-def paths_of_uses(module: str) -> list[str]:
-    """Files of a column `defined`."""
-    return [f"{EQUALITY}/{name}.py" for name in (*provenance.DEFINED[module], "comparison", "leftovers", "use")]
+def paths_of_uses(defined: Defined) -> list[str]:
+    """Files of uses, and those beside them that all uses depend on."""
+    return [*defined.files, *(f"{EQUALITY}/{name}.py" for name in ("comparison", "leftovers", "use"))]
 
 
 def hashes() -> dict[Kind, str]:
@@ -308,9 +309,7 @@ def test_a_file_that_is_gone_is_an_error(monkeypatch: pytest.MonkeyPatch) -> Non
 DECIDE_NOTHING = (f"{MEASURE}/job.py",)
 
 
-@pytest.mark.parametrize(
-    "files", [*(basis.files for basis in provenance.BASIS.values()), *map(paths_of_uses, provenance.DEFINED)]
-)
+@pytest.mark.parametrize("files", [*(basis.files for basis in provenance.BASIS.values()), *map(paths_of_uses, Defined)])
 def test_a_list_of_files_has_what_these_import_beside_them(files: Sequence[str]) -> None:
     """So that a new file is not forgotten."""
     missing = [

@@ -48,8 +48,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Generator[
         from suite.verify.writing import write  # imports many checks
 
         try:
-            option = config.option
-            pages = write(option.results, option.device, tables, sizes_are_named=bool(option.size))
+            pages = write(config.option.results, config.option.device, tables)
         except ResultsError as error:
             pytest.exit(f"{error}\n{conclusion}", returncode=pytest.ExitCode.USAGE_ERROR)
         for page in pages:

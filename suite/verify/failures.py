@@ -1,14 +1,13 @@
 """Failures in a line each, which a run of `--impl` shows in place of tracebacks."""
 
 from collections.abc import Generator
-from pathlib import Path
 
 import pytest
 
 from suite.candidates import submission
 
-#: The name, among a test's user properties, of what its failure says in one line; xdist carries these to its parent.
-SENTENCE = "sentence"
+#: The name, among a test's user properties, of the line about its failure; xdist carries these to its parent.
+LINE = "line"
 
 
 @pytest.hookimpl(wrapper=True)
@@ -28,7 +27,7 @@ def pytest_runtest_makereport(
         if isinstance(error, AssertionError) and str(error):
             message = str(error)
         sentence, _, _ = message.partition("\n")
-        outcome.user_properties.append((SENTENCE, source + sentence))
+        outcome.user_properties.append((LINE, f"{item.path.name}::{item.name}: {source}{sentence}"))
     return outcome
 
 
@@ -38,9 +37,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         return
     failures = failures_of(terminalreporter)
     for failure in failures:
-        sentence = dict(failure.user_properties).get(SENTENCE, failure.longreprtext)
-        file, _, test = failure.nodeid.partition("::")
-        terminalreporter.write_line(f"FAILED {Path(file).name}::{test}: {sentence}")
+        # Of a process that crashed, xdist makes the report.
+        line = dict(failure.user_properties).get(LINE, f"{failure.nodeid}: {failure.longreprtext}")
+        terminalreporter.write_line(f"FAILED {line}")
     if failures:
         terminalreporter.write_line("With --tb=short, where each comes from.")
 

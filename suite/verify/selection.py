@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import pytest
 
+from suite.candidates import submission
 from suite.checks.kernels.sanitized import SANITIZERS
 
 
@@ -43,8 +44,9 @@ def asked_for(item: pytest.Item, config: pytest.Config) -> bool:
     slow = not at_size and item.get_closest_marker("thorough") is not None
     if slow and not config.getoption("--thorough"):
         return False
-    files = {path.stem for path in config.getoption("--impl")}
-    return not files or not files.isdisjoint(implementations(item))
+    if not config.getoption("--impl"):
+        return True
+    return not submission.files().keys().isdisjoint(implementations(item))
 
 
 def implementations(item: pytest.Item) -> Sequence[str]:

@@ -79,7 +79,7 @@ def _at_size(name: str, case: Case, dtype: torch.dtype, most: int) -> Task:
     trained = against_wide(case, dtype)
     oracle = bytes_needed(WIDE_ORACLE, case, torch.float64)
     if oracle > most:
-        return Task(name, trained, Shortage("The oracle", oracle, most))
+        return Task(name, trained, Shortage(None, oracle, most))
     needed = bytes_needed(name, case, dtype)
     if needed <= most:
         return Task(name, trained)

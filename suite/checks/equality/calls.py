@@ -28,6 +28,7 @@ from suite.comparison.oracle import (
     state_of,
 )
 from suite.comparison.tensors import OUTPUTS, Results, X
+from suite.results.defined import Defined
 
 
 def _in_pieces(model: HyperLSTM, case: Case, sample: Draw) -> Outcome:
@@ -78,7 +79,7 @@ INFERENCE = Group(
         # Of two and three steps, the shorter ones first.
         Use("no_grad in chunks", in_chunks(3 * NUMBERS, of=_without_gradient(torch.no_grad)), _outputs),
     ),
-    __name__,
+    Defined.CALLS,
     forward_only=True,
 )
 
@@ -102,5 +103,5 @@ CALLS = Group(
         Use("observed", observed(run_plain)),
         Use("after calls of other sizes", _after_other_sizes),
     ),
-    __name__,
+    Defined.CALLS,
 )

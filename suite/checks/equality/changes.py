@@ -16,6 +16,7 @@ from suite.checks.equality.use import Use
 from suite.comparison.draws import Draw
 from suite.comparison.oracle import Outcome, arguments, backward, gradients, outputs, plain
 from suite.comparison.tensors import OUTPUTS, STATE, Argument, Finding, Results, Wrong, X, parameter
+from suite.results.defined import Defined
 
 Parameters = dict[str, Tensor]
 
@@ -141,5 +142,5 @@ CHANGES = Group(
         *(Use(f"{place} changed before backward", partial(_edited, place)) for place in EDITED),
         Use("results doubled in place", _doubled),
     ),
-    __name__,
+    Defined.CHANGES,
 )

@@ -16,6 +16,7 @@ from suite.checks.equality.use import Use
 from suite.comparison.draws import DRAWS, Build
 from suite.comparison.oracle import run_plain
 from suite.comparison.tolerance import Judgement, Oracle, compare, naive_oracle
+from suite.results.defined import Defined
 
 F64, F32, BF16, F16 = torch.float64, torch.float32, torch.bfloat16, torch.float16
 
@@ -23,12 +24,13 @@ F64, F32, BF16, F16 = torch.float64, torch.float32, torch.bfloat16, torch.float1
 class Group(NamedTuple):
     """Uses that one comparison makes of a model, one after the other.
 
-    name: for people. module: full name of that which defines its uses. forward_only: without a gradient.
+    name: for people. defined: which module defines the uses, on which rows of the group depend; None for the plain
+    call, on which all rows do. forward_only: without a gradient.
     """
 
     name: str
     uses: tuple[Use, ...]
-    module: str
+    defined: Defined | None
     forward_only: bool = False
 
     @property
@@ -36,14 +38,9 @@ class Group(NamedTuple):
         """True for the plain call, which ids and tables do not name."""
         return self == PLAIN
 
-    @property
-    def defined(self) -> str:
-        """Module of this folder on which rows of the group depend, in tables; on that of the plain call all rows do."""
-        return "" if self.plain else self.module.rpartition(".")[2]
-
 
 #: The plain call: one call with all gradients.
-PLAIN = Group("plain call", (Use("plain call", run_plain),), run_plain.__module__)
+PLAIN = Group("plain call", (Use("plain call", run_plain),), None)
 
 
 class Comparison(NamedTuple):
@@ -57,7 +54,7 @@ class Comparison(NamedTuple):
 
     @property
     def id(self) -> str:
-        """Name in test ids and tables, of an implementation and dtype once: `of_every_implementation` sees to it."""
+        """Name in test ids and tables, for people: it names no oracle, which is a column of its own."""
         return self.case.id if self.group.plain else f"{self.case.id}-{self.group.name}"
 
     def worst(self, build: Build, device: torch.device) -> Judgement:
@@ -90,15 +87,19 @@ class Comparison(NamedTuple):
 
 
 class Shortage(NamedTuple):
-    """Too little memory: what needs it, about how many bytes it needs, and how many it may take."""
+    """Too little memory: which implementation needs it, about how many bytes, and how many it may take.
 
-    needing: str
+    name: of the implementation; None for the oracle.
+    """
+
+    name: str | None
     needed: int
     most: int
 
     def __str__(self) -> str:
         needed = f"{self.needed / 1e6:,.0f} MB"
-        return f"{self.needing} needs about {needed} at this size, and {self.most / 1e6:,.0f} MB may be taken here."
+        needing = "The oracle" if self.name is None else self.name
+        return f"{needing} needs about {needed} at this size, and {self.most / 1e6:,.0f} MB may be taken here."
 
 
 class Task(NamedTuple):

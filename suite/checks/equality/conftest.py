@@ -21,9 +21,14 @@ from suite.shared.marks import impl_param
 
 
 class Check(Protocol):
-    """Compares an implementation, by name, and keeps a row; shortage: of memory, for which it is not compared."""
+    """Compares an implementation, by name, and keeps a row.
 
-    def __call__(self, name: str, comparison: Comparison, shortage: Shortage | None = None) -> None: ...
+    shortage: of memory, for which it is not compared. asked_for: a person named the size.
+    """
+
+    def __call__(
+        self, name: str, comparison: Comparison, shortage: Shortage | None = None, *, asked_for: bool = False
+    ) -> None: ...
 
 
 def every(tasks: Iterable[Task], *, left_out: str = "nothing") -> pytest.MarkDecorator:
@@ -72,14 +77,18 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def check(device: torch.device, record: Record) -> Check:
     """Function that compares an implementation, by name, and keeps a row of the verification table."""
 
-    def compare_and_record(name: str, comparison: Comparison, shortage: Shortage | None = None) -> None:
+    def compare_and_record(
+        name: str, comparison: Comparison, shortage: Shortage | None = None, *, asked_for: bool = False
+    ) -> None:
         group = comparison.group
         keep_row = partial(
             record,
             name,
             comparison.dtype,
             comparison.id,
+            oracle=comparison.oracle.name,
             forward_only=group.forward_only,
+            asked_for=asked_for,
             defined=group.defined,
             case=comparison.case,
         )

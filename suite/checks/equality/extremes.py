@@ -10,6 +10,7 @@ from suite.checks.equality.use import Use
 from suite.comparison.draws import DrawChange, ValueChange, with_values
 from suite.comparison.oracle import run_plain
 from suite.comparison.tensors import CELLS, Argument, Kind
+from suite.results.defined import Defined
 
 
 def _shifted(argument: Argument, value: Tensor) -> Tensor:
@@ -51,7 +52,7 @@ def _extreme(name: str, change: DrawChange) -> Use:
 FAR_FROM_0 = _draw_with(_shifted)
 LARGE_CELLS = _draw_with(_large_cells)
 #: With layer norm, and without.
-MEANS_FAR_FROM_0 = Group("means far from 0", (_extreme("means far from 0", FAR_FROM_0),), __name__)
+MEANS_FAR_FROM_0 = Group("means far from 0", (_extreme("means far from 0", FAR_FROM_0),), Defined.EXTREMES)
 SATURATED = Group(
     "saturated",
     (
@@ -59,5 +60,5 @@ SATURATED = Group(
         _extreme("cells stay large", LARGE_CELLS),
         _extreme("near 0", _draw_with(_near_0)),
     ),
-    __name__,
+    Defined.EXTREMES,
 )

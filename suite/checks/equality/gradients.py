@@ -13,7 +13,8 @@ from suite.checks.equality.comparison import Group
 from suite.checks.equality.use import Use
 from suite.comparison.draws import Cotangents, Draw
 from suite.comparison.oracle import Outcome, Run, arguments, gradients, outputs, run_plain
-from suite.comparison.tensors import Argument, Gradient, Kind, Results, X
+from suite.comparison.tensors import Argument, Gradient, H, Kind, Results, X
+from suite.results.defined import Defined
 
 # What requires a gradient
 
@@ -42,9 +43,9 @@ FROZEN = Group(
         *map(_alone, LayerParams._fields),
         _training("parameters alone", lambda leaf: leaf.kind is Kind.PARAMETER),
         _training("x alone", lambda leaf: leaf == X),
-        _training("h alone", lambda leaf: leaf == Argument(Kind.STATE, "h")),
+        _training("h alone", lambda leaf: leaf == H),
     ),
-    __name__,
+    Defined.GRADIENTS,
 )
 
 
@@ -109,5 +110,5 @@ GRADIENTS = Group(
         _chunked(80, residuals=True),
         _chunked(80, residuals=False),
     ),
-    __name__,
+    Defined.GRADIENTS,
 )

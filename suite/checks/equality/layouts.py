@@ -17,6 +17,7 @@ from suite.comparison.draws import Draw, by_argument, with_values
 from suite.comparison.oracle import Outcome, packed, run_plain
 from suite.comparison.tensors import Argument, Kind
 from suite.comparison.tolerance import changed_arguments
+from suite.results.defined import Defined
 
 #: Function that returns a tensor of the same numbers in another layout.
 Layout = Callable[[Tensor], Tensor]
@@ -133,7 +134,9 @@ AT_ONCE = Group(
         *(_use_of_equal(name, layouts) for name, layouts in EXPANDED.items()),
         Use("columns first, observed", observed(partial(in_layouts, OF_ALL_TENSORS[Memory.COLUMNS_FIRST]))),
     ),
-    __name__,
+    Defined.LAYOUTS,
 )
 #: And tensors of one kind while the others are contiguous.
-LAID_OUT = Group("layouts", (*AT_ONCE.uses, *(_use(f"{kind.value} padded", {kind: PADDED}) for kind in Kind)), __name__)
+LAID_OUT = Group(
+    "layouts", (*AT_ONCE.uses, *(_use(f"{kind.value} padded", {kind: PADDED}) for kind in Kind)), Defined.LAYOUTS
+)

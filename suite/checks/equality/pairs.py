@@ -20,7 +20,8 @@ from suite.checks.equality.leftovers import watched
 from suite.checks.equality.use import AutocastMode, Use
 from suite.comparison.draws import Draw, inputs
 from suite.comparison.oracle import Outcome, Output, State, packed
-from suite.comparison.tensors import OUTPUTS, Argument, Finding, Kind, Wrong, X, parameter
+from suite.comparison.tensors import H_HAT, OUTPUTS, C, Finding, Kind, Wrong, X, parameter
+from suite.results.defined import Defined
 
 
 class Form(Enum):
@@ -134,8 +135,8 @@ TRAINS: dict[Trained, Trains] = {
     Trained.PARAMETERS: lambda leaf: leaf.kind is Kind.PARAMETER,
     Trained.BIASES: lambda leaf: leaf.role is not None and leaf.role.of_bias,
     Trained.STATE: lambda leaf: leaf.kind is Kind.STATE,
-    Trained.STATE_C: lambda leaf: leaf == Argument(Kind.STATE, "c"),
-    Trained.STATE_H_HAT: lambda leaf: leaf == Argument(Kind.STATE, "h_hat"),
+    Trained.STATE_C: lambda leaf: leaf == C,
+    Trained.STATE_H_HAT: lambda leaf: leaf == H_HAT,
     Trained.NOTHING: lambda leaf: False,
 }
 #: Values of options, by field of `Call`.
@@ -301,7 +302,7 @@ class Pair(NamedTuple):
     @property
     def group(self) -> Group:
         """The use alone, by its name."""
-        return Group(self.use.name, (self.use,), __name__)
+        return Group(self.use.name, (self.use,), Defined.PAIRS)
 
 
 def pairs_of(options: Options) -> list[Pair]:

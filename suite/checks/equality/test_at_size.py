@@ -8,4 +8,4 @@ from suite.checks.equality.conftest import Check
 
 @pytest.mark.at_size
 def test_equals_the_oracle(sized: Task, check: Check) -> None:
-    check(sized.name, sized.comparison, sized.shortage)
+    check(sized.name, sized.comparison, sized.shortage, asked_for=True)

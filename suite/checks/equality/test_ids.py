@@ -1,4 +1,4 @@
-"""The id of a comparison, in the key of its row, says which comparison it is."""
+"""The id of a comparison, in test ids and rows, says which comparison of an implementation and dtype it is."""
 
 import pytest
 

@@ -41,7 +41,9 @@ def test_what_does_not_fit_is_said_before_it_is_made() -> None:
     assert forward["batched"] == (PLAIN, None)
     refused = compared(int(1.6 * of_oracle))
     most = int(SHARE * int(1.6 * of_oracle))
-    assert {*refused.values()} == {(PLAIN, Shortage("The oracle", of_oracle, most))}
+    too_large = Shortage(None, of_oracle, most)
+    assert {*refused.values()} == {(PLAIN, too_large)}
+    assert str(too_large).startswith("The oracle needs about ")
 
 
 def test_sizes_are_compared_in_the_dtypes_that_are_named() -> None:

@@ -2,8 +2,8 @@
 
 import pytest
 
-from suite.checks.equality.catalogue import of_every_implementation, wide
-from suite.checks.equality.comparison import Comparison, Task
+from suite.checks.equality.catalogue import IN_FLOAT16, of_every_implementation, wide
+from suite.checks.equality.comparison import F16, Comparison, Task
 from suite.checks.equality.conftest import Check, every
 
 pytestmark = pytest.mark.order(3)
@@ -20,3 +20,8 @@ def by_case(task: Task) -> tuple[str, str, str]:
 )
 def test_equals_the_oracle(name: str, comparison: Comparison, check: Check) -> None:
     check(name, comparison)
+
+
+def test_a_default_run_has_every_wide_case_that_is_named_for_float16() -> None:
+    compared = {comparison.case for comparison in wide("batched") if comparison.dtype == F16 and comparison.default}
+    assert compared == {*IN_FLOAT16}

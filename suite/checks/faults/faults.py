@@ -3,7 +3,7 @@
 Those in C++ share one copy of the package, which is built once; an environment variable selects the active one.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from operator import attrgetter
 from pathlib import Path
@@ -60,7 +60,7 @@ def _in_pairs(runs: str, dtype: torch.dtype) -> tuple[Comparison, ...]:
 #: The simplest first.
 _VERIFIED = tuple(sorted((case for case in VERIFY if case.T > 2), key=attrgetter("layer_norm", "L", "state")))
 #: By kind of fault, which heads its table.
-SHOWN: Mapping[str, Shown] = {
+_OF_KINDS: Mapping[str, Shown] = {
     "step": _in_cases(_VERIFIED),
     "layer norm": _in_cases(_VERIFIED),
     "states and layers": _in_cases(_VERIFIED),
@@ -75,8 +75,21 @@ SHOWN: Mapping[str, Shown] = {
     "pairs": _in_pairs,
     "left behind": _in_cases(_VERIFIED),
     "left behind, dropout": _in_cases(DROPOUT),
-    **{group.name: _in_uses(group) for group in catalogue.GROUPS},
 }
+
+
+def with_groups(shown: Mapping[str, Shown], groups: Iterable[Group]) -> dict[str, Shown]:
+    """What shows each kind of fault, and kinds that have the names of groups of uses; ValueError if one is there."""
+    by_kind = dict(shown)
+    for group in groups:
+        if group.name in by_kind:
+            kinds = ", ".join(by_kind)
+            raise ValueError(f"group of uses {group.name!r}: expected a name that no kind of fault has, of {kinds}")
+        by_kind[group.name] = _in_uses(group)
+    return by_kind
+
+
+SHOWN = with_groups(_OF_KINDS, catalogue.GROUPS)
 
 
 def _comparisons(fault: Fault, runs: str) -> tuple[Comparison, ...]:

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from suite.checks.faults.faults import FAULTS
+from suite.checks.equality.gradients import FROZEN, GRADIENTS
+from suite.checks.faults.faults import FAULTS, SHOWN, with_groups
 from suite.checks.faults.planting import Edited, edits, listed, stale
 from suite.comparison.tensors import STATE, Finding, Gradient, Subject, Wrong, parameter
 from suite.comparison.tolerance import Judgement
@@ -23,6 +24,14 @@ def test_a_stale_edit_is_named_with_its_file() -> None:
         "impls/row_scaled.py: 'slip' replaces 'no such line', which is in it 0 times, not once: "
         "write the edit for the code as it is."
     )
+
+
+@pytest.mark.parametrize("kind", ["step", FROZEN.name], ids=["of cases", "of another group"])
+def test_a_group_of_uses_with_the_name_of_a_kind_is_refused(kind: str) -> None:
+    with pytest.raises(
+        ValueError, match=f"^group of uses '{kind}': expected a name that no kind of fault has, of step, "
+    ):
+        with_groups(SHOWN, [GRADIENTS._replace(name=kind)])
 
 
 @pytest.mark.parametrize(

@@ -84,7 +84,8 @@ def test_interpreted_equals_the_oracle_without_a_race(
     worst, wrong = interpreter.submit(interpreted.compared, name).result()
     # On a card the row is that of a run there.
     if comparison.group == PLAIN and why_unavailable(NAME, device) is not None:
-        record(NAME, comparison.dtype, comparison.id, worst, interpreted=True, case=comparison.case)
+        oracle = comparison.oracle.name
+        record(NAME, comparison.dtype, comparison.id, worst, oracle=oracle, interpreted=True, case=comparison.case)
     assert not worst.wrong, str(worst)
     assert not wrong
 

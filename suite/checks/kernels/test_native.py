@@ -76,9 +76,10 @@ def first(case: Case) -> list[pytest.MarkDecorator]:
 @pytest.mark.parametrize("name", PRECISIONS)
 def test_native_equals_the_oracle(case: Case, name: str, alone: bool, gpu: torch.device, record: Record) -> None:
     with precision(name), either_split(alone):
-        worst = interpreted.judged(against_naive(case, Arithmetic(name).dtype), gpu)
+        comparison = against_naive(case, Arithmetic(name).dtype)
+        worst = interpreted.judged(comparison, gpu)
     if not alone:
-        record(NAME, Arithmetic(name), case.id, worst, case=case)
+        record(NAME, Arithmetic(name), comparison.id, worst, oracle=comparison.oracle.name, case=case)
     assert not worst.wrong, str(worst)
 
 

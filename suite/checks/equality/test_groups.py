@@ -1,0 +1,28 @@
+"""A group of uses says which module defines it, on whose file its rows depend."""
+
+import importlib
+
+import pytest
+
+from suite.checks.equality.catalogue import GROUPS
+from suite.checks.equality.comparison import Group
+from suite.checks.equality.layouts import AT_ONCE
+from suite.checks.equality.pairs import OF_A_LAYER, PAIRS
+from suite.results.defined import Defined
+from suite.shared.files import ROOT
+
+
+@pytest.mark.parametrize("group", [*GROUPS, AT_ONCE], ids=lambda group: group.name)
+def test_a_group_says_which_module_defines_it(group: Group) -> None:
+    assert group.defined is not None
+    module = importlib.import_module(group.defined.file.removesuffix(".py").replace("/", "."))
+    assert any(value is group for value in vars(module).values())
+
+
+def test_pairs_say_that_their_module_defines_them() -> None:
+    assert {pair.group.defined for pair in (*PAIRS, *OF_A_LAYER)} == {Defined.PAIRS}
+
+
+@pytest.mark.parametrize("defined", Defined)
+def test_every_module_of_uses_has_a_file(defined: Defined) -> None:
+    assert [file for file in defined.files if not (ROOT / file).is_file()] == []
