@@ -43,7 +43,16 @@ from suite.measure.server import Server, new_log
 from suite.measure.work import ROUNDS_AS_NAIVE
 from suite.pages import bench as pages_of_bench
 from suite.pages import sizes as pages_of_sizes
-from suite.pages.bench_tables import NORM, PLACE, QUOTED, Benchmark, in_words, summary, terminal_table
+from suite.pages.bench_tables import (
+    NORM,
+    QUOTED,
+    Benchmark,
+    in_words,
+    place_columns,
+    setting_columns,
+    summary,
+    terminal_table,
+)
 from suite.results import provenance
 from suite.results.format import ratio_text
 from suite.results.names import TableName
@@ -54,8 +63,6 @@ from suite.shared import machine
 from suite.shared.arithmetic import Arithmetic
 from suite.shared.files import ResultsError, path_of
 
-#: Columns of the rows that have one baseline.
-BESIDE = ("dtype", "workload", "T", "B", "pass")
 #: Times as long as alone that the baseline may take beside a file.
 SLOWED = 1.5
 
@@ -173,7 +180,7 @@ def measure(jobs: Sequence[Job], folder: Path, until: float, table: Table) -> li
             run([side], jobs, until, rests_on(is_ours, QUOTED))
         finally:
             ceilings = {row["dtype"]: row for row in rates}
-            rows = believed(side.summary(), ceilings)
+            rows = believed(side.summary(), ceilings, table)
             put(folder, rows, device, table)
     return rows
 
@@ -220,19 +227,20 @@ def rates_of(server: Server, job: Job) -> Row:
     return best
 
 
-def believed(rows: Sequence[Row], ceilings: Mapping[str, Row]) -> list[Row]:
+def believed(rows: Sequence[Row], ceilings: Mapping[str, Row], table: Table) -> list[Row]:
     """Rows with their shares of the ceilings; those refused that are too fast, or beside which the baseline is slow."""
+    of_one_baseline = [*setting_columns(table), "pass"]
     alone = dict[tuple[Any, ...], Row]()
     for row in rows:
         if row["implementation"] == BASELINE:
-            place = tuple(row[column] for column in BESIDE)
-            alone[place] = row
+            beside = tuple(row[column] for column in of_one_baseline)
+            alone[beside] = row
     result = []
     for row in rows:
         columns = roofline.share(row, ceilings)
         if row["implementation"] in submission.files():
-            place = tuple(row[column] for column in BESIDE)
-            reason = baseline_slowed(row, alone.get(place, {}))
+            beside = tuple(row[column] for column in of_one_baseline)
+            reason = baseline_slowed(row, alone.get(beside, {}))
             if reason:
                 columns = roofline.without_figures(Ended(Status.REFUSED, reason))
         result.append(row | columns)
@@ -293,10 +301,10 @@ def show(rows: pd.DataFrame, table: Table, page: Path | None = None, sweep: Axis
         for place in benchmark.places():
             terminal_table(place).show(place.heading)
     print(f"\nTables: {page}" if page else "")
-    print(conclusion(rows))
+    print(conclusion(rows, table))
 
 
-def conclusion(rows: pd.DataFrame) -> str:
+def conclusion(rows: pd.DataFrame, table: Table) -> str:
     """Last lines of a run: what went wrong, and the summary."""
     if rows.empty:
         return "No rows."
@@ -304,14 +312,15 @@ def conclusion(rows: pd.DataFrame) -> str:
     wrong = rows["status"].isin(WRONG).sum()
     if wrong:
         lines.append(f"{wrong} of {len(rows)} rows went wrong; the page says how.")
-    lines += [sentence.replace("`", "") for sentence in summary(Benchmark.of(rows))]
-    lines += about_files(rows)
+    lines += [sentence.replace("`", "") for sentence in summary(Benchmark.of(rows, table))]
+    lines += about_files(rows, table)
     return "\n".join(lines)
 
 
-def about_files(rows: pd.DataFrame) -> list[str]:
+def about_files(rows: pd.DataFrame, table: Table) -> list[str]:
     """How long a training step of each file of `--impl` takes, or why it was not timed, a sentence for each row."""
     sentences = list[str]()
+    place = place_columns(table)
     trained = rows[rows["pass"] == Pass.TRAIN]
     timed = trained[trained["status"] == Status.OK]
     files = submission.files()
@@ -321,7 +330,7 @@ def about_files(rows: pd.DataFrame) -> list[str]:
         if row["status"] != Status.OK:
             sentences.append(f"{where} has no figure: {Ended.of(row)}.")
             continue
-        beside = ours[(ours[PLACE] == row[PLACE]).all(axis=1)]
+        beside = ours[(ours[place] == row[place]).all(axis=1)]
         others = {BASELINE: 1.0}
         for _, fastest in beside.sort_values("ratio").head(1).iterrows():
             others[fastest["implementation"]] = fastest["ratio"]

@@ -18,7 +18,8 @@ from suite.candidates.names import BASELINE
 from suite.pages import bench, readme, sizes, verify
 from suite.pages.bench import WORKLOAD
 from suite.pages.bench_tables import Benchmark, Setting
-from suite.pages.page import Column, Link, Linked, Page, Part, Plot, Sheet, enumerated, markdown
+from suite.pages.markdown import Markdown, escaped
+from suite.pages.page import Column, Heading, Link, Linked, Page, Part, Plot, Sheet, enumerated, markdown
 from suite.pages.plots import svg
 from suite.pages.webpage import report_html
 from suite.results.format import dates, machine, with_interval
@@ -29,19 +30,19 @@ from suite.results.tables import TABLES
 from suite.shared.files import RESULTS, ResultsError, path_of, write_whole
 
 PAGES = (bench.PAGE, verify.PAGE, sizes.PAGE)
-LEAD = (
+LEAD = Markdown(
     f"Training time / {BASELINE} of the fastest implementation, without layer norm; below 1 is faster. In parentheses "
     f"are 95 % confidence intervals, which take three visits. */ padded*: to {BASELINE} on the padded batch, where "
     "that is faster than on packed sequences."
 )
-FOOT = (
+FOOT = Markdown(
     "Each folder has the results of one machine, written by `nox -s verify` and `nox -s bench`. `nox -s report` "
     "writes this page and all others again from the CSV files, and `report.html`: all pages in one, with all plots "
     "and sortable tables. *stale*: code that some rows depend on has changed since they were made. README.md shows, "
     "for each kind of device, a machine that is not stale; of several the one with the most training rows of "
     f"{WORKLOAD} that have an interval; then the newest; then the one with the most visits."
 )
-HAND_IN = """## Results of your machine
+HAND_IN = Markdown("""## Results of your machine
 
 Run this in a checkout without changes, and open a pull request with the folder of your machine, whose path the second
 command prints. The third says what is wrong with the folder, if anything is: each row needs three visits, so give the
@@ -52,7 +53,7 @@ nox -s verify
 nox -s bench
 nox -s report -- --check results/<machine>
 ```
-"""
+""")
 
 
 def machines(results: Path) -> list[Path]:
@@ -99,24 +100,25 @@ def index(results: Path, folders: Sequence[Path], pages: Collection[MachinePage]
     setting = Column("workload")
     columns = list[Column]()
     lines = dict[IndexLine, dict[Column, Any]]()
-    links = list[str | Link]()
+    links = list[Markdown | Link]()
     for folder in folders:
-        label = folder.name
+        label = escaped(folder.name)
         rows = TABLES[TableName.BENCH].read(folder)
         if len(rows):
-            label = _label(folder, rows, taken={column.heading for column in columns})
-            column = Column(label, str, lambda fastest: float(fastest.ratio.ratio))
+            heading = _label(folder, rows, taken={column.heading for column in columns})
+            label = escaped(heading)
+            column = Column(heading, str, lambda fastest: float(fastest.ratio.ratio))
             columns.append(column)
             for line, fastest in _fastest(Benchmark.of(rows)).items():
                 lines.setdefault(line, {setting: line})[column] = fastest
             if stale(TableName.BENCH, rows).any():
-                label += ", **stale**"
+                label = Markdown(f"{label}, **stale**")
         files = [page.file for page in pages if page.folder == folder] or tables_of_project(folder)
         if files:
             of_files = [Link(file.stem, file.relative_to(results)) for file in sorted(files)]
-            links += [f"- {label}: ", *enumerated(of_files), "\n"]
+            links += [Markdown(f"- {label}: "), *enumerated(of_files), Markdown("\n")]
     table: list[Part] = [LEAD, Sheet([setting, *columns], list(lines.values()))] if lines else []
-    return ["# Results", *table, Linked(links), FOOT, HAND_IN]
+    return [Heading("Results", level=1), *table, Linked(links), FOOT, HAND_IN]
 
 
 def _label(folder: Path, rows: pd.DataFrame, taken: Collection[str]) -> str:

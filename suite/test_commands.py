@@ -448,7 +448,9 @@ def test_a_benchmark_ends_with_a_sentence_about_each_file(monkeypatch: pytest.Mo
         "suite.candidates.submission.files", lambda: {"batched": Path("batched.py"), "naive": Path("n.py")}
     )
     rows = [*runs("batched", 0.2), *runs("deferred", 0.1), *runs("row_scaled", 0.4), *runs("naive", 0)]
-    last = bench.conclusion(pd.DataFrame([*rows, *runs("batched", 0.3, layer_norm=True)])).splitlines()[-3:]
+    last = bench.conclusion(
+        pd.DataFrame([*rows, *runs("batched", 0.3, layer_norm=True)]), TABLES["bench"]
+    ).splitlines()[-3:]
     where = "on small (T 3 of 100, B 2 of 8, float32"
     took = "a training step takes {} times as long as one of torch.nn.LSTM"
     assert last == [

@@ -2,20 +2,22 @@
 
 import random
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from enum import Enum, StrEnum, auto
-from inspect import signature
 from typing import Any
 
 import numpy as np
 
-from impls import HyperLSTM
 from impls.registry import OPTIONS
 
 #: Letters of the sizes of a case, its first fields.
 SIZES = ("T", "B", "I", "H", "S", "Z", "L")
-
-_ARGUMENTS = signature(HyperLSTM).parameters
+#: Options of the model, which `HyperLSTM` and a case call the same.
+MODEL_OPTIONS = ("layer_norm", "dropout", "recurrent_dropout")
+#: Of the metadata of a field of `Case`: the words that stand for its values in ids, by value.
+WORDS = "words"
+#: Of the metadata of a field of `Case`: true if an id has its name and its value, a probability.
+IS_PROBABILITY = "is_probability"
 
 
 class Start(StrEnum):
@@ -51,27 +53,30 @@ class Case:
     S: int
     Z: int
     L: int = 1
-    layer_norm: bool = False
-    state: Start = Start.NONE
-    strided: bool = False  # x is a transposed view
+    layer_norm: bool = field(default=False, metadata={WORDS: {True: "norm"}})
+    state: Start = field(
+        default=Start.NONE, metadata={WORDS: {start: str(start) for start in (Start.STACKED, Start.SHARED)}}
+    )
+    strided: bool = field(default=False, metadata={WORDS: {True: "strided"}})  # x is a transposed view
     lengths: tuple[int, ...] = ()  # of B sequences that end at different steps, the longest at T; () if all do at T
-    dropout: float = 0.0
-    recurrent_dropout: float = 0.0
-    training: bool = True  # as opposed to evaluation mode, in which nothing is dropped
+    dropout: float = field(default=0.0, metadata={IS_PROBABILITY: True})
+    recurrent_dropout: float = field(default=0.0, metadata={IS_PROBABILITY: True})
+    # As opposed to evaluation mode, in which nothing is dropped.
+    training: bool = field(default=True, metadata={WORDS: {False: "eval"}})
 
     @classmethod
     def of_row(cls, row: Mapping[Any, Any]) -> "Case":
         """The case of a row of a table that has a column for each field."""
         values: dict[str, Any] = {}
-        for field in fields(cls):
-            of_type: Any = field.type
-            values[field.name] = of_type(row[field.name])
+        for of_case in fields(cls):
+            of_type: Any = of_case.type
+            values[of_case.name] = of_type(row[of_case.name])
         return cls(**values)
 
     @property
     def columns(self) -> dict[str, Any]:
         """The columns of a row that names the case: its fields."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}
+        return {of_case.name: getattr(self, of_case.name) for of_case in fields(self)}
 
     @property
     def id(self) -> str:
@@ -84,17 +89,15 @@ class Case:
         parts = {size: f"{size}{number}" for size, number in self.sizes.items()}
         if self.lengths:
             parts["lengths"] = "lengths" + ".".join(map(str, self.lengths))
-        for name, value in self.arguments.items():
-            if value and name != "layer_norm":
-                parts[name] = name if value is True else f"{name}{np.format_float_positional(value, trim='-')}"
-        if not self.training:
-            parts["training"] = "eval"
-        if self.strided:
-            parts["strided"] = "strided"
-        if self.state is not Start.NONE:
-            parts["state"] = str(self.state)
-        if self.layer_norm:
-            parts["layer_norm"] = "norm"
+        for name in PROBABILITIES:
+            probability = getattr(self, name)
+            if probability:
+                parts[name] = f"{name}{np.format_float_positional(probability, trim='-')}"
+        for of_case in reversed(fields(self)):
+            words = of_case.metadata.get(WORDS, {})
+            value = getattr(self, of_case.name)
+            if value in words:
+                parts[of_case.name] = words[value]
         return parts
 
     @property
@@ -104,8 +107,8 @@ class Case:
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """The options of the model, as arguments of `HyperLSTM`: the fields that both have."""
-        return {field.name: getattr(self, field.name) for field in fields(self) if field.name in _ARGUMENTS}
+        """The options of the model, as arguments of `HyperLSTM`."""
+        return {name: getattr(self, name) for name in MODEL_OPTIONS}
 
     @property
     def options(self) -> list[str]:
@@ -161,6 +164,10 @@ class Case:
         x, h = self.tokens * sum(self.inputs), self.tokens * self.H * self.L
         forward = x + h + parameters
         return forward + x + 2 * h + 2 * self.tokens * saved * self.L + 2 * parameters if train else forward
+
+
+#: Fields that are probabilities.
+PROBABILITIES = tuple(of_case.name for of_case in fields(Case) if of_case.metadata.get(IS_PROBABILITY))
 
 
 def lengths(T: int, B: int, draw: int = 0) -> tuple[int, ...]:

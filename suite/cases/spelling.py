@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import fields, replace
 from typing import Any, NamedTuple
 
-from suite.cases.case import SIZES, Case, Start
+from suite.cases.case import PROBABILITIES, SIZES, WORDS, Case
 from suite.cases.workloads import WORKLOADS
 
 #: Sizes that are left out.
@@ -111,12 +111,9 @@ def _lengths(part: str, digits: str) -> tuple[int, ...]:
 _NUMBERS: dict[str, Callable[[str, str], Any]] = {
     **dict.fromkeys(SIZES, _size),
     "lengths": _lengths,
-    **{field.name: _probability for field in fields(Case) if field.type is float},
+    **dict.fromkeys(PROBABILITIES, _probability),
 }
 #: Parts without one: field and value.
 _WORDS: dict[str, tuple[str, Any]] = {
-    **{field.name: (field.name, True) for field in fields(Case) if field.default is False},
-    "norm": ("layer_norm", True),
-    "eval": ("training", False),
-    **{str(start): ("state", start) for start in Start if start is not Start.NONE},
+    word: (of_case.name, value) for of_case in fields(Case) for value, word in of_case.metadata.get(WORDS, {}).items()
 }

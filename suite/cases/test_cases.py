@@ -1,13 +1,15 @@
 """Cases cost what their models do, and those that are drawn are the same each time."""
 
 from dataclasses import replace
+from inspect import signature
 
 import pytest
 import torch
 
+from impls import HyperLSTM
 from suite.candidates.catalogue import find
 from suite.candidates.lstm import LSTM
-from suite.cases.case import Case, lengths
+from suite.cases.case import MODEL_OPTIONS, Case, lengths
 from suite.cases.examples import CPU
 from suite.cases.verification import DROPOUT, TWO_LAYERS
 from suite.cases.workloads import WORKLOADS
@@ -38,8 +40,10 @@ def test_ids_name_what_a_case_needs() -> None:
 
 
 def test_a_workload_is_shortened_with_its_lengths() -> None:
-    short = WORKLOADS["char-ptb-ragged"].shortened.case
+    whole = WORKLOADS["char-ptb-ragged"]
+    short = whole.shortened.case
     assert (short.T, short.B, short.lengths) == (20, 64, lengths(20, 64))
+    assert whole.shortened.whole == whole.whole == whole.case != short
     assert WORKLOADS["medium"].shortened == WORKLOADS["medium"]
     packed = [workload.case for workload in WORKLOADS.values() if workload.case.lengths]
     assert len(packed) == 3
@@ -54,6 +58,12 @@ def test_lengths_are_sorted_and_at_least_a_quarter_of_the_longest(T: int, B: int
     assert min(drawn) >= T // 4
     assert B < 9 or 0.5 < sum(drawn) / (T * B) < 0.75
     assert B < 9 or (min(drawn) == T // 4 and drawn != lengths(T, B, draw=1))
+
+
+def test_the_options_of_a_case_are_those_of_the_model() -> None:
+    every = signature(HyperLSTM).parameters.values()
+    keywords = {parameter.name for parameter in every if parameter.kind is parameter.KEYWORD_ONLY}
+    assert {*MODEL_OPTIONS} == keywords - {"batch_first", "impl", "device", "dtype"}
 
 
 GPU = torch.device("cuda")

@@ -63,6 +63,7 @@ def test_parts_stand_in_any_order_and_may_be_left_out() -> None:
         (parse, "H5-S3-H6", "'H6'", "H once, not twice"),
         (parse, "shared-stacked", "'stacked'", "state once, not twice"),
         (parse, "proj8", "'proj8'", "one of T"),
+        (parse, "layer_norm", "'layer_norm'", "one of T"),
         (parse, "dropout1.5", "'dropout1.5'", "a probability"),
         (parse, "dropout0", "'dropout0'", "a probability"),
         (parse, "dropout0.1.2", "'dropout0.1.2'", "a probability"),

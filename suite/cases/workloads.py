@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from suite.cases.case import Case, Start, lengths
+from suite.shared.devices import DeviceType
 
 
 class Pass(StrEnum):
@@ -19,28 +20,30 @@ class Pass(StrEnum):
 class Workload:
     """A case that the benchmark times.
 
-    by_default: kinds of device on which it is timed by default. The next four say what else is timed there by default.
-    time_reference_forms: naive and row_scaled, on a kind of device, and with layer norm or without it.
+    by_default: types of device on which it is timed by default. The next four say what else is timed there by default.
+    time_reference_forms: naive and row_scaled, on a type of device, and with layer norm or without it.
     time_bfloat16: bfloat16 too, if the processor multiplies it.
     time_compiled: what compiles for tens of seconds, without layer norm.
     time_others: without a GPU, the HyperLSTMs of others: JAX and labml.
-    time_fastest_alone: on these kinds of device of all only what `auto` takes, and torch.nn.LSTM.
-    time_headline_alone: on these kinds of device of all only what its headline compares: these and what a user could
+    time_fastest_alone: on these types of device of all only what `auto` takes, and torch.nn.LSTM.
+    time_headline_alone: on these types of device of all only what its headline compares: these and what a user could
         take instead.
     short: T and B without a GPU, if they are smaller.
+    uncut: the case before it was shortened; None if it is whole.
     asked_for: a person asked for the case, which is timed as it is: with layer norm or without, and with these lengths.
     """
 
     name: str
     case: Case
-    by_default: tuple[str, ...] = ()
-    time_reference_forms: tuple[tuple[str, bool], ...] = ()
+    by_default: tuple[DeviceType, ...] = ()
+    time_reference_forms: tuple[tuple[DeviceType, bool], ...] = ()
     time_bfloat16: bool = False
     time_compiled: bool = False
     time_others: bool = False
-    time_fastest_alone: tuple[str, ...] = ()
-    time_headline_alone: tuple[str, ...] = ()
+    time_fastest_alone: tuple[DeviceType, ...] = ()
+    time_headline_alone: tuple[DeviceType, ...] = ()
     short: tuple[int, int] | None = None
+    uncut: Case | None = None
     asked_for: bool = False
 
     @property
@@ -58,12 +61,12 @@ class Workload:
         """The workload with the T and B for a machine without a GPU."""
         if self.short is None:
             return self
-        return replace(self, case=resized(self.case, *self.short), short=None)
+        return replace(self, case=resized(self.case, *self.short), short=None, uncut=self.case)
 
     @property
     def whole(self) -> Case:
-        """The case of the workload where no run shortened it."""
-        return self.case if self.asked_for else WORKLOADS[self.name].case
+        """The case before a run shortened it."""
+        return self.uncut or self.case
 
 
 def resized(case: Case, T: int, B: int) -> Case:
@@ -72,7 +75,7 @@ def resized(case: Case, T: int, B: int) -> Case:
 
 
 #: Without a GPU, and on one.
-BOTH = ("cpu", "cuda")
+BOTH = (DeviceType.CPU, DeviceType.CUDA)
 _SMALL = Case(T=100, B=8, I=32, H=64, S=16, Z=4)
 _MEDIUM = Case(T=50, B=32, I=50, H=256, S=64, Z=4)
 _CHAR_PTB = Case(T=100, B=128, I=50, H=1000, S=128, Z=4)
@@ -88,24 +91,24 @@ _WORKLOADS = (
         "medium",
         _MEDIUM,
         BOTH,
-        time_reference_forms=(("cpu", False), ("cuda", False), ("cuda", True)),
+        time_reference_forms=((DeviceType.CPU, False), (DeviceType.CUDA, False), (DeviceType.CUDA, True)),
         time_bfloat16=True,
         time_compiled=True,
         time_others=True,
     ),
-    Workload("char-ptb", _CHAR_PTB, BOTH, time_headline_alone=("cpu",), short=(10, 64)),
-    Workload("enwik8", _ENWIK8, ("cuda",), short=(5, 16)),
-    Workload("stream", replace(_CHAR_PTB, B=1), BOTH, time_fastest_alone=("cpu",), short=(20, 1)),
+    Workload("char-ptb", _CHAR_PTB, BOTH, time_headline_alone=(DeviceType.CPU,), short=(10, 64)),
+    Workload("enwik8", _ENWIK8, (DeviceType.CUDA,), short=(5, 16)),
+    Workload("stream", replace(_CHAR_PTB, B=1), BOTH, time_fastest_alone=(DeviceType.CPU,), short=(20, 1)),
     Workload("step", replace(_MEDIUM, T=1, B=1, state=Start.STACKED, training=False), BOTH),
     Workload("handwriting", _HANDWRITING, short=(20, 32)),
     Workload("small-ragged", replace(_SMALL, lengths=lengths(100, 8))),
     Workload(
         "medium-ragged",
         replace(_MEDIUM, lengths=lengths(50, 32)),
-        ("cpu",),
-        time_fastest_alone=("cpu",),
+        (DeviceType.CPU,),
+        time_fastest_alone=(DeviceType.CPU,),
     ),
-    Workload("char-ptb-ragged", replace(_CHAR_PTB, lengths=lengths(100, 128)), ("cuda",), short=(20, 64)),
+    Workload("char-ptb-ragged", replace(_CHAR_PTB, lengths=lengths(100, 128)), (DeviceType.CUDA,), short=(20, 64)),
     Workload(
         "two-layers",
         replace(_MEDIUM, L=2, layer_norm=True, recurrent_dropout=0.1),

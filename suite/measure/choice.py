@@ -3,6 +3,7 @@
 import argparse
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import product
 from typing import NamedTuple
 
@@ -13,6 +14,7 @@ from suite.candidates import submission
 from suite.candidates.candidate import Candidate
 from suite.candidates.catalogue import alternatives, candidates, find
 from suite.candidates.names import BASELINE, PADDED
+from suite.cases.case import Case
 from suite.cases.spelling import MEDIUM, short
 from suite.cases.workloads import WORKLOADS, Workload
 from suite.measure.guard import guard
@@ -130,7 +132,15 @@ def jobs(options: argparse.Namespace) -> list[Job]:
                 norms.append(norm)
         if norms:
             todo.append(Job("bench", candidate.name, workload, dtype, options.device, tuple(norms)))
-    return todo
+    return _each_once(todo) if names_sizes(options) else todo
+
+
+def _each_once(todo: Sequence[Job]) -> list[Job]:
+    """The first job of each candidate on a case: `torch.nn.LSTM` has one at sizes that differ in layer norm alone."""
+    first = dict[tuple[str, str, tuple[Case, ...]], Job]()
+    for job in todo:
+        first.setdefault((job.candidate, job.dtype, tuple(job.cases)), job)
+    return list(first.values())
 
 
 def _timed(options: argparse.Namespace, candidate: Candidate, workload: Workload, dtype: str, layer_norm: bool) -> bool:
@@ -180,13 +190,12 @@ def left_out(options: argparse.Namespace, todo: Sequence[Job]) -> list[Pair]:
     """What a run whose options name no implementation leaves out of its workloads in its first dtype."""
     if options.implementation:
         return []
-    timed = {Pair(job.candidate, job.workload.name) for job in todo}
+    timed = {(job.candidate, replace(job.case, layer_norm=False)) for job in todo}
     pairs = list[Pair]()
     for candidate, workload in product(candidates(), workloads(options)):
-        pair = Pair(candidate.name, workload.name)
         able = options.device.type in candidate.devices and candidate.takes(workload.case)
-        if able and pair not in timed:
-            pairs.append(pair)
+        if able and (candidate.name, replace(workload.case, layer_norm=False)) not in timed:
+            pairs.append(Pair(candidate.name, workload.name))
     return pairs
 
 

@@ -310,7 +310,7 @@ def test_a_file_that_slows_the_baseline_is_refused(
 ) -> None:
     monkeypatch.setattr("suite.candidates.submission.files", lambda: {"batched": Path("batched.py")} if file else {})
     mine = runs("batched", 0.1, visits=visits, baseline_s=0.05 * slower)
-    rows = bench.believed([*mine, *runs(BASELINE, 0.05)], {})
+    rows = bench.believed([*mine, *runs(BASELINE, 0.05)], {}, TABLES["bench"])
     why = Ended(Status.REFUSED, "beside it torch.nn.LSTM takes 1.6 times as long as beside itself")
     assert [Ended.of(row) for row in rows] == [why if refused else Ended()] * 2 + [Ended()] * 2
     assert [row["ratio"] is None for row in rows] == [refused] * 2 + [False] * 2
@@ -437,5 +437,5 @@ FASTEST = "small (T 3 of 100, B 2 of 8, float32): a training step of {} takes"
     ids=["none", "fastest", "wrong", "some-wrong"],
 )
 def test_the_last_lines_answer(rows: list[dict[str, Any]], lines: list[str]) -> None:
-    printed = bench.conclusion(pd.DataFrame(rows)).splitlines()
+    printed = bench.conclusion(pd.DataFrame(rows), TABLES["bench"]).splitlines()
     assert [line[: len(start)] for line, start in zip(printed, lines, strict=True)] == lines

@@ -4,6 +4,7 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 
@@ -16,6 +17,7 @@ from suite.measure import choice
 from suite.measure.choice import fastest
 from suite.measure.job import Job
 from suite.results.status import Ended, Status
+from suite.results.tables import TABLES
 
 
 def chosen(*arguments: str) -> list[Job]:
@@ -135,6 +137,17 @@ def test_sizes_are_timed_in_their_form_of_what_is_fast() -> None:
     assert {row["pass"] for row in step.rows(Ended())} == {"forward"}
     asked = chosen("--device", "cpu", "--size", "L2", "--implementation", "jax", "naive", "labml")
     assert [job.candidate for job in asked] == ["naive"]
+
+
+def test_sizes_that_differ_in_layer_norm_alone_have_one_baseline() -> None:
+    arguments = ("--device", "cpu", "--dtype", "float32", "--size", "H512", "H512-norm", "H64-norm")
+    jobs = chosen(*arguments)
+    assert [job.workload.name for job in jobs if job.candidate == BASELINE] == ["H512", "H64-norm"]
+    assert [job.workload.name for job in jobs if job.candidate == "batched"] == ["H512", "H512-norm", "H64-norm"]
+    rows = pd.DataFrame([row for job in jobs for row in job.rows(Ended())])
+    assert not rows.duplicated(TABLES["sizes"].key).any()
+    options = bench.parser().parse_args(arguments)
+    assert BASELINE not in {pair.candidate for pair in choice.left_out(options, jobs)}
 
 
 def test_a_sweep_is_over_one_size_of_each_size_that_is_named() -> None:

@@ -14,7 +14,8 @@ from suite.candidates.names import BASELINE, PADDED
 from suite.cases.case import SIZES
 from suite.cases.workloads import Pass
 from suite.pages.bench_tables import Benchmark, Place, Setting, bench_summary, summary, time_table
-from suite.pages.page import Body, Column, OtherTables, Page, Part, Plot, Sheet, escaped
+from suite.pages.markdown import Markdown, escaped
+from suite.pages.page import Body, Column, Heading, OtherTables, Page, Part, Plot, Sheet
 from suite.pages.plots import Bar, Panel, bar_plot
 from suite.results.format import count, percent, shortened, significant3, sizes
 from suite.results.names import TableName
@@ -31,7 +32,7 @@ BATCH, OF_MODEL = ("T", "B"), ("I", "H", "S", "Z", "L")
 #: What a plot shows beside its bars.
 INTERVALS_SHOWN = "lines show 95 % confidence intervals, the grey band the noise floor"
 
-READ = f"""## How to read this
+READ = Markdown(f"""## How to read this
 
 A time is that of a forward pass without gradient, or of a training step: forward, mean square, backward, without an
 optimiser. */ LSTM* is its ratio to `{BASELINE}` with the same I, H, L, T and B, which has neither a hypernetwork nor
@@ -60,12 +61,12 @@ of which waits for the one before, as in training.
 - *refused*: the verification on this machine failed or is stale, or a visit showed that its figures cannot be right.
 
 suite/measure/README.md says how it is measured, suite/results/tables.toml what further columns bench.csv has.
-"""
-HARDWARE = """## The hardware
+""")
+HARDWARE = Markdown("""## The hardware
 
 *of roofline* is relative to these rates: the faster one of torch.mm and oneDNN on square matrices, and a large copy,
 whose bytes are read and written; each the best of some rounds.
-"""
+""")
 TWICE = """## The same code twice
 
 Of two runs of the same code, {differ} of the {rows} rows with an interval in both differ as `nox -s compare` sees it:
@@ -160,7 +161,7 @@ def _body(rows: pd.DataFrame, others: OtherTables) -> Body:
     parts = list[Part]()
     fastest = bench_summary(benchmark)
     if len(fastest):
-        parts += ["## The fastest to train", fastest]
+        parts += [Heading("The fastest to train"), fastest]
     timed = readme_rows(benchmark).dropna(subset="ratio")
     if len(timed):
         caption = f"{training_caption(timed.iloc[0])}; ratio times the median of {BASELINE}: {INTERVALS_SHOWN}"
@@ -172,22 +173,23 @@ def _body(rows: pd.DataFrame, others: OtherTables) -> Body:
     parts += [*time_tables(benchmark), *without_figures(rows), READ]
     if TableName.TWICE in others:
         twice = others[TableName.TWICE]
-        parts += [TWICE.format(differ=twice["differ"].sum(), rows=twice["rows"].sum()), twice_table(twice)]
+        about_twice = TWICE.format(differ=twice["differ"].sum(), rows=twice["rows"].sum())
+        parts += [Markdown(about_twice), twice_table(twice)]
     if TableName.HARDWARE in others:
         parts += [HARDWARE, hardware_table(others[TableName.HARDWARE])]
     return Body(summary_text(benchmark), parts)
 
 
-def summary_text(benchmark: Benchmark) -> str:
+def summary_text(benchmark: Benchmark) -> Markdown:
     """The summary of a benchmark, a paragraph for each sentence."""
-    return "\n\n".join(f"**{sentence}**" for sentence in summary(benchmark))
+    return Markdown("\n\n".join(f"**{escaped(sentence)}**" for sentence in summary(benchmark)))
 
 
 def time_tables(benchmark: Benchmark) -> list[Part]:
     """What cannot be timed, and a table for each place."""
-    parts = list[Part](f"`{name}` was not timed: {escaped(reason)}" for name, reason in benchmark.unable)
+    parts = list[Part](Markdown(f"`{name}` was not timed: {escaped(reason)}") for name, reason in benchmark.unable)
     for place in benchmark.places():
-        parts += [_heading(place), time_table(place)]
+        parts += [Heading(place.heading), _about(place), time_table(place)]
     return parts
 
 
@@ -208,12 +210,15 @@ def without_figures(rows: pd.DataFrame) -> list[Part]:
                 of_failure.append(row["workload"])
     if not workloads:
         return []
-    lines = [f"- `{name}` on {', '.join(where)}: {escaped(str(ended))}" for (name, ended), where in workloads.items()]
-    return ["## What has no figures", "\n".join(lines)]
+    lines = []
+    for (name, ended), where in workloads.items():
+        failure = escaped(f"{', '.join(where)}: {ended}")
+        lines.append(f"- `{name}` on {failure}")
+    return [Heading("What has no figures"), Markdown("\n".join(lines))]
 
 
-def _heading(place: Place) -> str:
-    """Title of the section of a place, its sizes and its noise floor."""
+def _about(place: Place) -> Markdown:
+    """The sizes of a place and its noise floor."""
     row = place.row
     tokens = row["T"] * row["B"]
     sentences = [f"{sizes(row, OF_MODEL)}."]
@@ -226,7 +231,7 @@ def _heading(place: Place) -> str:
     if len(floors):
         shares = [f"{percent(timed['floor'])} ({timed['pass']})" for _, timed in floors.iterrows()]
         sentences.append(f"Noise floor: {', '.join(shares)}.")
-    return f"## {place.heading}\n\n{' '.join(sentences)}"
+    return escaped(" ".join(sentences))
 
 
 PAGE = Page(TableName.BENCH, "Benchmark", _body, others=(TableName.HARDWARE, TableName.TWICE))

@@ -21,10 +21,12 @@ from suite.results.names import TableName
 from suite.results.statistics import FEWEST, Interval, interval, quotient, two_states
 from suite.results.status import Bound, Status
 from suite.results.tables import TABLES, Table
+from suite.shared.arithmetic import Arithmetic
+from suite.shared.devices import DeviceType
 
 
 class Setting(NamedTuple):
-    """A workload at a T and a B, in a dtype."""
+    """A workload at a T and a B, in a dtype, as tables name it."""
 
     workload: str
     T: int
@@ -79,13 +81,14 @@ def ratio_column(heading: str) -> Column:
     return Column(heading, with_interval, _RATIO)
 
 
-#: Columns of rows that make a place, at which candidates are compared.
-PLACE = [*Setting._fields, "layer_norm"]
 #: Layer norm in words.
 NORM = {False: "off", True: "on"}
 #: Workloads that the headline quotes, without layer norm, and by kind of device its dtype, the first that was timed.
 QUOTED = ("medium", "char-ptb")
-DTYPES = {"cpu": ("float32",), "cuda": ("bfloat16", "float32")}
+DTYPES = {
+    DeviceType.CPU: (Arithmetic.FLOAT32,),
+    DeviceType.CUDA: (Arithmetic.BFLOAT16, Arithmetic.FLOAT32),
+}
 #: What a pass is called in sentences.
 PASS_TITLES = {Pass.TRAIN: "training step", Pass.FORWARD: "forward pass"}
 #: Columns without a value where a row has no figures.
@@ -100,6 +103,16 @@ TIME = {timed: Column(f"{timed}, ms", significant3) for timed in Pass}
 RATIO = {timed: ratio_column(f"{timed} / LSTM") for timed in Pass}
 TO_PADDED = {timed: Column(f"{timed} / padded", ratio_text) for timed in Pass}
 PEAK = {timed: Column(f"{timed}, MB", significant3) for timed in Pass}
+
+
+def setting_columns(table: Table) -> list[str]:
+    """Columns of a benchmark that tell settings apart: of the workloads those of bench.csv, of named sizes the case."""
+    return [column for column in table.key if column not in ("layer_norm", "implementation", "pass")]
+
+
+def place_columns(table: Table) -> list[str]:
+    """Columns of a benchmark that make a place, at which candidates are compared."""
+    return [*setting_columns(table), "layer_norm"]
 
 
 def heading(row: pd.Series) -> str:
@@ -149,25 +162,28 @@ class Benchmark:
           sequences.
         - memory_ratio: of the peak memory to that of `torch.nn.LSTM`.
     unable: what cannot run here, an implementation once for each of its reasons.
-    device: kind of device; None without rows.
+    device: type of device; None without rows.
+    table: of the rows.
     """
 
     rows: pd.DataFrame
     unable: Sequence[Unable]
-    device: str | None
+    device: DeviceType | None
+    table: Table
 
     @classmethod
     def of(cls, rows: pd.DataFrame, table: Table = TABLES[TableName.BENCH]) -> "Benchmark":
         """The benchmark of rows of bench.csv, or of another table that has its columns."""
         rows = table.filled(rows)
-        device = str(rows["device"].iloc[0]) if len(rows) else None
+        device = DeviceType(rows["device"].iloc[0]) if len(rows) else None
         not_run = rows["status"] == Status.NOT_RUN
         unable = [Unable(row["implementation"], row["detail"]) for _, row in rows[not_run].iterrows()]
-        rows = _at_places(rows[~not_run])
+        rows = _at_places(rows[~not_run], table)
         rows = rows.astype(dict.fromkeys([*_FIGURES, "busy"], float))
         rows.loc[rows["status"] != Status.OK, _FIGURES] = np.nan
-        rows = _with_verdicts(_with_floor(rows))
-        return cls(_with_ratios(rows), list(dict.fromkeys(unable)), device)
+        place = place_columns(table)
+        rows = _with_verdicts(_with_floor(rows, place), place)
+        return cls(_with_ratios(rows, place), list(dict.fromkeys(unable)), device, table)
 
     @property
     def dtypes(self) -> Sequence[str]:
@@ -176,7 +192,7 @@ class Benchmark:
 
     def places(self) -> Iterator[Place]:
         """The places, in the order of the rows."""
-        for _, rows in self.rows.groupby(PLACE, sort=False):
+        for _, rows in self.rows.groupby(place_columns(self.table), sort=False):
             yield Place(rows)
 
     @cached_property
@@ -185,42 +201,42 @@ class Benchmark:
         ours = self.rows["implementation"].isin(names())
         trains = self.rows["pass"] == Pass.TRAIN
         timed = self.rows[ours & trains & self.rows["ratio"].notna()]
-        first: pd.DataFrame = timed.loc[timed.groupby(PLACE, sort=False)["ratio"].idxmin()]
+        first: pd.DataFrame = timed.loc[timed.groupby(place_columns(self.table), sort=False)["ratio"].idxmin()]
         return first
 
     def trained(self, beside: pd.Series, candidates: Sequence[str]) -> pd.DataFrame:
         """Training rows of candidates at the place of a training row, which have a figure."""
-        where = [*PLACE, "pass"]
+        where = [*place_columns(self.table), "pass"]
         of_candidates = self.rows["implementation"].isin(candidates)
         timed = self.rows[of_candidates & self.rows["ratio"].notna()]
         there: pd.DataFrame = timed[(timed[where] == beside[where]).all(axis=1)]
         return there
 
 
-def _with_floor(rows: pd.DataFrame) -> pd.DataFrame:
-    low = _beside(rows, BASELINE, "ratio_low")
-    high = _beside(rows, BASELINE, "ratio_high")
+def _with_floor(rows: pd.DataFrame, place: Sequence[str]) -> pd.DataFrame:
+    low = _beside(rows, place, BASELINE, "ratio_low")
+    high = _beside(rows, place, BASELINE, "ratio_high")
     return rows.assign(floor=np.maximum(high, 1 / low) - 1)
 
 
-def _with_verdicts(rows: pd.DataFrame) -> pd.DataFrame:
-    has_baseline = _beside(rows, BASELINE, "ratio").notna()
+def _with_verdicts(rows: pd.DataFrame, place: Sequence[str]) -> pd.DataFrame:
+    has_baseline = _beside(rows, place, BASELINE, "ratio").notna()
     verdicts = [_verdict(row, has_baseline[at]) for at, row in rows.iterrows()]
     return rows.assign(verdict=verdicts)
 
 
-def _with_ratios(rows: pd.DataFrame) -> pd.DataFrame:
-    padded = _beside(rows, PADDED, "ratio")
+def _with_ratios(rows: pd.DataFrame, place: Sequence[str]) -> pd.DataFrame:
+    padded = _beside(rows, place, PADDED, "ratio")
     to_padded = (rows["ratio"] / padded).where(padded < 1)
-    memory_ratio = rows["peak_bytes"] / _beside(rows, BASELINE, "peak_bytes")
+    memory_ratio = rows["peak_bytes"] / _beside(rows, place, BASELINE, "peak_bytes")
     return rows.assign(to_padded=to_padded, memory_ratio=memory_ratio)
 
 
-def _at_places(rows: pd.DataFrame) -> pd.DataFrame:
+def _at_places(rows: pd.DataFrame, table: Table) -> pd.DataFrame:
     """Rows with those of the baselines, which have no layer norm, at each place of their setting."""
     stay = []
     with_norm = []
-    for _, of_setting in rows.groupby([*Setting._fields], sort=False):
+    for _, of_setting in rows.groupby(setting_columns(table), sort=False):
         is_baseline = of_setting["implementation"].isin((BASELINE, PADDED))
         baselines = of_setting[is_baseline]
         candidates = of_setting[~is_baseline]
@@ -231,11 +247,11 @@ def _at_places(rows: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([*stay, *with_norm], ignore_index=True) if stay else rows
 
 
-def _beside(rows: pd.DataFrame, name: str, column: str) -> pd.Series:
+def _beside(rows: pd.DataFrame, place: Sequence[str], name: str, column: str) -> pd.Series:
     """For each row, the value of a column in the row of another candidate at the same place and of the same pass."""
-    where = [*PLACE, "pass"]
+    where = [*place, "pass"]
     of_other = rows.loc[rows["implementation"] == name, [*where, column]]
-    beside: pd.Series = rows[where].merge(of_other, how="left", on=where)[column]
+    beside: pd.Series = rows[where].merge(of_other, how="left", on=where, validate="many_to_one")[column]
     return beside.set_axis(rows.index)
 
 
@@ -368,21 +384,18 @@ def states(benchmark: Benchmark) -> list[str]:
 
     There an interval is as wide as the states differ, however many visits there are.
     """
-    sentences = dict[Setting, str]()
-    for _, row in benchmark.rows.iterrows():
-        setting = Setting.of(row)
-        two = two_states(row["baseline_s_visits"])
-        if two is None or setting in sentences:
-            continue
-        fast, slow = two
+    changing = benchmark.rows.assign(two=benchmark.rows["baseline_s_visits"].map(two_states)).dropna(subset="two")
+    sentences = list[str]()
+    for _, row in changing.drop_duplicates(setting_columns(benchmark.table)).iterrows():
+        fast, slow = row["two"]
         fast_ms = significant3(1e3 * median(fast))
         slow_ms = significant3(1e3 * median(slow))
-        sentences[setting] = (
+        sentences.append(
             f"{row['workload']} (T {row['T']}, B {row['B']}, {row['dtype']}): the machine had two states, in which a "
             f"{PASS_TITLES[row['pass']]} of `{BASELINE}` took {fast_ms} and {slow_ms} ms ({len(fast)} and {len(slow)} "
             "visits); intervals there are as wide as these differ."
         )
-    return list(sentences.values())
+    return sentences
 
 
 def _known(row: pd.Series) -> bool:

@@ -1,11 +1,11 @@
 """A page of a machine's results: text, tables and plots, which show rows of its CSV files."""
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
+from urllib.parse import quote
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -14,42 +14,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from suite.results.format import NONE, machine, origin
+from suite.pages.markdown import Markdown, escaped, in_one_line
+from suite.pages.origin import origin
+from suite.results.format import NONE, machine
 from suite.results.names import TableName
 from suite.results.tables import TABLES
 
 #: Rows of other tables that a page shows, by name; only tables that the machine has.
 OtherTables = Mapping[str, pd.DataFrame]
-
-
-#: A span of code between single backticks, or what Markdown would not show as it is.
-_MARKED = re.compile(r"(?<!`)`[^`]+`(?!`)|[\\`*<\[&]|(?<![^\W_])_|_(?![^\W_])")
-
-
-class Markdown(str):
-    """Markdown that a page has written. Any other text of a cell or a heading is plain, such as an error."""
-
-    __slots__ = ()
-
-
-def escaped(text: str) -> str:
-    """Markdown in one line that shows a text, which is plain unless it is `Markdown`.
-
-    Messages have code between backticks, which stays code.
-    """
-    if isinstance(text, Markdown):
-        return text
-    return _MARKED.sub(_shown, _in_one_line(text))
-
-
-def _shown(match: re.Match[str]) -> str:
-    """Markdown that shows a character which means something in Markdown, or a span of code."""
-    marked = match[0]
-    return marked if len(marked) > 1 else f"\\{marked}"
-
-
-def _in_one_line(text: str) -> str:
-    return " ".join(text.split())
 
 
 class NoFigure(NamedTuple):
@@ -81,8 +53,8 @@ class Column:
         if is_absent(value):
             return NONE
         if isinstance(value, NoFigure):
-            return _in_one_line(value.why)
-        return self.write(value) if self.write else _in_one_line(str(value))
+            return in_one_line(value.why)
+        return self.write(value) if self.write else in_one_line(str(value))
 
 
 def is_absent(value: Any) -> bool:
@@ -125,15 +97,15 @@ class Sheet:
         columns = self.shown
         return [{column: column.text(line.get(column)) for column in columns} for line in self.lines]
 
-    def markdown(self) -> str:
+    def markdown(self) -> Markdown:
         """Markdown of the table, with figures aligned to the right; "" without lines."""
         if not self.lines:
-            return ""
+            return Markdown()
         columns = self.shown
         headings = [_cell(column.heading) for column in columns]
         rule = ["---:" if column.has_figures else "---" for column in columns]
         rows = [[_cell(text) for text in line.values()] for line in self.texts()]
-        return "\n".join(f"| {' | '.join(cells)} |" for cells in (headings, rule, *rows))
+        return Markdown("\n".join(f"| {' | '.join(cells)} |" for cells in (headings, rule, *rows)))
 
     def show(self, title: str, console: Console | None = None) -> None:
         """Print the table; where its words do not fit, lines are longer than the terminal is wide."""
@@ -182,7 +154,7 @@ def _total(widths: Mapping[Column, int]) -> int:
 
 @dataclass(frozen=True)
 class Plot:
-    """A plot: the name of its file without `.svg`, its caption, and the function that draws it.
+    """A plot: the name of its file without `.svg`, its caption, which is plain, and the function that draws it.
 
     has_file: it is a file beside the Markdown, which shows it. Others are in the report alone.
     """
@@ -196,43 +168,63 @@ class Plot:
     def file(self) -> str:
         return f"{self.name}.svg"
 
-    def markdown(self) -> str:
-        return f"![{self.caption}]({self.file})"
+    def markdown(self) -> Markdown:
+        return Markdown(f"![{escaped(self.caption)}]({url(self.file)})")
+
+
+@dataclass(frozen=True)
+class Heading:
+    """A heading, whose text is plain unless it is `Markdown`; level: 1 for the title of a page."""
+
+    text: str
+    level: int = 2
+
+    def markdown(self) -> Markdown:
+        return Markdown(f"{'#' * self.level} {escaped(self.text)}")
+
+
+def url(target: str) -> str:
+    """URL of a path, or of a section, which starts with `#`."""
+    return quote(target, safe="/#")
 
 
 class Link(NamedTuple):
-    """A link to a file: its text, and the path from the folder of the page that has it."""
+    """A link to a file: its text, which is plain, and the path from the folder of the page that has it."""
 
     text: str
     path: Path
+
+    def markdown(self, target: Callable[[Path], str] = Path.as_posix) -> Markdown:
+        """Markdown of the link; target: what names the file of a path."""
+        return Markdown(f"[{escaped(self.text)}]({url(target(self.path))})")
 
 
 @dataclass(frozen=True)
 class Linked:
     """Markdown between links to files, which the report has elsewhere."""
 
-    spans: Sequence[str | Link]
+    spans: Sequence[Markdown | Link]
 
-    def markdown(self, target: Callable[[Path], str] = Path.as_posix) -> str:
+    def markdown(self, target: Callable[[Path], str] = Path.as_posix) -> Markdown:
         """Markdown with the links; target: what names the file of a path."""
         texts = []
         for span in self.spans:
-            texts.append(f"[{span.text}]({target(span.path)})" if isinstance(span, Link) else span)
-        return "".join(texts)
+            texts.append(span.markdown(target) if isinstance(span, Link) else span)
+        return Markdown("".join(texts))
 
 
-def enumerated(links: Sequence[Link]) -> list[str | Link]:
+def enumerated(links: Sequence[Link]) -> list[Markdown | Link]:
     """Links with a comma between each two."""
-    spans: list[str | Link] = []
+    spans = list[Markdown | Link]()
     for link in links:
         if spans:
-            spans.append(", ")
+            spans.append(Markdown(", "))
         spans.append(link)
     return spans
 
 
-#: What pages are made of; a text is Markdown. Texts and tables without anything are left out.
-Part = str | Linked | Sheet | Plot
+#: What pages are made of. Texts and tables without anything are left out.
+Part = Markdown | Heading | Linked | Sheet | Plot
 
 
 def markdown(parts: Sequence[Part]) -> str:
@@ -240,7 +232,7 @@ def markdown(parts: Sequence[Part]) -> str:
     texts = []
     for part in parts:
         if not isinstance(part, Plot) or part.has_file:
-            text = part if isinstance(part, str) else part.markdown()
+            text = part if isinstance(part, Markdown) else part.markdown()
             texts.append(text.strip())
     return "\n\n".join(filter(None, texts)) + "\n"
 
@@ -248,7 +240,7 @@ def markdown(parts: Sequence[Part]) -> str:
 class Body(NamedTuple):
     """What a page says: its summary, which comes before the line on where the rows were made, and the rest."""
 
-    summary: str
+    summary: Markdown
     parts: Sequence[Part]
 
 
@@ -276,9 +268,10 @@ class Page:
     def content(self, rows: pd.DataFrame, others: OtherTables = MappingProxyType({})) -> list[Part]:
         every = {self.name: rows, **others}
         body = self.body(rows, others)
-        title = f"# {self.title}: {machine(rows.iloc[0])}"
-        links = [Link(f"{name}.csv", Path(f"{name}.csv")) for name in every]
-        of_rows = Linked(["All rows: ", *enumerated(links), "."])
+        title = Heading(f"{self.title}: {machine(rows.iloc[0])}", level=1)
+        files = [TABLES[name].path(Path()) for name in every]
+        links = [Link(file.name, file) for file in files]
+        of_rows = Linked([Markdown("All rows: "), *enumerated(links), Markdown(".")])
         return [title, body.summary, origin(every), *body.parts, of_rows]
 
     def read(self, folder: Path) -> list[Part]:

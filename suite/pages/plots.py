@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import LogLocator, NullLocator
 
+from suite.candidates.catalogue import candidates
 from suite.candidates.names import BASELINE, ORDER
 from suite.results.format import count, significant3
 
@@ -24,8 +25,6 @@ COLOURS = (
     *("#d55e00", "#e69f00", "#7f9f00", "#009e73", "#3f90da", "#9467bd", "#cc5f9f"),
     *("#8c6d5a", "#6b7f95", "#b39df2", "#a8a89c", "#1f7a1f", "#f58585", "#3a62c4"),
 )
-#: Labels of bars whose name alone is not clear.
-LABELS = {"compiled": "compiled (torch.compile)"}
 #: Of lines.
 MARKERS = "osD^vPX<>hpd*"
 DASHES = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)), (0, (6, 1.5, 1.5, 1.5)))
@@ -79,6 +78,13 @@ def colour(style: int) -> str:
     return COLOURS[style % len(COLOURS)]
 
 
+def label(name: str) -> str:
+    """Name of a candidate, with what people call it if that is another word; of a file outside the project its name."""
+    called = {candidate.name: candidate.called for candidate in candidates()}
+    word = called.get(name, "")
+    return name if word.lower() in ("", name) else f"{name} ({word})"
+
+
 def bar_plot(panels: Sequence[Panel], unit: str, axis: str, columns: int = 1) -> Figure:
     """Draw horizontal bars labelled with their lengths.
 
@@ -122,7 +128,7 @@ def _draw(axes: Axes, panel: Panel, unit: str, style_of: Mapping[str, int]) -> N
     axes.set_xlim(0, end)
     for at, bar in enumerate(bars.values()):
         _label(axes, at, bar, unit, end)
-    axes.set_yticks(range(len(bars)), [LABELS.get(name, name) for name in bars])
+    axes.set_yticks(range(len(bars)), [label(name) for name in bars])
     axes.invert_yaxis()
     axes.grid(visible=False, axis="y")
 
@@ -184,7 +190,7 @@ def line_plot(panels: Sequence[Lines], axis: str) -> Figure:
     style_of = styles([panel.lines for panel in panels])
     for axes, panel in zip(grid[0], panels, strict=True):
         for name, line in panel.lines.items():
-            drawn[LABELS.get(name, name)] = _draw_line(axes, name, line, panel.scale, style_of[name])
+            drawn[label(name)] = _draw_line(axes, name, line, panel.scale, style_of[name])
         axes.set_title(panel.title, fontsize=11)
         sizes = sorted({size for line in panel.lines.values() for size in line.sizes})
         if by_factors(sizes):

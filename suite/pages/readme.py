@@ -14,32 +14,34 @@ import pandas as pd
 
 from impls.registry import IMPLS, Impl
 from suite.candidates.names import BASELINE
-from suite.pages.bench import INTERVALS_SHOWN, TRAINING, WORKLOAD, readme_rows, training, training_caption
+from suite.pages.bench import INTERVALS_SHOWN, PAGE, TRAINING, WORKLOAD, readme_rows, training, training_caption
 from suite.pages.bench_tables import Benchmark, headline, ratio_column
-from suite.pages.page import Column, Markdown, NoFigure, Part, Plot, Sheet, markdown
+from suite.pages.markdown import Markdown, escaped
+from suite.pages.page import Column, Link, NoFigure, Part, Plot, Sheet, markdown
 from suite.results.format import dates, machine, ratio_text
 from suite.results.names import TableName
 from suite.results.outcomes import CaseOutcome
-from suite.results.provenance import stale
+from suite.results.provenance import source_path, stale
 from suite.results.statistics import interval
 from suite.results.status import Status
 from suite.results.tables import TABLES
+from suite.shared.devices import DeviceType
 from suite.shared.files import ROOT
 
 README = ROOT / "README.md"
 TIME_HEADING = f"training time / {BASELINE}"
 MEMORY_HEADING = f"peak memory / {BASELINE}"
-#: Kinds of devices in the order of README.md, and their names in it.
-DEVICES = {"cpu": "CPU", "cuda": "GPU"}
-#: A benchmark by kind of device.
-Machines = Mapping[str, Benchmark]
+#: Types of devices in the order of README.md, and their names in it.
+DEVICES = {DeviceType.CPU: "CPU", DeviceType.CUDA: "GPU"}
+#: A benchmark by type of device.
+Machines = Mapping[DeviceType, Benchmark]
 
 
 def implementations(machines: Machines) -> Sheet:
     """When to pick each implementation, and its training time and peak memory on each kind of device."""
     name, summary = Column("implementation"), Column("when to pick it")
-    times = dict[str, Column]()
-    memories = dict[str, Column]()
+    times = dict[DeviceType, Column]()
+    memories = dict[DeviceType, Column]()
     for device in machines:
         start = f"{DEVICES[device]}: " if len(machines) > 1 else ""
         times[device] = ratio_column(f"{start}{TIME_HEADING}")
@@ -47,10 +49,12 @@ def implementations(machines: Machines) -> Sheet:
     rows = {device: readme_rows(benchmark).set_index("implementation") for device, benchmark in machines.items()}
     lines = []
     for impl in IMPLS:
-        ending = "" if (ROOT / "impls" / impl.name).is_dir() else ".py"
+        module = impl.module
+        if module is None:  # it is none of the project's
+            continue
         mark = ", *experimental*" if impl.experimental else ""
-        link = Markdown(f"[`{impl.name}`](impls/{impl.name}{ending}){mark}")
-        line: dict[Column, Any] = {name: link, summary: Markdown(impl.summary)}
+        source = Link(f"`{impl.name}`", source_path(ROOT, module).relative_to(ROOT))
+        line: dict[Column, Any] = {name: Markdown(f"{source.markdown()}{mark}"), summary: Markdown(impl.summary)}
         for device, timed in rows.items():
             row = timed.loc[impl.name] if impl.name in timed.index else None
             if row is not None and row["status"] == Status.OK:
@@ -65,10 +69,10 @@ def implementations(machines: Machines) -> Sheet:
     return Sheet(columns, lines)
 
 
-def why_not(impl: Impl, row: pd.Series | None, device: str) -> str:
+def why_not(impl: Impl, row: pd.Series | None, device: DeviceType) -> str:
     """Why an implementation has no training time on a device: it needs another one, or the status of its row."""
     if device not in impl.devices:
-        needed = " or ".join(DEVICES[kind] for kind in impl.devices)
+        needed = " or ".join(DEVICES[DeviceType(required)] for required in impl.devices)
         return f"needs a {needed}"
     return Status.NOT_RUN if row is None else str(row["status"])
 
@@ -79,7 +83,7 @@ def precedence(folder: Path) -> tuple[bool, bool, int, str]:
     if rows.empty:
         return True, True, 0, folder.name
     is_stale = bool(stale(TableName.BENCH, rows).any())
-    on_cpu = bool((rows["device"] != "cuda").any())
+    on_cpu = bool((rows["device"] != DeviceType.CUDA).any())
     return is_stale, on_cpu, -_newest(rows), folder.name
 
 
@@ -97,13 +101,13 @@ def _preference(folder: Path) -> tuple[bool, int, int, int]:
     return is_stale, -known, -_newest(rows), -visits
 
 
-def chosen(results: Path) -> dict[str, Path]:
+def chosen(results: Path) -> dict[DeviceType, Path]:
     """Folder of the machine that README.md shows of each kind of device; none where none has timed `WORKLOAD`."""
-    folders: dict[str, list[Path]] = {device: [] for device in DEVICES}
-    for folder in sorted(path.parent for path in results.glob("*/bench.csv")):
+    folders: dict[DeviceType, list[Path]] = {device: [] for device in DEVICES}
+    for folder in sorted(path for path in results.iterdir() if path.is_dir()):
         rows = TABLES[TableName.BENCH].read(folder)
         if len(rows) and readme_rows(Benchmark.of(rows))["ratio"].notna().any():
-            device = rows["device"].iloc[0]
+            device = DeviceType(rows["device"].iloc[0])
             folders[device].append(folder)
     return {device: min(every, key=_preference) for device, every in folders.items() if every}
 
@@ -114,7 +118,7 @@ def parts(results: Path) -> dict[str, list[Part]]:
     of_gpus: dict[str, list[Part]] = {"gpu": [about_gpus(results)]}
     if not folders:
         return of_gpus
-    machines = dict[str, Benchmark]()
+    machines = dict[DeviceType, Benchmark]()
     figures = list[Part]()
     for device, folder in folders.items():
         rows = TABLES[TableName.BENCH].read(folder)
@@ -130,30 +134,33 @@ def figure(folder: Path, benchmark: Benchmark, results: str, *, old: bool) -> li
     results: name of the folder with all machines. old: whether rows are stale.
     """
     timed = readme_rows(benchmark).dropna(subset="ratio")
-    where = f"{results}/{folder.name}"
+    where = Path(results, folder.name)
+    page = Link(PAGE.name, PAGE.path(where))
+    index = Link("results", Path(results, README.name))
     caption = training_caption(timed.iloc[0])
     when = f"{dates(timed)}. Code has changed since." if old else f"{dates(timed)}."
-    about = (
-        f"{caption}, on {machine(timed.iloc[0])}, {when} Ratios to `{BASELINE}` are medians of visits to "
+    measured = escaped(f"{caption}, on {machine(timed.iloc[0])}, {when}")
+    about = Markdown(
+        f"{measured} Ratios to `{BASELINE}` are medians of visits to "
         f"fresh processes; in parentheses are 95 % confidence intervals. A bar is the ratio times the median of "
-        f"`{BASELINE}`: {INTERVALS_SHOWN}. Other workloads: [bench]({where}/bench.md); other machines: "
-        f"[results]({results}/README.md)."
+        f"`{BASELINE}`: {INTERVALS_SHOWN}. Other workloads: {page.markdown()}; other machines: "
+        f"{index.markdown()}."
     )
-    sentences = "\n".join(f"- {sentence}" for sentence in headline(benchmark))
+    sentences = Markdown("\n".join(f"- {escaped(sentence)}" for sentence in headline(benchmark)))
     plot = Plot(f"{where}/{TRAINING}", caption, partial(training, timed), has_file=True)
     return [plot, sentences, about]
 
 
-def about_table(machines: Machines) -> str:
+def about_table(machines: Machines) -> Markdown:
     """What the table of implementations was timed on."""
     rows = [readme_rows(benchmark).dropna(subset="ratio").iloc[0] for benchmark in machines.values()]
     timed_on = [f"{row['dtype']} on {machine(row)}" for row in rows]
     first = rows[0]  # no machine shortens this workload
     workload = f"{WORKLOAD} (T {first['T']}, B {first['B']}), without layer norm"
-    return f"Times and memory are of training steps on {workload}, in {'; in '.join(timed_on)}."
+    return escaped(f"Times and memory are of training steps on {workload}, in {'; in '.join(timed_on)}.")
 
 
-def about_gpus(results: Path) -> str:
+def about_gpus(results: Path) -> Markdown:
     """Whether implementations that are experimental have results on a GPU, a sentence for each."""
     sentences = []
     for impl in IMPLS:
@@ -161,21 +168,22 @@ def about_gpus(results: Path) -> str:
             where = ", ".join(on_gpus(results, impl.name))
             has = f"results on {where}" if where else "no results on a GPU yet"
             sentences.append(f"`{impl.name}` is *experimental*: it has {has}.")
-    return " ".join(sentences)
+    return Markdown(" ".join(sentences))
 
 
-def on_gpus(results: Path, implementation: str) -> list[str]:
-    """GPUs on which an implementation was verified or timed, with links to the rows."""
-    machines = []
+def on_gpus(results: Path, implementation: str) -> list[Markdown]:
+    """Markdown of the GPUs on which an implementation was verified or timed, with links to the rows."""
+    machines = list[Markdown]()
     for folder in sorted(path for path in results.iterdir() if path.is_dir()):
         for table, has_result in ((TableName.VERIFY, _was_compared), (TableName.BENCH, _was_timed)):
             rows = TABLES[table].read(folder)
             if len(rows):
-                on_gpu = (rows["device"] == "cuda") & (rows["implementation"] == implementation)
+                on_gpu = (rows["device"] == DeviceType.CUDA) & (rows["implementation"] == implementation)
                 rows = rows[on_gpu & has_result(rows)]
             if len(rows):
-                link = f"[{table}]({results.name}/{folder.name}/{table}.csv)"
-                machines.append(f"{machine(rows.iloc[0])} ({link}, {dates(rows)})")
+                file = TABLES[table].path(Path(results.name, folder.name))
+                name = escaped(machine(rows.iloc[0]))
+                machines.append(Markdown(f"{name} ({Link(table, file).markdown()}, {dates(rows)})"))
     return machines
 
 

@@ -26,19 +26,20 @@ from suite.pages.bench_tables import (
     milliseconds,
     ratio_of,
 )
-from suite.pages.page import Body, Column, OtherTables, Page, Part, Plot, Sheet
+from suite.pages.markdown import Markdown, escaped
+from suite.pages.page import Body, Column, Heading, OtherTables, Page, Part, Plot, Sheet
 from suite.pages.plots import Line, Lines, line_plot
 from suite.results.format import MB, count, significant3, sizes
 from suite.results.names import TableName
 from suite.results.tables import TABLES
 
-READ = """## How to read this
+READ = Markdown("""## How to read this
 
 These sizes were named on the command line. They are timed as the workloads of the page *bench* are, whose columns these
 tables have, and are no part of the project's results. Where sizes differ in one letter alone, a plot is drawn over it:
 a band is a 95 % confidence interval, the grey one the noise floor. A time there is the ratio times the median time of
 `torch.nn.LSTM` at that size over all rows, so times compare as ratios do.
-"""
+""")
 #: Columns of tables, by size.
 SIZE = {size: Column(size, count) for size in SIZES}
 
@@ -180,8 +181,8 @@ def _body(rows: pd.DataFrame, others: OtherTables) -> Body:
     for sweep in sweeps(benchmark):
         caption = f"{PASS_TITLES[sweep.timed].capitalize()} over {sweep.title}"
         plot = Plot(sweep.name, caption, sweep.draw, has_file=True)
-        growth = "\n".join(f"- {sentence}" for sentence in sweep.growth())
-        parts += [f"## {sweep.title}", plot, sweep.view(), growth]
+        growth = Markdown("\n".join(f"- {escaped(sentence)}" for sentence in sweep.growth()))
+        parts += [Heading(sweep.title), plot, sweep.view(), growth]
     return Body(summary_text(benchmark), [*parts, *time_tables(benchmark), *without_figures(rows), READ])
 
 

@@ -1,14 +1,17 @@
-"""A table shows its texts as they are, wherever it is shown."""
+"""A page shows plain texts as they are, wherever it has them."""
 
 import io
+from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 from markdown_it import MarkdownIt
+from matplotlib.figure import Figure
 from rich.console import Console
 
-from suite.pages.page import Column, Markdown, NoFigure, Sheet, escaped
-from suite.pages.webpage import table
+from suite.pages.markdown import Markdown, escaped
+from suite.pages.page import Column, Heading, Link, Linked, NoFigure, Part, Plot, Sheet, markdown
+from suite.pages.webpage import html, table
 
 NAME, TIME = Column("name"), Column("time", str)
 #: Texts of errors, and what is shown of them.
@@ -33,15 +36,34 @@ def test_an_error_is_a_cell_of_every_table(error: str, shown: str, figure: bool)
     expected = ["batched", shown] if figure else [shown, "5"]
 
     of_page = MarkdownIt("commonmark").enable("table").render(sheet.markdown())
-    for html in (of_page, table(sheet)):
-        cells = ElementTree.fromstring(html).iter("td")
+    for text in (of_page, table(sheet)):
+        cells = ElementTree.fromstring(text).iter("td")
         assert ["".join(cell.itertext()) for cell in cells] == expected
-        assert not {"b", "em", "strong", "a"} & {element.tag for element in ElementTree.fromstring(html).iter()}
+        assert not {"b", "em", "strong", "a"} & {element.tag for element in ElementTree.fromstring(text).iter()}
 
     terminal = io.StringIO()
     sheet.show("a [title]", Console(file=terminal, width=200))
     assert "a [title]\n" in terminal.getvalue()
     assert terminal.getvalue().splitlines()[-1].split() == " ".join(expected).split()
+
+
+#: A name that would be emphasis, a link and HTML.
+NAME_WITH_MARKS = "_my_ [*a*](b) <i>"
+
+
+def test_a_heading_a_caption_and_the_text_of_a_link_are_plain() -> None:
+    link = Link(NAME_WITH_MARKS, Path("a folder (1)/c.csv"))
+    plot = Plot("a plot", NAME_WITH_MARKS, Figure, has_file=True)
+    parts: list[Part] = [Heading(NAME_WITH_MARKS), Linked([Markdown("*all*: "), link])]
+    of_page = MarkdownIt("commonmark").render(markdown([*parts, plot]))
+    of_report = html(parts, Path(), Path.as_posix)
+    for text in (of_page, of_report):
+        heading, paragraph, *_ = ElementTree.fromstring(f"<body>{text}</body>")
+        assert (heading.tag, heading.text, len(heading)) == ("h2", NAME_WITH_MARKS, 0)
+        assert [(child.tag, child.text) for child in paragraph] == [("em", "all"), ("a", NAME_WITH_MARKS)]
+        assert paragraph[1].get("href") == "a%20folder%20%281%29/c.csv"
+    image = ElementTree.fromstring(f"<body>{of_page}</body>")[2][0]
+    assert image.attrib == {"src": "a%20plot.svg", "alt": NAME_WITH_MARKS}
 
 
 def test_markdown_of_a_page_stays() -> None:

@@ -18,6 +18,7 @@ from suite.results.format import machine
 from suite.results.provenance import sources
 from suite.results.status import Status
 from suite.results.tables import TABLES
+from suite.shared.devices import DeviceType
 
 
 def medium(*rows: dict[str, Any]) -> list[dict[str, Any]]:
@@ -110,7 +111,7 @@ def test_of_several_machines_the_readme_shows_one_by_its_rows(
     put(tmp_path / "m", *runs("batched", 0.1), *runs("naive", 0.2), date="2026-01-01")
     rows = [*runs("batched", 0.1), *([] if others.get("date") == "2099-01-01" else runs("naive", 0.2))]
     put(tmp_path / "a", *rows, **{"date": "2026-01-01"} | others)
-    assert readme.chosen(tmp_path)["cpu"].name == name
+    assert readme.chosen(tmp_path)[DeviceType.CPU].name == name
 
 
 @pytest.mark.parametrize(
@@ -139,13 +140,15 @@ def test_a_gpu_on_which_it_was_timed_is_named_with_its_rows(tmp_path: Path) -> N
     assert re.fullmatch(rf"`batched_cuda` is \*experimental\*: {words}", readme.about_gpus(tmp_path))
 
 
-@pytest.mark.parametrize(("device", "name", "word"), [("cpu", "batched_cuda", "GPU"), ("cuda", "batched_cpu", "CPU")])
-def test_the_readme_says_what_needs_another_device(device: str, name: str, word: str) -> None:
+@pytest.mark.parametrize(
+    ("device", "name", "word"),
+    [(DeviceType.CPU, "batched_cuda", "GPU"), (DeviceType.CUDA, "batched_cpu", "CPU")],
+)
+def test_the_readme_says_what_needs_another_device(device: DeviceType, name: str, word: str) -> None:
     rows = medium(*runs("batched", 0.1), *runs("naive", 0), *runs(name, 0, status=Status.NOT_RUN))
     benchmark = Benchmark.of(pd.DataFrame([row | {"device": device} for row in rows]))
-    lines = readme.implementations({device: benchmark}).texts()
-    cells = dict[str, str]()
-    for impl, line in zip(IMPLS, lines, strict=True):
-        (cells[impl.name],) = (text for column, text in line.items() if column.heading == TIME_HEADING)
+    sheet = readme.implementations({device: benchmark})
+    _, _, time, _ = sheet.columns
+    cells = {impl.name: line[time] for impl, line in zip(IMPLS, sheet.texts(), strict=True)}
     assert (cells["batched"], cells["naive"]) == ("2.00 (1.98-2.02)", "time-out")
     assert (cells[name], cells["deferred"]) == (f"needs a {word}", "not run")

@@ -47,7 +47,8 @@ def found(rows: Rows, over: Sequence[str] = SIZES) -> list[Sweep]:
 
 
 def test_a_sweep_has_the_sizes_that_differ_in_one_letter() -> None:
-    rows = [row for size in ("H64", "H128-L2", "H128", "H64-norm", "T9-H64") for row in at(size, 0.1)]
+    rows = [row for size in ("H64", "H128-L2", "H128", "T9-H64") for row in at(size, 0.1)]
+    rows += [row for row in at("H64-norm", 0.1) if row["implementation"] != BASELINE]  # which is that of H64
     assert [(each.size, each.values, each.name) for each in found(rows)] == [
         ("T", [9, 50], "sweep-T-H64-float32"),
         ("H", [64, 128], "sweep-H-float32"),
@@ -138,6 +139,21 @@ def test_lines_are_told_apart_without_colours() -> None:
     (sweep,) = sweeps(Benchmark.of(once, TABLES["sizes"]))
     looks = {(line.get_marker(), str(line.get_linestyle())) for line in sweep.draw().axes[0].get_lines()}
     assert len({marker for marker, _ in looks}) == len(names) + 1
+
+
+def test_sizes_of_one_name_are_two_places() -> None:
+    """As they are once medium has changed, from which a name says how a case differs."""
+    old = at("I50-S64-lengths9.7.2-dropout0.1-L2", 0.2, 0.1, workload="H512")
+    new = at("I60-S64-lengths9.7.2-dropout0.1-L2", 0.6, 0.1, workload="H512", peak_bytes=5e6)
+    benchmark = Benchmark.of(pd.DataFrame([*old, *new]), TABLES["sizes"])
+    assert len(benchmark.rows) == len([*old, *new])
+    places = {place.row["I"]: place for place in benchmark.places()}
+    assert {size: len(place.rows) for size, place in places.items()} == {50: len(old), 60: len(new)}
+    assert {*benchmark.rows["memory_ratio"]} == {1.0}  # each to the baseline beside it
+    for size, place in places.items():
+        (fastest,) = benchmark.fastest.loc[benchmark.fastest["I"] == size, "ratio"]
+        (beside,) = benchmark.trained(place.row, ["batched"])["ratio"]
+        assert fastest == beside == pytest.approx({50: 2, 60: 6}[size])
 
 
 def test_the_page_shows_sweeps_and_every_size() -> None:

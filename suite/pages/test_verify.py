@@ -74,6 +74,7 @@ ONE = PASSED.format("1 implementation, 1 comparison", "0.25")
          "1 test FAILED. **Verification failed**: batched in float32."),
         ([row("naive", "float32", 2.0), row("naive", "float32", 3.0), *RIGHT, row("batched", "bfloat16", 1.5)], [], 3,
          "3 tests FAILED. **Verification failed**: naive in float32, batched in bfloat16."),
+        ([row("_my_", "float32", 2.0)], [], 1, r"1 test FAILED. **Verification failed**: \_my\_ in float32."),
         (RIGHT, [], 2, f"2 tests FAILED. {ALL_THREE}"),
         ([], [], 2, "2 tests FAILED."),
         ([SKIPPED_ONE], [], 0, ""),

@@ -10,40 +10,41 @@ import pandas as pd
 from impls import names
 from impls.definition import dtype_name
 from impls.registry import find
-from suite.pages.page import Body, Column, Markdown, OtherTables, Page, Part, Sheet, escaped
+from suite.pages.markdown import Markdown, escaped
+from suite.pages.page import Body, Column, OtherTables, Page, Part, Sheet
 from suite.results.format import count, ratio_text
 from suite.results.names import TableName
 from suite.results.outcomes import CaseOutcome, FaultOutcome, deciding, ran
 
-ERRORS = """## Errors
+ERRORS = Markdown("""## Errors
 
 What is compared is the output, the final states and, in training, the gradients that arrive at parameters, inputs and
 initial states, with random parameters. It is compared on the same rounded numbers with the naive form in float64, or
 with row_scaled in float64 where that form would be too large. *cases* is the number of comparisons that ran here,
 *worst* the largest error as a multiple of what the tolerance rule in `suite/checks/README.md` allows, *tensor* the
 tensor with that error, and *use* how the model was used there, if it was not in a plain call.
-"""
-FAULTS = """## Planted faults
+""")
+FAULTS = Markdown("""## Planted faults
 
 A fault is an edit of the code that makes a correct implementation wrong. It is *found* if the comparison rejects the
 tensor that the fault damages; a fault in a gradient must leave the output passing.
-"""
-REACH = """## Compared up to
+""")
+REACH = Markdown("""## Compared up to
 
 For each size, the largest at which output, states and all gradients were compared; in parentheses, a larger one at
 which only the forward pass was. At the sizes that people run, from H 31 on, the oracle is row_scaled in float64, which
 itself is compared with the naive form at H 128.
-"""
+""")
 #: The sizes of that table.
 REACHED = ("T", "B", "I", "H", "S", "Z")
 IMPLEMENTATION, DTYPE = Column("implementation"), Column("dtype")
 CASES, WORST = Column("cases", count), Column("worst", ratio_text)
 TENSOR, USE, VERDICT = Column("tensor"), Column("use"), Column("verdict")
-CAPABILITIES = """## Capabilities
+CAPABILITIES = Markdown("""## Capabilities
 
 Each cell is a check that ran: `pass`; `no` if the implementation refuses with a sentence, or needs too much
 memory; `FAIL` for any other error or a wrong number; `not run` with the reason.
-"""
+""")
 
 
 class Reach(NamedTuple):
@@ -94,7 +95,7 @@ def _of_comparisons(rows: pd.DataFrame, markup: Markup) -> list[str]:
     wrong = compared[compared["verdict"] == CaseOutcome.FAIL].drop_duplicates(["implementation", "dtype"])
     if len(wrong):
         which = ", ".join(f"{row['implementation']} in {row['dtype']}" for _, row in wrong.iterrows())
-        sentences.append(f"{strong}Verification failed{strong}: {which}.")
+        sentences.append(f"{strong}Verification failed{strong}: {escape(which)}.")
     else:
         of_what = f"{_some(len(implementations), 'implementation')}, {_some(len(compared), 'comparison')}"
         worst = f"worst error {compared['ratio'].max():.2f} of the limit"
@@ -142,11 +143,11 @@ def faults_table(rows: pd.DataFrame) -> Sheet:
     return Sheet([kind, planted, found], lines)
 
 
-def missed(rows: pd.DataFrame) -> str:
+def missed(rows: pd.DataFrame) -> Markdown:
     """Faults that survived, as a list; "" if there are none."""
     survived = rows[rows["verdict"] != FaultOutcome.REJECTED]
     texts = ["{edit}, in {implementation}, {dtype}: {verdict}".format_map(row) for _, row in survived.iterrows()]
-    return "\n".join(f"- {escaped(text)}" for text in texts)
+    return Markdown("\n".join(f"- {escaped(text)}" for text in texts))
 
 
 def worst_errors(rows: pd.DataFrame, by: Sequence[str] = ("implementation", "dtype")) -> Sheet:
@@ -209,7 +210,7 @@ def matrix(rows: pd.DataFrame) -> list[Part]:
             line[columns[row["implementation"]]] = cell
         lines.append(line)
     notes = [f"{number}. {escaped(reason)}" for reason, number in numbers.items()]
-    return [Sheet([capability, *columns.values()], lines), "\n".join(notes)]
+    return [Sheet([capability, *columns.values()], lines), Markdown("\n".join(notes))]
 
 
 def _body(rows: pd.DataFrame, others: OtherTables) -> Body:
@@ -218,7 +219,7 @@ def _body(rows: pd.DataFrame, others: OtherTables) -> Body:
         parts += [FAULTS, faults_table(others[TableName.FAULTS]), missed(others[TableName.FAULTS])]
     if TableName.CAPABILITIES in others:
         parts += [CAPABILITIES, *matrix(others[TableName.CAPABILITIES])]
-    return Body(conclusion({TableName.VERIFY: rows, **others}, MARKDOWN), parts)
+    return Body(Markdown(conclusion({TableName.VERIFY: rows, **others}, MARKDOWN)), parts)
 
 
 PAGE = Page(TableName.VERIFY, "Verification", _body, others=(TableName.FAULTS, TableName.CAPABILITIES))

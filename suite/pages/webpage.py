@@ -9,7 +9,8 @@ from pathlib import Path
 
 from markdown_it import MarkdownIt
 
-from suite.pages.page import Column, Linked, NoFigure, Part, Plot, Sheet, escaped, is_absent
+from suite.pages.markdown import Markdown, escaped
+from suite.pages.page import Column, Linked, NoFigure, Part, Plot, Sheet, is_absent
 from suite.pages.plots import svg
 
 STYLE = Path(__file__).with_name("report.css")
@@ -72,8 +73,10 @@ def html(parts: Sequence[Part], folder: Path, target: Target) -> str:
             texts.append(image(part))
         elif isinstance(part, Linked):
             texts.append(MARKDOWN.render(part.markdown(lambda path: target(folder / path))))
-        else:
+        elif isinstance(part, Markdown):
             texts.append(MARKDOWN.render(part))
+        else:
+            texts.append(MARKDOWN.render(part.markdown()))
     return "".join(texts)
 
 

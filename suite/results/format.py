@@ -1,13 +1,13 @@
 """How figures and names are written in tables and plots."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import pandas as pd
 
-from suite.results.provenance import stale
 from suite.results.statistics import Interval
-from suite.results.tables import STAMP, WHOLE
+from suite.results.tables import WHOLE
+from suite.shared.devices import DeviceType
 
 #: Columns that say where rows were measured; the rows of a page are grouped by them.
 ENVIRONMENT = ("device", "processor", "cpu_capability", "threads", "torch", "python")
@@ -68,7 +68,7 @@ def shortened(row: pd.Series) -> list[str]:
 def machine(row: pd.Series) -> str:
     """Name of the machine of a row, such as "two cores of an AMD EPYC (Zen 4)"."""
     name = re.sub(r"\((R|TM)\)| Processor", "", row["processor"], flags=re.IGNORECASE)
-    if row["device"] != "cpu":
+    if row["device"] != DeviceType.CPU:
         return name
     cores = {1: "one core", 2: "two cores"}.get(row["threads"], f"{row['threads']} cores")
     article = "an" if name[0] in "AEIOU" else "a"
@@ -80,49 +80,3 @@ def dates(rows: pd.DataFrame) -> str:
     first = min(rows["date"])
     last = max(rows["date"])
     return first if first == last else f"{first} to {last}"
-
-
-def origin(tables: Mapping[str, pd.DataFrame]) -> str:
-    """Where and when rows were made, a line for each environment, and which depend on code that has changed since.
-
-    tables: rows by the name of their table.
-    """
-    columns = [*STAMP, "implementation", "stale"]  # which some tables lack
-    parts = []
-    for name, rows in tables.items():
-        marked = rows.assign(stale=stale(name, rows))
-        parts.append(marked.reindex(columns=columns, fill_value=""))
-    every = pd.concat(parts, ignore_index=True)
-    lines = []
-    for _, group in every.groupby(list(ENVIRONMENT), sort=False):
-        row = group.iloc[0]
-        versions = "torch {torch}, Python {python}, CPU instructions {cpu_capability}".format_map(row)
-        commits = _commits(group)
-        word = "commit" if len(commits) == 1 else "commits"
-        of_commits = f"{word} {' and '.join(commits)}"
-        lines.append(f"Made on {machine(row)}, {dates(group)}: {versions}{_used(group)}, {of_commits}.")
-    old = every[every["stale"]]
-    if len(old):
-        names = ", ".join(filter(None, old["implementation"].unique()))
-        which = f" (of {names})" if names else ""
-        lines.append(f"**Stale**: {len(old)} of {len(every)} rows{which} depend on code that has changed since.")
-    return "\n".join(lines)
-
-
-def _commits(rows: pd.DataFrame) -> list[str]:
-    """The commits of rows, and which had changes."""
-    made_by = rows[["commit", "dirty"]].drop_duplicates()
-    return [
-        f"`{commit or 'unknown'}`{' with changes' if dirty else ''}"
-        for commit, dirty in made_by.itertuples(index=False)
-    ]
-
-
-def _used(rows: pd.DataFrame) -> str:
-    """What some of the rows used, such as ", compiler c++ 12.2"."""
-    text = ""
-    for column, name in SOFTWARE.items():
-        versions = [version for version in rows[column].unique() if version]
-        if versions:
-            text += f", {name} {' and '.join(versions)}"
-    return text

@@ -149,7 +149,7 @@ def source_files(root: Path, implementation: str) -> list[Path]:
     files = submission.sources(implementation) if submitted else []
     if implementation in names():
         left_out = [root / file for file in WITHOUT_RESULTS]
-        left_out += [_path_of(root, impl.module) for impl in IMPLS if impl.module and impl.name != implementation]
+        left_out += [source_path(root, impl.module) for impl in IMPLS if impl.module and impl.name != implementation]
         if not submitted and not find(implementation).hand_written:
             left_out.append(root / GRADIENT)
         for path in sorted((root / "impls").rglob("*")):
@@ -159,7 +159,7 @@ def source_files(root: Path, implementation: str) -> list[Path]:
     return files
 
 
-def _path_of(root: Path, module: str) -> Path:
+def source_path(root: Path, module: str) -> Path:
     """File of a module, or folder of a package, which is not imported for it: it may need what is not installed."""
     path = root.joinpath(*module.split("."))
     return path if path.is_dir() else path.with_suffix(".py")

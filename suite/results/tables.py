@@ -25,6 +25,7 @@ from suite.results.outcomes import CapabilityOutcome, CaseOutcome, FaultOutcome
 from suite.results.status import Bound, Status
 from suite.shared import machine
 from suite.shared.arithmetic import Arithmetic
+from suite.shared.devices import DeviceType
 from suite.shared.files import ResultsError, write_whole
 from suite.shared.machine import Software
 
@@ -48,7 +49,9 @@ _SEVERAL: Mapping[str, type[int] | type[float]] = {
     **dict.fromkeys(_DECLARED["of_visits"], float),
     **dict.fromkeys(_of_case(tuple[int, ...]), int),
 }
-#: By table and column, the words in it.
+#: By column, the words in it in all tables that have it.
+_IN_EVERY_TABLE: Mapping[str, type[StrEnum]] = {"device": DeviceType, "dtype": Arithmetic}
+#: By table and column, further ones.
 _ENUMERATIONS: Mapping[TableName, Mapping[str, type[StrEnum]]] = {
     TableName.BENCH: {"status": Status, "pass": Pass, "bound": Bound},
     TableName.VERIFY: {"verdict": CaseOutcome},
@@ -89,8 +92,6 @@ class Table:
     enumerations: Mapping[str, type[StrEnum]] = field(default_factory=dict)
     #: Rows are of visits: one that knows its figure worse than an earlier one does not replace it.
     of_visits: bool = False
-    #: Columns of the key with any values, not those of VALUES alone.
-    free: Sequence[str] = ()
     #: By column of the key, the flag of rows that may have any value there.
     free_if: Mapping[str, str] = field(default_factory=dict)
     #: Rows are of the CPU, whichever device a run checks.
@@ -209,7 +210,7 @@ class Table:
         if rows.empty:
             return rows
         for column, known in values.items():
-            if column in self.key and column not in self.free:
+            if column in self.key:
                 outside = submission.files() if column == "implementation" else ()
                 # Rows of what did not run may lack it.
                 stays = rows[column].isin([*known, *outside, ""])
@@ -362,18 +363,17 @@ def folder_of(results: Path, device: torch.device) -> Path:
 
 
 TABLES: dict[str, Table] = {
-    name: Table(TableName(name), enumerations=_ENUMERATIONS.get(TableName(name), {}), **declared)
+    name: Table(TableName(name), enumerations={**_IN_EVERY_TABLE, **_ENUMERATIONS.get(TableName(name), {})}, **declared)
     for name, declared in _DECLARED["tables"].items()
 }
 #: Columns of a case beside its sizes.
 _OPTIONS = [of_case.name for of_case in fields(Case) if of_case.name not in SIZES]
-#: Of the benchmark at sizes that are named, whose workloads are the names of `spelling.short`.
+#: Of the benchmark at sizes that are named. A row is of its case; its workload is a label alone, by `spelling.short`.
 TABLES[TableName.SIZES] = replace(
     TABLES[TableName.BENCH],
     name=TableName.SIZES,
-    key=["dtype", *SIZES, "workload", *_OPTIONS, "implementation", "pass"],
+    key=["dtype", *SIZES, *_OPTIONS, "implementation", "pass"],
     columns=[*dict.fromkeys([*TABLES[TableName.BENCH].columns, *_OPTIONS])],
     enumerations={**TABLES[TableName.BENCH].enumerations, "state": Start},
-    free=["workload"],
     of_project=False,
 )

@@ -1,4 +1,4 @@
-"""Figures are written with as many digits as they have to say something, and rows say where they are from."""
+"""Figures are written with as many digits as they have to say something."""
 
 from collections.abc import Callable
 from functools import partial
@@ -7,10 +7,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from suite.results.examples import HERE, verified
-from suite.results.format import count, dates, machine, origin, percent, ratio_text, significant3, sizes, with_interval
+from suite.results.format import count, machine, percent, ratio_text, significant3, sizes, with_interval
 from suite.results.statistics import Interval
-from suite.results.tables import TABLES
 
 NAN = float("nan")
 
@@ -43,39 +41,3 @@ def test_figures(write: Callable[[Any], str], value: Any, text: str) -> None:
 )
 def test_a_machine_is_its_cores_and_processor(row: dict[str, Any], name: str) -> None:
     assert machine(pd.Series({"device": "cpu"} | row)) == name
-
-
-def rates(*changes: dict[str, Any]) -> dict[str, pd.DataFrame]:
-    """Return rows of the table `hardware`, which depend on no implementation, with changes."""
-    return {"hardware": TABLES["hardware"].filled(pd.DataFrame([HERE | change for change in changes]))}
-
-
-def test_commits_and_days_of_rows_are_named() -> None:
-    both = origin(rates(*({"commit": commit} for commit in ("aaaa", "bbbb", "aaaa"))))
-    assert both.endswith(", commits `aaaa` and `bbbb`.")
-    assert both.count("Made on") == 1
-    changed = origin(rates({"commit": "aaaa"}, {"commit": "aaaa", "dirty": True}, {"commit": ""}))
-    assert changed.endswith(", commits `aaaa` and `aaaa` with changes and `unknown`.")
-    assert origin(rates({"commit": "a"}, {"commit": "a"})).endswith(", commit `a`.")
-    lines = origin(rates({"threads": 9}, {"threads": 7})).splitlines()
-    assert [line[:15] for line in lines] == ["Made on 9 cores", "Made on 7 cores"]
-    days = rates(*({"date": f"2026-{day}"} for day in ("11-30", "12-01", "11-29")))
-    assert (dates(days["hardware"][:1]), dates(days["hardware"])) == ("2026-11-30", "2026-11-29 to 2026-12-01")
-    assert f", 2026-11-29 to 2026-12-01: torch {HERE['torch']}, Python {HERE['python']}, CPU inst" in origin(days)
-
-
-def test_software_is_named_where_a_row_used_it() -> None:
-    assert "compiler" not in origin(rates({}))
-    text = origin(rates({"driver": "535.1", "compiler": "c++ 12"}, {"compiler": "c++ 13"}, {"cudnn": "91900"}))
-    assert ", compiler c++ 12 and c++ 13, driver 535.1, cuDNN 91900, commit" in text
-    assert text.count("Made on") == 1
-
-
-def test_some_rows_may_be_stale() -> None:
-    right = verified("batched")
-    assert "Stale" not in origin({"verify": pd.DataFrame([right])} | rates({}))
-    others = [right | {"implementation": name, "sources": "x"} for name in ("naive", "jax")]
-    some = origin({"verify": pd.DataFrame([right, *others])} | rates({"sources": "x"}))
-    assert some.endswith("\n**Stale**: 3 of 4 rows (of naive, jax) depend on code that has changed since.")
-    one = origin({"verify": pd.DataFrame([right])} | rates({"sources": "x"}))
-    assert one.endswith("\n**Stale**: 1 of 2 rows depend on code that has changed since.")

@@ -28,6 +28,7 @@ from suite.results.outcomes import CaseOutcome, deciding
 from suite.results.status import Status
 from suite.results.tables import STAMP, TABLES, Table, about_pass, folder_of, stamp
 from suite.shared import machine, process
+from suite.shared.arithmetic import Arithmetic
 from suite.shared.files import ROOT, ResultsError, write_whole
 from suite.shared.machine import slug
 from suite.verify import writing
@@ -101,7 +102,11 @@ def keyed(table: str, value: str) -> dict[str, Any]:
     """Key of a row with a value in every column, or one of two that a column of flags or of words has."""
     first = value == "1"
     flags = dict.fromkeys(("layer_norm", "strided", "training"), first)
-    words = {"pass": Pass.TRAIN if first else Pass.FORWARD, "state": Start.STACKED if first else Start.NONE}
+    words = {
+        "dtype": Arithmetic.FLOAT32 if first else Arithmetic.TF32,
+        "pass": Pass.TRAIN if first else Pass.FORWARD,
+        "state": Start.STACKED if first else Start.NONE,
+    }
     allowed: dict[str, Any] = {**flags, **words, "lengths": (int(value), 1)}
     return {column: allowed.get(column, value) for column in TABLES[table].key}
 
@@ -252,11 +257,11 @@ def test_a_row_at_sizes_that_are_named_has_its_case(tmp_path: Path) -> None:
     """Whatever its workload is called, and whichever sizes medium has."""
     spelled = ("H512-norm", "dropout0.25-L2", "recurrent_dropout0.1-stacked", "strided-shared-eval")
     cases = [MEDIUM, *map(parse, spelled), parse("lengths1234567.40.7"), parse("lengths40.7")]
-    rows = []
-    for case in cases:
-        about = about_pass(Workload("a name", case, asked_for=True), case, "batched", "float32", Pass.FORWARD)
-        rows.append(HERE | about | {"status": Status.OK})
-    for _ in range(2):  # the second replaces the first
+    for name in ("a name", "another"):  # the second replaces the first
+        rows = []
+        for case in cases:
+            about = about_pass(Workload(name, case, asked_for=True), case, "batched", "float32", Pass.FORWARD)
+            rows.append(HERE | about | {"status": Status.OK})
         TABLES["sizes"].replace(tmp_path, rows)
         read = TABLES["sizes"].read(tmp_path).to_dict("records")
         assert len(read) == len(cases)
@@ -268,6 +273,9 @@ def test_a_row_at_sizes_that_are_named_has_its_case(tmp_path: Path) -> None:
     [
         ("sizes", "status", "ok, not run, "),
         ("sizes", "state", "none, stacked, shared"),
+        ("sizes", "dtype", "float64, float32, tf32, bfloat16, float16"),
+        ("verify", "dtype", "float64, float32, tf32, bfloat16, float16"),
+        ("hardware", "device", "cpu, cuda"),
         ("bench", "bound", "compute, memory"),
         ("verify", "verdict", "skipped, pass, FAIL"),
         ("faults", "verdict", "rejected, SURVIVED"),
@@ -413,7 +421,8 @@ def test_checks_on_the_cpu_are_no_gpu_rows(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "NVIDIA H100")
     monkeypatch.setattr(machine, "driver", lambda: "535.104.05")
     row = {name: value for name, value in verified("batched", 0.5).items() if name not in STAMP}
-    rows = {"verify": pd.DataFrame([row]), "faults": pd.DataFrame({"edit": writing.CHECKED["edit"][:1]})}
+    fault = {"edit": writing.CHECKED["edit"][0], "dtype": "float32"}
+    rows = {"verify": pd.DataFrame([row]), "faults": pd.DataFrame([fault])}
     pages = writing.write(tmp_path, torch.device("cuda", 0), rows)
     for name, folder, device in (("verify", "nvidia-h100", "cuda"), ("faults", slug(CPU), "cpu")):
         assert list(TABLES[name].read(tmp_path / folder)["device"]) == [device]

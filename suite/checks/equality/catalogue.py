@@ -28,6 +28,7 @@ from suite.checks.equality.comparison import (
 from suite.checks.equality.pairs import PAIRS, Pair
 from suite.checks.equality.use import AutocastMode, Use
 from suite.comparison.tolerance import FLOOR
+from suite.shared.devices import DeviceType
 
 #: Cases at which a model is used in many ways.
 TINY = Case(T=4, B=3, I=6, H=9, S=7, Z=3, layer_norm=True, state=Start.STACKED)
@@ -84,11 +85,11 @@ def in_default_run(impl: Impl, case: Case, dtype: torch.dtype) -> bool:
     only what runs on a GPU alone treats that in another way than bfloat16.
     """
     if case in TIMED:
-        if "cpu" not in TIMED[case].by_default:
+        if DeviceType.CPU not in TIMED[case].by_default:
             return False
         return dtype == F32 or (dtype in (F64, BF16) and case.layer_norm)
     if case in (*WIDE, SPLIT, ROWS):
-        return dtype != F16 or case in IN_FLOAT16 or "cpu" not in impl.devices
+        return dtype != F16 or case in IN_FLOAT16 or DeviceType.CPU not in impl.devices
     return case in VERIFY_FIRST
 
 
