@@ -17,16 +17,18 @@ import pandas as pd
 import pytest
 from _pytest.terminal import _REPORTCHARS_DEFAULT as REPORTCHARS
 
+from impls.definition import dtype_name
 from impls.registry import ORACLE
 from suite import bench, bench_compare, report
 from suite.cases.examples import CPU
 from suite.cases.verification import TWO_LAYERS
-from suite.checks.equality.comparison import WIDE_ORACLE
+from suite.checks.equality.catalogue import every_comparison
+from suite.checks.equality.comparison import WIDE_ORACLE, Task
 from suite.measure import choice
 from suite.package.sessions import recorded
 from suite.results.examples import runs, verified
 from suite.results.status import Ended, Status
-from suite.results.tables import TABLES
+from suite.results.tables import TABLES, folder_of
 from suite.shared import files, machine
 from suite.shared.files import ROOT, ResultsError
 from suite.verify import conclusion, failures, selection, writing
@@ -421,6 +423,30 @@ def test_rows_at_sizes_that_are_named_stay_beside_all_others(tmp_path: Path) -> 
     kept = TABLES["verify"].read(folder)[["case", "oracle", "asked_for"]]
     expected = [(known, ORACLE, False), (known, WIDE_ORACLE, True), ("H8", WIDE_ORACLE, True)]
     assert list(kept.itertuples(index=False, name=None)) == expected
+
+
+def test_rows_of_other_code_that_no_default_run_makes_go(tmp_path: Path) -> None:
+    """Else they would be stale, and the benchmark refuse the implementation, until a thorough run."""
+    tasks = {True: list[Task](), False: list[Task]()}
+    for task in every_comparison():
+        tasks[task.comparison.default].append(task)
+
+    def row(task: Task, **changes: Any) -> dict[str, Any]:
+        comparison = task.comparison
+        about: dict[str, Any] = {
+            "dtype": dtype_name(comparison.dtype),
+            "case": comparison.id,
+            "oracle": comparison.oracle.name,
+        }
+        return verified(task.name, **about, **changes)
+
+    (thorough, today, *_), (default, new, *_) = tasks[False], tasks[True]
+    before = [row(thorough, sources="of other code"), row(today), row(default, sources="of other code")]
+    table, folder = TABLES["verify"], folder_of(tmp_path, CPU)
+    table.replace(folder, before, writing.CHECKED)
+    writing.write(tmp_path, CPU, {"verify": pd.DataFrame([row(new)])})
+    kept = set(table.read(folder)[list(table.key)].itertuples(index=False, name=None))
+    assert kept == {tuple(row(task)[column] for column in table.key) for task in (today, default, new)}
 
 
 def test_a_verification_whose_results_are_damaged_or_not_written_fails(

@@ -4,7 +4,7 @@ import csv
 import io
 import platform
 import tomllib
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -72,6 +72,8 @@ WHOLE = {"T": "whole_T", "B": "whole_B"}
 Row = dict[str, Any]
 #: Values of columns of a key, in order. Rows with other values are about what no longer exists, and are dropped.
 Values = Mapping[str, Sequence[str]]
+#: Those rows of a file that may stay beside new ones.
+Stays = Callable[[pd.DataFrame], pd.DataFrame]
 #: The values of every run; a verification has more, which only the checks know.
 VALUES: Values = {
     "implementation": ORDER,
@@ -153,17 +155,28 @@ class Table:
         return rows.assign(**several)
 
     def put(
-        self, folder: Path, rows: Iterable[Mapping[str, Any]], device: torch.device, values: Values = VALUES
+        self,
+        folder: Path,
+        rows: Iterable[Mapping[str, Any]],
+        device: torch.device,
+        values: Values = VALUES,
+        stays: Stays = lambda rows: rows,
     ) -> int:
         """Stamp rows that this process or its child made, and `replace`."""
         stamped = [{**row, **stamp(device, self.name, row)} for row in rows]
-        return self.replace(folder, stamped, values)
+        return self.replace(folder, stamped, values, stays)
 
-    def replace(self, folder: Path, rows: Iterable[Mapping[str, Any]], values: Values = VALUES) -> int:
+    def replace(
+        self,
+        folder: Path,
+        rows: Iterable[Mapping[str, Any]],
+        values: Values = VALUES,
+        stays: Stays = lambda rows: rows,
+    ) -> int:
         """Put stamped rows into the file, in which they replace the rows of the same key.
 
         A row of the file stays if the new one knows its figure worse, see `_outweighed`; returns how many new rows are
-        not in the file for that. values: in whose order rows are sorted.
+        not in the file for that. values: in whose order rows are sorted. stays: those rows of the file that may stay.
         ValueError names undeclared columns, or the key of two rows. ResultsError says why the file cannot be read or
         written.
         """
@@ -182,7 +195,8 @@ class Table:
             raise ValueError(f"{self.name}: expected one row of each key, got two of {repeated[key].iloc[0].to_dict()}")
         outweighed = self._outweighed(new, old)
         # pandas infers the types of columns from those that have values.
-        parts = [part.dropna(axis=1, how="all") for part in (self._of_today(old, values), new[~outweighed])]
+        kept = self._of_today(old if old.empty else stays(old), values)
+        parts = [part.dropna(axis=1, how="all") for part in (kept, new[~outweighed])]
         both = pd.concat(parts, ignore_index=True).reindex(columns=[*self.columns, *STAMP])
         latest = both.drop_duplicates(key, keep="last")
         self._write(folder, latest.sort_values(key, key=partial(_ranks, values=values), kind="stable"))

@@ -1,20 +1,24 @@
 """Rows of a verification in the tables of a machine's results, which only the checks know all values of."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
 import torch
 
-from impls.registry import ORACLE
+from impls.definition import dtype_name
+from impls.registry import IMPLS, ORACLE
 from suite import report
 from suite.cases.verification import MULTIPLIED
-from suite.checks.equality.catalogue import every_id
-from suite.checks.equality.comparison import WIDE_ORACLE
+from suite.checks.equality.catalogue import every_comparison, every_id
+from suite.checks.equality.comparison import WIDE_ORACLE, Task
 from suite.checks.faults.faults import FAULTS
 from suite.checks.kernels import interpreted
-from suite.checks.module.capabilities import CAPABILITIES
-from suite.results.tables import TABLES, VALUES, folder_of
+from suite.checks.module.capabilities import CAPABILITIES, in_default_run
+from suite.results.names import TableName
+from suite.results.provenance import stale
+from suite.results.tables import TABLES, VALUES, Table, folder_of
 
 #: Values of keys of tables in order, with those that only the checks know.
 CHECKED: Mapping[str, Sequence[str]] = {
@@ -24,6 +28,31 @@ CHECKED: Mapping[str, Sequence[str]] = {
     "case": [*MULTIPLIED, *every_id(), *(comparison.id for comparison in interpreted.SOME.values())],
     "capability": list(CAPABILITIES),
 }
+
+
+def _thorough_alone() -> Mapping[str, Collection[tuple[str, ...]]]:
+    """By table, the keys of rows that no default run makes."""
+    of_interpreter = [Task(interpreted.NAME, comparison) for comparison in interpreted.SOME.values()]
+    by_default = dict[tuple[str, ...], bool]()
+    for task in (*every_comparison(), *of_interpreter):
+        comparison = task.comparison
+        key = (task.name, dtype_name(comparison.dtype), comparison.id, comparison.oracle.name)
+        by_default[key] = by_default.get(key, False) or comparison.default
+    cells: set[tuple[str, ...]] = {
+        (title, impl.name) for title in CAPABILITIES for impl in IMPLS if not in_default_run(impl, title)
+    }
+    return {
+        TableName.VERIFY: {key for key, default in by_default.items() if not default},
+        TableName.CAPABILITIES: cells,
+    }
+
+
+def up_to_date(table: Table, rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows without those of other code that no default run makes anew: else only a thorough one would end them."""
+    thorough = _thorough_alone().get(table.name, set())
+    keys = pd.Series(list(rows[list(table.key)].itertuples(index=False, name=None)), rows.index, dtype=object)
+    of_today: pd.DataFrame = rows[~(keys.isin(thorough) & stale(table.name, rows))]
+    return of_today
 
 
 def write(results: Path, device: torch.device, tables: Mapping[str, pd.DataFrame]) -> list[report.MachinePage]:
@@ -36,6 +65,6 @@ def write(results: Path, device: torch.device, tables: Mapping[str, pd.DataFrame
         table = TABLES[name]
         ran_on = torch.device("cpu") if table.on_cpu else device
         folder = folder_of(results, ran_on)
-        table.put(folder, rows.to_dict("records"), ran_on, CHECKED)
+        table.put(folder, rows.to_dict("records"), ran_on, CHECKED, partial(up_to_date, table))
         folders[folder] = None
     return [page for folder in folders for page in report.write_machine(folder)]

@@ -81,12 +81,13 @@ def in_default_run(impl: Impl, case: Case, dtype: torch.dtype) -> bool:
     """Whether a default run makes a plain call of a case in a dtype; it makes all other uses.
 
     It has the small cases of `VERIFY_FIRST`. Of workloads it has those that a CPU times by default, all in float32, and
-    those with layer norm in float64 and bfloat16. Of the other wide cases it has all, but in float16 one in four, since
-    only what runs on a GPU alone treats that in another way than bfloat16.
+    those with layer norm in float64 and bfloat16; of what runs on a GPU alone also the others, in float32 with layer
+    norm. Of the other wide cases it has all, but in float16 one in four, since only what runs on a GPU alone treats
+    that in another way than bfloat16.
     """
     if case in TIMED:
         if DeviceType.CPU not in TIMED[case].by_default:
-            return False
+            return DeviceType.CPU not in impl.devices and dtype == F32 and case.layer_norm
         return dtype == F32 or (dtype in (F64, BF16) and case.layer_norm)
     if case in (*WIDE, SPLIT, ROWS):
         return dtype != F16 or case in IN_FLOAT16 or DeviceType.CPU not in impl.devices
@@ -177,7 +178,11 @@ def of_every_implementation(*parts: Callable[[str], list[Comparison]]) -> list[T
     return tasks
 
 
+def every_comparison() -> list[Task]:
+    """All comparisons of all implementations."""
+    return of_every_implementation(small, wide, grouped, paired)
+
+
 def every_id() -> list[str]:
     """The ids of all comparisons, each once."""
-    tasks = of_every_implementation(small, wide, grouped, paired)
-    return list(dict.fromkeys(task.comparison.id for task in tasks))
+    return list(dict.fromkeys(task.comparison.id for task in every_comparison()))

@@ -414,3 +414,8 @@ CAPABILITIES = {
     "DistributedDataParallel": Capability(partial(in_a_group, DistributedDataParallel)),
     "fully_shard": Capability(partial(in_a_group, sharded)),
 }
+
+
+def in_default_run(impl: Impl, title: str) -> bool:
+    """Whether a default run tests a capability: not the graphs of forms that are written like the equation."""
+    return not (impl.literal and CAPABILITIES[title].check in (compile_fullgraph, export, traced))

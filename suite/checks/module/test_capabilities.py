@@ -6,7 +6,7 @@ import torch
 from impls.registry import IMPLS, Impl
 from suite.checks.implementations import skip_unless_checked, skipping_undeclared
 from suite.checks.module import capabilities
-from suite.checks.module.capabilities import CAPABILITIES, Check, compile_fullgraph, export, traced
+from suite.checks.module.capabilities import CAPABILITIES, Check, in_default_run
 from suite.checks.module.conftest import marks_of
 from suite.checks.module.runs import KEPT
 from suite.checks.recording import Keep
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.order(4)
 def cell(impl: Impl, title: str) -> object:
     """An implementation and a capability as parameters of a test."""
     marks = marks_of(title)
-    if impl.literal and CAPABILITIES[title].check in (compile_fullgraph, export, traced):
+    if not in_default_run(impl, title):
         marks.append(pytest.mark.thorough("a graph of operators that `batched` has too"))
     return impl_param(impl.name, title, marks=marks, id=f"{impl.name}-{title.replace(' ', '-')}")
 
