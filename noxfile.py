@@ -158,7 +158,7 @@ def lint(session: nox.Session) -> None:
 
 @shared
 def selftest(session: nox.Session) -> None:
-    """Check the suite itself: timing, results, pages, commands, `--impl`."""
+    """Check the suite itself: timing, results, pages and commands."""
     run_tests(session, "suite", options=["--ignore=suite/checks"])
 
 

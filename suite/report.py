@@ -19,7 +19,7 @@ from suite.pages import bench, readme, sizes, verify
 from suite.pages.bench import WORKLOAD
 from suite.pages.bench_tables import Benchmark, Setting
 from suite.pages.markdown import Markdown, escaped
-from suite.pages.page import Column, Heading, Link, Linked, Page, Part, Plot, Sheet, enumerated, markdown
+from suite.pages.page import Column, Heading, Link, Linked, Page, Part, Plot, Sheet, enumerated, page_text
 from suite.pages.plots import svg
 from suite.pages.webpage import report_html
 from suite.results.format import dates, machine, with_interval
@@ -162,7 +162,7 @@ def pages_of(folder: Path, pages: Sequence[Page] = PAGES) -> dict[MachinePage, l
 
 def files_of(pages: Mapping[MachinePage, Sequence[Part]]) -> dict[Path, str]:
     """Texts of pages and of the plots that are files beside them."""
-    files = {page.file: markdown(parts) for page, parts in pages.items()}
+    files = {page.file: page_text(parts) for page, parts in pages.items()}
     for page, parts in pages.items():
         for part in parts:
             if isinstance(part, Plot) and part.has_file:
@@ -194,7 +194,7 @@ def write_all(results: Path) -> list[Path]:
         else:
             sections |= pages_of(folder, (sizes.PAGE,))
     of_project = [page for page in sections if page.page.of_project]
-    readme_text = markdown(index(results, folders, of_project))
+    readme_text = page_text(index(results, folders, of_project))
     parts_by_file = {page.file: parts for page, parts in sections.items()}
     report_text = report_html(results, index(results, folders, sections), parts_by_file)
     ours = {results / "README.md": readme_text, results / "report.html": report_text}

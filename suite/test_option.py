@@ -14,6 +14,7 @@ from suite.checks.module.option import OPTION
 from suite.shared.files import ROOT
 
 _SUPPORTED = '{"layer_norm", "recurrent_dropout", "forget_bias"}'
+_FIELD = "    recurrent_dropout: float = field(default=0.0, metadata={IS_PROBABILITY: True})\n"
 #: What the steps change: of each file texts that are in it, and what takes their place.
 STEPS: dict[str, dict[str, str]] = {
     "impls/hyperlstm.py": {
@@ -36,7 +37,8 @@ STEPS: dict[str, dict[str, str]] = {
         "preference=2, literal=True": f"preference=2, literal=True, options=frozenset({_SUPPORTED})",
     },
     "suite/cases/case.py": {
-        "    recurrent_dropout: float = 0.0\n": "    recurrent_dropout: float = 0.0\n    forget_bias: float = 0.0\n",
+        'MODEL_OPTIONS = ("layer_norm", ': 'MODEL_OPTIONS = ("forget_bias", "layer_norm", ',
+        _FIELD: _FIELD + _FIELD.replace("recurrent_dropout", "forget_bias"),
     },
     "suite/comparison/oracle.py": {
         "Inputs(y, start, part.of(g_dropped))": "Inputs(y, start, part.of(g_dropped), forget_bias=case.forget_bias)",

@@ -81,7 +81,6 @@ def test_arithmetic_is_set_for_products_of_all_libraries() -> None:
 
 
 def test_an_arithmetic_has_the_dtype_of_its_name() -> None:
-    """And no other attribute of torch is one."""
     dtypes = {str(arithmetic): str(arithmetic.dtype) for arithmetic in Arithmetic}
     assert dtypes == {**{name: f"torch.{name}" for name in dtypes}, "tf32": "torch.float32"}
     with pytest.raises(ValueError, match="'nn' is not a valid Arithmetic"):

@@ -20,14 +20,17 @@ class Pass(StrEnum):
 class Workload:
     """A case that the benchmark times.
 
-    by_default: types of device on which it is timed by default. The next four say what else is timed there by default.
-    time_reference_forms: naive and row_scaled, on a type of device, and with layer norm or without it.
-    time_bfloat16: bfloat16 too, if the processor multiplies it.
-    time_compiled: what compiles for tens of seconds, without layer norm.
-    time_others: without a GPU, the HyperLSTMs of others: JAX and labml.
-    time_fastest_alone: on these types of device of all only what `auto` takes, and torch.nn.LSTM.
-    time_headline_alone: on these types of device of all only what its headline compares: these and what a user could
-        take instead.
+    A run is by default if it is told no workload.
+
+    by_default: types of device on which a run by default times it.
+    time_reference_forms: where a run by default times naive and row_scaled on it: a type of device, and whether with
+        layer norm.
+    time_bfloat16: a run that is told no dtype times it in bfloat16 too, if the processor multiplies that.
+    time_compiled: what compiles for tens of seconds is timed on it, without layer norm.
+    time_others: without a GPU, a run by default times the HyperLSTMs of others on it: JAX and labml.
+    time_fastest_alone: types of device on which a run by default times only what `auto` takes, and torch.nn.LSTM.
+    time_headline_alone: types of device on which a run by default times only what the headline compares: these two and
+        what a user could take instead.
     short: T and B without a GPU, if they are smaller.
     uncut: the case before it was shortened; None if it is whole.
     asked_for: a person asked for the case, which is timed as it is: with layer norm or without, and with these lengths.

@@ -3,7 +3,7 @@
 import math
 import random
 import time
-from collections import ChainMap, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
@@ -16,7 +16,7 @@ from suite.measure.others import BUSY, Others, gpu, gpu_columns
 from suite.measure.server import Server
 from suite.measure.timing import SLOW
 from suite.results.format import significant3
-from suite.results.statistics import FEWEST, interval, summarised
+from suite.results.statistics import FEWEST, first_values, interval, summarised
 from suite.results.status import Status
 from suite.results.tables import Row
 
@@ -138,7 +138,7 @@ def _once(visits: Sequence[Visit], row: Row) -> Row:
         for measured in visit.rows:
             if measured["pass"] == row["pass"] and measured["layer_norm"] == row["layer_norm"]:
                 of_same.append(measured)
-    return dict(ChainMap(*of_same))
+    return first_values(of_same)
 
 
 def _without_gpu(row: Row) -> Row:

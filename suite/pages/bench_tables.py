@@ -83,8 +83,9 @@ def ratio_column(heading: str) -> Column:
 
 #: Layer norm in words.
 NORM = {False: "off", True: "on"}
-#: Workloads that the headline quotes, without layer norm, and by kind of device its dtype, the first that was timed.
+#: Workloads that the headline quotes, without layer norm.
 QUOTED = ("medium", "char-ptb")
+#: By type of device, the dtypes that it quotes: of these the first that was timed.
 DTYPES = {
     DeviceType.CPU: (Arithmetic.FLOAT32,),
     DeviceType.CUDA: (Arithmetic.BFLOAT16, Arithmetic.FLOAT32),

@@ -227,7 +227,7 @@ def enumerated(links: Sequence[Link]) -> list[Markdown | Link]:
 Part = Markdown | Heading | Linked | Sheet | Plot
 
 
-def markdown(parts: Sequence[Part]) -> str:
+def page_text(parts: Sequence[Part]) -> str:
     """Markdown of a page, with the plots that are files."""
     texts = []
     for part in parts:

@@ -17,7 +17,7 @@ from suite.candidates.names import BASELINE
 from suite.pages.bench import INTERVALS_SHOWN, PAGE, TRAINING, WORKLOAD, readme_rows, training, training_caption
 from suite.pages.bench_tables import Benchmark, headline, ratio_column
 from suite.pages.markdown import Markdown, escaped
-from suite.pages.page import Column, Link, NoFigure, Part, Plot, Sheet, markdown
+from suite.pages.page import Column, Link, NoFigure, Part, Plot, Sheet, page_text
 from suite.results.format import dates, machine, ratio_text
 from suite.results.names import TableName
 from suite.results.outcomes import CaseOutcome
@@ -206,5 +206,5 @@ def updated(results: Path) -> str:
         start, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->"
         before, started = text.split(start)
         _, after = started.split(end)
-        text = f"{before}{start}{markdown(content)}{end}{after}"
+        text = f"{before}{start}{page_text(content)}{end}{after}"
     return text

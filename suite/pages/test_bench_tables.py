@@ -12,7 +12,7 @@ from suite.candidates.names import BASELINE, PADDED
 from suite.cases.workloads import WORKLOADS, Pass
 from suite.pages.bench import PAGE, readme_rows
 from suite.pages.bench_tables import RATIO, VERDICT, Benchmark, headline, summary, terminal_table
-from suite.pages.page import markdown
+from suite.pages.page import page_text
 from suite.results.examples import runs
 from suite.results.status import Status
 from suite.results.tables import TABLES
@@ -26,7 +26,7 @@ def at(workload: str, rows: Rows, **changes: Any) -> Rows:
 
 
 def page(rows: Rows) -> str:
-    return markdown(PAGE.content(pd.DataFrame(rows)))
+    return page_text(PAGE.content(pd.DataFrame(rows)))
 
 
 LSTM = runs(BASELINE, 0.05)
@@ -312,7 +312,7 @@ def test_the_same_code_twice_and_the_hardware_are_shown() -> None:
         workload=["small", "medium"], dtype="float32", T=3, B=2, rows=[22, 8], differ=[1, 3], largest=0.2
     )
     rates = {"multiply_adds_per_s": 7e10, "bytes_per_s": 5e10, "side": 2048, "product": "torch.mm"}
-    text = markdown(PAGE.content(rows, {"twice": twice, "hardware": about[:1].assign(dtype="float32", **rates)}))
+    text = page_text(PAGE.content(rows, {"twice": twice, "hardware": about[:1].assign(dtype="float32", **rates)}))
     assert "**Stale**: 5 of 5 rows (of batched) depend" in text
     assert "4 of the 30 rows with an interval in both differ" in text
     assert "| medium, T 3, B 2, float32 | 8 | 3 | 20% |" in text

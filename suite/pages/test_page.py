@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from rich.console import Console
 
 from suite.pages.markdown import Markdown, escaped
-from suite.pages.page import Column, Heading, Link, Linked, NoFigure, Part, Plot, Sheet, markdown
+from suite.pages.page import Column, Heading, Link, Linked, NoFigure, Part, Plot, Sheet, page_text
 from suite.pages.webpage import html, table
 
 NAME, TIME = Column("name"), Column("time", str)
@@ -55,7 +55,7 @@ def test_a_heading_a_caption_and_the_text_of_a_link_are_plain() -> None:
     link = Link(NAME_WITH_MARKS, Path("a folder (1)/c.csv"))
     plot = Plot("a plot", NAME_WITH_MARKS, Figure, has_file=True)
     parts: list[Part] = [Heading(NAME_WITH_MARKS), Linked([Markdown("*all*: "), link])]
-    of_page = MarkdownIt("commonmark").render(markdown([*parts, plot]))
+    of_page = MarkdownIt("commonmark").render(page_text([*parts, plot]))
     of_report = html(parts, Path(), Path.as_posix)
     for text in (of_page, of_report):
         heading, paragraph, *_ = ElementTree.fromstring(f"<body>{text}</body>")

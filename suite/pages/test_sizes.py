@@ -13,7 +13,7 @@ from suite.cases.case import SIZES
 from suite.cases.spelling import parse, short
 from suite.cases.workloads import Pass, Workload
 from suite.pages.bench_tables import IMPLEMENTATION, PEAK, TIME, Benchmark
-from suite.pages.page import NoFigure, markdown
+from suite.pages.page import NoFigure, page_text
 from suite.pages.plots import by_factors
 from suite.pages.sizes import PAGE, SIZE, Sweep, sweeps
 from suite.results.examples import HERE, runs
@@ -157,7 +157,7 @@ def test_sizes_of_one_name_are_two_places() -> None:
 
 
 def test_the_page_shows_sweeps_and_every_size() -> None:
-    text = markdown(PAGE.content(pd.DataFrame([*at("H64-norm", 0.1), *at("H128-norm", 0.3)])))
+    text = page_text(PAGE.content(pd.DataFrame([*at("H64-norm", 0.1), *at("H128-norm", 0.3)])))
     assert "## H 64 to 128 (T 50, B 32, I 50, S 64, Z 4, L 1, float32, norm)" in text
     assert "(sweep-H-norm-float32.svg)" in text
     assert "## H128-norm, T 50, B 32, float32, layer norm on" in text

@@ -10,8 +10,8 @@ import pytest
 
 from suite.cases.verification import MULTIPLIED
 from suite.pages import webpage
-from suite.pages.page import markdown
-from suite.pages.verify import MARKDOWN, PAGE, TENSOR, TERMINAL, VERDICT, conclusion, reach_table, worst_errors
+from suite.pages.page import page_text
+from suite.pages.verify import ON_PAGE, PAGE, TENSOR, TERMINAL, VERDICT, conclusion, reach_table, worst_errors
 from suite.results.examples import HERE
 from suite.results.outcomes import CaseOutcome
 from suite.results.tables import TABLES
@@ -85,7 +85,7 @@ ONE = PASSED.format("1 implementation, 1 comparison", "0.25")
 )  # fmt: skip
 def test_the_conclusion_says_whether_all_is_right(rows: Rows, verdicts: list[str], failed: int, sentences: str) -> None:
     tables = {"verify": table(rows), "faults": faults(*verdicts)}
-    assert conclusion({name: table for name, table in tables.items() if len(table)}, MARKDOWN, failed) == sentences
+    assert conclusion({name: table for name, table in tables.items() if len(table)}, ON_PAGE, failed) == sentences
 
 
 def test_a_conclusion_in_a_terminal_has_the_stars_of_a_message_alone() -> None:
@@ -100,7 +100,7 @@ def test_a_conclusion_in_a_terminal_has_the_stars_of_a_message_alone() -> None:
 def test_a_fault_is_found_in_every_dtype_or_not_at_all() -> None:
     found = faults("rejected", "rejected")
     both = pd.concat([found, found[:1].assign(dtype="float64", verdict="SURVIVED")], ignore_index=True)
-    text = markdown(PAGE.content(table(RIGHT), {"faults": both}))
+    text = page_text(PAGE.content(table(RIGHT), {"faults": both}))
     assert "1 of 2 planted faults were found." in text
     assert "| step | 1 | 0 |\n| norm | 1 | 1 |" in text
     assert "- edit 0, in batched, float64: SURVIVED" in text
@@ -150,7 +150,7 @@ def test_the_worst_of_several_is_shown() -> None:
     (line,) = worst_errors(table([CRASHED])).texts()
     assert (line[TENSOR], line[VERDICT]) == ("RuntimeError: no", "1 FAILED")
     assert len(worst_errors(table(rows), by=["implementation"])) == 3
-    text = markdown(PAGE.content(table(rows)))
+    text = page_text(PAGE.content(table(rows)))
     assert "**Verification failed**: batched in float32, batched_cuda in bfloat16." in text
     assert "## Planted faults" not in text
 
@@ -168,7 +168,7 @@ def test_capabilities_number_their_reasons() -> None:
     can += [("export", "naive", "no", "Why."), ("export", "batched", "FAIL", "It *refuses*.")]
     columns = ("capability", "implementation", "outcome", "reason")
     capabilities = pd.DataFrame([HERE | dict(zip(columns, each, strict=True)) for each in can])
-    text = markdown(PAGE.content(table(RIGHT), {"capabilities": capabilities}))
+    text = page_text(PAGE.content(table(RIGHT), {"capabilities": capabilities}))
     assert "|  | `naive` | `batched` |" in text
     assert "| vmap | pass | no (1) |\n| export | no (2) | FAIL (1) |" in text
     assert "1. It \\*refuses\\*.\n2. Why." in text

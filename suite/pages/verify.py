@@ -65,7 +65,7 @@ class Markup(NamedTuple):
     escape: Callable[[str], str]
 
 
-TERMINAL, MARKDOWN = Markup("", "", str), Markup("**", "`", escaped)
+TERMINAL, ON_PAGE = Markup("", "", str), Markup("**", "`", escaped)
 
 
 def conclusion(tables: Mapping[str, pd.DataFrame], markup: Markup, failed: int = 0) -> str:
@@ -219,7 +219,7 @@ def _body(rows: pd.DataFrame, others: OtherTables) -> Body:
         parts += [FAULTS, faults_table(others[TableName.FAULTS]), missed(others[TableName.FAULTS])]
     if TableName.CAPABILITIES in others:
         parts += [CAPABILITIES, *matrix(others[TableName.CAPABILITIES])]
-    return Body(Markdown(conclusion({TableName.VERIFY: rows, **others}, MARKDOWN)), parts)
+    return Body(Markdown(conclusion({TableName.VERIFY: rows, **others}, ON_PAGE)), parts)
 
 
 PAGE = Page(TableName.VERIFY, "Verification", _body, others=(TableName.FAULTS, TableName.CAPABILITIES))

@@ -20,7 +20,7 @@ CALL = """for (const table of document.querySelectorAll("table")) {
 }"""
 #: By what cells without a figure are sorted: after all that have one. The library takes infinity for a word.
 LAST = sys.float_info.max
-MARKDOWN = MarkdownIt("commonmark")
+COMMONMARK = MarkdownIt("commonmark")
 #: What a link to a file names in the report.
 Target = Callable[[Path], str]
 
@@ -72,11 +72,11 @@ def html(parts: Sequence[Part], folder: Path, target: Target) -> str:
         elif isinstance(part, Plot):
             texts.append(image(part))
         elif isinstance(part, Linked):
-            texts.append(MARKDOWN.render(part.markdown(lambda path: target(folder / path))))
+            texts.append(COMMONMARK.render(part.markdown(lambda path: target(folder / path))))
         elif isinstance(part, Markdown):
-            texts.append(MARKDOWN.render(part))
+            texts.append(COMMONMARK.render(part))
         else:
-            texts.append(MARKDOWN.render(part.markdown()))
+            texts.append(COMMONMARK.render(part.markdown()))
     return "".join(texts)
 
 
@@ -105,7 +105,7 @@ def _row(cells: Sequence[str]) -> str:
 def _cell(tag: str, column: Column, text: str, attributes: str = "") -> str:
     """Cell of a table; text: plain or `Markdown`."""
     look = ' class="figure"' if column.has_figures else ""
-    return f"<{tag}{look}{attributes}>{MARKDOWN.renderInline(escaped(text))}</{tag}>\n"
+    return f"<{tag}{look}{attributes}>{COMMONMARK.renderInline(escaped(text))}</{tag}>\n"
 
 
 def _order(column: Column, value: object) -> float:

@@ -3,7 +3,7 @@
 A visit times a candidate and its baseline in turns, so that drift affects both.
 """
 
-from collections import ChainMap, defaultdict
+from collections import defaultdict
 from collections.abc import Hashable, Iterable, Sequence
 from functools import cache
 from itertools import chain
@@ -132,7 +132,7 @@ def summarised(visits: Iterable[Sequence[Row]]) -> list[Row]:
 
 def _summary(rows: Sequence[Row]) -> Row:
     """Row with the medians of the visits' figures, how the last one ended, and the first one's other columns."""
-    summary = {**ChainMap(*rows), **Ended.of(rows[-1]).columns}
+    summary = first_values(rows) | Ended.of(rows[-1]).columns
     for name in FIGURES:
         figures = [row[name] for row in rows if row.get(name) is not None]
         if figures:
@@ -140,6 +140,14 @@ def _summary(rows: Sequence[Row]) -> Row:
             summary["visits"] = len(figures)
             summary[f"{name}_visits"] = tuple(figures)
     return summary
+
+
+def first_values(rows: Sequence[Row]) -> Row:
+    """A row with each column that any of the rows has, and its value in the first of these."""
+    values: Row = {}
+    for row in reversed(rows):
+        values |= row
+    return values
 
 
 def two_states(seconds: Sequence[float]) -> tuple[list[float], list[float]] | None:

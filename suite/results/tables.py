@@ -30,9 +30,9 @@ from suite.shared.files import ResultsError, write_whole
 from suite.shared.machine import Software
 
 _DECLARED = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
-#: Columns that `put` adds to every row: where and when it was made, with which code, and what that code used. Files
-#: have all of the first, and of what was used what was.
+#: Columns that `put` adds to every row, and every file has: where and when the row was made, and with which code.
 _EVERY_STAMP: Sequence[str] = _DECLARED["stamp"]
+#: These, and columns of what the code used, which a file has where some row used it.
 STAMP: Sequence[str] = [*_EVERY_STAMP, *_DECLARED["used"]]
 
 

@@ -18,15 +18,14 @@ class Arithmetic(StrEnum):
     FLOAT16 = "float16"
 
     @property
+    def dtype(self) -> torch.dtype:
+        """Dtype of the tensors."""
+        return _DTYPES[self]
+
+    @property
     def rounds_factors(self) -> bool:
         """True for TF32, whose tensors are in a wider dtype than the factors of their products."""
         return self is Arithmetic.TF32
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Dtype of the tensors; TF32's is float32."""
-        dtype: torch.dtype = getattr(torch, Arithmetic.FLOAT32 if self.rounds_factors else self)
-        return dtype
 
     def why_not(self, device: torch.device) -> str | None:
         """None if a device has the arithmetic, else the reason in a sentence."""
@@ -42,9 +41,18 @@ class Arithmetic(StrEnum):
         torch.backends.cudnn.allow_tf32 = self.rounds_factors
 
 
+_DTYPES = {
+    Arithmetic.FLOAT64: torch.float64,
+    Arithmetic.FLOAT32: torch.float32,
+    Arithmetic.TF32: torch.float32,
+    Arithmetic.BFLOAT16: torch.bfloat16,
+    Arithmetic.FLOAT16: torch.float16,
+}
+
+
 def eps(dtype: torch.dtype, device: torch.device) -> float:
     """Machine epsilon of products: of float32 under TF32 that of float16, which keeps as many bits."""
-    # As torch has it, not as `use` set it: a model may have changed it, and implementations follow torch. It is a text,
-    # since torch's flag `allow_tf32` cannot be read once `fp32_precision` has been set.
-    tf32 = device.type == "cuda" and str(torch.backends.cuda.matmul.fp32_precision) == Arithmetic.TF32
+    # As torch has it, not as `use` set it: a model may have changed it, and implementations follow torch. Its flag
+    # `allow_tf32` cannot be read once `fp32_precision` has been set.
+    tf32 = device.type == "cuda" and torch.backends.cuda.matmul.fp32_precision == "tf32"
     return torch.finfo(torch.float16 if tf32 and dtype == torch.float32 else dtype).eps

@@ -28,7 +28,7 @@ def test_a_row_is_red_where_its_test_fails(
 
     with nullcontext() if verdict is PASS else pytest.raises(AssertionError, match=r"^out: relative error"):
         check("naive", Fixed(*against_naive(TINY, torch.float64)))
-    ((_, (table, row)),) = request.node.user_properties
+    ((_, (table, _, row)),) = request.node.user_properties
     request.node.user_properties.clear()  # of no verification
     assert (table, row["verdict"]) == ("verify", verdict)
 
@@ -40,6 +40,6 @@ def test_an_error_of_several_lines_is_one_line_of_a_row(check: Check, request: p
 
     with pytest.raises(RuntimeError):
         check("naive", Crashing(*against_naive(TINY, torch.float64)))
-    ((_, (_, row)),) = request.node.user_properties
+    ((_, (_, _, row)),) = request.node.user_properties
     request.node.user_properties.clear()  # of no verification
     assert (row["verdict"], row["reason"]) == (FAIL, "RuntimeError: CUDA error: out of memory")
