@@ -2,6 +2,7 @@
 
 import os
 import platform
+import shlex
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -299,5 +300,6 @@ def sanitize(session: nox.Session) -> None:
 def mutate(session: nox.Session) -> None:
     """Score tests by mutants: `-- --seed 7 --n 40 suite/measure`."""
     session.install(*group("mutate"))
-    program = shared_bin(session) / "python"
-    session.run("python", "-m", "suite.mutate", f"{program} -m suite.run_tests --", *session.posargs)
+    program = str(shared_bin(session) / "python")
+    command = shlex.join([program, "-m", "suite.run_tests", "--"])
+    session.run("python", "-m", "suite.mutate", command, *session.posargs)

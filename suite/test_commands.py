@@ -426,7 +426,7 @@ def test_rows_at_sizes_that_are_named_stay_beside_all_others(tmp_path: Path) -> 
 
 
 def test_rows_of_other_code_that_no_default_run_makes_go(tmp_path: Path) -> None:
-    """Else they would be stale, and the benchmark refuse the implementation, until a thorough run."""
+    """Else they would be stale, and the benchmark refuse the implementation, until such a run; what failed stays."""
     tasks = {True: list[Task](), False: list[Task]()}
     for task in every_comparison():
         tasks[task.comparison.default].append(task)
@@ -440,13 +440,18 @@ def test_rows_of_other_code_that_no_default_run_makes_go(tmp_path: Path) -> None
         }
         return verified(task.name, **about, **changes)
 
-    (thorough, today, *_), (default, new, *_) = tasks[False], tasks[True]
-    before = [row(thorough, sources="of other code"), row(today), row(default, sources="of other code")]
+    (thorough, failed, today, *_), (default, new, *_) = tasks[False], tasks[True]
+    before = [row(today)]
+    before += [row(task, sources="of other code") for task in (thorough, default)]
+    before.append(row(failed, ratio=2, sources="of other code"))
+    named: dict[str, Any] = {"case": "H8", "oracle": WIDE_ORACLE, "asked_for": True}
+    before += [verified("batched", **named), verified("deferred", **named, sources="of other code")]
     table, folder = TABLES["verify"], folder_of(tmp_path, CPU)
     table.replace(folder, before, writing.CHECKED)
     writing.write(tmp_path, CPU, {"verify": pd.DataFrame([row(new)])})
     kept = set(table.read(folder)[list(table.key)].itertuples(index=False, name=None))
-    assert kept == {tuple(row(task)[column] for column in table.key) for task in (today, default, new)}
+    expected = [*(row(task) for task in (failed, today, default, new)), verified("batched", **named)]
+    assert kept == {tuple(of_row[column] for column in table.key) for of_row in expected}
 
 
 def test_a_verification_whose_results_are_damaged_or_not_written_fails(

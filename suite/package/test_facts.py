@@ -144,7 +144,7 @@ SENTENCES = {
         f"which is itself compared with `{ORACLE}` at H {catalogue.LITERAL.H};",
         f"extreme numbers have `{ORACLE}` up to H {max(pair.case.H for pair in PAIRS)}.",
         f"sizes that people run: {', '.join(f'{size} to {largest(size, BY_DEFAULT)}' for size in 'BIHSZ')}; "
-        f"*thorough*: {', '.join(f'{size} {largest(size, AT_SIZE)}' for size in 'HSZ')} |",
+        f"*thorough*, but of `batched_cuda`: {', '.join(f'{size} {largest(size, AT_SIZE)}' for size in 'IHSZ')} |",
         f"inference up to T {max(case.T for case in catalogue.LONG)} give the right results",
         f"are right over [-{activations.MOST}, {activations.MOST}]",
         f"`nox -s {session_that_runs('suite.mutate')}` edits its code or that of the implementations at random",
@@ -258,7 +258,7 @@ SHOWN_ELSEWHERE = {
         ],
         CHECKS: [
             "A cell is *no* if the implementation refuses with a clear error or needs too much memory, *not run* if it "
-            "does not run on that machine, and - if only a thorough run tests it.",
+            "does not run on that machine, and - if no run tested it",
         ],
     },
     "suite/checks/module/test_custom_op.py::test_limits_of_two_threads_that_overlap": {

@@ -96,10 +96,7 @@ def training(rows: pd.DataFrame) -> Figure:
     """
     lstm = 1e3 * (rows["median_s"] / rows["ratio"]).median()
     bars = {row["implementation"]: _bar(row, lstm) for _, row in rows.iterrows()}
-    if BASELINE in bars:
-        bars[BASELINE] = bars[BASELINE]._replace(length=lstm)
-    else:
-        bars[BASELINE] = Bar(lstm)
+    bars.setdefault(BASELINE, Bar(lstm))
     return bar_plot([Panel("", bars, rows["floor"].iloc[0], lstm)], " ms", "ms per training step")
 
 

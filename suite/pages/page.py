@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 from urllib.parse import quote
@@ -183,9 +183,9 @@ class Heading:
         return Markdown(f"{'#' * self.level} {escaped(self.text)}")
 
 
-def url(target: str) -> str:
-    """URL of a path, or of a section, which starts with `#`."""
-    return quote(target, safe="/#")
+def url(path: PurePath | str) -> str:
+    """URL of a relative path."""
+    return quote(path.as_posix() if isinstance(path, PurePath) else path)
 
 
 class Link(NamedTuple):
@@ -194,9 +194,9 @@ class Link(NamedTuple):
     text: str
     path: Path
 
-    def markdown(self, target: Callable[[Path], str] = Path.as_posix) -> Markdown:
-        """Markdown of the link; target: what names the file of a path."""
-        return Markdown(f"[{escaped(self.text)}]({url(target(self.path))})")
+    def markdown(self, target: Callable[[Path], str] = url) -> Markdown:
+        """Markdown of the link; target: the URL of a path."""
+        return Markdown(f"[{escaped(self.text)}]({target(self.path)})")
 
 
 @dataclass(frozen=True)
@@ -205,8 +205,8 @@ class Linked:
 
     spans: Sequence[Markdown | Link]
 
-    def markdown(self, target: Callable[[Path], str] = Path.as_posix) -> Markdown:
-        """Markdown with the links; target: what names the file of a path."""
+    def markdown(self, target: Callable[[Path], str] = url) -> Markdown:
+        """Markdown with the links; target: the URL of a path."""
         texts = []
         for span in self.spans:
             texts.append(span.markdown(target) if isinstance(span, Link) else span)

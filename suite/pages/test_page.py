@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from rich.console import Console
 
 from suite.pages.markdown import Markdown, escaped
-from suite.pages.page import Column, Heading, Link, Linked, NoFigure, Part, Plot, Sheet, page_text
+from suite.pages.page import Column, Heading, Link, Linked, NoFigure, Part, Plot, Sheet, page_text, url
 from suite.pages.webpage import html, table
 
 NAME, TIME = Column("name"), Column("time", str)
@@ -52,16 +52,16 @@ NAME_WITH_MARKS = "_my_ [*a*](b) <i>"
 
 
 def test_a_heading_a_caption_and_the_text_of_a_link_are_plain() -> None:
-    link = Link(NAME_WITH_MARKS, Path("a folder (1)/c.csv"))
+    link = Link(NAME_WITH_MARKS, Path("a folder (1)#/c.csv"))
     plot = Plot("a plot", NAME_WITH_MARKS, Figure, has_file=True)
     parts: list[Part] = [Heading(NAME_WITH_MARKS), Linked([Markdown("*all*: "), link])]
     of_page = MarkdownIt("commonmark").render(page_text([*parts, plot]))
-    of_report = html(parts, Path(), Path.as_posix)
+    of_report = html(parts, Path(), url)
     for text in (of_page, of_report):
         heading, paragraph, *_ = ElementTree.fromstring(f"<body>{text}</body>")
         assert (heading.tag, heading.text, len(heading)) == ("h2", NAME_WITH_MARKS, 0)
         assert [(child.tag, child.text) for child in paragraph] == [("em", "all"), ("a", NAME_WITH_MARKS)]
-        assert paragraph[1].get("href") == "a%20folder%20%281%29/c.csv"
+        assert paragraph[1].get("href") == "a%20folder%20%281%29%23/c.csv"
     image = ElementTree.fromstring(f"<body>{of_page}</body>")[2][0]
     assert image.attrib == {"src": "a%20plot.svg", "alt": NAME_WITH_MARKS}
 

@@ -78,6 +78,13 @@ def test_training_bars_compare_as_paired_ratios() -> None:
     assert band == pytest.approx([50 / 1.1, 55])
 
 
+def test_a_baseline_that_differs_from_itself_has_its_own_interval() -> None:
+    rows = runs(BASELINE, 0.05, workload="medium", ratio=0.98, ratio_low=0.97, ratio_high=0.99)
+    figure = training(readme_rows(Benchmark.of(pd.DataFrame(rows))).dropna(subset="ratio"))
+    (lstm,) = whiskers(figure.axes[0])
+    assert lstm[1] / lstm[0] == pytest.approx(0.99 / 0.97)
+
+
 @pytest.mark.parametrize(("device", "dtype"), [("cpu", "float32"), ("cuda", "bfloat16")])
 def test_the_dtype_of_the_plot_is_that_which_people_train_in(device: str, dtype: str) -> None:
     rows = [

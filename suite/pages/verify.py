@@ -43,7 +43,7 @@ TENSOR, USE, VERDICT = Column("tensor"), Column("use"), Column("verdict")
 CAPABILITIES = Markdown("""## Capabilities
 
 Each cell is a check that ran: `pass`; `no` if the implementation refuses with a sentence, or needs too much
-memory; `FAIL` for any other error or a wrong number; `not run` with the reason; `-` where only a thorough run has one.
+memory; `FAIL` for any other error or a wrong number; `not run` with the reason; `-` where no run tested it.
 """)
 
 

@@ -6,11 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from importlib.resources import files
 from pathlib import Path
+from urllib.parse import quote
 
 from markdown_it import MarkdownIt
 
 from suite.pages.markdown import Markdown, escaped
-from suite.pages.page import Column, Linked, NoFigure, Part, Plot, Sheet, is_absent
+from suite.pages.page import Column, Linked, NoFigure, Part, Plot, Sheet, is_absent, url
 from suite.pages.plots import svg
 
 STYLE = Path(__file__).with_name("report.css")
@@ -32,7 +33,7 @@ def report_html(results: Path, index: Sequence[Part], pages: Mapping[Path, Seque
     """
 
     def target(file: Path) -> str:
-        return f"#{section(file)}" if file in pages else file.relative_to(results).as_posix()
+        return f"#{quote(section(file))}" if file in pages else url(file.relative_to(results))
 
     sections = [
         f'<section id="{section(page)}">\n{html(parts, page.parent, target)}</section>' for page, parts in pages.items()

@@ -71,7 +71,7 @@ def machine(row: pd.Series) -> str:
     if row["device"] != DeviceType.CPU:
         return name
     cores = {1: "one core", 2: "two cores"}.get(row["threads"], f"{row['threads']} cores")
-    article = "an" if name[0] in "AEIOU" else "a"
+    article = "an" if name[0] in "AEIOUaeiou" else "a"
     return f"{cores} of {article} {name}"
 
 

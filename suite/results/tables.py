@@ -6,7 +6,7 @@ import platform
 import tomllib
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -275,7 +275,8 @@ def _parsed(text: str) -> pd.DataFrame:
     # Hashes and versions may consist of digits.
     columns = next(csv.reader(io.StringIO(text)), [])
     words: dict[Hashable, str] = {name: "str" for name in columns if name in (*_TEXTS, *_SEVERAL)}
-    return pd.read_csv(io.StringIO(text, newline=""), dtype=words)
+    # An implementation may be called "null".
+    return pd.read_csv(io.StringIO(text, newline=""), dtype=words, keep_default_na=False, na_values=[""])
 
 
 def _to_text(numbers: object) -> str:
@@ -305,9 +306,11 @@ def _check_values(rows: pd.DataFrame) -> None:
                 raise ValueError(f"row {at + 1}, {column}: expected numbers, got {value}") from error
     for value in rows["date"].unique():
         try:
-            datetime.strptime(str(value), "%Y-%m-%d")
+            spelled = date.fromisoformat(str(value)).isoformat()
         except ValueError as error:
             raise ValueError(f"expected a date such as 2026-11-30, got {value}") from error
+        if spelled != value:  # days are compared as texts
+            raise ValueError(f"expected a date such as 2026-11-30, got {value}")
 
 
 def _check_words(rows: pd.DataFrame, enumerations: Mapping[str, type[StrEnum]]) -> None:

@@ -132,6 +132,13 @@ def test_undeclared_columns_are_refused_and_stamps_added(tmp_path: Path) -> None
         LETTERS.put(tmp_path, [{"kind": "a", "T": 1, "colour": "red"}], CPU, {"kind": "abc"})
 
 
+@pytest.mark.parametrize("name", ["null", "nan", "NA", "None"])
+def test_a_file_may_have_a_name_that_pandas_takes_for_nothing(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "bench.csv"
+    path.write_text(pd.DataFrame(runs(name, 0.1)).to_csv(index=False))
+    assert set(TABLES["bench"].read(path)["implementation"]) == {name}
+
+
 def test_a_hash_of_decimal_digits_stays_text(tmp_path: Path) -> None:
     hashes = {"commit": "0411959", "sources": "12e4567890"}
     LETTERS.replace(tmp_path, [HERE | {"kind": "a", "T": 1} | hashes])
@@ -214,6 +221,7 @@ MARKERS = b"<<<<<<< HEAD\n=======\n>>>>>>> theirs\n"
         (MIDDLE, MARKERS, r"line 6: expected \d+ cells, got 1"),
         (rb",0\.05,", b",fast,", "row 1, baseline_s: expected a number, got fast"),
         (rb",0\.1,", b",1 2 3x,", "row 1, median_s: expected a number, got 1 2 3x"),
+        (rb",2\d\d\d-\d\d-\d\d,", b",20261130,", "expected a date such as 2026-11-30, got 20261130"),
         (rb",2\d\d\d-\d\d-\d\d,", b",2026-13-01,", "expected a date such as 2026-11-30, got 2026-13-01"),
         (rb",ok,", b",ok: but slow,", "status: expected one of ok, not run, .*, failed, got ok: but slow"),
         (rb",2\d\d\d-\d\d-\d\d,", b",,", "expected a date such as 2026-11-30, got nan"),

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from functools import partial
+from itertools import product
 from pathlib import Path
 
 import pandas as pd
@@ -16,6 +17,7 @@ from suite.checks.equality.comparison import WIDE_ORACLE, Task
 from suite.checks.faults.faults import FAULTS
 from suite.checks.kernels import interpreted
 from suite.checks.module.capabilities import CAPABILITIES, in_default_run
+from suite.handed_in import OUTCOMES
 from suite.results.names import TableName
 from suite.results.provenance import stale
 from suite.results.tables import TABLES, VALUES, Table, folder_of
@@ -30,17 +32,23 @@ CHECKED: Mapping[str, Sequence[str]] = {
 }
 
 
-def _thorough_alone() -> Mapping[str, Collection[tuple[str, ...]]]:
+#: Column by column, what a row is of.
+Key = frozenset[tuple[str, str]]
+
+
+def _thorough_alone() -> Mapping[str, Collection[Key]]:
     """By table, the keys of rows that no default run makes."""
     of_interpreter = [Task(interpreted.NAME, comparison) for comparison in interpreted.SOME.values()]
-    by_default = dict[tuple[str, ...], bool]()
+    by_default = dict[Key, bool]()
     for task in (*every_comparison(), *of_interpreter):
         comparison = task.comparison
-        key = (task.name, dtype_name(comparison.dtype), comparison.id, comparison.oracle.name)
+        about = {"implementation": task.name, "dtype": dtype_name(comparison.dtype)}
+        key = frozenset({**about, "case": comparison.id, "oracle": comparison.oracle.name}.items())
         by_default[key] = by_default.get(key, False) or comparison.default
-    cells: set[tuple[str, ...]] = {
-        (title, impl.name) for title in CAPABILITIES for impl in IMPLS if not in_default_run(impl, title)
-    }
+    cells = set[Key]()
+    for title, impl in product(CAPABILITIES, IMPLS):
+        if not in_default_run(impl, title):
+            cells.add(frozenset({"capability": title, "implementation": impl.name}.items()))
     return {
         TableName.VERIFY: {key for key, default in by_default.items() if not default},
         TableName.CAPABILITIES: cells,
@@ -48,10 +56,19 @@ def _thorough_alone() -> Mapping[str, Collection[tuple[str, ...]]]:
 
 
 def up_to_date(table: Table, rows: pd.DataFrame) -> pd.DataFrame:
-    """Rows without those of other code that no default run makes anew: else only a thorough one would end them."""
-    thorough = _thorough_alone().get(table.name, set())
-    keys = pd.Series(list(rows[list(table.key)].itertuples(index=False, name=None)), rows.index, dtype=object)
-    of_today: pd.DataFrame = rows[~(keys.isin(thorough) & stale(table.name, rows))]
+    """Rows without those of other code that no default run makes anew, of thorough runs and of named sizes.
+
+    They would stay stale until such a run. One that failed stays, as nothing shows that it would pass now.
+    """
+    if table.name not in OUTCOMES:
+        return rows
+    outcome, failed = OUTCOMES[TableName(table.name)]
+    thorough = _thorough_alone().get(table.name, ())
+    keys = [frozenset(key.items()) for key in rows[list(table.key)].to_dict("records")]
+    leaves = pd.Series([key in thorough for key in keys], rows.index, dtype=bool)
+    for flag in table.free_if.values():
+        leaves |= rows[flag]
+    of_today: pd.DataFrame = rows[~(leaves & stale(table.name, rows) & (rows[outcome] != failed))]
     return of_today
 
 

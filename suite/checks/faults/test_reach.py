@@ -3,11 +3,12 @@
 import pytest
 import torch
 
-from impls.registry import IMPLS
+from impls.registry import IMPLS, find
 from suite.cases.workloads import TIMED
 from suite.checks.equality.catalogue import grouped, small, wide
 from suite.checks.equality.comparison import BF16, F32, F64, ROUNDED
 from suite.checks.faults.reach import unmet
+from suite.shared.devices import DeviceType
 from suite.shared.marks import impl_params
 
 #: Of these there are comparisons at large sizes.
@@ -22,11 +23,16 @@ def test_a_comparison_meets_each_condition(name: str) -> None:
     assert not conditions, f"{name}: no comparison of a default run has {', '.join(conditions)}"
 
 
-def test_a_default_run_compares_what_is_timed() -> None:
-    comparisons = [each for each in wide("batched") if each.default and each.group.plain]
+@pytest.mark.parametrize("name", ["batched", "batched_cuda"])
+def test_a_default_run_compares_what_a_cpu_times(name: str) -> None:
+    """All of it in float32, with layer norm in every dtype; what runs on a GPU alone also at the other sizes."""
+    comparisons = [each for each in wide(name) if each.default and each.group.plain]
     compared = {(comparison.case, comparison.dtype) for comparison in comparisons}
+    on_cpu = DeviceType.CPU in find(name).devices
     for case, workload in TIMED.items():
-        dtypes = set[torch.dtype]()
-        if "cpu" in workload.by_default:
-            dtypes = {F32, F64, BF16} if case.layer_norm else {F32}
+        dtypes = {F32}
+        if DeviceType.CPU not in workload.by_default and (on_cpu or not case.layer_norm):
+            dtypes = set()
+        elif DeviceType.CPU in workload.by_default and case.layer_norm:
+            dtypes = {F32, F64, BF16}.intersection(find(name).dtypes)
         assert {dtype for dtype in ROUNDED if (case, dtype) in compared} == dtypes
