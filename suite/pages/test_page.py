@@ -62,8 +62,13 @@ def test_a_heading_a_caption_and_the_text_of_a_link_are_plain() -> None:
         assert (heading.tag, heading.text, len(heading)) == ("h2", NAME_WITH_MARKS, 0)
         assert [(child.tag, child.text) for child in paragraph] == [("em", "all"), ("a", NAME_WITH_MARKS)]
         assert paragraph[1].get("href") == "a%20folder%20%281%29%23/c.csv"
-    image = ElementTree.fromstring(f"<body>{of_page}</body>")[2][0]
-    assert image.attrib == {"src": "a%20plot.svg", "alt": NAME_WITH_MARKS}
+    (inline,) = MarkdownIt("commonmark").parseInline(plot.markdown())
+    image, *others = inline.children or []
+    assert not others
+    assert image.attrs["src"] == "a%20plot.svg"
+    children = image.children or []
+    assert {child.type for child in children} <= {"text", "text_special"}
+    assert "".join(child.content for child in children) == NAME_WITH_MARKS
 
 
 def test_markdown_of_a_page_stays() -> None:

@@ -329,7 +329,8 @@ def _ranks(column: pd.Series, values: Values) -> pd.Series:
     if pd.api.types.is_numeric_dtype(column):
         return column
     order = dict.fromkeys([*values.get(str(column.name), ()), *column])
-    return column.map({value: rank for rank, value in enumerate(order)})
+    ranks = {value: rank for rank, value in enumerate(order)}
+    return column.map(ranks.get)  # pandas 2.2 takes a dictionary with tuples for levels of an index
 
 
 def about_pass(workload: Workload, case: Case, implementation: str, dtype: str, timed: Pass) -> Row:
