@@ -38,7 +38,6 @@ AGREES = """
 import torch
 from suite.cases.verification import VERIFY_FIRST
 from suite.comparison.tolerance import compare, naive_oracle
-from suite.checks.kernels.programs import NEEDS_COMPILER
 from suite.comparison.draws import implementation
 oracle, cpu = naive_oracle(torch.float64, draws=1), torch.device("cpu")
 worst = compare(implementation("batched_cpu"), VERIFY_FIRST[0], torch.float64, cpu, oracle)[0]
