@@ -102,7 +102,7 @@ def rows_of_tests(reporter: pytest.TerminalReporter) -> dict[str, pd.DataFrame]:
         for key, value in outcome.user_properties:
             if key == ROW:
                 name, function, row = value
-                identity = (*function, name, *(row[column] for column in TABLES[name].key))
+                identity = (*function, name, *TABLES[name].key_of(row))
                 before = kept.setdefault(identity, outcome.nodeid)
                 if before != outcome.nodeid:
                     raise ValueError(f"{outcome.nodeid}: expected a row of a key of its own, got that of {before}")

@@ -72,7 +72,7 @@ WHOLE = {"T": "whole_T", "B": "whole_B"}
 Row = dict[str, Any]
 #: Values of columns of a key, in order. Rows with other values are about what no longer exists, and are dropped.
 Values = Mapping[str, Sequence[str]]
-#: Those rows of a file that may stay beside new ones.
+#: Of the rows of a file, the ones that may stay beside new ones.
 Stays = Callable[[pd.DataFrame], pd.DataFrame]
 #: The values of every run; a verification has more, which only the checks know.
 VALUES: Values = {
@@ -103,6 +103,10 @@ class Table:
 
     def path(self, folder: Path) -> Path:
         return folder / f"{self.name}.csv"
+
+    def key_of(self, row: Mapping[Any, Any]) -> tuple[Hashable, ...]:
+        """Values of the columns that identify a row."""
+        return _values(row, self.key)
 
     def read(self, where: Path) -> pd.DataFrame:
         """Rows of a file, or of a machine's folder, none without a file; ResultsError if it is damaged."""

@@ -262,7 +262,7 @@ def test_text_among_the_figures_of_visits_is_named(tmp_path: Path) -> None:
 
 
 def test_a_row_at_sizes_that_are_named_has_its_case(tmp_path: Path) -> None:
-    """Whatever its workload is called, and whichever sizes medium has."""
+    """For any name of its workload, and any sizes of medium."""
     spelled = ("H512-norm", "dropout0.25-L2", "recurrent_dropout0.1-stacked", "strided-shared-eval")
     cases = [MEDIUM, *map(parse, spelled), parse("lengths1234567.40.7"), parse("lengths40.7")]
     for name in ("a name", "another"):  # the second replaces the first

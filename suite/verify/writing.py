@@ -1,6 +1,7 @@
 """Rows of a verification in the tables of a machine's results, which only the checks know all values of."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -32,44 +33,39 @@ CHECKED: Mapping[str, Sequence[str]] = {
 }
 
 
-#: Column by column, what a row is of.
-Key = frozenset[tuple[str, str]]
-
-
-def _thorough_alone() -> Mapping[str, Collection[Key]]:
+def _thorough_alone() -> Mapping[str, Collection[tuple[Hashable, ...]]]:
     """By table, the keys of rows that no default run makes."""
+    verify, capabilities = TABLES[TableName.VERIFY], TABLES[TableName.CAPABILITIES]
+    compared = defaultdict[bool, set[tuple[Hashable, ...]]](set)
     of_interpreter = [Task(interpreted.NAME, comparison) for comparison in interpreted.SOME.values()]
-    by_default = dict[Key, bool]()
     for task in (*every_comparison(), *of_interpreter):
         comparison = task.comparison
-        about = {"implementation": task.name, "dtype": dtype_name(comparison.dtype)}
-        key = frozenset({**about, "case": comparison.id, "oracle": comparison.oracle.name}.items())
-        by_default[key] = by_default.get(key, False) or comparison.default
-    cells = set[Key]()
+        row = {"implementation": task.name, "dtype": dtype_name(comparison.dtype)}
+        row |= {"case": comparison.id, "oracle": comparison.oracle.name}
+        compared[comparison.default].add(verify.key_of(row))
+    cells = set[tuple[Hashable, ...]]()
     for title, impl in product(CAPABILITIES, IMPLS):
         if not in_default_run(impl, title):
-            cells.add(frozenset({"capability": title, "implementation": impl.name}.items()))
-    return {
-        TableName.VERIFY: {key for key, default in by_default.items() if not default},
-        TableName.CAPABILITIES: cells,
-    }
+            cells.add(capabilities.key_of({"capability": title, "implementation": impl.name}))
+    return {verify.name: compared[False] - compared[True], capabilities.name: cells}
+
+
+#: Its result, for all tables that are written.
+THOROUGH_ALONE = _thorough_alone()
 
 
 def up_to_date(table: Table, rows: pd.DataFrame) -> pd.DataFrame:
-    """Rows without those of other code that no default run makes anew, of thorough runs and of named sizes.
+    """The rows of a file but for stale ones that no default run makes: of thorough runs, and of named sizes.
 
     They would stay stale until such a run. One that failed stays, as nothing shows that it would pass now.
     """
-    if table.name not in OUTCOMES:
-        return rows
     outcome, failed = OUTCOMES[TableName(table.name)]
-    thorough = _thorough_alone().get(table.name, ())
-    keys = [frozenset(key.items()) for key in rows[list(table.key)].to_dict("records")]
-    leaves = pd.Series([key in thorough for key in keys], rows.index, dtype=bool)
+    thorough = THOROUGH_ALONE.get(table.name, ())
+    leaves = pd.Series([table.key_of(row) in thorough for row in rows.to_dict("records")], rows.index, dtype=bool)
     for flag in table.free_if.values():
         leaves |= rows[flag]
-    of_today: pd.DataFrame = rows[~(leaves & stale(table.name, rows) & (rows[outcome] != failed))]
-    return of_today
+    passed = rows[leaves & (rows[outcome] != failed)]
+    return rows.drop(passed.index[stale(table.name, passed)])
 
 
 def write(results: Path, device: torch.device, tables: Mapping[str, pd.DataFrame]) -> list[report.MachinePage]:
