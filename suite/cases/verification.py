@@ -117,6 +117,9 @@ WIDE = (
     Case(T=5, B=103, I=4, H=130, S=117, Z=6, L=2, layer_norm=True, state=Start.STACKED, recurrent_dropout=0.3),
 )
 
+#: Cases of WIDE that a default run compares in float16 too: any one in four.
+IN_FLOAT16 = WIDE[::4]
+
 #: Checks of bits run on these two, which are compared by value, too.
 SPLIT = Case(T=6, B=3, I=5, H=260, S=30, Z=2, layer_norm=True)
 ROWS = Case(T=2, B=37, I=6, H=40, S=20, Z=5, L=2, layer_norm=True, state=Start.STACKED)

@@ -9,7 +9,7 @@ import torch
 from impls import names
 from impls.registry import ORACLE, Impl, find
 from suite.cases.case import Case, Start, lengths
-from suite.cases.verification import IN_EVERY_DTYPE, IN_FLOAT64, ROWS, SPLIT, VERIFY_FIRST, WIDE
+from suite.cases.verification import IN_EVERY_DTYPE, IN_FLOAT16, IN_FLOAT64, ROWS, SPLIT, VERIFY_FIRST, WIDE
 from suite.cases.workloads import TIMED
 from suite.checks.equality import calls, changes, extremes, gradients, layouts
 from suite.checks.equality.comparison import (
@@ -51,16 +51,6 @@ LONG = (
 )
 #: Of an implementation that builds weights.
 LITERAL = Case(T=2, B=8, I=97, H=128, S=33, Z=9, layer_norm=True, state=Start.STACKED)
-#: Cases of WIDE that a default run compares in float16 too.
-IN_FLOAT16 = (
-    Case(T=3, B=4, I=31, H=31, S=16, Z=4, state=Start.SHARED),
-    Case(T=3, B=12, I=64, H=63, S=32, Z=1, L=2),
-    Case(T=2, B=37, I=97, H=128, S=64, Z=17, layer_norm=True, state=Start.SHARED),
-    Case(T=2, B=129, I=200, H=257, S=129, Z=4, layer_norm=True, state=Start.STACKED),
-    Case(T=70, B=8, I=9, H=72, S=36, Z=4),
-    Case(T=4, B=70, I=33, H=136, S=48, Z=3, lengths=lengths(4, 70)[::-1], layer_norm=True, recurrent_dropout=0.3),
-    Case(T=10, B=47, I=13, H=36, S=140, Z=12, state=Start.SHARED),
-)
 
 
 _TRAINED = {TINY: (F64,), LARGE: (F32,), PACKED: (F64, BF16)}
@@ -132,7 +122,7 @@ def grouped(name: str) -> list[Comparison]:
 
 
 def _compared_dtypes(impl: Impl, dtypes: Iterable[torch.dtype]) -> list[torch.dtype]:
-    """Those of the dtypes that it supports; of the oracle float64 alone, as only the module around it differs."""
+    """The dtypes that it supports; of the oracle float64 alone, as only the module around it differs."""
     if impl.name == WIDE_ORACLE:
         return [F64]
     return [dtype for dtype in dtypes if dtype in impl.dtypes]

@@ -54,7 +54,7 @@ class Comparison(NamedTuple):
 
     @property
     def id(self) -> str:
-        """Name in test ids and tables, for people: it names no oracle, which is a column of its own."""
+        """Name in test ids and tables, for people: the oracle, which it does not name, has a column."""
         return self.case.id if self.group.plain else f"{self.case.id}-{self.group.name}"
 
     def worst(self, build: Build, device: torch.device) -> Judgement:

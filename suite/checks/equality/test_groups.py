@@ -15,7 +15,7 @@ from suite.shared.files import ROOT
 @pytest.mark.parametrize("group", [*GROUPS, AT_ONCE], ids=lambda group: group.name)
 def test_a_group_says_which_module_defines_it(group: Group) -> None:
     assert group.defined is not None
-    module = importlib.import_module(group.defined.file.removesuffix(".py").replace("/", "."))
+    module = importlib.import_module(f"suite.checks.equality.{group.defined}")
     assert any(value is group for value in vars(module).values())
 
 

@@ -2,7 +2,8 @@
 
 import pytest
 
-from suite.checks.equality.catalogue import IN_FLOAT16, of_every_implementation, wide
+from suite.cases.verification import IN_FLOAT16
+from suite.checks.equality.catalogue import of_every_implementation, wide
 from suite.checks.equality.comparison import F16, Comparison, Task
 from suite.checks.equality.conftest import Check, every
 
