@@ -29,7 +29,7 @@ INSTALLED = (("3.11", "torch==2.11.0"), ("3.13", "torch"))
 CLANG_VERSION = 14
 #: Dependency groups of other Tritons than the newest, with which kernels are checked.
 OLDER_TRITONS = ("of-torch-cuda", "lowest-triton")
-#: Of GCC, under which batched_cpu is checked; suite/checks/kernels/sanitized.py says how.
+#: The sanitizers of GCC under which batched_cpu is checked, see suite/checks/kernels/sanitized.py.
 SANITIZERS = ("address", "thread")
 #: A session that runs in the environment of `environment`, so that torch is installed once for all of these.
 shared = nox.session(venv_backend="none", requires=["environment"])

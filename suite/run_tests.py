@@ -14,8 +14,8 @@ import pytest
 from suite.shared.files import ROOT
 from suite.verify.arguments import add_options
 
-#: pytest's own configuration, whatever paths are among its arguments; and the options of the suite, which pytest knows
-#: before it looks for the first conftest.py, so that their values are no tests.
+#: The project's configuration of pytest, which would otherwise depend on the paths among its arguments; and the options
+#: of the suite, which pytest knows before it looks for the first conftest.py, so that their values are no tests.
 SUITE = (f"--config-file={ROOT / 'pyproject.toml'}", "-p", "suite.verify.options")
 #: The tests of a file are run by one process, since they share what it makes.
 WORKERS = ("-q", "--numprocesses=auto", "--no-loadscope-reorder", "-p", "no:benchmark")

@@ -30,7 +30,7 @@ Work = Callable[[], object]
 #: Variables with which glibc keeps memory that is freed, as torch's allocator of a GPU does: no block has a mapping of
 #: its own, and the heap does not shrink. Else the layout of the heap decides whether each training step gives memory
 #: back and faults it in anew: one of two equal models then took 1.5 times as long. `hyperlstm_start` of batched_cpu
-#: raises the threshold of the heap for a process that loads it; these do it for whatever is timed, the baseline too.
+#: raises the threshold of the heap for a process that loads it; these do it for all that is timed.
 KEEP = {"MALLOC_MMAP_MAX_": 0, "MALLOC_TRIM_THRESHOLD_": 1 << 34, "MALLOC_TOP_PAD_": 1 << 26}
 #: Two calls agree if neither takes more than AGREE times as long as the other; at most MOST calls are tried.
 AGREE, MOST = 2.0, 12

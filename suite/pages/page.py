@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePath
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 from urllib.parse import quote
@@ -169,7 +169,7 @@ class Plot:
         return f"{self.name}.svg"
 
     def markdown(self) -> Markdown:
-        return Markdown(f"![{escaped(self.caption)}]({url(self.file)})")
+        return Markdown(f"![{escaped(self.caption)}]({url(Path(self.file))})")
 
 
 @dataclass(frozen=True)
@@ -183,9 +183,9 @@ class Heading:
         return Markdown(f"{'#' * self.level} {escaped(self.text)}")
 
 
-def url(path: PurePath | str) -> str:
+def url(path: Path) -> str:
     """URL of a relative path."""
-    return quote(path.as_posix() if isinstance(path, PurePath) else path)
+    return quote(path.as_posix())
 
 
 class Link(NamedTuple):

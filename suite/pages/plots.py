@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import LogLocator, NullLocator
 
-from suite.candidates.catalogue import candidates
+from suite.candidates.catalogue import find
 from suite.candidates.names import BASELINE, ORDER
 from suite.results.format import count, significant3
 
@@ -80,8 +80,7 @@ def colour(style: int) -> str:
 
 def label(name: str) -> str:
     """Name of a candidate, with what people call it if that is another word; of a file outside the project its name."""
-    called = {candidate.name: candidate.called for candidate in candidates()}
-    word = called.get(name, "")
+    word = find(name).called if name in ORDER else ""
     return name if word.lower() in ("", name) else f"{name} ({word})"
 
 

@@ -132,14 +132,12 @@ MODES: dict[str, Check] = {
     "repr": printed,
     "fork": forked,
 }
-#: Every use by name; one of so many steps takes too long.
+#: Every use by name, but for `long_sequence`, which takes too long.
 USES: dict[str, Callable[[str, torch.device], object]] = {**MODES} | {
     title: capability.attempt for title, capability in CAPABILITIES.items() if capability.check is not long_sequence
 }
 #: Takes seconds, since the new process imports torch: run with "auto" alone.
 SPAWN = "spawn"
-
-
 #: What torch imports for some of the uses, which takes seconds: once, in the parent of all children.
 IMPORTED = ("torch._inductor.compile_fx", "torch.distributed.fsdp", "torch.fx.experimental.symbolic_shapes")
 
