@@ -87,7 +87,8 @@ MULTIPLIED = [multiplied(way) for way in ("float32", "avx512_bf16", "amx")]
 #: The sizes that people run, on both sides of those at which a code path changes: vectors, panels and tiles of units
 #: (4 to 128), rows of a tile or block (6, 36), batches of few rows (4), the depth of a block (128 and 256), rows of a
 #: partial sum (128 and 256) and of a chunk, inputs whose products are saved (96), the weights from which a batch is
-#: split in another way, 16 columns of embeddings, and steps of a chunk.
+#: split in another way, 16 columns of embeddings, and steps of a chunk. Those of many steps have 64 units and more, so
+#: that one draw is enough.
 WIDE = (
     Case(T=3, B=4, I=31, H=31, S=16, Z=4, state=Start.SHARED),
     Case(T=3, B=5, I=32, H=32, S=15, Z=5, layer_norm=True),
@@ -104,16 +105,16 @@ WIDE = (
     Case(T=2, B=129, I=200, H=257, S=129, Z=4, layer_norm=True, state=Start.STACKED),
     Case(T=2, B=260, I=20, H=520, S=160, Z=5),
     Case(T=12, B=32, I=50, H=256, S=64, Z=4),
-    Case(T=40, B=1, I=33, H=48, S=24, Z=3, layer_norm=True, state=Start.STACKED),
-    Case(T=70, B=8, I=9, H=72, S=36, Z=4),
-    Case(T=33, B=8, I=100, H=40, S=33, Z=2, layer_norm=True),
+    Case(T=40, B=1, I=33, H=68, S=64, Z=3, layer_norm=True, state=Start.STACKED),
+    Case(T=70, B=8, I=9, H=72, S=67, Z=4),
+    Case(T=33, B=8, I=100, H=66, S=65, Z=2, layer_norm=True),
     Case(T=6, B=5, I=40, H=80, S=36, Z=5, lengths=(6, 4, 4, 3, 1), layer_norm=True, state=Start.STACKED),
-    Case(T=9, B=40, I=97, H=65, S=33, Z=4, L=2, lengths=lengths(9, 40), state=Start.STACKED),
+    Case(T=9, B=40, I=97, H=65, S=65, Z=4, L=2, lengths=lengths(9, 40), state=Start.STACKED),
     Case(T=4, B=70, I=33, H=136, S=48, Z=3, lengths=lengths(4, 70)[::-1], layer_norm=True, recurrent_dropout=0.3),
     Case(T=3, B=20, I=35, H=100, S=36, Z=4, recurrent_dropout=0.4, state=Start.SHARED),
     Case(T=3, B=66, I=97, H=72, S=33, Z=5, L=2, layer_norm=True, dropout=0.25, recurrent_dropout=0.4),
     Case(T=3, B=2, I=40, H=600, S=64, Z=4, layer_norm=True, state=Start.STACKED, recurrent_dropout=0.2),
-    Case(T=10, B=47, I=13, H=36, S=140, Z=12, state=Start.SHARED),
+    Case(T=10, B=47, I=13, H=66, S=140, Z=12, state=Start.SHARED),
     Case(T=5, B=103, I=4, H=130, S=117, Z=6, L=2, layer_norm=True, state=Start.STACKED, recurrent_dropout=0.3),
 )
 

@@ -110,14 +110,19 @@ def wide(name: str) -> list[Comparison]:
 
 
 def grouped(name: str) -> list[Comparison]:
-    """Groups of uses of an implementation, at small and at large sizes; none if it builds weights."""
+    """Groups of uses of an implementation, at small and at large sizes; none if it builds weights.
+
+    A default run has one case of each group of the oracle: nothing of it depends on sizes.
+    """
     impl = find(name)
     if impl.builds_weights:
         return []
     comparisons = []
     for group, cases in GROUPS.items():
         for case, dtypes in cases.items():
-            comparisons += [against_wide(case, dtype, group) for dtype in _compared_dtypes(impl, dtypes)]
+            default = name != WIDE_ORACLE or case == next(iter(cases))
+            for dtype in _compared_dtypes(impl, dtypes):
+                comparisons.append(against_wide(case, dtype, group, default=default))
     return comparisons
 
 

@@ -208,7 +208,7 @@ class Edited:
         sources = self.sources()
         with tempfile.TemporaryDirectory() as folder:
             package = Path(folder) / name
-            shutil.copytree(Path(impls.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copytree(Path(impls.__file__).parent, package)  # with bytecode, which fits all files but the edited
             for path, source in sources.items():
                 (package / path).write_text(source, encoding="utf-8")
             try:
