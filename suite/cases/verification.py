@@ -87,7 +87,7 @@ MULTIPLIED = [multiplied(way) for way in ("float32", "avx512_bf16", "amx")]
 #: The sizes that people run, on both sides of those at which a code path changes: vectors, panels and tiles of units
 #: (4 to 128), rows of a tile or block (6, 36), batches of few rows (4), the depth of a block (128 and 256), rows of a
 #: partial sum (128 and 256) and of a chunk, inputs whose products are saved (96), the weights from which a batch is
-#: split in another way, 16 columns of embeddings, and steps of a chunk. Those of many steps have 64 units and more, so
+#: split in another way, 16 columns of embeddings, and steps of a chunk. Cases of many steps have 64 units and more, so
 #: that one draw is enough.
 WIDE = (
     Case(T=3, B=4, I=31, H=31, S=16, Z=4, state=Start.SHARED),

@@ -55,7 +55,7 @@ THOROUGH_ALONE = _thorough_alone()
 
 
 def up_to_date(table: Table, rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows of a file but for stale ones that no default run makes: of thorough runs, and of named sizes.
+    """The rows of a file, without stale ones that no default run makes: of thorough runs, and of named sizes.
 
     They would stay stale until such a run. One that failed stays, as nothing shows that it would pass now.
     """

@@ -132,7 +132,7 @@ MODES: dict[str, Check] = {
     "repr": printed,
     "fork": forked,
 }
-#: Every use by name, but for `long_sequence`, which takes too long.
+#: Every use by name, except `long_sequence`, which takes too long.
 USES: dict[str, Callable[[str, torch.device], object]] = {**MODES} | {
     title: capability.attempt for title, capability in CAPABILITIES.items() if capability.check is not long_sequence
 }
