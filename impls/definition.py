@@ -73,6 +73,48 @@ class LayerParams(NamedTuple):
         return CellNorms(self.hyper_norm_weight, self.hyper_norm_bias, self.hyper_norm_c_weight, self.hyper_norm_c_bias)
 
 
+class GateParams(NamedTuple):
+    """One gate's part of each parameter of a layer, without the norms."""
+
+    weight_x: Tensor  # [H, I]
+    weight_h: Tensor  # [H, H]
+    bias: Tensor  # [H]
+    hyper_weight_x: Tensor  # [S, I]
+    hyper_weight_h: Tensor  # [S, H]
+    hyper_weight_s: Tensor  # [S, S]
+    hyper_bias: Tensor  # [S]
+    z_weight: Sequence[Tensor]  # [Z, S], three times
+    z_bias: Sequence[Tensor]  # [Z], twice
+    d_weight: Sequence[Tensor]  # [H, Z], three times
+
+
+def by_gate(p: LayerParams) -> list[GateParams]:
+    """The parameters of each gate.
+
+    Taken once for all steps: an index in a loop, `p.weight_h[k]`, makes autograd write a gradient of all four gates
+    each time.
+    """
+    weight_x, weight_h, bias = (q.unbind() for q in (p.weight_x, p.weight_h, p.bias))
+    hyper_weight_x, hyper_weight_h = p.hyper_weight_x.unbind(), p.hyper_weight_h.unbind()
+    hyper_weight_s, hyper_bias = p.hyper_weight_s.unbind(), p.hyper_bias.unbind()
+    z_weight, z_bias, d_weight = (q.unbind(1) for q in (p.z_weight, p.z_bias, p.d_weight))
+    return [
+        GateParams(
+            weight_x=weight_x[k],
+            weight_h=weight_h[k],
+            bias=bias[k],
+            hyper_weight_x=hyper_weight_x[k],
+            hyper_weight_h=hyper_weight_h[k],
+            hyper_weight_s=hyper_weight_s[k],
+            hyper_bias=hyper_bias[k],
+            z_weight=z_weight[k].unbind(),
+            z_bias=z_bias[k].unbind(),
+            d_weight=d_weight[k].unbind(),
+        )
+        for k in range(4)
+    ]
+
+
 class Role(Enum):
     """What a parameter of a layer does."""
 

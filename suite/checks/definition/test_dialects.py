@@ -37,8 +37,8 @@ ONE_ADDED_AFTER_THE_NORM = edits(
 )
 ONE_ADDED_BEFORE_THE_NORM = edits(
     "row_scaled.py",
-    ("+ p.bias[k]", "+ p.bias[k] + (k == 1)"),
-    ("+ p.hyper_bias[k]", "+ p.hyper_bias[k] + (k == 1)"),
+    ("+ w.bias", "+ w.bias + (w is gates[1])"),
+    ("+ w.hyper_bias", "+ w.hyper_bias + (w is gates[1])"),
 )
 
 
