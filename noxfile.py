@@ -159,7 +159,7 @@ def lint(session: nox.Session) -> None:
 
 @shared
 def selftest(session: nox.Session) -> None:
-    """Check the suite itself: timing, results, pages and commands."""
+    """Check the suite itself: timing, results, pages, commands, builds."""
     run_tests(session, "suite", options=["--ignore=suite/checks"])
 
 
@@ -189,9 +189,10 @@ def lowest(session: nox.Session) -> None:
     """Verify, compare and report with the lowest versions allowed."""
     install(session, "suite", "--resolution", "lowest-direct")
     install_labml(session)
-    # Pages and comparisons of results take more of pandas than checks do; a file of `--impl` takes much of torch.
+    # Pages and comparisons of results take more of pandas than checks do; builds and files of `--impl` much of torch.
     of_pandas = ("suite/results", "suite/measure/test_bench_compare.py", "suite/pages")
-    run_tests(session, "suite/checks", *of_pandas, "suite/test_submission.py", "suite/test_option.py")
+    of_torch = ("suite/package/test_extension.py", "suite/test_submission.py", "suite/test_option.py")
+    run_tests(session, "suite/checks", *of_pandas, *of_torch)
 
 
 @nox.session

@@ -125,6 +125,11 @@ def test_importing_the_package_imports_all_that_it_requires() -> None:
     assert required <= set[str]().union(*map(packages, loaded))
 
 
+def test_the_package_and_the_suite_import_without_triton() -> None:
+    code = "import sys; sys.modules['triton'] = None; import impls, suite.verify.writing; impls.names()"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
 def test_building_requires_what_the_hook_imports() -> None:
     """Every `pip install` of the sources installs these first."""
     required = {Requirement(text).name for text in PYPROJECT["build-system"]["requires"]}

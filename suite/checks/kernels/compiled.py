@@ -30,6 +30,7 @@ from suite.cases.case import Case
 from suite.cases.workloads import WORKLOADS
 from suite.checks.kernels import instructions
 from suite.checks.kernels.launched import Launch, recorded
+from suite.shared.devices import DeviceType
 from suite.shared.process import killed_with
 
 _BASE = WORKLOADS["char-ptb"].case
@@ -266,7 +267,7 @@ class Way(NamedTuple):
 
 def precompile(ways: Iterable[Way], device: torch.device) -> list[Kernel]:
     """Compile the kernels of `batched_cuda` for passes, in parallel, into Triton's cache, and return them."""
-    if device.type != "cuda" or why_unavailable("batched_cuda", device) is not None:
+    if device.type != DeviceType.CUDA or why_unavailable("batched_cuda", device) is not None:
         return []
     import triton
 

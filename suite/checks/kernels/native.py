@@ -21,6 +21,7 @@ from suite.checks.kernels import ahead
 from suite.checks.kernels.compiled import Kernel, precompile
 from suite.checks.kernels.interpreted import NAME
 from suite.shared import machine
+from suite.shared.devices import DeviceType
 from suite.shared.files import ResultsError, write_whole
 
 #: How often each function of `at_once` is called: a queue of a GPU takes some 1,000 launches before the host waits.
@@ -162,7 +163,7 @@ def main(arguments: list[str]) -> int:
     reason = unseen or why_unavailable(NAME, device)
     if reason is not None:
         print(f"{reason} Not run: {', '.join(first.value for first in First)}.")
-        return int(unseen is not None or device.type == "cuda")
+        return int(unseen is not None or device.type == DeviceType.CUDA)
     kernels = precompile(ahead.of_cuda(), device)
     outcomes = Outcomes()
     options = ["-p", "no:benchmark", *limited(LIMIT), "-m", "first", *arguments]

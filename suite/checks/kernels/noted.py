@@ -17,6 +17,7 @@ from impls.batched_cuda import launching, layout, split
 from suite.checks.kernels.compiled import described
 from suite.checks.kernels.launched import Launch
 from suite.comparison import tolerance
+from suite.comparison.tensors import Output
 
 _test = [""]
 _noted: dict[str, str] = {}
@@ -45,6 +46,8 @@ def _passes(*_: Any, **__: Any) -> None:
 vars(launching).update(start=_start)
 vars(layout).update(INTERPRETED=False)
 vars(split).update(ONE=split.H100)
-vars(tolerance).update(reference=lambda *_, **__: {}, judge=lambda *_, **__: [tolerance.Judgement("out", 0.0, 1.0)])
+vars(tolerance).update(
+    reference=lambda *_, **__: {}, judge=lambda *_, **__: [tolerance.Judgement(Output.OUT, 0.0, 1.0)]
+)
 vars(tolerance).update(dict.fromkeys(("assert_close", "assert_bitwise_equal"), _passes))
 vars(torch.testing).update(assert_close=_passes)

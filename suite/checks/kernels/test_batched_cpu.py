@@ -1,13 +1,11 @@
-"""The build of batched_cpu on the machine that runs it, and its products."""
+"""What keys a build of batched_cpu, what its library refuses, and its products."""
 
 import ctypes
 import os
 import re
-import shlex
 import shutil
 import struct
 import subprocess
-import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -26,38 +24,7 @@ from suite.comparison.draws import model_and_draw
 from suite.shared.files import ROOT
 
 pytestmark = pytest.mark.impl(name="batched_cpu")
-builds = pytest.mark.thorough("batched_cpu built in other ways, or not at all")
 F32, F64 = torch.float32, torch.float64
-#: A compiler that copies a finished library instead, slowly: half at a time.
-COMPILER = """#!/bin/sh
-for argument; do [ "$before" = -o ] && output=$argument; before=$argument; done
-head -c 10000 {library} > "$output"; sleep 1; cp {library} "$output"
-"""
-
-AGREES = """
-import torch
-from suite.cases.verification import VERIFY_FIRST
-from suite.comparison.tolerance import compare, naive_oracle
-from suite.comparison.draws import implementation
-oracle, cpu = naive_oracle(torch.float64, draws=1), torch.device("cpu")
-worst = compare(implementation("batched_cpu"), VERIFY_FIRST[0], torch.float64, cpu, oracle)[0]
-print(worst if worst.wrong else "agrees")
-"""
-
-FALLS_BACK = """
-import torch, warnings
-warnings.simplefilter("always")
-from impls import HyperLSTM, why_unavailable
-from impls.batched_cpu import loading
-model = HyperLSTM(3, 4, 2, 1, 1)
-print(why_unavailable("batched_cpu", "cpu"))
-print(model)
-print(tuple(model(torch.zeros(2, 1, 3))[0].shape))
-try:
-    loading.library(torch.float32)
-except RuntimeError as error:
-    print(error)
-"""
 
 
 def folder_here(dtype: torch.dtype) -> Path:
@@ -65,106 +32,11 @@ def folder_here(dtype: torch.dtype) -> Path:
     return build.folder_of(sets.parts(dtype), build.extra_flags())
 
 
-def start(code: str, cache: Path, **environment: str) -> subprocess.Popen[str]:
-    env = {**os.environ, "TORCH_EXTENSIONS_DIR": str(cache), "PYTHONPATH": str(ROOT), **environment}
-    return subprocess.Popen(
-        [sys.executable, "-P", "-c", code], env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
-
-
-def finish(process: subprocess.Popen[str]) -> tuple[str, str]:
-    out, err = process.communicate(timeout=600)
-    assert process.returncode == 0, err
-    return out, err
-
-
 @pytest.fixture
 def built() -> None:
     reasons = [why_unavailable("batched_cpu", "cpu", dtype) for dtype in (F32, F64)]
     if any(reasons):
         pytest.skip(f"{reasons}")
-
-
-@pytest.fixture
-def compiler(built: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Build with a compiler that takes no time."""
-    path = tmp_path / "compiler"
-    path.write_text(COMPILER.format(library=shlex.quote(str(loading.library(F64).path))))
-    path.chmod(0o755)
-    monkeypatch.setenv("CXX", str(path))
-
-
-@pytest.mark.usefixtures("compiler")
-def test_concurrent_builds_load_a_complete_library(tmp_path: Path) -> None:
-    folder = tmp_path / "extensions"
-    processes = [start(AGREES, folder) for _ in range(2)]
-    for out, err in map(finish, processes):
-        assert out == "agrees\n"
-        assert err.startswith("batched_cpu: compiling")
-        assert err.endswith(" s\n")
-    assert len(list(folder.iterdir())) == 1, "a build left other files"
-
-
-@pytest.fixture
-def cache(tmp_path: Path) -> Path:
-    """Cache of builds with a build of the library that is loaded here."""
-    folder = tmp_path / "cache" / folder_here(F64).name
-    shutil.copytree(loading.library(F64).path.parent, folder)
-    return folder.parent
-
-
-@pytest.mark.usefixtures("built")
-def test_a_finished_build_needs_no_tools(cache: Path) -> None:
-    assert finish(start(AGREES, cache, PATH="/nowhere")) == ("agrees\n", "")
-
-
-@builds
-@pytest.mark.usefixtures("compiler")
-def test_a_damaged_build_is_built_again(cache: Path) -> None:
-    os.truncate(cache / folder_here(F64).name / build.LIBRARY, 10_000)
-    out, err = finish(start(AGREES, cache))
-    assert out == "agrees\n"
-    assert err.startswith("batched_cpu: compiling")
-    assert finish(start(AGREES, cache)) == ("agrees\n", "")
-
-
-@builds
-@pytest.mark.parametrize(
-    ("environment", "words"),
-    [
-        ({"CXX": "false"}, ["compiler"]),
-        ({"CXX": "no-such-compiler"}, ["compiler", "no-such-compiler"]),
-        ({build.FLAGS_VARIABLE: "--no-such-flag"}, ["no-such-flag"]),
-        ({"TORCH_EXTENSIONS_DIR": "/dev/null/cache"}, ["/dev/null/cache", "TORCH_EXTENSIONS_DIR"]),
-    ],
-    ids=["compiler fails", "no compiler", "unknown flag", "no folder"],
-)
-def test_without_a_build_auto_takes_the_next(tmp_path: Path, environment: dict[str, str], words: list[str]) -> None:
-    out, err = finish(start(FALLS_BACK, tmp_path, **environment))
-    reason, rest = out.split("\n", 1)
-    assert reason.startswith("batched_cpu could not be built: ")
-    assert [word for word in words if word not in out] == []
-    assert "impl=auto (deferred)" in rest
-    assert "(2, 1, 4)" in rest
-    assert err.count(f"RuntimeWarning: {reason} Until then impl='auto' runs 'deferred'") == 1
-    assert not list(tmp_path.iterdir()), "a failed build left files"
-
-
-NO_ROOM = """
-import resource
-import torch
-resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))  # as on a full disk, a larger file cannot be written
-from impls import why_unavailable
-print(why_unavailable("batched_cpu", "cpu", torch.float64))
-"""
-
-
-@pytest.mark.usefixtures("compiler")
-def test_a_compiler_without_room_is_not_blamed(tmp_path: Path) -> None:
-    (folder := tmp_path / "extensions").mkdir()
-    out, _ = finish(start(NO_ROOM, folder))
-    assert f"'{folder}'. TORCH_EXTENSIONS_DIR set to a folder with room helps" in out
-    assert not list(folder.iterdir()), "a failed build left files"
 
 
 def test_a_named_implementation_that_is_unavailable_is_not_its_own_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -175,24 +47,6 @@ def test_a_named_implementation_that_is_unavailable_is_not_its_own_way_out(monke
     said = str(raised.value)
     assert reason in said
     assert said.endswith("In float32 on cpu: naive, row_scaled, batched, deferred.")
-
-
-@builds
-@pytest.mark.usefixtures("built")
-@pytest.mark.parametrize("damage", ["cut", "other sources"])
-def test_a_wheel_that_does_not_fit_is_refused(tmp_path: Path, damage: str) -> None:
-    package = tmp_path / "impls" / "batched_cpu"
-    shutil.copytree(ROOT / "impls", package.parent, ignore=shutil.ignore_patterns("__pycache__"))
-    for file in loading.library(F32).path.parent.iterdir():
-        shutil.copy(file, package)
-    if damage == "cut":
-        os.truncate(package / build.LIBRARY, 10_000)
-    else:
-        (package / "cell.h").write_text("")
-    out, err = finish(start(FALLS_BACK, tmp_path / "cache", PYTHONPATH=str(tmp_path)))
-    assert out.startswith(f"The library of batched_cpu in the wheel, {package / build.LIBRARY}, does not fit: ")
-    assert "impl=auto (deferred)" in out
-    assert err.count("RuntimeWarning") == 1
 
 
 def test_flags_source_and_cpu_key_a_build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,5 @@
 """Errors and choices of `batched_cuda`, which take no GPU; `test_native.py` runs it on one."""
 
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,7 +23,6 @@ from suite.checks.kernels import native, told_card
 from suite.checks.kernels.ahead import FULL, STEPS
 from suite.checks.kernels.interpreted import NAME
 from suite.checks.kernels.launched import recorded
-from suite.shared.files import ROOT
 from suite.verify import processes
 
 needs_triton = pytest.mark.skipif(find_spec("triton") is None, reason="Triton is not installed.")
@@ -125,11 +123,6 @@ def test_a_refused_launch_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> No
     refused.__getitem__.return_value.side_effect = RuntimeError("misaligned address")
     with pytest.raises(RuntimeError, match=r"^misaligned address$"):
         launching.start(refused, 132, {}, CPU)
-
-
-def test_package_and_suite_import_without_triton() -> None:
-    code = "import sys; sys.modules['triton'] = None; import impls, suite.verify.writing; impls.names()"
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 
 
 def test_the_interpreter_has_to_be_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,7 @@ from suite.checks.equality.conftest import sample_or_skip
 from suite.checks.equality.values import both, everything
 from suite.checks.recording import Record
 from suite.comparison.draws import implementation
-from suite.comparison.tensors import OUTPUTS, Gradient, parameter
+from suite.comparison.tensors import OUTPUTS, Gradient, Output, parameter
 from suite.comparison.tolerance import assert_bitwise_equal, relative_error
 
 CPU, NAME = torch.device("cpu"), "batched_cpu"
@@ -78,8 +78,8 @@ def test_what_is_stored_is_rounded_to_nearest(way: str) -> None:
     """The rule does not ask for it: it allows twice the error of the naive form, which rounds every sum."""
     case = replace(ROWS, T=1)
     results, exact = both(NAME, case, sample_or_skip(NAME, BF16, case, CPU), 1 << 30)
-    h_hat = exact["h_hat"]  # which depends on nothing else that is stored
-    assert relative_error(results["h_hat"], h_hat) < 1.1 * relative_error(h_hat.to(BF16), h_hat)
+    h_hat = exact[Output.H_HAT]  # which depends on nothing else that is stored
+    assert relative_error(results[Output.H_HAT], h_hat) < 1.1 * relative_error(h_hat.to(BF16), h_hat)
 
 
 @pytest.mark.address_sanitizer
@@ -90,7 +90,7 @@ def test_nan_stays_in_its_row_of_a_way(way: str) -> None:
     changed, expected = (everything(NAME, ROWS, sample._replace(x=each)) for each in (x, sample.x))
     others = torch.tensor([row for row in range(ROWS.B) if row != 20])
     assert_bitwise_equal(*({n: each[n].index_select(1, others) for n in OUTPUTS} for each in (changed, expected)))
-    assert changed["out"][1, 20].isnan().all()
+    assert changed[Output.OUT][1, 20].isnan().all()
 
 
 def test_ways_differ_in_bits() -> None:

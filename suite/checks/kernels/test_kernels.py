@@ -95,6 +95,7 @@ def test_every_fault_of_a_call_applies() -> None:
     assert not reasons, reasons
 
 
+@pytest.mark.thorough("planted faults of batched_cuda's calls, interpreted")
 @pytest.mark.parametrize("fault", interpreted.FAULTS)
 def test_a_fault_of_a_call_is_caught(fault: str, interpreter: ProcessPoolExecutor) -> None:
     if reason := interpreted.edited(interpreted.FAULTS[fault]).stale():

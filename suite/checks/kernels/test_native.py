@@ -39,13 +39,14 @@ from suite.comparison.draws import implementation, model_and_draw
 from suite.comparison.tensors import Results
 from suite.comparison.tolerance import Oracle, assert_bitwise_equal, compare, reference
 from suite.shared.arithmetic import Arithmetic
+from suite.shared.devices import DeviceType
 
 
 @pytest.fixture
 def gpu(device: torch.device) -> torch.device:
     """The GPU; skips the test where the implementation does not run on the device of this run."""
     reason = why_unavailable(NAME, device)
-    if device.type != "cuda" or reason is not None:
+    if device.type != DeviceType.CUDA or reason is not None:
         pytest.skip(reason or f"Needs --device cuda, this run is on {device.type}.")
     return device
 
