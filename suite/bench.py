@@ -45,11 +45,8 @@ from suite.pages import bench as pages_of_bench
 from suite.pages import sizes as pages_of_sizes
 from suite.pages.bench_tables import (
     NORM,
-    QUOTED,
     Benchmark,
     in_words,
-    place_columns,
-    setting_columns,
     summary,
     terminal_table,
 )
@@ -61,6 +58,7 @@ from suite.results.status import WRONG, Ended, Status
 from suite.results.tables import TABLES, Row, Table, folder_of
 from suite.shared import machine
 from suite.shared.arithmetic import Arithmetic
+from suite.shared.devices import DeviceType
 from suite.shared.files import ResultsError, path_of
 
 #: Times as long as alone that the baseline may take beside a file.
@@ -73,7 +71,7 @@ def parser() -> argparse.ArgumentParser:
     add = result.add_argument
     result.set_defaults(dtype=None)
     add("--workload", nargs="+", choices=WORKLOADS, help=f"default: {', '.join(by_default('cpu'))}")
-    default = "default: {cpu:g} for each dtype, on a GPU {cuda:g}".format_map(MINUTES)
+    default = f"default: {MINUTES[DeviceType.CPU]:g} for each dtype, on a GPU {MINUTES[DeviceType.CUDA]:g}"
     add("--minutes", type=amount, help=f"how long the run may take, once every job was visited; {default}")
     add("--size", type=parse, nargs="+", action="extend", default=[], help=f"time these sizes: {SPELLING}")
     add("--sweep", type=axis, metavar="H=128,256,512", help="time several values of one size, and plot over them")
@@ -167,7 +165,7 @@ def measure(jobs: Sequence[Job], folder: Path, until: float, table: Table) -> li
     sentence = about_others(share_now())
     if sentence:
         print(f"{sentence}\n")
-    with tempfile.TemporaryDirectory() as scratch, Server(log, Path(scratch), device=device.type) as server:
+    with tempfile.TemporaryDirectory() as scratch, Server(log, Path(scratch), device=DeviceType(device.type)) as server:
         rates = list[Row]()
         side = Side(server)
         try:
@@ -177,7 +175,7 @@ def measure(jobs: Sequence[Job], folder: Path, until: float, table: Table) -> li
                     rates.append(best)
             if table.of_project:
                 TABLES[TableName.HARDWARE].put(folder, rates, device)
-            run([side], jobs, until, rests_on(is_ours, QUOTED))
+            run([side], jobs, until, rests_on(is_ours))
         finally:
             ceilings = {row["dtype"]: row for row in rates}
             rows = believed(side.summary(), ceilings, table)
@@ -229,7 +227,7 @@ def rates_of(server: Server, job: Job) -> Row:
 
 def believed(rows: Sequence[Row], ceilings: Mapping[str, Row], table: Table) -> list[Row]:
     """Rows with their shares of the ceilings; those refused that are too fast, or beside which the baseline is slow."""
-    of_one_baseline = [*setting_columns(table), "pass"]
+    of_one_baseline = [*table.setting, "pass"]
     alone = dict[tuple[Any, ...], Row]()
     for row in rows:
         if row["implementation"] == BASELINE:
@@ -294,9 +292,9 @@ def show(rows: pd.DataFrame, table: Table, page: Path | None = None, sweep: Axis
     if sweep:
         for over in pages_of_sizes.sweeps(benchmark, [sweep.size]):
             over.view().show(over.title)
-            growth = "\n".join(["", *over.growth()])
-            print(growth.replace("`", ""))
-            print(f"\nPlot: {page.with_name(over.name)}.svg" if page else "")
+            print("", *over.growth(), sep="\n")
+            if page and over.grown():
+                print(f"\nPlot: {page.with_name(over.name)}.svg")
     else:
         for place in benchmark.places():
             terminal_table(place).show(place.heading)
@@ -320,7 +318,7 @@ def conclusion(rows: pd.DataFrame, table: Table) -> str:
 def about_files(rows: pd.DataFrame, table: Table) -> list[str]:
     """How long a training step of each file of `--impl` takes, or why it was not timed, a sentence for each row."""
     sentences = list[str]()
-    place = place_columns(table)
+    place = table.place
     trained = rows[rows["pass"] == Pass.TRAIN]
     timed = trained[trained["status"] == Status.OK]
     files = submission.files()

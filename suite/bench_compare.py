@@ -38,7 +38,7 @@ from suite.cases.workloads import WORKLOADS
 from suite.measure import choice
 from suite.measure.runner import Side, run
 from suite.measure.server import Server, new_log
-from suite.pages.bench_tables import Setting, heading, place_columns, setting_columns
+from suite.pages.bench_tables import Setting, heading
 from suite.pages.page import Column, NoFigure, Sheet
 from suite.results import provenance
 from suite.results.format import ENVIRONMENT, SOFTWARE, ratio_text
@@ -47,6 +47,7 @@ from suite.results.statistics import COVERAGE, FEWEST, between, pooled_variance
 from suite.results.status import Status
 from suite.results.tables import TABLES, Row, folder_of
 from suite.shared import machine
+from suite.shared.devices import DeviceType
 from suite.shared.files import ROOT, ResultsError, path_of
 
 
@@ -163,7 +164,7 @@ def judged(both: pd.DataFrame, threshold: float, *, times: bool = True) -> pd.Da
         Change.SLOWER: differs & (time_ > 1),
         Change.FASTER: differs & (time_ < 1),
     }
-    lines: pd.DataFrame = both[[*place_columns(TABLES[TableName.BENCH]), "implementation", "pass"]].copy()
+    lines: pd.DataFrame = both[[*TABLES[TableName.BENCH].place, "implementation", "pass"]].copy()
     lines["old"] = both["ratio_old"].astype(object).where(had, both["status_old"].map(NoFigure))
     lines["new"] = both["ratio"].astype(object).where(has, both["status"].fillna("absent").map(NoFigure))
     lines["time"] = time_ - 1
@@ -190,7 +191,7 @@ def show(changes: pd.DataFrame) -> None:
         "memory": Column("memory", change),
         "verdict": Column("verdict"),
     }
-    for _, lines in changes.groupby(place_columns(TABLES[TableName.BENCH]), sort=False):
+    for _, lines in changes.groupby(TABLES[TableName.BENCH].place, sort=False):
         Sheet.of_rows(columns, lines).show(heading(lines.iloc[0]))
     print()
 
@@ -231,7 +232,7 @@ def same_twice(folder: Path, old: pd.DataFrame, new: Sequence[Row], device: torc
     if changes.empty:
         return
     twice = list[Row]()
-    for _, of_setting in changes.groupby(setting_columns(TABLES[TableName.BENCH]), sort=False):
+    for _, of_setting in changes.groupby(TABLES[TableName.BENCH].setting, sort=False):
         differ = int(of_setting["verdict"].isin(DIFFERENT).sum())
         about = Setting.of(of_setting.iloc[0])._asdict()
         twice.append({**about, "rows": len(of_setting), "differ": differ, "largest": of_setting["time"].abs().max()})
@@ -314,8 +315,8 @@ def revisions_compared(options: argparse.Namespace) -> int:
     jobs = choice.jobs(argparse.Namespace(**vars(options) | {"implementation": names}))
     log = new_log(folder_of(submission.results_of(options.results), device), "compare.txt")
     with tempfile.TemporaryDirectory() as folder, checkout(options.base, Path(folder)) as tree:
-        old_server = Server(log, Path(folder, "old"), tree, device.type)
-        new_server = Server(log, Path(folder, "new"), None, device.type)
+        old_server = Server(log, Path(folder, "old"), tree, DeviceType(device.type))
+        new_server = Server(log, Path(folder, "new"), None, DeviceType(device.type))
         old = Side(old_server)
         new = Side(new_server)
         with old_server, new_server:

@@ -11,8 +11,8 @@ from typing import Any
 from suite.results.provenance import sources
 
 
-def hash_of(table: str, row: Mapping[str, Any]) -> str | None:
-    """Hash of what a row depends on; None if the code lacks it."""
+def hash_of(table: Any, row: Mapping[str, Any]) -> str | None:
+    """Hash of what a row depends on; None if the code lacks it. table: its name, whatever type the code has for it."""
     try:
         return sources(table, row)
     except (KeyError, OSError, ValueError):

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import pytest
 
+from suite.shared.devices import DeviceType
 from suite.shared.files import ROOT
 from suite.verify.arguments import add_options
 
@@ -48,7 +49,7 @@ def arguments_of(options: argparse.Namespace) -> list[str]:
     of_suite, _ = suite_parser.parse_known_args(options.arguments)
     # Tests of a file of `--impl` share nothing, so each process takes the next.
     dist = "worksteal" if of_suite.impl else "loadscope"
-    all_short = of_suite.impl or (options.short_on_gpu and of_suite.device.type == "cuda")
+    all_short = of_suite.impl or (options.short_on_gpu and of_suite.device.type == DeviceType.CUDA)
     limit = SHORT_LIMIT if all_short else LIMIT
     testpaths = ["-o", f"testpaths={shlex.join(options.testpaths)}"] if options.testpaths else []
     return [*SUITE, *WORKERS, f"--dist={dist}", *ending(limit), *testpaths, *options.arguments]

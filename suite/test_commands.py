@@ -27,6 +27,7 @@ from suite.checks.equality.comparison import WIDE_ORACLE, Task
 from suite.measure import choice
 from suite.package.sessions import recorded
 from suite.results.examples import runs, verified
+from suite.results.names import TableName
 from suite.results.status import Ended, Status
 from suite.results.tables import TABLES, folder_of
 from suite.shared import files, machine
@@ -232,7 +233,7 @@ def test_a_benchmark_fails_where_a_row_went_wrong(
         rows = []
         for job in jobs:
             rows += job.rows(Ended(outcome) if job.candidate == "batched" else Ended())
-        TABLES["bench"].put(folder, rows, CPU)
+        TABLES[TableName.BENCH].put(folder, rows, CPU)
         return rows
 
     monkeypatch.setattr(bench, "measure", measure)
@@ -386,8 +387,8 @@ def finish(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Path]]:
             hook.send(None)
         return put
 
-    rows = TABLES["verify"].filled(pd.DataFrame([verified()]))
-    monkeypatch.setattr(conclusion, "rows_of_tests", lambda reporter: {"verify": rows})
+    rows = TABLES[TableName.VERIFY].filled(pd.DataFrame([verified()]))
+    monkeypatch.setattr(conclusion, "rows_of_tests", lambda reporter: {TableName.VERIFY: rows})
     return finish
 
 
@@ -418,9 +419,9 @@ def test_rows_at_sizes_that_are_named_stay_beside_all_others(tmp_path: Path) -> 
     compared = verified(case=known, oracle=ORACLE)
     named = [verified(case=case, oracle=WIDE_ORACLE, asked_for=True) for case in (known, "H8")]
     for rows in ([compared, verified(case="H16")], named[:1], named[1:], [compared]):
-        writing.write(tmp_path, CPU, {"verify": pd.DataFrame(rows)})
+        writing.write(tmp_path, CPU, {TableName.VERIFY: pd.DataFrame(rows)})
     (folder,) = tmp_path.iterdir()
-    kept = TABLES["verify"].read(folder)[["case", "oracle", "asked_for"]]
+    kept = TABLES[TableName.VERIFY].read(folder)[["case", "oracle", "asked_for"]]
     expected = [(known, ORACLE, False), (known, WIDE_ORACLE, True), ("H8", WIDE_ORACLE, True)]
     assert list(kept.itertuples(index=False, name=None)) == expected
 
@@ -446,9 +447,9 @@ def test_rows_of_other_code_that_no_default_run_makes_go(tmp_path: Path) -> None
     before.append(row(failed, ratio=2, sources="of other code"))
     named: dict[str, Any] = {"case": "H8", "oracle": WIDE_ORACLE, "asked_for": True}
     before += [verified("batched", **named), verified("deferred", **named, sources="of other code")]
-    table, folder = TABLES["verify"], folder_of(tmp_path, CPU)
+    table, folder = TABLES[TableName.VERIFY], folder_of(tmp_path, CPU)
     table.replace(folder, before, writing.CHECKED)
-    writing.write(tmp_path, CPU, {"verify": pd.DataFrame([row(new)])})
+    writing.write(tmp_path, CPU, {TableName.VERIFY: pd.DataFrame([row(new)])})
     kept = set(table.read(folder)[list(table.key)].itertuples(index=False, name=None))
     expected = [*(row(task) for task in (failed, today, default, new)), verified("batched", **named)]
     assert kept == {tuple(of_row[column] for column in table.key) for of_row in expected}
@@ -480,7 +481,7 @@ def test_a_benchmark_ends_with_a_sentence_about_each_file(monkeypatch: pytest.Mo
     )
     rows = [*runs("batched", 0.2), *runs("deferred", 0.1), *runs("row_scaled", 0.4), *runs("naive", 0)]
     last = bench.conclusion(
-        pd.DataFrame([*rows, *runs("batched", 0.3, layer_norm=True)]), TABLES["bench"]
+        pd.DataFrame([*rows, *runs("batched", 0.3, layer_norm=True)]), TABLES[TableName.BENCH]
     ).splitlines()[-3:]
     where = "on small (T 3 of 100, B 2 of 8, float32"
     took = "a training step takes {} times as long as one of torch.nn.LSTM"

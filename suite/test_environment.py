@@ -13,6 +13,7 @@ import pytest
 from suite.candidates import ours
 from suite.cases.examples import CPU
 from suite.results.examples import runs
+from suite.results.names import TableName
 from suite.results.tables import TABLES, stamp
 from suite.shared.files import ROOT
 
@@ -40,7 +41,7 @@ ODD = {
 def test_commands_run_in_an_odd_environment(tmp_path: Path) -> None:
     folder = tmp_path / "two words:ü"
     for name in ("old", "new"):
-        TABLES["bench"].replace(folder / name, runs("batched", 0.1, processor="Prozessor für Tests"))
+        TABLES[TableName.BENCH].replace(folder / name, runs("batched", 0.1, processor="Prozessor für Tests"))
     empty = dict.fromkeys(("CXX", "XDG_CACHE_HOME", "HYPERLSTM_INVOKED_FROM", "HYPERLSTM_IMPL", ours.BASE), "")
     kept = {
         "TORCH_EXTENSIONS_DIR": os.environ.get("TORCH_EXTENSIONS_DIR") or str(Path.home() / ".cache/torch_extensions")
@@ -67,7 +68,7 @@ def _time_zone(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.usefixtures("_time_zone")
 def test_rows_have_the_date_of_utc() -> None:
     row = {"implementation": "batched"}
-    before, date, after = datetime.now(UTC).date(), stamp(CPU, "verify", row)["date"], datetime.now(UTC).date()
+    before, date, after = datetime.now(UTC).date(), stamp(CPU, TableName.VERIFY, row)["date"], datetime.now(UTC).date()
     assert date in (before.isoformat(), after.isoformat())
 
 

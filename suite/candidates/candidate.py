@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from impls.registry import OPTIONS
 from suite.cases.case import Case, Feature
 from suite.comparison.draws import Build, draw
+from suite.shared.devices import DeviceType
 from suite.shared.machine import Software
 
 
@@ -59,7 +60,7 @@ class Candidate:
     #: Other projects' modules that its first call imports, which takes long.
     modules: tuple[str, ...] = ()
     #: Kinds of device on which it may run.
-    devices: tuple[str, ...] = ("cpu", "cuda")
+    devices: tuple[str, ...] = tuple(DeviceType)
 
     # What it costs.
     #: Whether torch computes it. Otherwise its memory is not measured.

@@ -8,6 +8,7 @@ from impls import HyperLSTM
 from suite.candidates.candidate import alternative
 from suite.cases.case import Case
 from suite.comparison.draws import implementation
+from suite.shared.devices import DeviceType
 from suite.shared.machine import Software
 
 
@@ -20,7 +21,7 @@ def build_as_ours(case: Case, dtype: torch.dtype, device: torch.device) -> Hyper
 
 def why_not(device: torch.device, dtype: torch.dtype) -> str | None:
     """None if torch.compile can compile for the device, else the reason in a sentence."""
-    if device.type == "cuda":
+    if device.type == DeviceType.CUDA:
         return None if find_spec("triton") else "compiled needs Triton on a GPU; it is not installed."
     from torch._inductor.cpp_builder import get_cpp_compiler  # takes seconds to import
 
@@ -46,7 +47,7 @@ CANDIDATE = alternative(
         "impls/definition.py",
         "impls/hyperlstm.py",
     ),
-    software={"cpu": Software(compiler="g++"), "cuda": Software(triton=True)},
+    software={DeviceType.CPU: Software(compiler="g++"), DeviceType.CUDA: Software(triton=True)},
     modules=("torch._dynamo", "torch._inductor.compile_fx"),
     called="torch.compile",
 )

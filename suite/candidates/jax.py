@@ -7,6 +7,7 @@ from impls.definition import dtype_name
 from suite.candidates.candidate import alternative
 from suite.cases.case import Case
 from suite.comparison.draws import implementation
+from suite.shared.devices import DeviceType
 
 
 def build_as_ours(case: Case, dtype: torch.dtype, device: torch.device) -> HyperLSTM:
@@ -23,7 +24,7 @@ def why_not(device: torch.device, dtype: torch.dtype) -> str | None:
         import jax
     except ImportError as error:
         return f"jax is not installed ({error})."
-    if device.type == "cuda" and jax.default_backend() != "gpu":
+    if device.type == DeviceType.CUDA and jax.default_backend() != "gpu":
         return "jax sees no GPU: it is installed for the CPU alone."
     return None
 

@@ -8,6 +8,7 @@ from torch import nn
 from suite.candidates.candidate import Candidate
 from suite.candidates.names import BASELINE
 from suite.cases.case import Case
+from suite.shared.devices import DeviceType
 
 
 def build_lstm(cls: type[nn.LSTM], case: Case, dtype: torch.dtype, device: torch.device) -> nn.LSTM:
@@ -17,7 +18,7 @@ def build_lstm(cls: type[nn.LSTM], case: Case, dtype: torch.dtype, device: torch
     """
     # torch warns of dropout after the only layer, where it has no effect.
     lstm = cls(case.I, case.H, case.L, dropout=case.dropout if case.L > 1 else 0.0, dtype=dtype, device=device)
-    if device.type == "cuda" and dtype == torch.bfloat16 and torch.backends.cudnn.is_available():
+    if device.type == DeviceType.CUDA and dtype == torch.bfloat16 and torch.backends.cudnn.is_available():
         mode = torch.backends.cudnn.rnn.get_cudnn_mode(lstm.mode)
         with torch.no_grad(), torch.cuda.device(device):
             torch._cudnn_rnn_flatten_weight(list(lstm.parameters()), 4, case.I, mode, case.H, 0, case.L, False, False)

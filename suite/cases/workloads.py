@@ -31,6 +31,7 @@ class Workload:
     time_fastest_alone: types of device on which a run by default times only what `auto` takes, and torch.nn.LSTM.
     time_headline_alone: types of device on which a run by default times only what the headline compares: these two and
         what a user could take instead.
+    quoted: the headline quotes it, without layer norm.
     short: T and B without a GPU, if they are smaller.
     uncut: the case before it was shortened; None if it is whole.
     asked_for: a person asked for the case, which is timed as it is: with layer norm or without, and with these lengths.
@@ -45,6 +46,7 @@ class Workload:
     time_others: bool = False
     time_fastest_alone: tuple[DeviceType, ...] = ()
     time_headline_alone: tuple[DeviceType, ...] = ()
+    quoted: bool = False
     short: tuple[int, int] | None = None
     uncut: Case | None = None
     asked_for: bool = False
@@ -98,8 +100,9 @@ _WORKLOADS = (
         time_bfloat16=True,
         time_compiled=True,
         time_others=True,
+        quoted=True,
     ),
-    Workload("char-ptb", _CHAR_PTB, BOTH, time_headline_alone=(DeviceType.CPU,), short=(10, 64)),
+    Workload("char-ptb", _CHAR_PTB, BOTH, time_headline_alone=(DeviceType.CPU,), quoted=True, short=(10, 64)),
     Workload("enwik8", _ENWIK8, (DeviceType.CUDA,), short=(5, 16)),
     Workload("stream", replace(_CHAR_PTB, B=1), BOTH, time_fastest_alone=(DeviceType.CPU,), short=(20, 1)),
     Workload("step", replace(_MEDIUM, T=1, B=1, state=Start.STACKED, training=False), BOTH),
@@ -120,6 +123,8 @@ _WORKLOADS = (
     ),
 )
 WORKLOADS = {workload.name: workload for workload in _WORKLOADS}
+#: Names of those that the headline quotes.
+QUOTED = tuple(workload.name for workload in _WORKLOADS if workload.quoted)
 
 
 def _few_steps(workload: Workload) -> Iterator[Case]:

@@ -29,13 +29,13 @@ class Keep:
     def __init__(self, test: pytest.Function) -> None:
         self.test = test
 
-    def __call__(self, table: str, /, **row: Cell) -> None:
+    def __call__(self, table: TableName, /, **row: Cell) -> None:
         # xdist carries no enumerations.
         for column, value in row.items():
             if isinstance(value, StrEnum):
                 row[column] = str(value)
         function = str(self.test.path), self.test.originalname
-        self.test.user_properties.append((ROW, (str(TABLES[table].name), function, row)))
+        self.test.user_properties.append((ROW, (str(table), function, row)))
 
 
 class Record:
@@ -88,13 +88,13 @@ def record(keep: Keep) -> Record:
     return Record(keep)
 
 
-def rows_of_tests(reporter: pytest.TerminalReporter) -> dict[str, pd.DataFrame]:
+def rows_of_tests(reporter: pytest.TerminalReporter) -> dict[TableName, pd.DataFrame]:
     """Rows that tests of all processes kept, by table.
 
     ValueError names two tests that are cases of one function and kept rows of one key. Tests of two functions may
     compare the same in two ways, of which the results have that which decides; and a test may have run again.
     """
-    rows: dict[str, list[dict[str, Any]]] = {}
+    rows: dict[TableName, list[dict[str, Any]]] = {}
     kept: dict[tuple[Any, ...], str] = {}
     for outcome in chain.from_iterable(reporter.stats.values()):
         if getattr(outcome, "when", None) != "teardown":
@@ -102,11 +102,12 @@ def rows_of_tests(reporter: pytest.TerminalReporter) -> dict[str, pd.DataFrame]:
         for key, value in outcome.user_properties:
             if key == ROW:
                 name, function, row = value
-                identity = (*function, name, *TABLES[name].key_of(row))
+                table = TableName(name)
+                identity = (*function, name, *TABLES[table].key_of(row))
                 before = kept.setdefault(identity, outcome.nodeid)
                 if before != outcome.nodeid:
                     raise ValueError(f"{outcome.nodeid}: expected a row of a key of its own, got that of {before}")
-                rows.setdefault(name, []).append(row)
+                rows.setdefault(table, []).append(row)
     tables = {name: TABLES[name].filled(pd.DataFrame(lines)) for name, lines in rows.items()}
     if TableName.VERIFY in tables:
         tables[TableName.VERIFY] = deciding(tables[TableName.VERIFY], TABLES[TableName.VERIFY].key)

@@ -7,6 +7,7 @@ import pytest
 
 from suite.checks.recording import ROW, Keep, rows_of_tests
 from suite.results.examples import verified
+from suite.results.names import TableName
 
 #: Functions of two tests, by file and name.
 EQUALITY = "suite/checks/equality/test_equality.py", "test_equals_the_oracle"
@@ -35,14 +36,14 @@ def test_a_test_may_run_again_and_another_compare_the_same() -> None:
     rows = [(EQUALITY, "a", verified(ratio=0.1)), (EQUALITY, "a", verified(ratio=0.2))]
     rows.append((INTERPRETED, "a", verified(ratio=0.3)))
     rows.append((EQUALITY, "c", verified(ratio=0.4, dtype="float64")))
-    assert sorted(rows_of_tests(kept(*rows))["verify"]["ratio"]) == [0.3, 0.4]
+    assert sorted(rows_of_tests(kept(*rows))[TableName.VERIFY]["ratio"]) == [0.3, 0.4]
 
 
 @pytest.mark.parametrize("parameter", ["a[0]"])
 def test_a_row_is_kept_with_the_function_of_its_test(parameter: str, request: pytest.FixtureRequest) -> None:
     """Which has no parameter in its name."""
     test = request.node
-    Keep(test)("verify", case=parameter)
+    Keep(test)(TableName.VERIFY, case=parameter)
     ((name, value),) = test.user_properties
     test.user_properties.clear()  # no row of this run
     function = __file__, "test_a_row_is_kept_with_the_function_of_its_test"

@@ -15,9 +15,11 @@ from impls.registry import ORACLE, UnsupportedOptionError, find
 from suite.cases.case import Case, Start
 from suite.comparison.tensors import (
     ARRIVING,
+    OUTPUTS,
     STATE,
     Argument,
     Arguments,
+    Output,
     X,
     parameter,
 )
@@ -39,6 +41,9 @@ class Cotangents(NamedTuple):
     def last(self) -> tuple[Tensor, ...]:
         """Those of the final states."""
         return self[1:]
+
+    def by_output(self) -> dict[Output, Tensor]:
+        return dict(zip(OUTPUTS, self, strict=True))
 
 
 class Draw(NamedTuple):

@@ -25,19 +25,21 @@ from suite.comparison.tensors import (
     Arguments,
     Finding,
     Gradient,
+    Output,
     Results,
     X,
     parameter,
 )
 
 State = tuple[Tensor, ...]
-Output = tuple[Tensor, State]
+#: Out and the final state.
+Returned = tuple[Tensor, State]
 #: (model, case, x [T, B, I], state) -> out [T, B, H], zero where a sequence has ended, and the final states
-Call = Callable[[nn.Module, Case, Tensor, State | None], Output]
+Call = Callable[[nn.Module, Case, Tensor, State | None], Returned]
 
 
 class Outcome(NamedTuple):
-    """What a run of a model gives: tensors by name, and findings, each of which is a failure by itself."""
+    """What a run of a model gives: its results, and findings, each of which is a failure by itself."""
 
     tensors: Results
     findings: tuple[Finding, ...] = ()
@@ -53,10 +55,10 @@ def packed(
     x: Tensor,
     state: State | None,
     of_tokens: Callable[[Tensor], Tensor] = lambda tokens: tokens,
-) -> Output:
+) -> Returned:
     """Call the model once, on a PackedSequence where the case has lengths; of_tokens: changes its data."""
     if not case.lengths:
-        result: Output = model(x, state)
+        result: Returned = model(x, state)
         return result
     sequences = pack_padded_sequence(x, list(case.lengths), enforce_sorted=case.sorted_by_length)
     out, last = model(sequences._replace(data=of_tokens(sequences.data)), state)
@@ -80,7 +82,7 @@ class Part(NamedTuple):
         return Mask(mask.kept[self.tokens], mask.scale)
 
 
-def without_module(model: nn.Module, case: Case, x: Tensor, state: State | None) -> Output:
+def without_module(model: nn.Module, case: Case, x: Tensor, state: State | None) -> Returned:
     """Call the layer function of the model's implementation, on a batch of the sequences of each length."""
     over = (case.tokens,) if case.lengths else (case.T, case.B)
     between = case.dropout if model.training else 0.0
@@ -165,12 +167,12 @@ def plain(
     sample: Draw,
     *,
     select: Callable[[Argument], bool] = lambda _: True,
-    arriving: Collection[str] = OUTPUTS,
+    arriving: Collection[Output] = OUTPUTS,
     call: Call = packed,
 ) -> Results:
     """Output, final states and every gradient of one call.
 
-    select: whether an argument requires a gradient. arriving: the outputs that have one.
+    select: whether an argument requires a gradient. arriving: the outputs whose cotangents are backpropagated.
     """
     leaves = arguments(model, sample, select)
     results = outputs(model, case, leaves, call)
@@ -183,9 +185,9 @@ def run_plain(model: HyperLSTM, case: Case, sample: Draw, **options: Any) -> Out
     return Outcome(plain(model, case, sample, **options))
 
 
-def backward(results: Results, sample: Draw, arriving: Collection[str] = OUTPUTS) -> None:
-    """Give these outputs their gradients, unless they depend on nothing that requires one, as zeros without steps."""
-    cotangents = sample.cotangents._asdict()
+def backward(results: Results, sample: Draw, arriving: Collection[Output] = OUTPUTS) -> None:
+    """Backpropagate the cotangents of these outputs; an output that requires no gradient is left out."""
+    cotangents = sample.cotangents.by_output()
     values = []
     d_values = []
     for name in arriving:
@@ -216,11 +218,11 @@ def state_of(leaves: Arguments) -> State | None:
 
 def outputs(model: HyperLSTM, case: Case, leaves: Arguments, call: Call = packed) -> Results:
     """Output and final states of a call with these arguments."""
-    return by_name(*call(model, case, leaves[X], state_of(leaves)))
+    return by_output(*call(model, case, leaves[X], state_of(leaves)))
 
 
-def by_name(out: Tensor, last: Sequence[Tensor]) -> Results:
-    """What a model returns, by name."""
+def by_output(out: Tensor, last: Sequence[Tensor]) -> Results:
+    """What a model returns, by output."""
     return dict(zip(OUTPUTS, (out, *last), strict=True))
 
 

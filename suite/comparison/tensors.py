@@ -1,25 +1,40 @@
 """Which tensor is which: the arguments of a call of a HyperLSTM, and its results."""
 
-from enum import Enum, StrEnum
+from enum import Enum, StrEnum, auto
+from functools import cache
 from typing import NamedTuple
 
 from torch import Tensor
 
 from impls.definition import ROLES, Role
 
-STATE_NAMES = ("h", "c", "h_hat", "c_hat")
-#: Outputs of a model, in its order.
-OUTPUTS = ("out", *STATE_NAMES)
+#: What the names of parameters in a state dict begin with: the attribute of the model that holds its layers.
+_LAYERS = "layers"
+
+
+class Output(StrEnum):
+    """A tensor that a model returns, in its order; tables name it by its value."""
+
+    OUT = "out"
+    H = "h"
+    C = "c"
+    H_HAT = "h_hat"
+    C_HAT = "c_hat"
+
+
+#: All of them.
+OUTPUTS = tuple(Output)
+#: Names of the states.
+STATE_NAMES = tuple(map(str, OUTPUTS[1:]))
 
 
 class Kind(Enum):
-    """Of an argument."""
+    """What an argument is: the input, an initial state, a parameter, or a gradient that arrives at an output."""
 
-    X = "x"
-    STATE = "state"
-    PARAMETER = "layers"
-    #: The gradient that arrives at an output.
-    ARRIVING = "grad"
+    X = auto()
+    STATE = auto()
+    PARAMETER = auto()
+    ARRIVING = auto()
 
 
 class Argument(NamedTuple):
@@ -40,8 +55,13 @@ class Argument(NamedTuple):
 
     def __str__(self) -> str:
         """Name in tables and findings, such as `x`, `state h`, `layers.0.bias` and `grad out`."""
-        words = {Kind.X: "x", Kind.PARAMETER: f"layers.{self.layer}.{self.part}"}
-        return words.get(self.kind, f"{self.kind.value} {self.part}")
+        names = {
+            Kind.X: "x",
+            Kind.STATE: f"state {self.part}",
+            Kind.PARAMETER: f"{_LAYERS}.{self.layer}.{self.part}",
+            Kind.ARRIVING: f"grad {self.part}",
+        }
+        return names[self.kind]
 
 
 class Gradient(NamedTuple):
@@ -57,10 +77,10 @@ class Gradient(NamedTuple):
 class Piece(NamedTuple):
     """A piece of an output, or of its derivative by x, that is judged by itself.
 
-    output: of OUTPUTS. number: which piece, from 0.
+    number: which piece, from 0.
     """
 
-    output: str
+    output: Output
     number: int
     derivative: bool = False
 
@@ -75,9 +95,9 @@ class Wrong(StrEnum):
     ARGUMENT_CHANGED = "argument changed"
     SETTING_CHANGED = "setting changed"
     NO_EFFECT = "option without effect"
-    #: Of a result that requires a gradient although nothing that it depends on does, and the other way round.
-    GRAPH = "graph without a use"
-    NO_GRAPH = "no graph"
+    #: A result requires a gradient although nothing that it depends on does, and the other way round.
+    UNEXPECTED_GRAPH = "unexpected graph"
+    MISSING_GRAPH = "missing graph"
 
 
 class Finding(NamedTuple):
@@ -100,13 +120,14 @@ ARRIVING = tuple(Argument(Kind.ARRIVING, output) for output in OUTPUTS)
 #: Results that have an element for each sequence: all but the gradients of parameters.
 OF_SEQUENCES = (*OUTPUTS, *map(Gradient, (X, *STATE)))
 Arguments = dict[Argument, Tensor]
-#: What a call gives: an output by its name, a gradient, or a piece of these.
-Result = str | Gradient | Piece
+#: What a call gives: an output, a gradient, or a piece of these.
+Result = Output | Gradient | Piece
 Results = dict[Result, Tensor]
 #: What a comparison judges.
 Subject = Result | Finding
 
 
+@cache
 def parameter(name: str) -> Argument:
     """The parameter of a name in a state dict, such as `layers.0.bias`, or of what torch makes it of in the layer.
 
@@ -114,7 +135,7 @@ def parameter(name: str) -> Argument:
     """
     layers, _, of_layer = name.partition(".")
     layer, _, part = of_layer.partition(".")
-    if layers != Kind.PARAMETER.value or not layer.isdecimal() or not part:
+    if layers != _LAYERS or not layer.isdecimal() or not part:
         raise ValueError(f"name: expected a parameter of a layer, such as layers.0.bias, got {name!r}")
     return Argument(Kind.PARAMETER, part, int(layer))
 

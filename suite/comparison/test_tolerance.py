@@ -22,6 +22,7 @@ from suite.comparison.tensors import (
     Argument,
     Finding,
     Gradient,
+    Output,
     Piece,
     Result,
     Results,
@@ -82,7 +83,7 @@ def test_a_changed_argument_is_a_finding(argument: Argument) -> None:
 
 
 ORACLE = torch.tensor([3.0, 4.0], dtype=F64)
-ONE: Results = {"out": ORACLE}
+ONE: Results = {Output.OUT: ORACLE}
 ZERO = torch.zeros(2, dtype=F64)
 
 
@@ -96,7 +97,7 @@ def off(share: float) -> Tensor:
 def test_the_rule_at_both_sides_of_its_edge(dtype: torch.dtype, own: float) -> None:
     allowed = TIMES * own + FLOOR[dtype] * torch.finfo(dtype).eps
     for share, right in ((0.99, True), (1.01, False)):
-        (judgement,) = judge({"out": off(share * allowed)}, ONE, {"out": off(own)}, dtype)
+        (judgement,) = judge({Output.OUT: off(share * allowed)}, ONE, {Output.OUT: off(own)}, dtype)
         assert judgement.wrong != right
         assert judgement.allowed == pytest.approx(allowed)
 
@@ -118,7 +119,7 @@ def test_the_relative_error(value: Tensor, oracle: Tensor, error: float) -> None
 
 
 def test_an_output_in_another_dtype_is_wrong() -> None:
-    for name in ("out", Piece("c", 0), Piece("c", 0, derivative=True)):
+    for name in (Output.OUT, Piece(Output.C, 0), Piece(Output.C, 0, derivative=True)):
         (judgement,) = judge({name: ORACLE.float()}, {name: ORACLE}, {name: ORACLE}, F32)
         assert judgement.ratio == math.inf
     of_x: Results = {Gradient(X): ORACLE}
@@ -127,32 +128,32 @@ def test_an_output_in_another_dtype_is_wrong() -> None:
 
 
 def test_findings_come_first_then_the_worst_tensor() -> None:
-    oracle: Results = {"a": ORACLE, "b": ORACLE, "c": ORACLE}
-    results: Results = {"a": off(1e-7), "b": off(1e-3), "c": off(1e-9)}
+    oracle: Results = {Output.H: ORACLE, Output.C: ORACLE, Output.OUT: ORACLE}
+    results: Results = {Output.H: off(1e-7), Output.C: off(1e-3), Output.OUT: off(1e-9)}
     changed = Finding(Wrong.ARGUMENT_CHANGED, X)
     finding, *tensors = judge(results, oracle, oracle, F32, [changed])
     assert (finding.subject, finding.ratio, str(finding)) == (changed, math.inf, "argument changed: x")
     assert (finding.columns["finding"], finding.columns["tensor"]) == ("argument changed: x", "")
-    assert [judgement.subject for judgement in tensors] == ["b", "a", "c"]
-    assert (tensors[0].columns["finding"], tensors[0].columns["tensor"]) == ("", "b")
-    assert str(replace(tensors[0], use="observed")).startswith("b, observed: relative error 1.00e-03, allowed ")
-    with pytest.raises(ValueError, match=r"expected the tensors \['a', 'b', 'c'\], got \['a'\]"):
-        judge({"a": ORACLE}, oracle, oracle, F32)
-    with pytest.raises(ValueError, match="naive form: expected a to be finite"):
-        judge(oracle, oracle, oracle | {"a": ORACLE * math.nan}, F32)
+    assert [judgement.subject for judgement in tensors] == [Output.C, Output.H, Output.OUT]
+    assert (tensors[0].columns["finding"], tensors[0].columns["tensor"]) == ("", "c")
+    assert str(replace(tensors[0], use="observed")).startswith("c, observed: relative error 1.00e-03, allowed ")
+    with pytest.raises(ValueError, match=r"expected the tensors \['c', 'h', 'out'\], got \['h'\]"):
+        judge({Output.H: ORACLE}, oracle, oracle, F32)
+    with pytest.raises(ValueError, match="naive form: expected h to be finite"):
+        judge(oracle, oracle, oracle | {Output.H: ORACLE * math.nan}, F32)
 
 
 def test_assertions_name_the_tensor() -> None:
     case = replace(TWO, H=5)
     every = evaluate(implementation("batched"), case, F32, CPU, rounded=F32, draws=1).tensors
-    results: Results = {name: every[name] for name in ("out", Gradient(X))}
+    results: Results = {name: every[name] for name in (Output.OUT, Gradient(X))}
     assert_close(results, case, CPU, 1)
     with pytest.raises(AssertionError, match=r"grad x: relative error .*, allowed "):
         assert_close(results | {Gradient(X): results[Gradient(X)] * 1.01}, case, CPU, 1)
-    assert_bitwise_equal({"a": ORACLE}, {"a": ORACLE.clone()})
+    assert_bitwise_equal({Output.H: ORACLE}, {Output.H: ORACLE.clone()})
     for other in (-ORACLE, ORACLE[None], ORACLE.float(), off(1e-15)):
         with pytest.raises(AssertionError):
-            assert_bitwise_equal({"a": ORACLE}, {"a": other})
+            assert_bitwise_equal({Output.H: ORACLE}, {Output.H: other})
 
 
 def test_what_is_spelled_alike_is_compared_apart() -> None:
@@ -163,7 +164,7 @@ def test_what_is_spelled_alike_is_compared_apart() -> None:
 
 @pytest.mark.parametrize(("error", "wrong"), [(1.0, False), (1.0 + 1e-9, True), (math.inf, True), (math.nan, True)])
 def test_whatever_is_not_within_its_limit_is_wrong(error: float, wrong: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    judgement = Judgement("out", error, 1.0)
+    judgement = Judgement(Output.OUT, error, 1.0)
     monkeypatch.setattr(tolerance, "judge", lambda *_: [judgement])
     assert judgement.wrong == wrong
     with pytest.raises(AssertionError, match="out: relative error") if wrong else nullcontext():
@@ -176,4 +177,4 @@ def test_the_layer_function_is_called_without_the_module() -> None:
 
     run = partial(run_plain, call=without_module)
     outcome = evaluate(implementation("row_scaled", Broken), TWO, F64, CPU, rounded=F64, draws=1, run=run)
-    assert outcome.tensors["out"].shape == (1, 3, 3, 7)
+    assert outcome.tensors[Output.OUT].shape == (1, 3, 3, 7)

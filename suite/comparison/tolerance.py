@@ -25,6 +25,7 @@ from suite.comparison.tensors import (
     Wrong,
 )
 from suite.shared.arithmetic import eps
+from suite.shared.devices import DeviceType
 
 #: Number of references that stay in memory.
 REFERENCES = 64
@@ -97,7 +98,7 @@ def evaluate(
 def _seed_masks(seed: int, device: torch.device) -> None:
     """Set the seed of dropout's masks."""
     # On a CPU torch's own function keeps a trace of each call for devices that are not used.
-    if device.type == "cpu":
+    if device.type == DeviceType.CPU:
         torch.default_generator.manual_seed(seed)
     else:
         torch.manual_seed(seed)

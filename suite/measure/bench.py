@@ -22,10 +22,11 @@ from suite.measure.timing import Input, Repeats, Step, Stopwatch, Turns
 from suite.results.status import Ended
 from suite.results.tables import Row, about_pass
 from suite.shared import usage
+from suite.shared.devices import DeviceType
 
 #: By kind of device, seconds of the turns of a pass. With half of it a run has 7 visits of a row for 5, and intervals
 #: that are no narrower: the ratios of shorter visits differ more.
-BUDGET = {"cpu": 0.5, "cuda": 0.5}
+BUDGET = {DeviceType.CPU: 0.5, DeviceType.CUDA: 0.5}
 #: What computes an LSTM in one call, by the operator that torch then calls.
 FUSED = {"aten::_cudnn_rnn": "cuDNN", "aten::mkldnn_rnn_layer": "oneDNN"}
 
@@ -53,7 +54,7 @@ def rows(job: Job, first: bool) -> Iterator[Row | Turned]:
             sides[case] = Repeats(watch, step, new)
         turns = Turns(sides)
         yield Turned()
-        turns.take(BUDGET[job.device.type])
+        turns.take(BUDGET[DeviceType(job.device.type)])
         yield Turned(turns.timed_s)
         for case in job.cases if compares else ():
             reason = work.wrong(candidate, case, name, turns.drawn[case])

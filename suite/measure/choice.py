@@ -21,10 +21,11 @@ from suite.measure.guard import guard
 from suite.measure.job import Job, RefusedError
 from suite.shared import machine
 from suite.shared.arithmetic import Arithmetic
+from suite.shared.devices import DeviceType
 from suite.shared.files import path_of
 
 #: By kind of device, the default minutes of a run for each dtype asked for.
-MINUTES = {"cpu": 5.0, "cuda": 16.0}
+MINUTES = {DeviceType.CPU: 5.0, DeviceType.CUDA: 16.0}
 
 
 def amount(text: str) -> float:
@@ -111,14 +112,14 @@ def workloads(options: argparse.Namespace) -> list[Workload]:
             cases = [resized for case in cases for resized in options.sweep.along(case)]
         return [Workload(short(case), case, asked_for=True) for case in dict.fromkeys(cases)]
     chosen = [WORKLOADS[name] for name in options.workload or by_default(options.device.type)]
-    cut = options.device.type == "cpu" and not options.full
+    cut = options.device.type == DeviceType.CPU and not options.full
     return [workload.shortened for workload in chosen] if cut else chosen
 
 
 def jobs(options: argparse.Namespace) -> list[Job]:
     """Jobs of a run of the benchmark: what its options name, and the defaults where they name nothing."""
     dtypes = options.dtype or ["float32"]
-    if options.dtype is None and options.device.type == "cpu" and multiplies_bfloat16():
+    if options.dtype is None and options.device.type == DeviceType.CPU and multiplies_bfloat16():
         dtypes = [*dtypes, "bfloat16"]
     timed = candidates()
     if options.implementation:
@@ -158,7 +159,7 @@ def _timed(options: argparse.Namespace, candidate: Candidate, workload: Workload
             return candidate.name in timed
         if candidate.name not in (*timed, *alternatives()):
             return False
-    if candidate.of_others and device == "cpu":
+    if candidate.of_others and device == DeviceType.CPU:
         asked = workload.time_others or bool(options.workload)
         return asked and (candidate.of_torch or dtype == "float32")
     if candidate.compiles_each_size:
@@ -167,7 +168,7 @@ def _timed(options: argparse.Namespace, candidate: Candidate, workload: Workload
         return False
     # A GPU times the forms that autograd differentiates in the first dtype alone.
     first_dtype = options.dtype[0] if options.dtype else "float32"
-    return device == "cpu" or candidate.hand_written or dtype == first_dtype
+    return device == DeviceType.CPU or candidate.hand_written or dtype == first_dtype
 
 
 class Pair(NamedTuple):
@@ -203,4 +204,4 @@ def minutes(options: argparse.Namespace) -> float:
     """Minutes that a run of the benchmark may take."""
     if options.minutes is not None:
         return float(options.minutes)
-    return MINUTES[options.device.type] * len(options.dtype or ["float32"])
+    return MINUTES[DeviceType(options.device.type)] * len(options.dtype or ["float32"])

@@ -13,6 +13,7 @@ from suite.measure.job import Job
 from suite.measure.timing import Stopwatch, Work
 from suite.results.tables import Row
 from suite.shared.arithmetic import Arithmetic
+from suite.shared.devices import DeviceType
 
 #: The side of the square matrices doubles from SMALLEST until their product takes LONG seconds, or up to LARGEST.
 SMALLEST, LARGEST, LONG = 512, 8192, 0.05
@@ -46,7 +47,7 @@ def rows(job: Job, first: bool) -> Iterator[Row]:
 def products(device: torch.device, dtype: str) -> dict[str, Product]:
     """Products of a square matrix with itself, by name; oneDNN, which computes the LSTM on a CPU, may be faster."""
     by_name: dict[str, Product] = {"torch.mm": lambda a: partial(torch.mm, a, a, out=torch.empty_like(a))}
-    if device.type == "cpu" and dtype == "float32" and torch.backends.mkldnn.is_available():
+    if device.type == DeviceType.CPU and dtype == "float32" and torch.backends.mkldnn.is_available():
         by_name["oneDNN"] = lambda a: partial(torch.nn.functional.linear, a.to_mkldnn(), a.to_mkldnn())
     return by_name
 

@@ -17,6 +17,7 @@ from suite.results import provenance
 from suite.results.status import Ended, Status
 from suite.results.tables import Row, about_pass
 from suite.shared.arithmetic import Arithmetic
+from suite.shared.devices import DeviceType
 
 #: What a visit does: times a candidate, measures the rates of the hardware, or calls once what the first call compiles.
 Measurement = Literal["bench", "hardware", "compile"]
@@ -103,7 +104,7 @@ class Job:
 
     def apply_limits(self) -> None:
         """Limit the memory of this process, on Linux, and set the arithmetic of its products."""
-        if sys.platform == "linux" and self.device.type == "cpu":
+        if sys.platform == "linux" and self.device.type == DeviceType.CPU:
             import resource
 
             limit = self.memory_limit

@@ -19,6 +19,7 @@ from suite.results.format import significant3
 from suite.results.statistics import FEWEST, first_values, interval, summarised
 from suite.results.status import Status
 from suite.results.tables import Row
+from suite.shared.devices import DeviceType
 
 #: Columns with the state of a GPU.
 GPU_COLUMNS = ("gpu_busy", "gpu_mhz", "throttled")
@@ -92,7 +93,7 @@ class Side:
                 first = False
         rows = list[Row]()
         others = Others(self.server.cpu_s)
-        before = gpu(job.device) if job.device.type == "cuda" else None
+        before = gpu(job.device) if job.device.type == DeviceType.CUDA else None
         ended = self.server.visit(job, rows, first=first)
         share = others.share(self.server.cpu_s)
         state = gpu_columns(before, self.server.states)
@@ -203,18 +204,18 @@ def fewest_first(job: Job, summaries: Mapping[Job, list[Row]], counted: int) -> 
     return 1 / (counted or 0.5)
 
 
-def rests_on(ours: Callable[[Job], bool], quoted: Sequence[str]) -> Score:
+def rests_on(ours: Callable[[Job], bool]) -> Score:
     """Score of a benchmark, see `need`.
 
-    A result rests on what is ours, which wants an interval of HALF, and where headlines are quoted also on the fastest
-    alternative in training, for which FEWEST visits do: one usually takes three times as long.
+    A result rests on what is ours, which wants an interval of HALF. On workloads that the headline quotes it also rests
+    on the fastest alternative in training, for which FEWEST visits do: one usually takes three times as long.
     """
 
     def score(job: Job, summaries: Mapping[Job, list[Row]], counted: int) -> float:
         rows = summaries.get(job, [])
         if ours(job):
             return need(rows, counted, rests=True, half_wanted=HALF)
-        rests = job.workload.name in quoted and job == _fastest_alternative(job, summaries)
+        rests = job.workload.quoted and job == _fastest_alternative(job, summaries)
         return need(rows, counted, rests=rests)
 
     return score

@@ -31,6 +31,7 @@ from suite.measure.job import Job, Measurement, RefusedError, Turned
 from suite.measure.others import State, gpu
 from suite.results.status import Ended, Status
 from suite.results.tables import Row
+from suite.shared.devices import DeviceType
 from suite.shared.files import ROOT, write_whole
 from suite.shared.process import killed_with
 
@@ -41,7 +42,7 @@ MEASURES: Mapping[Measurement, Callable[[Job, bool], Iterator[Row | Turned]]] = 
     "compile": bench.call_once,
 }
 #: By kind of device, seconds after which a visit prints where it is, and ends.
-LIMIT = {"cpu": 900.0, "cuda": 300.0}
+LIMIT = {DeviceType.CPU: 900.0, DeviceType.CUDA: 300.0}
 #: Turns take at most that many times the sum of their rounds, and so many seconds more: they also make inputs, call
 #: once untimed and wait.
 UNTIMED, SLACK = 3.0, 0.5
@@ -70,7 +71,7 @@ class Server(AbstractContextManager["Server"]):
         child could use one.
     """
 
-    def __init__(self, log: Path, scratch: Path, base: Path | None = None, device: str = "cpu") -> None:
+    def __init__(self, log: Path, scratch: Path, base: Path | None = None, device: DeviceType = DeviceType.CPU) -> None:
         self.log = log
         self.device = device
         self.states = list[State]()
@@ -95,7 +96,7 @@ class Server(AbstractContextManager["Server"]):
         self.ready = False
         self.cpu_s = 0.0
         self.connection, theirs = Pipe()
-        of_server = f"{theirs.fileno()}, {os.getpid()}, {sorted(names)}, {self.device!r}"
+        of_server = f"{theirs.fileno()}, {os.getpid()}, {sorted(names)}, {str(self.device)!r}"
         code = f"from suite.measure.server import serve; serve({of_server})"
         with self.log.open("ab") as output:
             self.process = subprocess.Popen(
@@ -116,7 +117,7 @@ class Server(AbstractContextManager["Server"]):
         """
         self.wait()
         if limit is None:
-            limit = LIMIT[job.device.type]
+            limit = LIMIT[DeviceType(job.device.type)]
         ended = Ended()
         self.states = []
         start = time.monotonic()
@@ -127,7 +128,7 @@ class Server(AbstractContextManager["Server"]):
             if isinstance(message, Turned):
                 if message.timed_s is not None:
                     ended = in_time(message.timed_s, time.monotonic() - began) or ended
-                    state = gpu(job.device) if job.device.type == "cuda" else None
+                    state = gpu(job.device) if job.device.type == DeviceType.CUDA else None
                     if state is not None:
                         self.states.append(state)
                 began = time.monotonic()
@@ -214,7 +215,7 @@ def preload(names: Collection[str], device: str) -> None:
         _ = registry.find(name).run  # which imports it
     for candidate in candidates():  # of another revision: an error ends the server
         # JAX looks for GPUs when it is imported where there is one.
-        if candidate.name in names and device in candidate.devices and (candidate.of_torch or device == "cpu"):
+        if candidate.name in names and device in candidate.devices and (candidate.of_torch or device == DeviceType.CPU):
             for module in candidate.modules:
                 with suppress(ImportError):  # the row of the child says so
                     import_module(module)

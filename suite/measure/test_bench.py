@@ -31,6 +31,7 @@ from suite.measure.job import Job, RefusedError
 from suite.measure.others import BUSY
 from suite.measure.runner import Side, Visit
 from suite.results.examples import runs, verified
+from suite.results.names import TableName
 from suite.results.provenance import Refusal
 from suite.results.status import Ended, Status
 from suite.results.tables import STAMP, TABLES, stamp
@@ -54,7 +55,7 @@ def test_runs_are_kept_and_compared(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert benchmark(tmp_path, names, "--minutes", "1.2") == 0
     assert benchmark(tmp_path, names, "--minutes", "1.2") == 0
     assert re.search(r"The same code twice: \d of 4 rows differ", capsys.readouterr().out)
-    (twice,) = TABLES["twice"].read(folder).to_dict("records")
+    (twice,) = TABLES[TableName.TWICE].read(folder).to_dict("records")
     assert (twice["workload"], twice["rows"]) == ("small", 4)
     assert f"{twice['differ']} of the 4 rows with an interval in both differ" in page.read_text()
 
@@ -84,7 +85,7 @@ def test_an_interrupted_run_keeps_its_rows(
     serve(measure)
     monkeypatch.setitem(WORKLOADS, "small", Workload("small", TINY))
     assert benchmark(tmp_path, ["batched", "deferred", BASELINE]) == 130
-    assert list(TABLES["bench"].read(tmp_path / slug(CPU))["status"]) == [Status.OK] * 2
+    assert list(TABLES[TableName.BENCH].read(tmp_path / slug(CPU))["status"]) == [Status.OK] * 2
     assert capsys.readouterr().out.splitlines()[-1].startswith("Interrupted: ")
 
 
@@ -135,8 +136,8 @@ def test_rows_are_compared_with_the_rates_of_the_hardware(
     monkeypatch.setitem(WORKLOADS, "small", Workload("small", TINY))
     folder = tmp_path / slug(CPU)
     assert benchmark(tmp_path, ["batched"], "--minutes", "0") == 0
-    assert list(TABLES["bench"].read(folder)["share"]) == pytest.approx([0.3] * 2)
-    (hardware,) = TABLES["hardware"].read(folder).to_dict("records")
+    assert list(TABLES[TableName.BENCH].read(folder)["share"]) == pytest.approx([0.3] * 2)
+    (hardware,) = TABLES[TableName.HARDWARE].read(folder).to_dict("records")
     assert {name: hardware[name] for name in rates} == rates
     assert "| 30% compute |" in (folder / "bench.md").read_text()
 
@@ -164,8 +165,8 @@ def test_a_full_disk_ends_a_run_after_its_summary(
     serve(timed)
     monkeypatch.setitem(WORKLOADS, "small", Workload("small", TINY))
     folder, replace_file = tmp_path / slug(CPU), Path.replace
-    TABLES["bench"].replace(folder, runs("naive", 0.1))
-    before = TABLES["bench"].path(folder).read_text()
+    TABLES[TableName.BENCH].replace(folder, runs("naive", 0.1))
+    before = TABLES[TableName.BENCH].path(folder).read_text()
 
     def full(self: Path, target: Path) -> Path:
         if target.name == file:
@@ -179,7 +180,7 @@ def test_a_full_disk_ends_a_run_after_its_summary(
     printed = capsys.readouterr().out
     assert "train, ms" in printed
     assert printed.splitlines()[-1] == "No headline: an interval takes 3 visits."
-    assert (TABLES["bench"].path(folder).read_text() == before) == (file == "bench.csv")
+    assert (TABLES[TableName.BENCH].path(folder).read_text() == before) == (file == "bench.csv")
 
 
 def test_a_folder_that_cannot_be_written_ends_a_run_before_it_starts(tmp_path: Path, serve: Any) -> None:
@@ -197,10 +198,10 @@ def test_a_folder_that_cannot_be_written_ends_a_run_before_it_starts(tmp_path: P
 
 
 def test_a_run_says_which_rows_stay(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    rows = [row | stamp(CPU, "bench", row) for row in runs("batched", 0.1, visits=12)]
-    TABLES["bench"].replace(tmp_path / slug(CPU), rows)
+    rows = [row | stamp(CPU, TableName.BENCH, row) for row in runs("batched", 0.1, visits=12)]
+    TABLES[TableName.BENCH].replace(tmp_path / slug(CPU), rows)
     new = runs("batched", 0.2, visits=2) + runs("deferred", 0.2)
-    bench.put(tmp_path / slug(CPU), new, CPU, TABLES["bench"])
+    bench.put(tmp_path / slug(CPU), new, CPU, TABLES[TableName.BENCH])
     assert "2 of 4 rows stay those of an earlier run with over twice the visits." in capsys.readouterr().out
 
 
@@ -227,7 +228,7 @@ def test_sizes_have_a_table_and_a_page_of_their_own(
 
     serve(grows)
     folder = tmp_path / slug(CPU)
-    TABLES["bench"].replace(folder, runs("batched", 0.1))
+    TABLES[TableName.BENCH].replace(folder, runs("batched", 0.1))
     where = ["--device", "cpu", "--results", str(tmp_path), "--minutes", "0", "--implementation", "batched", BASELINE]
     assert bench.main([*where, "--size", "B8-L2-norm"]) == 0
     assert "B8-H256-L2-norm, T 50, B 8, float32, layer norm on" in capsys.readouterr().out
@@ -240,8 +241,8 @@ def test_sizes_have_a_table_and_a_page_of_their_own(
     assert {path.name for path in folder.iterdir()} == {
         *("bench.csv", "raw", "sizes.csv", "sizes.md", "sweep-H-float32.svg"),
     }
-    assert {*TABLES["sizes"].read(folder)["workload"]} == {"B8-H256-L2-norm", "H64", "H128"}
-    assert len(TABLES["bench"].read(folder)) == 2
+    assert {*TABLES[TableName.SIZES].read(folder)["workload"]} == {"B8-H256-L2-norm", "H64", "H128"}
+    assert len(TABLES[TableName.BENCH].read(folder)) == 2
 
 
 def test_what_is_red_or_stale_is_never_timed(tmp_path: Path, serve: Any, capsys: pytest.CaptureFixture[str]) -> None:
@@ -253,11 +254,11 @@ def test_what_is_red_or_stale_is_never_timed(tmp_path: Path, serve: Any, capsys:
 
     serve(measure)
     rows = [verified("batched", 0.5), verified("deferred", 2), verified("row_scaled", 0.5) | {"sources": "old"}]
-    TABLES["verify"].replace(tmp_path / slug(CPU), rows)
+    TABLES[TableName.VERIFY].replace(tmp_path / slug(CPU), rows)
     assert benchmark(tmp_path, ["batched", "deferred", "row_scaled"], "--minutes", "0") == 1
     assert "Refused, as verify.csv is red or stale: run nox -s verify.\n" in capsys.readouterr().out
     assert set(seen) == {BASELINE, "batched"}  # the baseline measures the hardware
-    rows_by_name = TABLES["bench"].read(tmp_path / slug(CPU)).groupby("implementation")
+    rows_by_name = TABLES[TableName.BENCH].read(tmp_path / slug(CPU)).groupby("implementation")
     ends = {name: {Ended.of(row) for _, row in rows.iterrows()} for name, rows in rows_by_name}
     assert {name: ended for name, ended in ends.items() if any(each.refused for each in ended)} == {
         name: {Ended(Status.REFUSED, f"verify.csv is {why} for {name} in float32")}
@@ -310,7 +311,7 @@ def test_a_file_that_slows_the_baseline_is_refused(
 ) -> None:
     monkeypatch.setattr("suite.candidates.submission.files", lambda: {"batched": Path("batched.py")} if file else {})
     mine = runs("batched", 0.1, visits=visits, baseline_s=0.05 * slower)
-    rows = bench.believed([*mine, *runs(BASELINE, 0.05)], {}, TABLES["bench"])
+    rows = bench.believed([*mine, *runs(BASELINE, 0.05)], {}, TABLES[TableName.BENCH])
     why = Ended(Status.REFUSED, "beside it torch.nn.LSTM takes 1.6 times as long as beside itself")
     assert [Ended.of(row) for row in rows] == [why if refused else Ended()] * 2 + [Ended()] * 2
     assert [row["ratio"] is None for row in rows] == [refused] * 2 + [False] * 2
@@ -321,9 +322,9 @@ def test_a_file_that_slows_the_baseline_is_refused(
     [({}, True), ({"date": "2020-02-29"}, True), ({"sources": "elsewhere"}, False), ({"torch": "1.0"}, False)],
 )
 def test_a_run_is_compared_with_rows_of_this_code(changes: dict[str, str], compared: bool, tmp_path: Path) -> None:
-    rows = [row | stamp(CPU, "bench", row) | changes for row in runs("batched", 0.1)]
-    TABLES["bench"].replace(tmp_path, rows)
-    assert len(bench.same_code(TABLES["bench"].read(tmp_path))) == 2 * compared
+    rows = [row | stamp(CPU, TableName.BENCH, row) | changes for row in runs("batched", 0.1)]
+    TABLES[TableName.BENCH].replace(tmp_path, rows)
+    assert len(bench.same_code(TABLES[TableName.BENCH].read(tmp_path))) == 2 * compared
 
 
 class Wrong(HyperLSTM):
@@ -437,5 +438,5 @@ FASTEST = "small (T 3 of 100, B 2 of 8, float32): a training step of {} takes"
     ids=["none", "fastest", "wrong", "some-wrong"],
 )
 def test_the_last_lines_answer(rows: list[dict[str, Any]], lines: list[str]) -> None:
-    printed = bench.conclusion(pd.DataFrame(rows), TABLES["bench"]).splitlines()
+    printed = bench.conclusion(pd.DataFrame(rows), TABLES[TableName.BENCH]).splitlines()
     assert [line[: len(start)] for line, start in zip(printed, lines, strict=True)] == lines

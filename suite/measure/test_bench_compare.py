@@ -22,9 +22,11 @@ from suite.measure import choice
 from suite.measure.job import Job
 from suite.measure.server import Server
 from suite.results.examples import runs
+from suite.results.names import TableName
 from suite.results.statistics import FEWEST
 from suite.results.status import Status
 from suite.results.tables import STAMP, TABLES
+from suite.shared.devices import DeviceType
 from suite.shared.files import ResultsError
 
 OLD, TWIN, NAIVE = runs("batched", 0.1), runs(BASELINE, 0.05), runs("naive", 1)
@@ -81,7 +83,7 @@ def test_compare_judges_each_row(
     old: list[Any], new: list[Any], arguments: str, status: int, output: str, tmp_path: Path, capsys: Any
 ) -> None:
     for name, rows in (("old", old), ("new", new)):
-        TABLES["bench"].replace(tmp_path / name, rows)
+        TABLES[TableName.BENCH].replace(tmp_path / name, rows)
     folders = [str(tmp_path / "old"), str(tmp_path / "new" / "bench.csv")]
     assert bench_compare.main([*folders, *arguments.split()]) == status
     assert output in " ".join(capsys.readouterr().out.split())
@@ -94,8 +96,8 @@ def test_a_folder_without_rows_is_named(tmp_path: Path) -> None:
 
 def test_a_merge_that_was_not_finished_is_named(tmp_path: Path) -> None:
     for name in ("old", "new"):
-        TABLES["bench"].replace(tmp_path / name, OLD)
-    path = TABLES["bench"].path(tmp_path / "new")
+        TABLES[TableName.BENCH].replace(tmp_path / name, OLD)
+    path = TABLES[TableName.BENCH].path(tmp_path / "new")
     path.write_text(f"{path.read_text()}<<<<<<< HEAD\n=======\n>>>>>>> theirs\n")
     with pytest.raises(ResultsError, match=r"new/bench.csv, line 4: expected \d+ cells, got 1"):
         bench_compare.main([str(tmp_path / "old"), str(tmp_path / "new")])
@@ -126,18 +128,18 @@ def test_revisions_differ_where_neighbouring_visits_do(changes: Sequence[float],
 
 def test_a_run_is_compared_with_rows_that_were_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The rows of a run have no stamp yet, and no columns but those that it measured."""
-    TABLES["bench"].replace(tmp_path, runs("batched", 0.1) + runs("deferred", 0.2))
+    TABLES[TableName.BENCH].replace(tmp_path, runs("batched", 0.1) + runs("deferred", 0.2))
     stamped = runs("batched", 0.05) + runs("deferred", 0.2)
     measured = [{column: value for column, value in row.items() if column not in STAMP} for row in stamped]
-    bench_compare.same_twice(tmp_path, TABLES["bench"].read(tmp_path), measured, CPU)
+    bench_compare.same_twice(tmp_path, TABLES[TableName.BENCH].read(tmp_path), measured, CPU)
     assert capsys.readouterr().out == "\nThe same code twice: 2 of 4 rows differ from those of the last run.\n"
-    (twice,) = TABLES["twice"].read(tmp_path).to_dict("records")
+    (twice,) = TABLES[TableName.TWICE].read(tmp_path).to_dict("records")
     assert (twice["workload"], twice["rows"], twice["differ"], twice["largest"]) == ("small", 4, 2, 0.5)
 
 
 def test_rows_without_figures_are_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name, seconds in (("old", 0.1), ("new", 0)):
-        TABLES["bench"].replace(tmp_path / name, runs("batched", seconds) + runs("naive", 0))
+        TABLES[TableName.BENCH].replace(tmp_path / name, runs("batched", seconds) + runs("naive", 0))
     assert bench_compare.main([str(tmp_path / "old"), str(tmp_path / "new")]) == 0
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert ["implementation", "pass", "old", "/", "LSTM", "new", "/", "LSTM", "verdict"] in lines
@@ -146,7 +148,7 @@ def test_rows_without_figures_are_shown(tmp_path: Path, capsys: pytest.CaptureFi
 
 
 def test_a_revision_that_lacks_a_row_is_compared() -> None:
-    old = TABLES["bench"].filled(pd.DataFrame(runs("batched", 0.1, median_s_visits=(0.1, 0.1, 0.1))))
+    old = TABLES[TableName.BENCH].filled(pd.DataFrame(runs("batched", 0.1, median_s_visits=(0.1, 0.1, 0.1))))
     lines = bench_compare.alternated(old, old.iloc[1:], 0.05)
     assert list(lines["verdict"]) == ["missing", "same"]
 
@@ -196,7 +198,7 @@ class History:
         self, machine: str, commit: str, name: str = "batched", seconds: float = 0.1, *, dirty: bool = False
     ) -> None:
         rows = runs(name, seconds, commit=commit, dirty=dirty)
-        TABLES["bench"].replace(self.folder / "results" / machine, rows)
+        TABLES[TableName.BENCH].replace(self.folder / "results" / machine, rows)
 
     def base(self) -> str | NotCompared:
         return bench_compare.base_of_results(["batched", "deferred"], self.folder)
@@ -252,8 +254,8 @@ def test_of_a_revision_only_its_module_is_used(tmp_path: Path, monkeypatch: pyte
     assert (type(model).__module__, type(model).__bases__) == ("impls_of_base.theirs", (HyperLSTM,))
 
 
-@pytest.mark.parametrize("device", ["cpu", "cuda"])
-def test_a_revision_that_cannot_be_imported_ends_the_run(device: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("device", DeviceType)
+def test_a_revision_that_cannot_be_imported_ends_the_run(device: DeviceType, tmp_path: Path) -> None:
     (tmp_path / "impls").mkdir()
     (tmp_path / "impls" / "__init__.py").write_text("raise ImportError('of theirs')")
     log = tmp_path / "log.txt"
@@ -297,7 +299,7 @@ def test_the_old_side_is_the_revision_and_the_new_one_this_checkout(
     """For five minutes, of the fastest implementation; what a first call compiles is compiled on both sides before."""
     servers, ends = dict[Path | None, MagicMock](), list[float]()
 
-    def server(log: Path, scratch: Path, base: Path | None, device: str) -> MagicMock:
+    def server(log: Path, scratch: Path, base: Path | None, device: DeviceType) -> MagicMock:
         servers[base] = MagicMock(base=base)
         return servers[base]
 

@@ -17,6 +17,7 @@ from suite.cases.case import Case
 from suite.measure.examples import job
 from suite.measure.runner import Side, Visit
 from suite.measure.server import Server, new_log
+from suite.results.names import TableName
 from suite.results.status import Ended, Status
 from suite.results.tables import TABLES, Row
 
@@ -105,7 +106,9 @@ def test_a_file_does_not_gain_by_keeping_the_cores_busy(visited: Visited, honest
     side = Side(object.__new__(Server))
     side.visits[file] = [visited("keeps_the_cores_busy") for _ in range(VISITS)]
     side.visits[alone] = [visited("honest", BASELINE) for _ in range(VISITS)]
-    rows = [row for row in bench.believed(side.summary(), {}, TABLES["bench"]) if row["implementation"] == "cheat"]
+    rows = [
+        row for row in bench.believed(side.summary(), {}, TABLES[TableName.BENCH]) if row["implementation"] == "cheat"
+    ]
     for row, ratio in zip(rows, honest, strict=True):
         ended = Ended.of(row)
         slows = ended.refused and ended.detail.startswith("beside it torch.nn.LSTM takes ")

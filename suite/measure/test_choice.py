@@ -16,6 +16,7 @@ from suite.cases.workloads import WORKLOADS
 from suite.measure import choice
 from suite.measure.choice import fastest
 from suite.measure.job import Job
+from suite.results.names import TableName
 from suite.results.status import Ended, Status
 from suite.results.tables import TABLES
 
@@ -145,7 +146,7 @@ def test_sizes_that_differ_in_layer_norm_alone_have_one_baseline() -> None:
     assert [job.workload.name for job in jobs if job.candidate == BASELINE] == ["H512", "H64-norm"]
     assert [job.workload.name for job in jobs if job.candidate == "batched"] == ["H512", "H512-norm", "H64-norm"]
     rows = pd.DataFrame([row for job in jobs for row in job.rows(Ended())])
-    assert not rows.duplicated(TABLES["sizes"].key).any()
+    assert not rows.duplicated(TABLES[TableName.SIZES].key).any()
     options = bench.parser().parse_args(arguments)
     assert BASELINE not in {pair.candidate for pair in choice.left_out(options, jobs)}
 

@@ -150,13 +150,17 @@ def test_a_result_rests_on_ours_and_on_the_fastest_alternative_of_a_headline() -
     def summary(one: Job, ratio: float, **changes: Any) -> list[Row]:
         return [row | OK | {"ratio": ratio} | changes for row in one.rows(Ended())]
 
-    ours, fast, slow = job("batched_cpu"), job("jax"), job("batched")
+    def of_small(candidate: str, *, quoted: bool = True) -> Job:
+        one = job(candidate)
+        return replace(one, workload=replace(one.workload, quoted=quoted))
+
+    ours, fast, slow = map(of_small, ("batched_cpu", "jax", "batched"))
     elsewhere = job("jax", WORKLOADS["medium"].case, "medium")
     summaries = {ours: summary(ours, 0.5), fast: summary(fast, 1.1), slow: summary(slow, 1.2)}
     summaries[elsewhere] = summary(elsewhere, 0.9)
     for row in summaries[fast]:
         row["ratio"] = 1.1 if row["pass"] == "train" else 1.9  # training decides
-    score = rests_on(lambda one: one.candidate == "batched_cpu", [ours.workload.name])
+    score = rests_on(lambda one: one.candidate == "batched_cpu")
     assert {one.label for one in summaries if score(one, summaries, 2) == 3.0} == {ours.label, fast.label}
     summaries[fast] = summary(fast, 1.1, status=Status.CRASHED)
     assert score(slow, summaries, 2) == 3.0
@@ -164,11 +168,11 @@ def test_a_result_rests_on_ours_and_on_the_fastest_alternative_of_a_headline() -
     summaries |= {ours: summary(ours, 1.5, **wide), slow: summary(slow, 1.5, **wide)}
     assert score(ours, summaries, 3) > 1
     assert score(slow, summaries, 3) == 0  # its visits are for its own interval, which may be wide
-    deferred = job("deferred")
+    deferred = of_small("deferred")
     summaries[deferred] = summary(deferred, 1.1)
     assert score(slow, summaries, 2) == 3.0  # what is ours is no alternative
-    no_headline = rests_on(lambda one: one.candidate == "batched_cpu", [])
-    assert no_headline(slow, summaries, 2) == 1.5
+    alone = of_small("batched", quoted=False)
+    assert score(alone, {alone: summary(alone, 1.2)}, 2) == 1.5
 
 
 #: As the jobs of a default run: ours and the baseline in few seconds, others slower, with host noise of some per cent.
@@ -185,7 +189,7 @@ FAKES: dict[str, Fake] = {
 def test_time_goes_where_it_decides(clock: Clock) -> None:
     """Ours and the A/A run get an interval of 6 %, others three visits, slow ones what is left; and the run ends."""
     clock.start_s = 3.0
-    score = rests_on(lambda one: one.candidate in ("batched_cpu", BASELINE), [])
+    score = rests_on(lambda one: one.candidate in ("batched_cpu", BASELINE))
     server, side = clock.run(FAKES, 80.0, score)
     count = {name: server.count(name) for name in FAKES}
     assert count["deferred"] == count["batched"] == 3
@@ -232,7 +236,7 @@ def shares(clock: Clock, of_visits: Sequence[float], limit: float, monkeypatch: 
 
     monkeypatch.setattr(runner, "Others", Busy)
     side = Side(FakeServer(measure))
-    list(visits([side], [job()], limit, rests_on(lambda one: False, [])))
+    list(visits([side], [job()], limit, rests_on(lambda one: False)))
     return side
 
 

@@ -23,6 +23,7 @@ from suite.measure.job import Job
 from suite.measure.server import Server
 from suite.results.status import Ended, Status
 from suite.results.tables import Row
+from suite.shared.devices import DeviceType
 from suite.shared.files import ROOT
 
 
@@ -138,7 +139,7 @@ def test_a_server_for_a_gpu_asks_for_no_device(tmp_path: Path, monkeypatch: pyte
     )
     (tmp_path / "sitecustomize.py").write_text(script)
     monkeypatch.setattr(server_module, "ROOT", f"{tmp_path}{os.pathsep}{ROOT}")
-    with Server(tmp_path / "log.txt", tmp_path, device="cuda") as server:
+    with Server(tmp_path / "log.txt", tmp_path, device=DeviceType.CUDA) as server:
         server.wait()
     log = (tmp_path / "log.txt").read_text()
     assert "asked for a device" not in log

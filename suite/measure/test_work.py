@@ -15,6 +15,7 @@ from suite.candidates.names import PADDED
 from suite.cases.case import Case, Start
 from suite.cases.examples import CPU, TINY
 from suite.cases.workloads import Pass
+from suite.comparison.tensors import Output
 from suite.comparison.tolerance import Judgement
 from suite.measure import work
 from suite.measure.timing import Call, Input, Results
@@ -103,7 +104,8 @@ def test_a_timed_call_of_each_candidate_is_right(name: str, step: Pass, monkeypa
 def test_a_timed_call_may_err_by_three_times_the_limit(
     error: float, said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(work, "judgements", lambda *_: [Judgement("out", error, 1e-6), Judgement("h", 0.0, 1e-6)])
+    judged = [Judgement(Output.OUT, error, 1e-6), Judgement(Output.H, 0.0, 1e-6)]
+    monkeypatch.setattr(work, "judgements", lambda *_: judged)
     call = Call(Input(torch.ones(1)), {}, Results(), torch.ones(1))
     assert work.wrong(find("batched"), CASE, Pass.FORWARD, call) == said
 
@@ -114,7 +116,7 @@ def test_no_candidate_is_its_own_oracle(monkeypatch: pytest.MonkeyPatch) -> None
 
     def expected(impl: str, case: Case, dtype: torch.dtype, *given: Any) -> dict[str, torch.Tensor]:
         pairs[name].append((impl, dtype))
-        return {"out": torch.ones(2, dtype=dtype)}
+        return {Output.OUT: torch.ones(2, dtype=dtype)}
 
     monkeypatch.setattr(work, "expected", expected)
     for name in COMPARED:

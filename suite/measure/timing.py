@@ -24,6 +24,7 @@ from suite.cases.case import Case
 from suite.comparison.tolerance import bits
 from suite.measure.job import RefusedError
 from suite.results.tables import Row
+from suite.shared.devices import DeviceType
 
 Work = Callable[[], object]
 
@@ -87,7 +88,9 @@ class Stopwatch:
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
-        self.wait: Callable[[], None] = partial(torch.cuda.synchronize, device) if device.type == "cuda" else _no_wait
+        self.wait: Callable[[], None] = (
+            partial(torch.cuda.synchronize, device) if device.type == DeviceType.CUDA else _no_wait
+        )
 
     def seconds(self, work: Work) -> float:
         """Seconds until the work is done."""
@@ -100,7 +103,7 @@ class Stopwatch:
 
 def generator_of(device: torch.device) -> torch.Generator:
     """The generator of a device that dropout draws from."""
-    return torch.cuda.default_generators[device.index] if device.type == "cuda" else torch.default_generator
+    return torch.cuda.default_generators[device.index] if device.type == DeviceType.CUDA else torch.default_generator
 
 
 def _no_wait() -> None:

@@ -18,6 +18,7 @@ from suite.comparison.tensors import OUTPUTS, Gradient, parameter
 from suite.comparison.tolerance import Judgement, judge
 from suite.measure.timing import CHANCE, Call, Input, Results, Step, Stopwatch, generator_of, warm_up
 from suite.shared import usage
+from suite.shared.devices import DeviceType
 
 #: A timed call may err by so many times what the tolerance rule allows. A verification takes the rounding error of the
 #: naive form from several draws; that of one call may be small by chance, most where layer norm is over few units.
@@ -180,7 +181,7 @@ def _gradients(by_name: Mapping[str, Tensor]) -> tensors.Results:
 def peak(step: Step, given: Input) -> int:
     """Peak memory of a pass, on a GPU of one that is not the first, in bytes, above parameters and input."""
     device = given.x.data.device
-    if device.type == "cuda":
+    if device.type == DeviceType.CUDA:
         warm_up(Stopwatch(device), step, repeat(given))
     for q in step.model.parameters():
         q.grad = None

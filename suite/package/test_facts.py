@@ -42,6 +42,7 @@ from suite.pages import bench as page_of_bench
 from suite.pages import sizes
 from suite.pages import verify as page_of_verify
 from suite.results import statistics
+from suite.shared.devices import DeviceType
 from suite.shared.files import ROOT
 
 PROJECT = PYPROJECT["project"]
@@ -49,6 +50,7 @@ PROJECT = PYPROJECT["project"]
 LOWEST_PYTHON, LOWEST_TORCH = (str(bound).removeprefix(">=") for bound in (PROJECT["requires-python"], TORCH.specifier))
 
 
+ON_CPU, ON_GPU = choice.MINUTES[DeviceType.CPU], choice.MINUTES[DeviceType.CUDA]
 #: Every case of the comparisons at the sizes that people run, and those of a default run.
 AT_SIZE = (*WIDE, SPLIT, OF_ROWS, *TIMED)
 BY_DEFAULT = [comparison.case for comparison in catalogue.wide("batched") if comparison.default]
@@ -85,7 +87,7 @@ def steps_of_an_option() -> int:
 SENTENCES = {
     README: [
         f"You need Python {LOWEST_PYTHON} and torch {LOWEST_TORCH} or newer.",
-        f"| {choice.MINUTES['cpu']:g}, or `-- --minutes N` |",
+        f"| {ON_CPU:g}, or `-- --minutes N` |",
         f"less than 1; {bench_compare.parser().get_default('minutes'):g} with `--base REV`",
         f"installs `{PROJECT['name']}`; in a checkout, `from impls import HyperLSTM` works without it",
         f"takes [{word(steps_of_an_option())} steps]",
@@ -103,7 +105,7 @@ SENTENCES = {
     ],
     CARD: [
         f"of compute capability {'.'.join(map(str, find('batched_cuda').capability or ()))} or higher",
-        f"some {choice.MINUTES['cuda']:g} minutes for each dtype",
+        f"some {ON_GPU:g} minutes for each dtype",
         f"compiled for {word(len(CARDS))} kinds of GPU",
     ],
     MEASURE: [
@@ -127,7 +129,7 @@ SENTENCES = {
         f"Their rows and their page are `{sizes.PAGE.name}.csv` and `{sizes.PAGE.name}.md` beside `bench.csv`",
         f"want an interval of {share(runner.HALF)} to each side",
         f"After {word(runner.REPEATED)} such visits",
-        f"after {server.LIMIT['cpu'] / 60:g} minutes, on a GPU after {server.LIMIT['cuda'] / 60:g}.",
+        f"after {server.LIMIT[DeviceType.CPU] / 60:g} minutes, on a GPU after {server.LIMIT[DeviceType.CUDA] / 60:g}.",
         f"if `torch.nn.LSTM` itself drifted by more than {share(bench_compare.MAX_BASELINE_DRIFT)}, it judges no time",
     ],
     # Which `nox -s report` writes.
@@ -217,7 +219,7 @@ SHOWN_ELSEWHERE = {
     "suite/checks/kernels/test_barrier.py::test_every_order_of_threads_meets_and_faults_are_found": {
         CHECKS: ["meets in every order of operations of two and three threads"],
     },
-    "suite/checks/kernels/test_batched_cpu.py::test_without_a_build_auto_takes_the_next": {
+    "suite/package/test_extension.py::test_without_a_build_auto_takes_the_next": {
         README: ["without a compiler, `auto` picks another implementation and warns"],
     },
     "suite/checks/kernels/test_kernels.py::test_compiled_kernels_fit_their_card": {
@@ -418,7 +420,7 @@ TEXTS: dict[str, tuple[str | None, list[str]]] = {
     "bench": (
         bench.__doc__,
         [
-            f"about {choice.MINUTES['cpu']:g} minutes, or {choice.MINUTES['cuda']:g} on a GPU, for each --dtype",
+            f"about {ON_CPU:g} minutes, or {ON_GPU:g} on a GPU, for each --dtype",
             "an implementation in a file, for 2 minutes; its results are beside it",  # measure/test_choice.py
         ],
     ),
@@ -468,7 +470,7 @@ def test_a_text_says_what_the_code_has(name: str) -> None:
 
 
 def test_defaults_in_a_help_are_those_of_the_options() -> None:
-    by_device = f"default: {choice.MINUTES['cpu']:g} for each dtype, on a GPU {choice.MINUTES['cuda']:g}"
+    by_device = f"default: {ON_CPU:g} for each dtype, on a GPU {ON_GPU:g}"
     assert by_device in " ".join(bench.parser().format_help().split())
     commands = bench_compare.parser()
     said = dict[str, float]()

@@ -14,7 +14,7 @@ import pandas as pd
 from impls import names
 from suite.candidates.catalogue import alternatives, find
 from suite.candidates.names import ALTERNATIVES, BASELINE, PADDED
-from suite.cases.workloads import Pass
+from suite.cases.workloads import QUOTED, Pass
 from suite.pages.page import Column, NoFigure, Sheet
 from suite.results.format import MB, percent, ratio_text, significant3, size_of_whole, with_interval
 from suite.results.names import TableName
@@ -83,8 +83,6 @@ def ratio_column(heading: str) -> Column:
 
 #: Layer norm in words.
 NORM = {False: "off", True: "on"}
-#: Workloads that the headline quotes, without layer norm.
-QUOTED = ("medium", "char-ptb")
 #: By type of device, the dtypes that it quotes: of these the first that was timed.
 DTYPES = {
     DeviceType.CPU: (Arithmetic.FLOAT32,),
@@ -104,16 +102,6 @@ TIME = {timed: Column(f"{timed}, ms", significant3) for timed in Pass}
 RATIO = {timed: ratio_column(f"{timed} / LSTM") for timed in Pass}
 TO_PADDED = {timed: Column(f"{timed} / padded", ratio_text) for timed in Pass}
 PEAK = {timed: Column(f"{timed}, MB", significant3) for timed in Pass}
-
-
-def setting_columns(table: Table) -> list[str]:
-    """Columns of a benchmark that tell settings apart: of the workloads those of bench.csv, of named sizes the case."""
-    return [column for column in table.key if column not in ("layer_norm", "implementation", "pass")]
-
-
-def place_columns(table: Table) -> list[str]:
-    """Columns of a benchmark that make a place, at which candidates are compared."""
-    return [*setting_columns(table), "layer_norm"]
 
 
 def heading(row: pd.Series) -> str:
@@ -155,7 +143,8 @@ class Benchmark:
     """Rows of a benchmark, beside one another.
 
     rows: of what can run here, without figures where the status is not ok, and with columns that compare them.
-        `torch.nn.LSTM`, padded or not, has no layer norm and is at both places of a workload, or at the only one.
+        The rows of `torch.nn.LSTM`, padded or not, which has no layer norm, are repeated at the place with layer norm
+        wherever candidates were timed there.
 
         - floor: the noise floor, how far the interval of `torch.nn.LSTM` against itself reaches from 1; NaN without it.
         - verdict: a `Verdict`; None where the row has no figures.
@@ -182,7 +171,7 @@ class Benchmark:
         rows = _at_places(rows[~not_run], table)
         rows = rows.astype(dict.fromkeys([*_FIGURES, "busy"], float))
         rows.loc[rows["status"] != Status.OK, _FIGURES] = np.nan
-        place = place_columns(table)
+        place = table.place
         rows = _with_verdicts(_with_floor(rows, place), place)
         return cls(_with_ratios(rows, place), list(dict.fromkeys(unable)), device, table)
 
@@ -193,7 +182,7 @@ class Benchmark:
 
     def places(self) -> Iterator[Place]:
         """The places, in the order of the rows."""
-        for _, rows in self.rows.groupby(place_columns(self.table), sort=False):
+        for _, rows in self.rows.groupby(self.table.place, sort=False):
             yield Place(rows)
 
     @cached_property
@@ -202,12 +191,12 @@ class Benchmark:
         ours = self.rows["implementation"].isin(names())
         trains = self.rows["pass"] == Pass.TRAIN
         timed = self.rows[ours & trains & self.rows["ratio"].notna()]
-        first: pd.DataFrame = timed.loc[timed.groupby(place_columns(self.table), sort=False)["ratio"].idxmin()]
+        first: pd.DataFrame = timed.loc[timed.groupby(self.table.place, sort=False)["ratio"].idxmin()]
         return first
 
     def trained(self, beside: pd.Series, candidates: Sequence[str]) -> pd.DataFrame:
         """Training rows of candidates at the place of a training row, which have a figure."""
-        where = [*place_columns(self.table), "pass"]
+        where = [*self.table.place, "pass"]
         of_candidates = self.rows["implementation"].isin(candidates)
         timed = self.rows[of_candidates & self.rows["ratio"].notna()]
         there: pd.DataFrame = timed[(timed[where] == beside[where]).all(axis=1)]
@@ -237,7 +226,7 @@ def _at_places(rows: pd.DataFrame, table: Table) -> pd.DataFrame:
     """Rows with those of the baselines, which have no layer norm, at each place of their setting."""
     stay = []
     with_norm = []
-    for _, of_setting in rows.groupby(setting_columns(table), sort=False):
+    for _, of_setting in rows.groupby(table.setting, sort=False):
         is_baseline = of_setting["implementation"].isin((BASELINE, PADDED))
         baselines = of_setting[is_baseline]
         candidates = of_setting[~is_baseline]
@@ -316,7 +305,7 @@ def bench_summary(benchmark: Benchmark) -> Sheet:
     """Table of the implementations that train fastest, by workload."""
     setting, norm, fastest = Column("workload"), Column("layer norm"), Column("fastest")
     ratio, work = ratio_column("/ LSTM"), Column("work / LSTM", ratio_text)
-    alternatives = {name: Column(f"/ {name}", ratio_text) for name in ALTERNATIVES}
+    to_alternatives = {name: Column(f"/ {name}", ratio_text) for name in ALTERNATIVES}
     padded = Column("/ padded", ratio_text)
     lines = []
     for _, row in benchmark.fastest.iterrows():
@@ -331,9 +320,9 @@ def bench_summary(benchmark: Benchmark) -> Sheet:
             MEMORY: row["memory_ratio"],
         }
         for _, alternative in benchmark.trained(row, ALTERNATIVES).iterrows():
-            line[alternatives[alternative["implementation"]]] = row["ratio"] / alternative["ratio"]
+            line[to_alternatives[alternative["implementation"]]] = row["ratio"] / alternative["ratio"]
         lines.append(line)
-    columns = [setting, norm, fastest, TIME[Pass.TRAIN], ratio, work, *alternatives.values(), padded, MEMORY]
+    columns = [setting, norm, fastest, TIME[Pass.TRAIN], ratio, work, *to_alternatives.values(), padded, MEMORY]
     return Sheet(columns, lines)
 
 
@@ -387,7 +376,7 @@ def states(benchmark: Benchmark) -> list[str]:
     """
     changing = benchmark.rows.assign(two=benchmark.rows["baseline_s_visits"].map(two_states)).dropna(subset="two")
     sentences = list[str]()
-    for _, row in changing.drop_duplicates(setting_columns(benchmark.table)).iterrows():
+    for _, row in changing.drop_duplicates(benchmark.table.setting).iterrows():
         fast, slow = row["two"]
         fast_ms = significant3(1e3 * median(fast))
         slow_ms = significant3(1e3 * median(slow))

@@ -6,11 +6,12 @@ import pandas as pd
 
 from suite.pages.markdown import Markdown, escaped
 from suite.results.format import ENVIRONMENT, SOFTWARE, dates, machine
+from suite.results.names import TableName
 from suite.results.provenance import stale
 from suite.results.tables import STAMP
 
 
-def origin(tables: Mapping[str, pd.DataFrame]) -> Markdown:
+def origin(tables: Mapping[TableName, pd.DataFrame]) -> Markdown:
     """Where and when rows were made, a line for each environment, and which depend on code that has changed since.
 
     tables: rows by the name of their table.

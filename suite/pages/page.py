@@ -21,7 +21,7 @@ from suite.results.names import TableName
 from suite.results.tables import TABLES
 
 #: Rows of other tables that a page shows, by name; only tables that the machine has.
-OtherTables = Mapping[str, pd.DataFrame]
+OtherTables = Mapping[TableName, pd.DataFrame]
 
 
 class NoFigure(NamedTuple):
@@ -110,18 +110,20 @@ class Sheet:
     def show(self, title: str, console: Console | None = None) -> None:
         """Print the table; where its words do not fit, lines are longer than the terminal is wide."""
         console = console or Console()
+        room = console.width
         console.print()
         console.print(Text(title, "italic"))  # on a separate line, since rich would wrap it to the table's width
         lines = self.texts()
-        widths = _widths(lines, console.width)
+        widths = _widths(lines, room)
         view = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
         for column in self.shown:
             side: Literal["right", "left"] = "right" if column.has_figures else "left"
             view.add_column(Text(column.heading), justify=side, width=widths[column])
         for line in lines:
             view.add_row(*map(Text, line.values()))  # a string would be markup of rich
-        console.width = max(console.width, _total(widths))
+        console.width = max(room, _total(widths))
         console.print(view)
+        console.width = room
 
 
 def _cell(text: str) -> str:
@@ -156,20 +158,22 @@ def _total(widths: Mapping[Column, int]) -> int:
 class Plot:
     """A plot: the name of its file without `.svg`, its caption, which is plain, and the function that draws it.
 
-    has_file: it is a file beside the Markdown, which shows it. Others are in the report alone.
+    has_file: it is a file, which the Markdown shows. Others are in the report alone.
+    folder: of the file, from the page that shows it.
     """
 
     name: str
     caption: str
     draw: Callable[[], Figure]
     has_file: bool = False
+    folder: Path = Path()
 
     @property
     def file(self) -> str:
         return f"{self.name}.svg"
 
     def markdown(self) -> Markdown:
-        return Markdown(f"![{escaped(self.caption)}]({url(Path(self.file))})")
+        return Markdown(f"![{escaped(self.caption)}]({url(self.folder / self.file)})")
 
 
 @dataclass(frozen=True)
@@ -279,7 +283,7 @@ class Page:
         rows = TABLES[self.name].read(folder)
         if rows.empty:
             return []
-        others = dict[str, pd.DataFrame]()
+        others = dict[TableName, pd.DataFrame]()
         for name in self.others:
             of_other = TABLES[name].read(folder)
             if len(of_other):

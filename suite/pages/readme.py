@@ -101,10 +101,15 @@ def _preference(folder: Path) -> tuple[bool, int, int, int]:
     return is_stale, -known, -_newest(rows), -visits
 
 
+def _machines(results: Path) -> list[Path]:
+    """Folders of machines by name."""
+    return sorted(path for path in results.iterdir() if path.is_dir())
+
+
 def chosen(results: Path) -> dict[DeviceType, Path]:
     """Folder of the machine that README.md shows of each kind of device; none where none has timed `WORKLOAD`."""
     folders: dict[DeviceType, list[Path]] = {device: [] for device in DEVICES}
-    for folder in sorted(path for path in results.iterdir() if path.is_dir()):
+    for folder in _machines(results):
         rows = TABLES[TableName.BENCH].read(folder)
         if len(rows) and readme_rows(Benchmark.of(rows))["ratio"].notna().any():
             device = DeviceType(rows["device"].iloc[0])
@@ -147,7 +152,7 @@ def figure(folder: Path, benchmark: Benchmark, results: str, *, old: bool) -> li
         f"{index.markdown()}."
     )
     sentences = Markdown("\n".join(f"- {escaped(sentence)}" for sentence in headline(benchmark)))
-    plot = Plot(f"{where}/{TRAINING}", caption, partial(training, timed), has_file=True)
+    plot = Plot(TRAINING, caption, partial(training, timed), has_file=True, folder=where)
     return [plot, sentences, about]
 
 
@@ -155,8 +160,8 @@ def about_table(machines: Machines) -> Markdown:
     """What the table of implementations was timed on."""
     rows = [readme_rows(benchmark).dropna(subset="ratio").iloc[0] for benchmark in machines.values()]
     timed_on = [f"{row['dtype']} on {machine(row)}" for row in rows]
-    first = rows[0]  # no machine shortens this workload
-    workload = f"{WORKLOAD} (T {first['T']}, B {first['B']}), without layer norm"
+    sizes = " or ".join(dict.fromkeys(f"T {row['T']}, B {row['B']}" for row in rows))
+    workload = f"{WORKLOAD} ({sizes}), without layer norm"
     return escaped(f"Times and memory are of training steps on {workload}, in {'; in '.join(timed_on)}.")
 
 
@@ -174,7 +179,7 @@ def about_gpus(results: Path) -> Markdown:
 def on_gpus(results: Path, implementation: str) -> list[Markdown]:
     """Markdown of the GPUs on which an implementation was verified or timed, with links to the rows."""
     machines = list[Markdown]()
-    for folder in sorted(path for path in results.iterdir() if path.is_dir()):
+    for folder in _machines(results):
         for table, has_result in ((TableName.VERIFY, _was_compared), (TableName.BENCH, _was_timed)):
             rows = TABLES[table].read(folder)
             if len(rows):
@@ -204,6 +209,9 @@ def updated(results: Path) -> str:
     text = README.read_text(encoding="utf-8")
     for name, content in parts(results).items():
         start, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->"
+        for marker in (start, end):
+            if text.count(marker) != 1:
+                raise ValueError(f"{README.name}: expected {marker.strip()} once, got it {text.count(marker)} times")
         before, started = text.split(start)
         _, after = started.split(end)
         text = f"{before}{start}{page_text(content)}{end}{after}"

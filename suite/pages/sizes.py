@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -42,6 +42,19 @@ a band is a 95 % confidence interval, the grey one the noise floor. A time there
 """)
 #: Columns of tables, by size.
 SIZE = {size: Column(size, count) for size in SIZES}
+
+
+class Growth(NamedTuple):
+    """By how many times the time and the multiply-adds of a candidate grow over a span such as `H 64 to 128`."""
+
+    candidate: str
+    span: str
+    time: float
+    multiply_adds: float
+
+    def __str__(self) -> str:
+        times, work = significant3(self.time), significant3(self.multiply_adds)
+        return f"{self.candidate}, {self.span}: {times} times, multiply-adds {work} times."
 
 
 @dataclass(frozen=True)
@@ -106,32 +119,34 @@ class Sweep:
         columns = [IMPLEMENTATION, size, TIME[self.timed], RATIO[self.timed], VERDICT, PEAK[self.timed], BUSY]
         return Sheet(columns, lines)
 
-    def growth(self) -> list[str]:
-        """Growth of time and of multiply-adds over the last doubling, or else the last two sizes, by candidate."""
+    def growth(self) -> list[Growth]:
+        """Growth over the last doubling, or else the last two sizes, by candidate."""
         doubled = [value for value in self.values if 2 * value in self.values]
         first, last = (doubled[-1], 2 * doubled[-1]) if doubled else self.values[-2:]
-        sentences = []
+        result = []
         for name, rows in self.of_candidates().items():
             at = rows.set_index(self.size)[["seconds", "multiply_adds"]].reindex([first, last])
             grown = at.loc[last] / at.loc[first]
             if grown.notna().all():
-                times = significant3(grown["seconds"])
-                work = significant3(grown["multiply_adds"])
                 span = f"{self.size} {count(first)} to {count(last)}"
-                sentences.append(f"`{name}`, {span}: {times} times, multiply-adds {work} times.")
-        return sentences
+                result.append(Growth(name, span, grown["seconds"], grown["multiply_adds"]))
+        return result
+
+    def grown(self) -> Mapping[str, pd.DataFrame]:
+        """Rows of each candidate that has figures at two sizes or more."""
+        of_candidates = self.of_candidates().items()
+        return {name: rows for name, rows in of_candidates if rows["seconds"].notna().sum() > 1}
 
     def draw(self) -> Figure:
-        """Ratio and time over the size, a line for each candidate that has figures at two sizes or more."""
+        """Ratio and time over the size, a line for each candidate of `grown`, of which there must be one."""
         values = self.values
         ratios = dict[str, Line]()
         times = dict[str, Line]()
-        for name, rows in self.of_candidates().items():
+        for name, rows in self.grown().items():
             at = rows.set_index(self.size).reindex(values)
-            if at["seconds"].notna().sum() > 1:
-                figures = {column: at[column].to_numpy() for column in at}
-                ratios[name] = Line(values, figures["ratio"], figures["ratio_low"], figures["ratio_high"])
-                times[name] = Line(values, figures["seconds"], figures["seconds_low"], figures["seconds_high"])
+            figures = {column: at[column].to_numpy() for column in at}
+            ratios[name] = Line(values, figures["ratio"], figures["ratio_low"], figures["ratio_high"])
+            times[name] = Line(values, figures["seconds"], figures["seconds_low"], figures["seconds_high"])
         floors = self.rows.groupby(self.size)["floor"].first()
         floor = floors.reindex(values).to_numpy()
         ratios[BASELINE] = Line(values, np.ones(len(values)), 1 / (1 + floor), 1 + floor)
@@ -179,10 +194,12 @@ def _body(rows: pd.DataFrame, others: OtherTables) -> Body:
     benchmark = Benchmark.of(rows, TABLES[TableName.SIZES])
     parts = list[Part]()
     for sweep in sweeps(benchmark):
-        caption = f"{PASS_TITLES[sweep.timed].capitalize()} over {sweep.title}"
-        plot = Plot(sweep.name, caption, sweep.draw, has_file=True)
-        growth = Markdown("\n".join(f"- {escaped(sentence)}" for sentence in sweep.growth()))
-        parts += [Heading(sweep.title), plot, sweep.view(), growth]
+        parts.append(Heading(sweep.title))
+        if sweep.grown():
+            caption = f"{PASS_TITLES[sweep.timed].capitalize()} over {sweep.title}"
+            parts.append(Plot(sweep.name, caption, sweep.draw, has_file=True))
+        growth = Markdown("\n".join(f"- {escaped(str(growth))}" for growth in sweep.growth()))
+        parts += [sweep.view(), growth]
     return Body(summary_text(benchmark), [*parts, *time_tables(benchmark), *without_figures(rows), READ])
 
 

@@ -14,6 +14,7 @@ from suite.pages.bench import PAGE, readme_rows
 from suite.pages.bench_tables import RATIO, VERDICT, Benchmark, headline, summary, terminal_table
 from suite.pages.page import page_text
 from suite.results.examples import runs
+from suite.results.names import TableName
 from suite.results.status import Status
 from suite.results.tables import TABLES
 
@@ -307,12 +308,14 @@ def test_a_page_shows_and_hides(rows: Rows, shown: list[str], hidden: list[str])
 
 def test_the_same_code_twice_and_the_hardware_are_shown() -> None:
     rows = pd.DataFrame(runs("batched", 0.1))
-    about = TABLES["twice"].filled(rows)
+    about = TABLES[TableName.TWICE].filled(rows)
     twice = about.assign(
         workload=["small", "medium"], dtype="float32", T=3, B=2, rows=[22, 8], differ=[1, 3], largest=0.2
     )
     rates = {"multiply_adds_per_s": 7e10, "bytes_per_s": 5e10, "side": 2048, "product": "torch.mm"}
-    text = page_text(PAGE.content(rows, {"twice": twice, "hardware": about[:1].assign(dtype="float32", **rates)}))
+    text = page_text(
+        PAGE.content(rows, {TableName.TWICE: twice, TableName.HARDWARE: about[:1].assign(dtype="float32", **rates)})
+    )
     assert "**Stale**: 5 of 5 rows (of batched) depend" in text
     assert "4 of the 30 rows with an interval in both differ" in text
     assert "| medium, T 3, B 2, float32 | 8 | 3 | 20% |" in text

@@ -13,6 +13,7 @@ from suite import handed_in, handed_in_hashes, report
 from suite.candidates.names import BASELINE
 from suite.results import provenance
 from suite.results.examples import HERE, runs, verified
+from suite.results.names import TableName
 from suite.results.outcomes import CapabilityOutcome, FaultOutcome
 from suite.results.statistics import FEWEST
 from suite.results.status import Status
@@ -27,10 +28,11 @@ def at_a_commit(commit: str, tables: handed_in.Tables) -> dict[str, pd.Series]:
     """Stand for the code of a commit, which is this code."""
     if commit != COMMIT:
         raise LookupError(f"commit {commit} is not in the history of this checkout")
-    sources = {
-        name: [provenance.sources(name, row) for row in rows.to_dict("records")] for name, rows in tables.items()
-    }
-    return {name: pd.Series(sources[name], rows.index, dtype=object) for name, rows in tables.items()}
+    hashes = {}
+    for name, rows in tables.items():
+        of_rows = [provenance.sources(TableName(name), row) for row in rows.to_dict("records")]
+        hashes[name] = pd.Series(of_rows, rows.index, dtype=object)
+    return hashes
 
 
 @pytest.fixture
@@ -41,21 +43,23 @@ def good(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     # A cache may move bytes faster than memory, three visits are enough, and what cannot run has no figure.
     rows = [*runs("batched", 0.1), *runs("deferred", 0.1, visits=FEWEST), *runs("batched", 0.1, dtype="tf32")]
     rows += [*runs(BASELINE, 0.1, bound="memory", share=1.5), *runs("batched_cuda", 0, status=Status.NOT_RUN)]
-    rows = [row | {"commit": COMMIT, "sources": provenance.sources("bench", row)} for row in rows]
-    TABLES["bench"].replace(tmp_path, rows)
+    rows = [row | {"commit": COMMIT, "sources": provenance.sources(TableName.BENCH, row)} for row in rows]
+    TABLES[TableName.BENCH].replace(tmp_path, rows)
     compared = [
         verified(name, 0.5, dtype=dtype) for name in ("batched", "deferred") for dtype in ("float64", "float32")
     ]
-    TABLES["verify"].replace(tmp_path, [row | {"commit": COMMIT} for row in compared])
+    TABLES[TableName.VERIFY].replace(tmp_path, [row | {"commit": COMMIT} for row in compared])
     planted = HERE | {"edit": "a slip", "kind": "step", "implementation": "batched", "dtype": "float32"}
     planted |= {"verdict": FaultOutcome.REJECTED, "commit": COMMIT}
-    TABLES["faults"].replace(tmp_path, [planted | {"sources": provenance.sources("faults", planted)}])
+    TABLES[TableName.FAULTS].replace(tmp_path, [planted | {"sources": provenance.sources(TableName.FAULTS, planted)}])
     able = HERE | {"capability": "threads", "implementation": "batched", "outcome": CapabilityOutcome.PASS}
     able |= {"commit": COMMIT}
-    TABLES["capabilities"].replace(tmp_path, [able | {"sources": provenance.sources("capabilities", able)}])
+    TABLES[TableName.CAPABILITIES].replace(
+        tmp_path, [able | {"sources": provenance.sources(TableName.CAPABILITIES, able)}]
+    )
     rates = {"dtype": "float32", "side": 2048, "product": "torch.mm", "multiply_adds_per_s": 7e10, "bytes_per_s": 5e10}
-    rates |= HERE | {"commit": COMMIT, "sources": provenance.sources("hardware", {})}
-    TABLES["hardware"].replace(tmp_path, [rates])
+    rates |= HERE | {"commit": COMMIT, "sources": provenance.sources(TableName.HARDWARE, {})}
+    TABLES[TableName.HARDWARE].replace(tmp_path, [rates])
     return tmp_path
 
 
@@ -157,7 +161,7 @@ def test_a_good_folder_is_taken(good: Path, capsys: pytest.CaptureFixture[str]) 
 @pytest.mark.parametrize("damage", DAMAGED)
 def test_a_damage_is_named(damage: str, good: Path, capsys: pytest.CaptureFixture[str]) -> None:
     table, edit, sentence = DAMAGED[damage]
-    path = TABLES[table].path(good)
+    path = TABLES[TableName(table)].path(good)
     text = path.read_text()
     assert edit(text) != text
     path.write_text(edit(text))
@@ -169,7 +173,7 @@ def test_a_damage_is_named(damage: str, good: Path, capsys: pytest.CaptureFixtur
 def test_comparisons_are_of_the_sources_that_were_timed(good: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A verification of an earlier commit counts if the sources are the same."""
     earlier = "fedcba9876"
-    path = TABLES["verify"].path(good)
+    path = TABLES[TableName.VERIFY].path(good)
     path.write_text(path.read_text().replace(COMMIT, earlier))
 
     def at(commit: str, tables: handed_in.Tables) -> dict[str, pd.Series]:
@@ -190,8 +194,8 @@ def test_comparisons_are_of_the_sources_that_were_timed(good: Path, monkeypatch:
 
 
 def test_all_problems_are_named_in_one_run(good: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    TABLES["verify"].path(good).unlink()
-    bench = TABLES["bench"].path(good)
+    TABLES[TableName.VERIFY].path(good).unlink()
+    bench = TABLES[TableName.BENCH].path(good)
     bench.write_text(in_row(1, ",0.25", ",1.26")(in_row(7, ",5.0,", ",2.0,")(bench.read_text())))
     (good / "sizes.csv").write_text("what git ignores\n")
     assert report.main(["--check", str(good)]) == 1

@@ -7,12 +7,13 @@ import pandas as pd
 from suite.pages.origin import origin
 from suite.results.examples import HERE, verified
 from suite.results.format import dates
+from suite.results.names import TableName
 from suite.results.tables import TABLES
 
 
-def rates(*changes: dict[str, Any]) -> dict[str, pd.DataFrame]:
+def rates(*changes: dict[str, Any]) -> dict[TableName, pd.DataFrame]:
     """Return rows of the table `hardware`, which depend on no implementation, with changes."""
-    return {"hardware": TABLES["hardware"].filled(pd.DataFrame([HERE | change for change in changes]))}
+    return {TableName.HARDWARE: TABLES[TableName.HARDWARE].filled(pd.DataFrame([HERE | change for change in changes]))}
 
 
 def test_commits_and_days_of_rows_are_named() -> None:
@@ -25,7 +26,10 @@ def test_commits_and_days_of_rows_are_named() -> None:
     lines = origin(rates({"threads": 9}, {"threads": 7})).splitlines()
     assert [line[:15] for line in lines] == ["Made on 9 cores", "Made on 7 cores"]
     days = rates(*({"date": f"2026-{day}"} for day in ("11-30", "12-01", "11-29")))
-    assert (dates(days["hardware"][:1]), dates(days["hardware"])) == ("2026-11-30", "2026-11-29 to 2026-12-01")
+    assert (dates(days[TableName.HARDWARE][:1]), dates(days[TableName.HARDWARE])) == (
+        "2026-11-30",
+        "2026-11-29 to 2026-12-01",
+    )
     assert f", 2026-11-29 to 2026-12-01: torch {HERE['torch']}, Python {HERE['python']}, CPU inst" in origin(days)
 
 
@@ -44,9 +48,9 @@ def test_names_of_machines_and_software_are_plain() -> None:
 
 def test_some_rows_may_be_stale() -> None:
     right = verified("batched")
-    assert "Stale" not in origin({"verify": pd.DataFrame([right])} | rates({}))
+    assert "Stale" not in origin({TableName.VERIFY: pd.DataFrame([right])} | rates({}))
     others = [right | {"implementation": name, "sources": "x"} for name in ("naive", "jax")]
-    some = origin({"verify": pd.DataFrame([right, *others])} | rates({"sources": "x"}))
+    some = origin({TableName.VERIFY: pd.DataFrame([right, *others])} | rates({"sources": "x"}))
     assert some.endswith("\n**Stale**: 3 of 4 rows (of naive, jax) depend on code that has changed since.")
-    one = origin({"verify": pd.DataFrame([right])} | rates({"sources": "x"}))
+    one = origin({TableName.VERIFY: pd.DataFrame([right])} | rates({"sources": "x"}))
     assert one.endswith("\n**Stale**: 1 of 2 rows depend on code that has changed since.")

@@ -15,6 +15,7 @@ from suite.pages.bench_tables import Benchmark
 from suite.pages.readme import MEMORY_HEADING, TIME_HEADING
 from suite.results.examples import HERE, runs, verified
 from suite.results.format import machine
+from suite.results.names import TableName
 from suite.results.provenance import sources
 from suite.results.status import Status
 from suite.results.tables import TABLES
@@ -41,11 +42,13 @@ def _file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def put(folder: Path, *rows: dict[str, Any], stale: bool = False, **changes: Any) -> None:
     """Put rows on medium into a machine's folder."""
     every = [row | changes for row in medium(*rows)]
-    TABLES["bench"].replace(folder, [row | ({} if stale else {"sources": sources("bench", row)}) for row in every])
+    if not stale:
+        every = [row | {"sources": sources(TableName.BENCH, row)} for row in every]
+    TABLES[TableName.BENCH].replace(folder, every)
 
 
 def test_the_readme_shows_figure_and_implementations(tmp_path: Path) -> None:
-    TABLES["bench"].replace(tmp_path / "a-machine-without-medium", runs("batched", 0.1))
+    TABLES[TableName.BENCH].replace(tmp_path / "a-machine-without-medium", runs("batched", 0.1))
     put(tmp_path / "some-machine", *runs("batched", 0.1), *runs(BASELINE, 0.05), *runs("batched_cpu", 0.4))
     text = readme.updated(tmp_path)
     assert "old" not in text
@@ -66,8 +69,14 @@ def test_the_readme_shows_figure_and_implementations(tmp_path: Path) -> None:
     assert "Code has changed since" not in text
 
 
+def test_machines_that_timed_other_sizes_are_said_to_have(tmp_path: Path) -> None:
+    put(tmp_path / "a-machine", *runs("batched", 0.1), *runs(BASELINE, 0.05))
+    put(tmp_path / "a-gpu", *runs("batched", 0.1), *runs(BASELINE, 0.05), device="cuda", T=50, B=32)
+    assert "of training steps on medium (T 3, B 2 or T 50, B 32), without layer norm" in readme.updated(tmp_path)
+
+
 def test_without_the_workload_only_the_sentence_about_gpus_changes(tmp_path: Path) -> None:
-    TABLES["bench"].replace(tmp_path / "some-machine", runs("batched", 0.1) + medium(*runs("batched", 0)))
+    TABLES[TableName.BENCH].replace(tmp_path / "some-machine", runs("batched", 0.1) + medium(*runs("batched", 0)))
     about = "`batched_cuda` is *experimental*: it has no results on a GPU yet.\n"
     assert readme.updated(tmp_path) == about.join((TEXT + "after\n").rsplit("old\n", 1))
 
@@ -128,7 +137,7 @@ def test_of_several_machines_the_readme_shows_one_by_its_rows(
     ],
 )
 def test_the_sentence_about_gpus_is_made_of_rows(tmp_path: Path, rows: list[dict[str, Any]], words: str) -> None:
-    TABLES["verify"].replace(tmp_path / "h100", rows)
+    TABLES[TableName.VERIFY].replace(tmp_path / "h100", rows)
     (tmp_path / "empty").mkdir()
     assert re.fullmatch(rf"`batched_cuda` is \*experimental\*: {words}\.", readme.about_gpus(tmp_path))
 

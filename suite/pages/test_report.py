@@ -19,6 +19,7 @@ from suite.pages.page import Column, NoFigure, Sheet
 from suite.pages.webpage import LAST, table
 from suite.results.examples import HERE, runs, verified
 from suite.results.format import machine
+from suite.results.names import TableName
 from suite.results.provenance import sources
 from suite.results.statistics import Interval
 from suite.results.tables import TABLES
@@ -37,10 +38,14 @@ def write_results(results: Path) -> None:
         for row in runs(name, seconds)
     ]
     rows += [row | {"workload": "medium"} for row in rows]
-    TABLES["bench"].replace(folder, rows + runs("batched", 0.12, layer_norm=True) + runs("labml", 0.4, layer_norm=True))
+    TABLES[TableName.BENCH].replace(
+        folder, rows + runs("batched", 0.12, layer_norm=True) + runs("labml", 0.4, layer_norm=True)
+    )
     rates = {"multiply_adds_per_s": 7e10, "bytes_per_s": 5e10}
-    TABLES["hardware"].replace(folder, [{"dtype": "float32", "side": 2048, "product": "torch.mm"} | rates | HERE])
-    TABLES["verify"].replace(folder, [verified("row_scaled", 0.3), verified("batched", 0.4)])
+    TABLES[TableName.HARDWARE].replace(
+        folder, [{"dtype": "float32", "side": 2048, "product": "torch.mm"} | rates | HERE]
+    )
+    TABLES[TableName.VERIFY].replace(folder, [verified("row_scaled", 0.3), verified("batched", 0.4)])
 
 
 @pytest.fixture(scope="module")
@@ -123,7 +128,7 @@ def test_pages_show_the_plots_that_are_files(results: Path) -> None:
 
 def now(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return rows of the benchmark as this code makes them."""
-    return [row | {"sources": sources("bench", row)} for row in rows]
+    return [row | {"sources": sources(TableName.BENCH, row)} for row in rows]
 
 
 def test_machines_with_current_benchmarks_come_first(tmp_path: Path) -> None:
@@ -136,8 +141,8 @@ def test_machines_with_current_benchmarks_come_first(tmp_path: Path) -> None:
     ):
         rows = now(runs("batched", 0.1, device=device, date=date))
         rows[-1] |= {"sources": "others"} if stale else {}
-        TABLES["bench"].replace(tmp_path / name, rows)
-    TABLES["verify"].replace(tmp_path / "e-verified", [verified("batched", 0.4)])
+        TABLES[TableName.BENCH].replace(tmp_path / name, rows)
+    TABLES[TableName.VERIFY].replace(tmp_path / "e-verified", [verified("batched", 0.4)])
     (tmp_path / "no-results").mkdir()
     order = [folder.name[0] for folder in report.machines(tmp_path)]
     assert "".join(order) == "cbafde"
@@ -149,7 +154,7 @@ def test_machines_with_current_benchmarks_come_first(tmp_path: Path) -> None:
 def test_all_machines_are_in_one_table(tmp_path: Path) -> None:
     write_results(tmp_path)
     another = [row | {"processor": "AMD EPYC Processor (AVX512-BF16)", "threads": 2} for row in runs("batched", 0.02)]
-    TABLES["bench"].replace(tmp_path / "another", [row | {"date": "2026-01-02"} for row in another])
+    TABLES[TableName.BENCH].replace(tmp_path / "another", [row | {"date": "2026-01-02"} for row in another])
     report.write_machine(tmp_path / "another")
     report.write_all(tmp_path)
     text = (tmp_path / "README.md").read_text()
@@ -158,7 +163,7 @@ def test_all_machines_are_in_one_table(tmp_path: Path) -> None:
     assert "| two cores of an AMD EPYC (AVX512-BF16), 2026-01-02 |" in text
     assert "- two cores of an AMD EPYC (AVX512-BF16), 2026-01-02, **stale**: [bench](another/bench.md)\n" in text
     assert re.search(r": \[bench\]\(some-machine/bench.md\), \[verify\]\(some-machine/verify.md\)\n", text)
-    before, path = text, TABLES["bench"].path(tmp_path / "another")
+    before, path = text, TABLES[TableName.BENCH].path(tmp_path / "another")
     path.write_text(path.read_text().replace("ratio", "quotient", 1))
     with pytest.raises(ResultsError, match=r"another/bench.csv, expected columns .*, got quotient"):
         report.write_all(tmp_path)
@@ -167,7 +172,9 @@ def test_all_machines_are_in_one_table(tmp_path: Path) -> None:
 
 def test_the_index_has_the_ratio_to_the_padded_batch_where_that_is_faster(tmp_path: Path) -> None:
     rows = [*runs("batched_cpu", 0.02), *runs(PADDED, 0.025), *runs("torch.nn.LSTM", 0.05)]
-    TABLES["bench"].replace(tmp_path / "some-machine", now([row | {"workload": "medium-ragged"} for row in rows]))
+    TABLES[TableName.BENCH].replace(
+        tmp_path / "some-machine", now([row | {"workload": "medium-ragged"} for row in rows])
+    )
     report.write_all(tmp_path)
     lines = re.findall(r"\| medium-ragged, T 3, B 2, float32(.*) \|\n", (tmp_path / "README.md").read_text())
     assert lines == [" | 0.40 (0.40-0.40) batched_cpu", ", / padded | 0.80 batched_cpu"]
@@ -177,7 +184,7 @@ def test_the_index_has_the_ratio_to_the_padded_batch_where_that_is_faster(tmp_pa
 
 def test_machines_of_one_name_and_day_have_columns_of_their_own(tmp_path: Path) -> None:
     for name, seconds in (("one", 0.05), ("three", 0.2), ("two", 0.1)):
-        TABLES["bench"].replace(tmp_path / name, now(runs("batched", seconds)))
+        TABLES[TableName.BENCH].replace(tmp_path / name, now(runs("batched", seconds)))
     report.write_all(tmp_path)
     text = (tmp_path / "README.md").read_text()
     label = f"{machine(pd.Series(HERE))}, {HERE['date']}"
@@ -201,7 +208,7 @@ def test_the_readme_of_the_project_shows_its_own_results_alone(tmp_path: Path, m
 
 def test_a_page_that_cannot_be_written_stays_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file, replace = tmp_path / "README.md", Path.replace
-    TABLES["bench"].replace(tmp_path / "some-machine", runs("batched", 0.1))
+    TABLES[TableName.BENCH].replace(tmp_path / "some-machine", runs("batched", 0.1))
     report.write_all(tmp_path)
     before = file.read_text()
 
@@ -211,7 +218,7 @@ def test_a_page_that_cannot_be_written_stays_as_it_was(tmp_path: Path, monkeypat
         return replace(self, target)
 
     monkeypatch.setattr(Path, "replace", full)
-    TABLES["bench"].replace(tmp_path / "some-machine", runs("deferred", 0.01))
+    TABLES[TableName.BENCH].replace(tmp_path / "some-machine", runs("deferred", 0.01))
     with pytest.raises(ResultsError, match=r"README\.md cannot be written: No space left on device"):
         report.write_all(tmp_path)
     assert file.read_text() == before
@@ -228,7 +235,7 @@ def test_sizes_that_were_named_are_in_the_report_alone(tmp_path: Path) -> None:
     for folder in ("some-machine", "another"):
         at_sizes = TINY.columns | {"workload": "H64"}
         rows = [row | at_sizes for name in ("batched", "torch.nn.LSTM") for row in runs(name, 0.1)]
-        TABLES["sizes"].replace(tmp_path / folder, rows)
+        TABLES[TableName.SIZES].replace(tmp_path / folder, rows)
     report.write_all(tmp_path)
     text, page = ((tmp_path / name).read_text() for name in ("README.md", "report.html"))
     assert "sizes" not in text
@@ -242,7 +249,7 @@ def test_sizes_that_were_named_are_in_the_report_alone(tmp_path: Path) -> None:
 def test_a_damaged_file_ends_a_report_before_it_writes(tmp_path: Path) -> None:
     write_results(tmp_path)
     shutil.copytree(tmp_path / "some-machine", tmp_path / "another")
-    path = TABLES["verify"].path(tmp_path / "some-machine")
+    path = TABLES[TableName.VERIFY].path(tmp_path / "some-machine")
     path.write_text(path.read_text()[:-3])
     before = {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()}
     with pytest.raises(ResultsError, match=r"some-machine/verify.csv, line 3: expected a whole row") as error:

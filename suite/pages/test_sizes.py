@@ -13,10 +13,11 @@ from suite.cases.case import SIZES
 from suite.cases.spelling import parse, short
 from suite.cases.workloads import Pass, Workload
 from suite.pages.bench_tables import IMPLEMENTATION, PEAK, TIME, Benchmark
-from suite.pages.page import NoFigure, page_text
+from suite.pages.page import NoFigure, Plot, page_text
 from suite.pages.plots import by_factors
 from suite.pages.sizes import PAGE, SIZE, Sweep, sweeps
 from suite.results.examples import HERE, runs
+from suite.results.names import TableName
 from suite.results.status import Status
 from suite.results.tables import TABLES, about_pass
 
@@ -43,7 +44,7 @@ def at(size: str, seconds: float, lstm: float = 0.05, name: str = "batched", **c
 
 
 def found(rows: Rows, over: Sequence[str] = SIZES) -> list[Sweep]:
-    return sweeps(Benchmark.of(pd.DataFrame(rows), TABLES["sizes"]), over)
+    return sweeps(Benchmark.of(pd.DataFrame(rows), TABLES[TableName.SIZES]), over)
 
 
 def test_a_sweep_has_the_sizes_that_differ_in_one_letter() -> None:
@@ -90,8 +91,8 @@ def test_times_are_ratios_times_the_median_of_the_baseline() -> None:
     ]
     assert lines == [(name, size, pytest.approx(ms)) for name, size, ms in expected]
     assert {line[PEAK[Pass.TRAIN]] for line in sweep.view().lines} == {1.0}  # MB
-    assert sweep.growth()[0].startswith("`batched`, H 64 to 128: 3.00 times, multiply-adds 2.01 times.")
-    assert sweep.growth()[1].startswith(f"`{BASELINE}`, H 64 to 128: 2.00 times, multiply-adds")
+    assert str(sweep.growth()[0]).startswith("batched, H 64 to 128: 3.00 times, multiply-adds 2.01 times.")
+    assert str(sweep.growth()[1]).startswith(f"{BASELINE}, H 64 to 128: 2.00 times, multiply-adds")
     assert len(sweep.growth()) == 2
     ratio, time = sweep.draw().axes
     assert [axes.get_title() for axes in (ratio, time)] == ["time / torch.nn.LSTM", "ms per training step"]
@@ -110,12 +111,15 @@ def test_times_are_ratios_times_the_median_of_the_baseline() -> None:
 )
 def test_growth_is_over_the_last_doubling_or_the_last_two_sizes(values: list[int], first: int, last: int) -> None:
     (sweep,) = found([row for value in values for row in at(f"H{value}", value / 100)])
-    assert f"H {first} to {last}: {last / first:#.3g} times" in sweep.growth()[0]
+    assert f"H {first} to {last}: {last / first:#.3g} times" in str(sweep.growth()[0])
 
 
 def test_what_failed_has_no_growth_and_a_reason() -> None:
-    (sweep,) = found([*at("H64", 0.1), *at("H128", 0.3, status=Status.NO_MEMORY)])
+    rows = [*at("H64", 0.1), *at("H128", 0.3, status=Status.NO_MEMORY)]
+    (sweep,) = found(rows)
     assert sweep.growth() == []
+    parts = PAGE.content(pd.DataFrame(rows), {})
+    assert not [part for part in parts if isinstance(part, Plot)], "a plot of one size"
     times = [line[TIME[Pass.TRAIN]] for line in sweep.view().lines if line[H] == 128]
     assert times == [NoFigure(Status.NO_MEMORY)] * 2
 
@@ -136,7 +140,7 @@ def test_lines_are_told_apart_without_colours() -> None:
     names = ("batched", "deferred", "batched_cpu", "row_scaled", "naive")
     rows = [row for size in ("H64", "H128") for name in names for row in at(size, 0.1, name=name)]
     once = pd.DataFrame(rows).drop_duplicates(["workload", "implementation", "pass"])
-    (sweep,) = sweeps(Benchmark.of(once, TABLES["sizes"]))
+    (sweep,) = sweeps(Benchmark.of(once, TABLES[TableName.SIZES]))
     looks = {(line.get_marker(), str(line.get_linestyle())) for line in sweep.draw().axes[0].get_lines()}
     assert len({marker for marker, _ in looks}) == len(names) + 1
 
@@ -145,7 +149,7 @@ def test_sizes_of_one_name_are_two_places() -> None:
     """As they are once medium has changed, from which a name says how a case differs."""
     old = at("I50-S64-lengths9.7.2-dropout0.1-L2", 0.2, 0.1, workload="H512")
     new = at("I60-S64-lengths9.7.2-dropout0.1-L2", 0.6, 0.1, workload="H512", peak_bytes=5e6)
-    benchmark = Benchmark.of(pd.DataFrame([*old, *new]), TABLES["sizes"])
+    benchmark = Benchmark.of(pd.DataFrame([*old, *new]), TABLES[TableName.SIZES])
     assert len(benchmark.rows) == len([*old, *new])
     places = {place.row["I"]: place for place in benchmark.places()}
     assert {size: len(place.rows) for size, place in places.items()} == {50: len(old), 60: len(new)}

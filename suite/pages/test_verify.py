@@ -13,6 +13,7 @@ from suite.pages import webpage
 from suite.pages.page import page_text
 from suite.pages.verify import ON_PAGE, PAGE, TENSOR, TERMINAL, VERDICT, conclusion, reach_table, worst_errors
 from suite.results.examples import HERE
+from suite.results.names import TableName
 from suite.results.outcomes import CaseOutcome
 from suite.results.tables import TABLES
 
@@ -35,7 +36,7 @@ CRASHED = row("batched", "float32", 9.0, "RuntimeError: no") | {"ratio": None, "
 
 def table(rows: Rows) -> pd.DataFrame:
     """Return the rows of a verification as they are read."""
-    return TABLES["verify"].filled(pd.DataFrame(rows))
+    return TABLES[TableName.VERIFY].filled(pd.DataFrame(rows))
 
 
 PASSED = "All comparisons with the equation passed: {}, worst error {} of the limit."
@@ -84,14 +85,14 @@ ONE = PASSED.format("1 implementation, 1 comparison", "0.25")
     ],
 )  # fmt: skip
 def test_the_conclusion_says_whether_all_is_right(rows: Rows, verdicts: list[str], failed: int, sentences: str) -> None:
-    tables = {"verify": table(rows), "faults": faults(*verdicts)}
+    tables = {TableName.VERIFY: table(rows), TableName.FAULTS: faults(*verdicts)}
     assert conclusion({name: table for name, table in tables.items() if len(table)}, ON_PAGE, failed) == sentences
 
 
 def test_a_conclusion_in_a_terminal_has_the_stars_of_a_message_alone() -> None:
     refused = row("batched", "float32", None, "Expected *args, got `x`.")
     rows = table([row("naive", "float32", 2.0), INTERPRETED_ONE, refused])
-    assert conclusion({"verify": rows}, TERMINAL, 1) == (
+    assert conclusion({TableName.VERIFY: rows}, TERMINAL, 1) == (
         "1 test FAILED. Verification failed: naive in float32. batched_cuda was only interpreted. "
         "batched was not checked: Expected *args, got `x`."
     )
@@ -100,7 +101,7 @@ def test_a_conclusion_in_a_terminal_has_the_stars_of_a_message_alone() -> None:
 def test_a_fault_is_found_in_every_dtype_or_not_at_all() -> None:
     found = faults("rejected", "rejected")
     both = pd.concat([found, found[:1].assign(dtype="float64", verdict="SURVIVED")], ignore_index=True)
-    text = page_text(PAGE.content(table(RIGHT), {"faults": both}))
+    text = page_text(PAGE.content(table(RIGHT), {TableName.FAULTS: both}))
     assert "1 of 2 planted faults were found." in text
     assert "| step | 1 | 0 |\n| norm | 1 | 1 |" in text
     assert "- edit 0, in batched, float64: SURVIVED" in text
@@ -158,8 +159,8 @@ def test_the_worst_of_several_is_shown() -> None:
 def test_why_a_group_has_no_error_is_shown_from_a_file(tmp_path: Path) -> None:
     """Where a whole column is empty, too."""
     for rows in ([CRASHED, SKIPPED_ONE], [*RIGHT, CRASHED | {"dtype": "bfloat16"}, SKIPPED_ONE]):
-        TABLES["verify"].replace(tmp_path, rows)
-        lines = worst_errors(TABLES["verify"].read(tmp_path)).texts()
+        TABLES[TableName.VERIFY].replace(tmp_path, rows)
+        lines = worst_errors(TABLES[TableName.VERIFY].read(tmp_path)).texts()
         assert [line[TENSOR] for line in lines[-2:]] == ["RuntimeError: no", ON_CUDA]
 
 
@@ -168,7 +169,7 @@ def test_capabilities_number_their_reasons() -> None:
     can += [("export", "naive", "no", "Why."), ("export", "batched", "FAIL", "It *refuses*.")]
     columns = ("capability", "implementation", "outcome", "reason")
     capabilities = pd.DataFrame([HERE | dict(zip(columns, each, strict=True)) for each in can])
-    text = page_text(PAGE.content(table(RIGHT), {"capabilities": capabilities}))
+    text = page_text(PAGE.content(table(RIGHT), {TableName.CAPABILITIES: capabilities}))
     assert "|  | `naive` | `batched` |" in text
     assert "| vmap | pass | no (1) |\n| export | no (2) | FAIL (1) |" in text
     assert "1. It \\*refuses\\*.\n2. Why." in text

@@ -68,7 +68,7 @@ class Markup(NamedTuple):
 TERMINAL, ON_PAGE = Markup("", "", str), Markup("**", "`", escaped)
 
 
-def conclusion(tables: Mapping[str, pd.DataFrame], markup: Markup, failed: int = 0) -> str:
+def conclusion(tables: Mapping[TableName, pd.DataFrame], markup: Markup, failed: int = 0) -> str:
     """Whether all comparisons passed, what was only interpreted or not checked, and which faults were found.
 
     failed: number of tests that failed. "" if nothing was compared and nothing failed.

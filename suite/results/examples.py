@@ -6,11 +6,12 @@ from typing import Any
 from suite.cases.examples import CPU, TINY
 from suite.cases.verification import MULTIPLIED
 from suite.cases.workloads import WORKLOADS, Pass
+from suite.results.names import TableName
 from suite.results.outcomes import CaseOutcome
 from suite.results.status import Ended, Status
 from suite.results.tables import about_pass, stamp
 
-HERE = stamp(CPU, "hardware", {}) | {"dirty": False}
+HERE = stamp(CPU, TableName.HARDWARE, {}) | {"dirty": False}
 
 
 def verified(implementation: str = "batched", ratio: float = 0.5, **changes: Any) -> dict[str, Any]:
@@ -19,7 +20,7 @@ def verified(implementation: str = "batched", ratio: float = 0.5, **changes: Any
     about |= {"reason": "", "defined": ""}
     figures = {"verdict": CaseOutcome.of(wrong=ratio > 1), "ratio": ratio, "error": ratio / 1e6, "allowed": 1e-6}
     row = about | figures | changes
-    return stamp(CPU, "verify", row) | {"dirty": False} | row
+    return stamp(CPU, TableName.VERIFY, row) | {"dirty": False} | row
 
 
 def runs(

@@ -14,7 +14,7 @@ from impls import names
 from impls.definition import dtype_name
 from impls.registry import IMPLS, find
 from suite.candidates import catalogue, submission
-from suite.cases.case import Case
+from suite.cases.case import MODEL_OPTIONS, Case
 from suite.cases.workloads import WORKLOADS, resized
 from suite.results.code import digest, meaning
 from suite.results.defined import EQUALITY, Defined
@@ -48,8 +48,6 @@ RULE = (
     f"{EQUALITY}/leftovers.py",
     f"{EQUALITY}/use.py",
 )
-#: A case whose arguments are those that any case hands to the model.
-WITH_OPTIONS = WORKLOADS["two-layers"].case
 #: On which no row depends: these choose an implementation or convert parameters, and compute nothing.
 WITHOUT_RESULTS = ("impls/__init__.py", "impls/registry.py", "impls/proof.py", "impls/convert.py")
 #: The parts of hand-written gradients.
@@ -85,7 +83,7 @@ class Basis(NamedTuple):
 
 
 #: By table.
-BASIS: dict[str, Basis] = {
+BASIS: dict[TableName, Basis] = {
     TableName.BENCH: Basis(TIMING, workload_of=_of_benchmark),
     TableName.SIZES: Basis(TIMING, workload_of=Case.of_row),
     TableName.TWICE: Basis(TIMING),
@@ -96,7 +94,7 @@ BASIS: dict[str, Basis] = {
 }
 
 
-def sources(table: str, row: Mapping[str, Any]) -> str:
+def sources(table: TableName, row: Mapping[str, Any]) -> str:
     """Hash of all that a row of a table depends on, in which comments, docstrings and layout do not count.
 
     These are the files of the implementation and the module around it, or of the candidate; those of the table; of a
@@ -116,7 +114,7 @@ def fields(case: Case) -> str:
 
 
 @cache
-def _sources(root: Path, table: str, implementation: str, defined: str, workload: str) -> str:
+def _sources(root: Path, table: TableName, implementation: str, defined: str, workload: str) -> str:
     basis = BASIS[table]
     listed = [*basis.files]
     if defined:
@@ -129,7 +127,7 @@ def _sources(root: Path, table: str, implementation: str, defined: str, workload
         except LookupError as error:
             raise GoneError(str(error)) from error
     files = [root / file for file in dict.fromkeys(listed)] + source_files(root, implementation)
-    options = repr(WITH_OPTIONS.arguments) if basis.compares else ""
+    options = repr(MODEL_OPTIONS) if basis.compares else ""
     # Of the row in the registry: whether the module hands over packed sequences whole.
     packed = str(find(implementation).packed) if implementation in names() else ""
     return digest([*map(_text, files), workload, options, packed])
@@ -165,14 +163,14 @@ def source_path(root: Path, module: str) -> Path:
     return path if path.is_dir() else path.with_suffix(".py")
 
 
-def stale(table: str, rows: pd.DataFrame) -> pd.Series:
+def stale(table: TableName, rows: pd.DataFrame) -> pd.Series:
     """True for each row of a table whose sources have changed since it was made."""
     now = [_now(table, row) for row in rows.to_dict("records")]
     changed: pd.Series = rows["sources"] != pd.Series(now, rows.index, dtype=object)
     return changed
 
 
-def _now(table: str, row: Mapping[str, Any]) -> str | None:
+def _now(table: TableName, row: Mapping[str, Any]) -> str | None:
     """Hash of what a row depends on today, None if that is no more."""
     try:
         return sources(table, row)

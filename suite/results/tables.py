@@ -87,9 +87,11 @@ VALUES: Values = {
 class Table:
     """A result file of a machine, `<name>.csv`; see `tables.toml` for the fields."""
 
-    name: str
+    name: TableName
     key: Sequence[str]
     columns: Sequence[str]
+    #: Of a benchmark, the columns of the key that tell settings apart; of named sizes these are of the case.
+    setting: Sequence[str] = ()
     #: By column of words, what they are of.
     enumerations: Mapping[str, type[StrEnum]] = field(default_factory=dict)
     #: Rows are of visits: one that knows its figure worse than an earlier one does not replace it.
@@ -100,6 +102,11 @@ class Table:
     on_cpu: bool = False
     #: Rows are results of the project, other than those at sizes that a person named, which git ignores.
     of_project: bool = True
+
+    @property
+    def place(self) -> list[str]:
+        """Columns of a benchmark that make a place, at which candidates are compared."""
+        return [*self.setting, "layer_norm"]
 
     def path(self, folder: Path) -> Path:
         return folder / f"{self.name}.csv"
@@ -356,7 +363,7 @@ def about_pass(workload: Workload, case: Case, implementation: str, dtype: str, 
     }
 
 
-def stamp(device: torch.device, table: str, row: Mapping[str, Any]) -> Row:
+def stamp(device: torch.device, table: TableName, row: Mapping[str, Any]) -> Row:
     """Columns that say where and when a row of a table was made, and with which code."""
     implementation = row.get("implementation", "")
     by_device = catalogue.find(implementation).software if implementation else {}
@@ -384,10 +391,11 @@ def folder_of(results: Path, device: torch.device) -> Path:
     return folder
 
 
-TABLES: dict[str, Table] = {
-    name: Table(TableName(name), enumerations={**_IN_EVERY_TABLE, **_ENUMERATIONS.get(TableName(name), {})}, **declared)
-    for name, declared in _DECLARED["tables"].items()
-}
+def _table(name: TableName, declared: Mapping[str, Any]) -> Table:
+    return Table(name, enumerations={**_IN_EVERY_TABLE, **_ENUMERATIONS.get(name, {})}, **declared)
+
+
+TABLES = {TableName(name): _table(TableName(name), declared) for name, declared in _DECLARED["tables"].items()}
 #: Columns of a case beside its sizes.
 _OPTIONS = [of_case.name for of_case in fields(Case) if of_case.name not in SIZES]
 #: Of the benchmark at sizes that are named. A row is of its case; its workload is a label alone, by `spelling.short`.
@@ -395,6 +403,7 @@ TABLES[TableName.SIZES] = replace(
     TABLES[TableName.BENCH],
     name=TableName.SIZES,
     key=["dtype", *SIZES, *_OPTIONS, "implementation", "pass"],
+    setting=["dtype", *SIZES, *(option for option in _OPTIONS if option != "layer_norm")],
     columns=[*dict.fromkeys([*TABLES[TableName.BENCH].columns, *_OPTIONS])],
     enumerations={**TABLES[TableName.BENCH].enumerations, "state": Start},
     of_project=False,

@@ -16,13 +16,14 @@ from impls import names
 from impls.registry import IMPLS
 from suite.candidates.names import ORDER, PADDED
 from suite.cases import workloads
-from suite.cases.case import Case
+from suite.cases.case import MODEL_OPTIONS, Case
 from suite.cases.examples import CPU
 from suite.cases.spelling import MEDIUM
 from suite.results import provenance
 from suite.results.code import meaning
 from suite.results.defined import EQUALITY, Defined
 from suite.results.examples import runs, verified
+from suite.results.names import TableName
 from suite.results.outcomes import CaseOutcome
 from suite.results.provenance import Refusal, refused
 from suite.results.tables import stamp
@@ -80,7 +81,7 @@ def _forget() -> Iterator[None]:
 class Kind(NamedTuple):
     """A kind of row: its table, its implementation, and its workload or the module of its uses; None for any."""
 
-    table: str
+    table: TableName
     implementation: str | None = None
     variant: str | None = None
 
@@ -97,30 +98,30 @@ def of_kinds(kinds: Collection[Kind]) -> set[Kind]:
 #: A row of each kind.
 ROWS: dict[Kind, dict[str, Any]] = {
     **{
-        Kind("bench", name, workload): {"implementation": name, "workload": workload, "T": 50, "B": 8}
+        Kind(TableName.BENCH, name, workload): {"implementation": name, "workload": workload, "T": 50, "B": 8}
         for name in ORDER
         for workload in ("small", "medium-ragged")
     },
     **{
-        Kind("verify", name, defined): {"implementation": name, "defined": defined}
+        Kind(TableName.VERIFY, name, defined): {"implementation": name, "defined": defined}
         for name in ("batched", "deferred", "batched_cpu")
         for defined in ("", *Defined)
     },
-    Kind("sizes", "deferred", "H512"): {"implementation": "deferred", **replace(MEDIUM, H=512).columns},
-    **{Kind(table, "deferred"): {"implementation": "deferred"} for table in ("faults", "capabilities")},
-    **{Kind(table): {} for table in ("hardware", "twice")},
+    Kind(TableName.SIZES, "deferred", "H512"): {"implementation": "deferred", **replace(MEDIUM, H=512).columns},
+    **{Kind(table, "deferred"): {"implementation": "deferred"} for table in (TableName.FAULTS, TableName.CAPABILITIES)},
+    **{Kind(table): {} for table in (TableName.HARDWARE, TableName.TWICE)},
 }
 HAND_WRITTEN = [impl.name for impl in IMPLS if impl.hand_written]
-CHECKED = [Kind("verify"), Kind("faults"), Kind("capabilities")]
-TIMED = [Kind("bench"), Kind("sizes"), Kind("twice")]
-HARDWARE = Kind("hardware")
-COMPILED = Kind("bench", "compiled")
+CHECKED = [Kind(TableName.VERIFY), Kind(TableName.FAULTS), Kind(TableName.CAPABILITIES)]
+TIMED = [Kind(TableName.BENCH), Kind(TableName.SIZES), Kind(TableName.TWICE)]
+HARDWARE = Kind(TableName.HARDWARE)
+COMPILED = Kind(TableName.BENCH, "compiled")
 CASES, COMPARISON, CANDIDATES = "suite/cases", "suite/comparison", "suite/candidates"
 RESULTS, MEASURE = "suite/results", "suite/measure"
 #: Rows on which an edit of uses tells; pairs take all others, layouts take calls, and calls take gradients.
-OF_EXTREMES = [Kind("verify", variant=module) for module in ("extremes", "pairs")]
-OF_LAYOUTS = [Kind("verify", variant=module) for module in ("layouts", "pairs")]
-OF_GRADIENTS = [Kind("verify", variant=module) for module in ("gradients", "calls", "layouts", "pairs")]
+OF_EXTREMES = [Kind(TableName.VERIFY, variant=module) for module in ("extremes", "pairs")]
+OF_LAYOUTS = [Kind(TableName.VERIFY, variant=module) for module in ("layouts", "pairs")]
+OF_GRADIENTS = [Kind(TableName.VERIFY, variant=module) for module in ("gradients", "calls", "layouts", "pairs")]
 
 
 def imported_beside(file: str) -> set[str]:
@@ -152,11 +153,11 @@ def changed(before: dict[Kind, str], after: dict[Kind, str]) -> set[Kind]:
 
 def of(*names: str) -> list[Kind]:
     """Rows of implementations in all tables."""
-    tables = ("bench", "sizes", "verify", "faults", "capabilities")
+    tables = set(TableName) - {TableName.HARDWARE, TableName.TWICE}
     return [Kind(table, name) for name in names for table in tables]
 
 
-def of_ours(table: str) -> list[Kind]:
+def of_ours(table: TableName) -> list[Kind]:
     """Rows of all implementations in a table."""
     return [Kind(table, name) for name in names()]
 
@@ -174,13 +175,13 @@ DEPENDENTS: dict[str, Collection[Kind]] = {
     f"{MEASURE}/work.py": TIMED,
     f"{MEASURE}/hardware.py": [HARDWARE],
     f"{RESULTS}/statistics.py": TIMED,
-    f"{CANDIDATES}/labml.py": [Kind("bench", "labml")],
+    f"{CANDIDATES}/labml.py": [Kind(TableName.BENCH, "labml")],
     f"{CANDIDATES}/lstm.py": TIMED,
-    f"{CANDIDATES}/padded_lstm.py": [Kind("bench", PADDED)],
-    f"{CANDIDATES}/ours.py": [*of_ours("bench"), *of_ours("sizes")],
+    f"{CANDIDATES}/padded_lstm.py": [Kind(TableName.BENCH, PADDED)],
+    f"{CANDIDATES}/ours.py": [*of_ours(TableName.BENCH), *of_ours(TableName.SIZES)],
     f"{CANDIDATES}/candidate.py": TIMED,
     f"{CANDIDATES}/compiled_lstm.py": [COMPILED],
-    f"{CANDIDATES}/jax_lstm.py": [Kind("bench", "jax")],
+    f"{CANDIDATES}/jax_lstm.py": [Kind(TableName.BENCH, "jax")],
     # What decides a comparison.
     f"{COMPARISON}/tolerance.py": CHECKED,
     f"{COMPARISON}/draws.py": CHECKED,
@@ -189,9 +190,9 @@ DEPENDENTS: dict[str, Collection[Kind]] = {
     f"{EQUALITY}/extremes.py": OF_EXTREMES,
     f"{EQUALITY}/gradients.py": OF_GRADIENTS,
     f"{EQUALITY}/layouts.py": OF_LAYOUTS,
-    f"{EQUALITY}/pairs.py": [Kind("verify", variant="pairs")],
-    "suite/checks/faults/planting.py": [Kind("faults")],
-    "suite/checks/module/capabilities.py": [Kind("capabilities")],
+    f"{EQUALITY}/pairs.py": [Kind(TableName.VERIFY, variant="pairs")],
+    "suite/checks/faults/planting.py": [Kind(TableName.FAULTS)],
+    "suite/checks/module/capabilities.py": [Kind(TableName.CAPABILITIES)],
     "suite/shared/arithmetic.py": [*TIMED, *CHECKED],
     # The oracles, of small cases and of wide ones.
     "impls/naive.py": [*of("naive"), *CHECKED],
@@ -248,9 +249,9 @@ def test_comments_and_layout_are_not_what_code_means(
 @pytest.mark.parametrize(
     ("owner", "name", "changed_to", "expected"),
     [
-        (Case, "multiply_adds", lambda case: 1, [Kind("bench"), Kind("sizes")]),
-        (Case, "least_numbers", lambda case, *_: 1, [Kind("bench"), Kind("sizes")]),
-        (workloads, "lengths", lambda T, B: (T, *[1] * (B - 1)), [Kind("bench", variant="medium-ragged")]),
+        (Case, "multiply_adds", lambda case: 1, [Kind(TableName.BENCH), Kind(TableName.SIZES)]),
+        (Case, "least_numbers", lambda case, *_: 1, [Kind(TableName.BENCH), Kind(TableName.SIZES)]),
+        (workloads, "lengths", lambda T, B: (T, *[1] * (B - 1)), [Kind(TableName.BENCH, variant="medium-ragged")]),
     ],
     ids=["multiply-adds", "least numbers", "lengths"],
 )
@@ -269,13 +270,13 @@ def test_a_time_depends_on_the_case_of_its_workload(monkeypatch: pytest.MonkeyPa
     monkeypatch.setitem(workloads.WORKLOADS, "small", replace(small, by_default=(), time_compiled=True))
     assert changed(before, hashes()) == set()
     monkeypatch.setitem(workloads.WORKLOADS, "small", replace(small, case=replace(small.case, H=65)))
-    assert changed(before, hashes()) == of_kinds([Kind("bench", variant="small")])
+    assert changed(before, hashes()) == of_kinds([Kind(TableName.BENCH, variant="small")])
 
 
 def test_options_of_the_model_decide_comparisons_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a time the options are those of its workload."""
     before = hashes()
-    monkeypatch.setattr(provenance, "WITH_OPTIONS", replace(provenance.WITH_OPTIONS, recurrent_dropout=0.2))
+    monkeypatch.setattr(provenance, "MODEL_OPTIONS", ("forget_bias", *MODEL_OPTIONS))
     provenance._sources.cache_clear()
     assert changed(before, hashes()) == of_kinds(CHECKED)
 
@@ -283,26 +284,28 @@ def test_options_of_the_model_decide_comparisons_alone(monkeypatch: pytest.Monke
 def test_rows_of_what_is_gone_are_stale() -> None:
     gone = ("gone", "calls")
     rows = [verified(), *(verified() | {"defined": defined} for defined in gone)]
-    assert list(provenance.stale("verify", pd.DataFrame(rows))) == [False, True, True]
+    assert list(provenance.stale(TableName.VERIFY, pd.DataFrame(rows))) == [False, True, True]
     row = runs("batched", 0.1)[0]
-    row |= stamp(CPU, "bench", row)
-    assert list(provenance.stale("bench", pd.DataFrame([row, row | {"workload": "no more"}]))) == [False, True]
+    row |= stamp(CPU, TableName.BENCH, row)
+    assert list(provenance.stale(TableName.BENCH, pd.DataFrame([row, row | {"workload": "no more"}]))) == [False, True]
 
 
 @pytest.mark.parametrize("changes", [{"H": 8}, {"layer_norm": True}, {"recurrent_dropout": 0.1}, {"lengths": (50, 9)}])
 def test_a_time_depends_on_the_case_that_its_row_has(changes: dict[str, Any]) -> None:
     row = {"implementation": "batched", "workload": "H256", **MEDIUM.columns}
-    assert provenance.sources("sizes", row) == provenance.sources("sizes", row | {"workload": "H8-norm"})
-    assert provenance.sources("sizes", row) != provenance.sources("sizes", row | changes)
+    assert provenance.sources(TableName.SIZES, row) == provenance.sources(
+        TableName.SIZES, row | {"workload": "H8-norm"}
+    )
+    assert provenance.sources(TableName.SIZES, row) != provenance.sources(TableName.SIZES, row | changes)
 
 
 def test_a_file_that_is_gone_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     """As all rows would seem stale."""
     rows = pd.DataFrame([verified()])
-    monkeypatch.setitem(provenance.BASIS, "verify", provenance.Basis([f"{COMPARISON}/no_more.py"]))
+    monkeypatch.setitem(provenance.BASIS, TableName.VERIFY, provenance.Basis([f"{COMPARISON}/no_more.py"]))
     provenance._sources.cache_clear()
     with pytest.raises(FileNotFoundError):
-        provenance.stale("verify", rows)
+        provenance.stale(TableName.VERIFY, rows)
 
 
 #: Files that others of a list import, and that decide no number: what a visit is of.

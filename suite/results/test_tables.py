@@ -33,14 +33,15 @@ from suite.shared.files import ROOT, ResultsError, write_whole
 from suite.shared.machine import slug
 from suite.verify import writing
 
-LETTERS = Table("letters", ("kind", "T"), ("kind", "T", "ratio"))
+#: A table of few columns, in the place of one of the project.
+LETTERS = Table(TableName.HARDWARE, ("kind", "T"), ("kind", "T", "ratio"))
 #: A row of it.
 Letter = tuple[str, int, float]
 
 
 @pytest.fixture(autouse=True)
 def _letters(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(provenance.BASIS, "letters", provenance.Basis(()))
+    monkeypatch.setitem(provenance.BASIS, TableName.HARDWARE, provenance.Basis(()))
 
 
 def put(folder: Path, *rows: Letter, names: str = "abc") -> list[Letter]:
@@ -71,7 +72,7 @@ def test_rows_of_a_second_run(
 def test_rows_of_a_file_outside_the_project_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its name is that of an implementation, and of nothing else."""
     monkeypatch.setenv(submission.VARIABLE, submission.written([Path("elsewhere/mine.py")]))
-    table = Table("letters", ("implementation", "kind"), ("implementation", "kind", "ratio"))
+    table = Table(TableName.HARDWARE, ("implementation", "kind"), ("implementation", "kind", "ratio"))
     values = {"implementation": ["a"], "kind": ["b"]}
     before = [("mine", "b"), ("other", "b"), ("a", "mine")]
     for keys in (before, [("a", "b")]):
@@ -88,7 +89,7 @@ def test_every_column_has_one_type() -> None:
 
 
 def test_every_table_is_declared_and_depends_on_something() -> None:
-    assert {*TABLES} == {*TableName} == {*provenance.BASIS} - {LETTERS.name}
+    assert {*TABLES} == {*TableName} == {*provenance.BASIS}
 
 
 def test_rows_that_did_not_run_may_lack_a_column_of_the_key(tmp_path: Path) -> None:
@@ -98,7 +99,7 @@ def test_rows_that_did_not_run_may_lack_a_column_of_the_key(tmp_path: Path) -> N
     assert LETTERS.read(tmp_path)[["kind", "T"]].to_numpy().tolist() == [["", 2], ["", 3]]
 
 
-def keyed(table: str, value: str) -> dict[str, Any]:
+def keyed(table: TableName, value: str) -> dict[str, Any]:
     """Key of a row with a value in every column, or one of two that a column of flags or of words has."""
     first = value == "1"
     flags = dict.fromkeys(("layer_norm", "strided", "training"), first)
@@ -112,7 +113,7 @@ def keyed(table: str, value: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("name", TABLES)
-def test_every_row_has_a_key_of_its_own(tmp_path: Path, name: str) -> None:
+def test_every_row_has_a_key_of_its_own(tmp_path: Path, name: TableName) -> None:
     """Else one that replaces, or is dropped as a duplicate, takes others with it."""
     table = TABLES[name]
     rows = [keyed(name, "1") | {column: other} for column, other in keyed(name, "2").items()]
@@ -125,10 +126,10 @@ def test_every_row_has_a_key_of_its_own(tmp_path: Path, name: str) -> None:
 
 def test_undeclared_columns_are_refused_and_stamps_added(tmp_path: Path) -> None:
     put(tmp_path, A, B)
-    rows, stamps = LETTERS.read(tmp_path), stamp(CPU, "letters", {})
+    rows, stamps = LETTERS.read(tmp_path), stamp(CPU, TableName.HARDWARE, {})
     assert {column: set(rows[column]) for column in stamps} == {name: {value} for name, value in stamps.items()}
     assert (rows[list(set(STAMP) - set(stamps))] == "").all(axis=None), "versions of what these rows did not use"
-    with pytest.raises(ValueError, match=r"letters: expected columns that tables.toml lists, got colour"):
+    with pytest.raises(ValueError, match=r"hardware: expected columns that tables.toml lists, got colour"):
         LETTERS.put(tmp_path, [{"kind": "a", "T": 1, "colour": "red"}], CPU, {"kind": "abc"})
 
 
@@ -136,7 +137,7 @@ def test_undeclared_columns_are_refused_and_stamps_added(tmp_path: Path) -> None
 def test_a_file_may_have_a_name_that_pandas_takes_for_nothing(name: str, tmp_path: Path) -> None:
     path = tmp_path / "bench.csv"
     path.write_text(pd.DataFrame(runs(name, 0.1)).to_csv(index=False))
-    assert set(TABLES["bench"].read(path)["implementation"]) == {name}
+    assert set(TABLES[TableName.BENCH].read(path)["implementation"]) == {name}
 
 
 def test_a_hash_of_decimal_digits_stays_text(tmp_path: Path) -> None:
@@ -232,9 +233,9 @@ def test_a_damaged_file_is_a_sentence_and_stays(tmp_path: Path, old: bytes, new:
     folder = tmp_path / slug(CPU)
     candidates = ("torch.nn.LSTM", "batched_cpu", "batched")
     rows = [row | {"processor": "has a, comma"} for name in candidates for row in runs(name, 0.1)]
-    TABLES["bench"].replace(folder, rows)
-    assert list(TABLES["bench"].read(folder)["implementation"][::2]) == [*reversed(candidates)]
-    path = TABLES["bench"].path(folder)
+    TABLES[TableName.BENCH].replace(folder, rows)
+    assert list(TABLES[TableName.BENCH].read(folder)["implementation"][::2]) == [*reversed(candidates)]
+    path = TABLES[TableName.BENCH].path(folder)
     damage = re.sub(old, new, whole := path.read_bytes(), count=1)
     assert damage != whole
     path.write_bytes(damage)
@@ -249,16 +250,16 @@ def test_a_damaged_file_is_a_sentence_and_stays(tmp_path: Path, old: bytes, new:
 def test_figures_of_visits_have_six_digits(tmp_path: Path) -> None:
     """So that medians and intervals can be computed from them again."""
     figures = (1.23456, 0.000123456, 12345.6)
-    TABLES["bench"].replace(tmp_path, runs("batched", 0.1, ratio_visits=figures))
-    assert set(TABLES["bench"].read(tmp_path)["ratio_visits"]) == {figures}
+    TABLES[TableName.BENCH].replace(tmp_path, runs("batched", 0.1, ratio_visits=figures))
+    assert set(TABLES[TableName.BENCH].read(tmp_path)["ratio_visits"]) == {figures}
 
 
 def test_text_among_the_figures_of_visits_is_named(tmp_path: Path) -> None:
-    TABLES["bench"].replace(tmp_path, runs("batched", 0.1, ratio_visits=(1.5, 1.6, 1.7)))
-    path = TABLES["bench"].path(tmp_path)
+    TABLES[TableName.BENCH].replace(tmp_path, runs("batched", 0.1, ratio_visits=(1.5, 1.6, 1.7)))
+    path = TABLES[TableName.BENCH].path(tmp_path)
     path.write_text(path.read_text().replace("1.5 1.6 1.7", "1.5 1.6 <1.7"))
     with pytest.raises(ResultsError, match=r"row 1, ratio_visits: expected numbers, got 1\.5 1\.6 <1\.7"):
-        TABLES["bench"].read(tmp_path)
+        TABLES[TableName.BENCH].read(tmp_path)
 
 
 def test_a_row_at_sizes_that_are_named_has_its_case(tmp_path: Path) -> None:
@@ -270,8 +271,8 @@ def test_a_row_at_sizes_that_are_named_has_its_case(tmp_path: Path) -> None:
         for case in cases:
             about = about_pass(Workload(name, case, asked_for=True), case, "batched", "float32", Pass.FORWARD)
             rows.append(HERE | about | {"status": Status.OK})
-        TABLES["sizes"].replace(tmp_path, rows)
-        read = TABLES["sizes"].read(tmp_path).to_dict("records")
+        TABLES[TableName.SIZES].replace(tmp_path, rows)
+        read = TABLES[TableName.SIZES].read(tmp_path).to_dict("records")
         assert len(read) == len(cases)
         assert {Case.of_row(row) for row in read} == {*cases}
 
@@ -279,18 +280,18 @@ def test_a_row_at_sizes_that_are_named_has_its_case(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("table", "column", "words"),
     [
-        ("sizes", "status", "ok, not run, "),
-        ("sizes", "state", "none, stacked, shared"),
-        ("sizes", "dtype", "float64, float32, tf32, bfloat16, float16"),
-        ("verify", "dtype", "float64, float32, tf32, bfloat16, float16"),
-        ("hardware", "device", "cpu, cuda"),
-        ("bench", "bound", "compute, memory"),
-        ("verify", "verdict", "skipped, pass, FAIL"),
-        ("faults", "verdict", "rejected, SURVIVED"),
-        ("capabilities", "outcome", "pass, no, FAIL, not run"),
+        (TableName.SIZES, "status", "ok, not run, "),
+        (TableName.SIZES, "state", "none, stacked, shared"),
+        (TableName.SIZES, "dtype", "float64, float32, tf32, bfloat16, float16"),
+        (TableName.VERIFY, "dtype", "float64, float32, tf32, bfloat16, float16"),
+        (TableName.HARDWARE, "device", "cpu, cuda"),
+        (TableName.BENCH, "bound", "compute, memory"),
+        (TableName.VERIFY, "verdict", "skipped, pass, FAIL"),
+        (TableName.FAULTS, "verdict", "rejected, SURVIVED"),
+        (TableName.CAPABILITIES, "outcome", "pass, no, FAIL, not run"),
     ],
 )
-def test_a_word_is_one_of_its_enumeration(tmp_path: Path, table: str, column: str, words: str) -> None:
+def test_a_word_is_one_of_its_enumeration(tmp_path: Path, table: TableName, column: str, words: str) -> None:
     TABLES[table].replace(tmp_path, [HERE | keyed(table, "1") | {column: "passed"}])
     with pytest.raises(ResultsError, match=f"{column}: expected one of {words}.*, got passed"):
         TABLES[table].read(tmp_path)
@@ -298,22 +299,22 @@ def test_a_word_is_one_of_its_enumeration(tmp_path: Path, table: str, column: st
 
 def test_a_flag_is_true_or_false(tmp_path: Path) -> None:
     rows = [verified(), verified("naive", interpreted=True)]
-    TABLES["verify"].replace(tmp_path, rows)
-    assert list(TABLES["verify"].read(tmp_path)["interpreted"]) == [True, False]  # naive comes first
-    path = TABLES["verify"].path(tmp_path)
+    TABLES[TableName.VERIFY].replace(tmp_path, rows)
+    assert list(TABLES[TableName.VERIFY].read(tmp_path)["interpreted"]) == [True, False]  # naive comes first
+    path = TABLES[TableName.VERIFY].path(tmp_path)
     path.write_text(path.read_text().replace(",True,", ",yes,"))
     with pytest.raises(ResultsError, match="interpreted: expected one of True, False, got yes"):
-        TABLES["verify"].read(tmp_path)
+        TABLES[TableName.VERIFY].read(tmp_path)
 
 
 def test_versions_are_no_numbers_and_old_files_lack_some(tmp_path: Path) -> None:
     with_gpu = runs("batched", 0.1, torch="2.10", python="3.20", cudnn="90100")[0]
-    TABLES["bench"].replace(tmp_path, [with_gpu, runs("naive", 1)[0]])
-    rows = TABLES["bench"].read(tmp_path).set_index("implementation")
+    TABLES[TableName.BENCH].replace(tmp_path, [with_gpu, runs("naive", 1)[0]])
+    rows = TABLES[TableName.BENCH].read(tmp_path).set_index("implementation")
     assert list(rows.loc["batched", ["torch", "python", "cudnn"]]) == ["2.10", "3.20", "90100"]
     assert rows.loc["naive", "cudnn"] == ""
     assert (rows["driver"] == "").all()
-    assert "driver" not in TABLES["bench"].path(tmp_path).read_text()
+    assert "driver" not in TABLES[TableName.BENCH].path(tmp_path).read_text()
 
 
 @pytest.mark.parametrize(
@@ -329,9 +330,9 @@ def test_versions_are_no_numbers_and_old_files_lack_some(tmp_path: Path) -> None
 )  # fmt: skip
 def test_a_row_of_few_visits_leaves_one_of_many(tmp_path: Path, new: dict[str, Any], visits: int) -> None:
     first, other = runs("batched", 0.1, visits=6)[0], runs("naive", 0.1, visits=1)[0]
-    assert TABLES["bench"].replace(tmp_path, [first]) == 0
-    assert TABLES["bench"].replace(tmp_path, [first | {"date": "2027-01-01"} | new, other]) == (visits == 6)
-    rows = TABLES["bench"].read(tmp_path).set_index("implementation")
+    assert TABLES[TableName.BENCH].replace(tmp_path, [first]) == 0
+    assert TABLES[TableName.BENCH].replace(tmp_path, [first | {"date": "2027-01-01"} | new, other]) == (visits == 6)
+    rows = TABLES[TableName.BENCH].read(tmp_path).set_index("implementation")
     assert (rows.loc["batched", "visits"], rows.loc["naive", "visits"]) == (visits, 1)
     assert (rows.loc["batched", "date"] == "2027-01-01") == (visits != 6)
 
@@ -343,7 +344,7 @@ def test_a_row_of_few_visits_leaves_one_of_many(tmp_path: Path, new: dict[str, A
 def test_a_row_from_a_busy_machine_leaves_one_from_a_quiet_one(
     tmp_path: Path, before: Any, busy: float | None, stays: bool
 ) -> None:
-    table = replace(TABLES["bench"], columns=[*dict.fromkeys([*TABLES["bench"].columns, "busy"])])
+    table = replace(TABLES[TableName.BENCH], columns=[*dict.fromkeys([*TABLES[TableName.BENCH].columns, "busy"])])
     first = runs("batched", 0.1)[0] | ({"status": Status.FAILED} if before == "failed" else {"busy": before})
     assert table.replace(tmp_path, [first]) == 0
     assert table.replace(tmp_path, [runs("batched", 0.3, busy=busy)[0], runs("naive", 1, busy=busy)[0]]) == stays
@@ -365,7 +366,7 @@ def test_a_row_from_a_busy_machine_leaves_one_from_a_quiet_one(
     ],
 )
 def test_rows_name_the_software_that_they_use(
-    device: str, table: str, implementation: str, names: list[str], monkeypatch: pytest.MonkeyPatch
+    device: str, table: TableName, implementation: str, names: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = {"compiler": "c++ 12", "triton": "3.9.0", "driver": "535.104.05", "cudnn": "91900"}
     monkeypatch.setattr(machine, "compiler", lambda command: found["compiler"])
@@ -382,7 +383,7 @@ def test_rows_name_the_software_that_they_use(
 def test_an_empty_variable_names_no_compiler(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, "compiler", lambda command: f"version of {command}")
     monkeypatch.setenv("CXX", value)
-    assert stamp(CPU, "verify", {"implementation": "batched_cpu"})["compiler"] == "version of c++"
+    assert stamp(CPU, TableName.VERIFY, {"implementation": "batched_cpu"})["compiler"] == "version of c++"
 
 
 def test_software_is_named_without_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -430,9 +431,9 @@ def test_checks_on_the_cpu_are_no_gpu_rows(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(machine, "driver", lambda: "535.104.05")
     row = {name: value for name, value in verified("batched", 0.5).items() if name not in STAMP}
     fault = {"edit": writing.CHECKED["edit"][0], "dtype": "float32"}
-    rows = {"verify": pd.DataFrame([row]), "faults": pd.DataFrame([fault])}
+    rows = {TableName.VERIFY: pd.DataFrame([row]), TableName.FAULTS: pd.DataFrame([fault])}
     pages = writing.write(tmp_path, torch.device("cuda", 0), rows)
-    for name, folder, device in (("verify", "nvidia-h100", "cuda"), ("faults", slug(CPU), "cpu")):
+    for name, folder, device in ((TableName.VERIFY, "nvidia-h100", "cuda"), (TableName.FAULTS, slug(CPU), "cpu")):
         assert list(TABLES[name].read(tmp_path / folder)["device"]) == [device]
     assert [page.file for page in pages] == [tmp_path / "nvidia-h100" / "verify.md"]
 
@@ -441,8 +442,8 @@ def test_rows_of_what_did_not_run_again_stay(tmp_path: Path) -> None:
     row = {name: value for name, value in verified("batched", 0.5).items() if name not in STAMP}
     cases = [MULTIPLIED[0], catalogue.every_id()[0], interpreted.WIDE[0].id]
     for case in reversed(cases):
-        writing.write(tmp_path, CPU, {"verify": pd.DataFrame([row | {"case": case}])})
-    assert list(TABLES["verify"].read(tmp_path / slug(CPU))["case"]) == cases
+        writing.write(tmp_path, CPU, {TableName.VERIFY: pd.DataFrame([row | {"case": case}])})
+    assert list(TABLES[TableName.VERIFY].read(tmp_path / slug(CPU))["case"]) == cases
 
 
 @pytest.mark.thorough("starts a run of pytest")

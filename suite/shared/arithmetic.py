@@ -4,6 +4,8 @@ from enum import StrEnum
 
 import torch
 
+from suite.shared.devices import DeviceType
+
 #: The first compute capability whose tensor cores multiply in TF32.
 _TF32 = (8, 0)
 
@@ -31,7 +33,7 @@ class Arithmetic(StrEnum):
         """None if a device has the arithmetic, else the reason in a sentence."""
         if not self.rounds_factors:
             return None
-        if device.type != "cuda" or torch.cuda.get_device_capability(device) < _TF32:
+        if device.type != DeviceType.CUDA or torch.cuda.get_device_capability(device) < _TF32:
             return "tf32 needs a GPU of compute capability {}.{} or higher.".format(*_TF32)
         return None
 
@@ -54,5 +56,5 @@ def eps(dtype: torch.dtype, device: torch.device) -> float:
     """Machine epsilon of products: of float32 under TF32 that of float16, which keeps as many bits."""
     # As torch has it, not as `use` set it: a model may have changed it, and implementations follow torch. Its flag
     # `allow_tf32` cannot be read once `fp32_precision` has been set.
-    tf32 = device.type == "cuda" and torch.backends.cuda.matmul.fp32_precision == "tf32"
+    tf32 = device.type == DeviceType.CUDA and torch.backends.cuda.matmul.fp32_precision == "tf32"
     return torch.finfo(torch.float16 if tf32 and dtype == torch.float32 else dtype).eps

@@ -15,6 +15,7 @@ import cpuinfo
 import torch
 
 from impls.proof import driver
+from suite.shared.devices import DeviceType
 
 #: Processor flags of the instruction sets that multiply bfloat16, by name: two of x86-64, one of aarch64.
 INSTRUCTIONS = {"AMX": "amx_bf16", "AVX512-BF16": "avx512_bf16", "BF16": "bf16"}
@@ -45,12 +46,12 @@ def device_of(text: str) -> torch.device:
     if not re.fullmatch(r"cpu|cuda(:[0-9]+)?", text):
         raise argparse.ArgumentTypeError(f"expected cpu, cuda, or a GPU by its number such as cuda:1; got {text!r}")
     device = torch.device(text)
-    return torch.device("cuda", 0) if device.type == "cuda" and device.index is None else device
+    return torch.device("cuda", 0) if device.type == DeviceType.CUDA and device.index is None else device
 
 
 def why_missing(device: torch.device) -> str | None:
     """Sentence that says that this machine has no such GPU; None if it has the device."""
-    if device.type != "cuda":
+    if device.type != DeviceType.CUDA:
         return None
     here = torch.cuda.device_count()
     if device.index < here:
@@ -65,7 +66,7 @@ def name(device: torch.device) -> str:
 
     Virtual machines mask the number of the model, so that two of one name may differ in these.
     """
-    if device.type == "cuda":
+    if device.type == DeviceType.CUDA:
         return torch.cuda.get_device_name(device)
     info = cpuinfo.get_cpu_info()
     brand = str(info.get("brand_raw", platform.machine())).split("@")[0].strip()
@@ -78,7 +79,7 @@ def exclusive(device: torch.device) -> bool:
 
     Without nvidia-smi it is taken for one that several processes share, the default of NVIDIA's driver.
     """
-    if device.type != "cuda" or shutil.which("nvidia-smi") is None:
+    if device.type != DeviceType.CUDA or shutil.which("nvidia-smi") is None:
         return False
     gpu = f"--id=GPU-{torch.cuda.get_device_properties(device).uuid}"  # numbers depend on which GPUs are visible
     query = ["nvidia-smi", gpu, "--query-gpu=compute_mode", "--format=csv,noheader"]
@@ -88,7 +89,7 @@ def exclusive(device: torch.device) -> bool:
 def slug(device: torch.device) -> str:
     """Folder name for results: the GPU's name, or the CPU's, the instructions that torch uses, and its threads."""
     words = name(device)
-    if device.type != "cuda":
+    if device.type != DeviceType.CUDA:
         words += f" {torch.backends.cpu.get_cpu_capability()} {torch.get_num_threads()} threads"
     return re.sub(r"[^a-z0-9]+", "-", re.sub(r"\((r|tm)\)", "", words.lower())).strip("-")
 
@@ -100,7 +101,7 @@ def versions(software: Software, device: torch.device) -> dict[str, str]:
         found["compiler"] = compiler(os.environ.get("CXX", "").strip() or software.compiler)
     if software.triton:
         found["triton"] = _installed("triton")
-    if device.type == "cuda":
+    if device.type == DeviceType.CUDA:
         found["driver"] = driver()
         if software.cudnn:
             found["cudnn"] = str(torch.backends.cudnn.version() or "")

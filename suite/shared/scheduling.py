@@ -1,6 +1,6 @@
 """How xdist hands out tests: those of a file go to one process, and a crash loses the test that crashed alone.
 
-xdist's own hands out what has run once more, and then waits for it without an end.
+After a crash, xdist's own scheduler hands out finished tests again, and then waits for them forever.
 """
 
 from typing import Any

@@ -9,6 +9,8 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from suite.shared.devices import DeviceType
+
 
 class Called(TorchDispatchMode):
     """Names of the torch operators that are called, views included."""
@@ -41,7 +43,7 @@ def saved_bytes(work: Callable[[], object], device: torch.device) -> int:
 def _allocations(device: torch.device) -> Iterator[list[int]]:
     """Collect bytes of allocations and, negative, of releases, in order; on a GPU only sums to the peak and after."""
     sizes: list[int] = []
-    if device.type == "cuda":
+    if device.type == DeviceType.CUDA:
         torch.cuda.synchronize(device)
         torch.cuda.reset_peak_memory_stats(device)
         before = torch.cuda.memory_allocated(device)

@@ -11,6 +11,7 @@ from impls import why_unavailable
 from impls.registry import IMPLS
 from suite.shared import machine
 from suite.shared.arithmetic import Arithmetic
+from suite.shared.devices import DeviceType
 from suite.shared.scheduling import pytest_xdist_make_scheduler as pytest_xdist_make_scheduler
 
 # It warns where torch sees no GPU but finds a CUDA toolkit.
@@ -25,7 +26,7 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """
     if machine.exclusive(config.getoption("--device")):
         return 0
-    most = 16 if config.getoption("--device").type == "cpu" else 4
+    most = 16 if config.getoption("--device").type == DeviceType.CPU else 4
     return min(torch.get_num_threads(), most)
 
 
@@ -53,7 +54,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
                 for dtype in impl.dtypes:
                     why_unavailable(impl.name, "cpu", dtype)  # builds it, which each worker would do otherwise
     chosen = bool(config.option.keyword or config.option.markexpr)  # chosen tests compile what they need
-    if config.getoption("--device").type == "cuda" and not chosen:
+    if config.getoption("--device").type == DeviceType.CUDA and not chosen:
         from suite.checks.kernels import ahead  # imports many checks
         from suite.checks.kernels.compiled import precompile
 

@@ -59,7 +59,7 @@ def up_to_date(table: Table, rows: pd.DataFrame) -> pd.DataFrame:
 
     They would stay stale until such a run. One that failed stays, as nothing shows that it would pass now.
     """
-    outcome, failed = OUTCOMES[TableName(table.name)]
+    outcome, failed = OUTCOMES[table.name]
     thorough = THOROUGH_ALONE.get(table.name, ())
     leaves = pd.Series([table.key_of(row) in thorough for row in rows.to_dict("records")], rows.index, dtype=bool)
     for flag in table.free_if.values():
@@ -68,7 +68,7 @@ def up_to_date(table: Table, rows: pd.DataFrame) -> pd.DataFrame:
     return rows.drop(passed.index[stale(table.name, passed)])
 
 
-def write(results: Path, device: torch.device, tables: Mapping[str, pd.DataFrame]) -> list[report.MachinePage]:
+def write(results: Path, device: torch.device, tables: Mapping[TableName, pd.DataFrame]) -> list[report.MachinePage]:
     """Put rows of checks on a device into the results, and return the pages that were written about them.
 
     ResultsError says what could not be read or written.

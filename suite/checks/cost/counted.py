@@ -19,6 +19,7 @@ from impls.gradient import operator
 from impls.registry import IMPLS
 from suite.candidates import submission
 from suite.cases.case import Case, Start
+from suite.shared.devices import DeviceType
 
 #: Implementations whose arithmetic is torch's.
 OF_TORCH = [impl.name for impl in IMPLS if not impl.probe and impl.name not in submission.files()]
@@ -133,4 +134,4 @@ def cache_misses() -> dict[str, int]:
 
 def random_state(device: torch.device) -> Tensor:
     """State of torch's generator of a device."""
-    return torch.get_rng_state() if device.type == "cpu" else torch.cuda.get_rng_state(device)
+    return torch.get_rng_state() if device.type == DeviceType.CPU else torch.cuda.get_rng_state(device)

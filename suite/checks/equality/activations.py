@@ -9,7 +9,7 @@ from torch import Tensor
 
 from impls import HyperLSTM
 from suite.cases.case import Case, Start
-from suite.comparison.tensors import Piece, Results
+from suite.comparison.tensors import Output, Piece, Results
 
 #: Arguments from -MOST to MOST, in pieces that are judged by themselves: where a function is nearly 0 its errors would
 #: not show among larger numbers. The last piece is from -NEAR_0 to NEAR_0. Each piece is a row of a batch of a model of
@@ -80,14 +80,14 @@ def activations(name: str, gate: Gate, dtype: torch.dtype, device: torch.device,
     eps = torch.finfo(rounded).eps
     # What an error is relative to is at least this much: a derivative's terms cancel where it is nearly 0.
     return {
-        **_pieces("c", c, eps),
-        **_pieces("h", h, eps),
-        **_pieces("c", dc, 1.0, derivative=True),
-        **_pieces("h", dh, 1.0, derivative=True),
+        **_pieces(Output.C, c, eps),
+        **_pieces(Output.H, h, eps),
+        **_pieces(Output.C, dc, 1.0, derivative=True),
+        **_pieces(Output.H, dh, 1.0, derivative=True),
     }
 
 
-def _pieces(output: str, values: Tensor, least: float, *, derivative: bool = False) -> Results:
+def _pieces(output: Output, values: Tensor, least: float, *, derivative: bool = False) -> Results:
     """Each row of the values, with one more number of that size."""
     results: Results = {}
     for number, row in enumerate(values.detach()[0]):

@@ -12,6 +12,7 @@ from impls.registry import find
 from suite.cases.case import Case
 from suite.checks.equality.calls import INFERENCE
 from suite.checks.equality.comparison import WIDE_ORACLE, Shortage, Task, against_wide
+from suite.shared.devices import DeviceType
 
 #: Numbers that a training step of row_scaled or batched keeps per token, layer and unit of either LSTM: up to 43 of H
 #: were measured, with layer norm.
@@ -42,7 +43,7 @@ def bytes_needed(name: str, case: Case, dtype: torch.dtype, *, training: bool = 
 
 def memory_of(device: torch.device) -> int:
     """Bytes of memory of the device: all, since each process of a run must come to the same comparisons."""
-    if device.type == "cuda":
+    if device.type == DeviceType.CUDA:
         return int(torch.cuda.get_device_properties(device).total_memory)
     return int(psutil.virtual_memory().total)
 

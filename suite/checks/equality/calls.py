@@ -20,7 +20,7 @@ from suite.comparison.oracle import (
     Run,
     arguments,
     backward,
-    by_name,
+    by_output,
     gradients,
     outputs,
     plain,
@@ -40,7 +40,7 @@ def _in_pieces(model: HyperLSTM, case: Case, sample: Draw) -> Outcome:
     for steps in leaves[X].split([0, 1, 0, half, case.T - 1 - half]):
         out, state = model(steps, state)
         outs.append(out)
-    results = by_name(torch.cat(outs), state or ())
+    results = by_output(torch.cat(outs), state or ())
     backward(results, sample)
     return Outcome(results | gradients(leaves))
 

@@ -70,10 +70,11 @@ GROUPS: Mapping[Group, Mapping[Case, Sequence[torch.dtype]]] = {
 def in_default_run(impl: Impl, case: Case, dtype: torch.dtype) -> bool:
     """Whether a default run makes a plain call of a case in a dtype; it makes all other uses.
 
-    It has the small cases of `VERIFY_FIRST`. Of workloads it has those that a CPU times by default, all in float32, and
-    those with layer norm in float64 and bfloat16; of what runs on a GPU alone also the others, in float32 with layer
-    norm. Of the other wide cases it has all, but in float16 one in four, since only what runs on a GPU alone treats
-    that in another way than bfloat16.
+    - Of small cases it has those of `VERIFY_FIRST`.
+    - Of workloads that a CPU times by default it has all in float32, and those with layer norm in float64 and bfloat16.
+    - Of other workloads, and only of what runs on a GPU alone, it has those with layer norm in float32.
+    - Of the other wide cases it has all, but in float16 one in four, since only what runs on a GPU alone treats that in
+      another way than bfloat16.
     """
     if case in TIMED:
         if DeviceType.CPU not in TIMED[case].by_default:
@@ -150,9 +151,9 @@ def paired(name: str, of_options: Sequence[Pair] = PAIRS) -> list[Comparison]:
 def _dtype_of_pair(use: Use, most_precise: torch.dtype) -> torch.dtype:
     if use.extreme:
         return F32
-    if use.arithmetic is AutocastMode.EXACT:
+    if use.autocast is AutocastMode.EXACT:
         return most_precise
-    stays = use.arithmetic is AutocastMode.FLOAT64_IN_AUTOCAST and most_precise == F64
+    stays = use.autocast is AutocastMode.FLOAT64_IN_AUTOCAST and most_precise == F64
     return F64 if stays else BF16
 
 

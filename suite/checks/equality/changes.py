@@ -11,11 +11,11 @@ from impls import HyperLSTM
 from impls.registry import ORACLE
 from impls.tracing import is_of_an_edit
 from suite.cases.case import Case
-from suite.checks.equality.comparison import Group
+from suite.checks.equality.comparison import WIDE_ORACLE, Group
 from suite.checks.equality.use import Use
 from suite.comparison.draws import Draw
 from suite.comparison.oracle import Outcome, arguments, backward, gradients, outputs, plain
-from suite.comparison.tensors import OUTPUTS, STATE, Argument, Finding, Results, Wrong, X, parameter
+from suite.comparison.tensors import OUTPUTS, STATE, Argument, Finding, Output, Results, Wrong, X, parameter
 from suite.results.defined import Defined
 
 Parameters = dict[str, Tensor]
@@ -49,25 +49,31 @@ ASSIGNED: dict[str, Assign] = {
 
 
 class Before(NamedTuple):
-    """The value that an attribute of the model has in a call before."""
+    """The values that an attribute of the model has in calls before; one of them must give other results."""
 
     attribute: str
-    value: object
+    values: tuple[object, ...]
 
     def __str__(self) -> str:
         """Name in tables, such as `dropout 0.9 before`."""
-        return f"{self.attribute} {self.value} before"
+        return f"{self.attribute} {' and '.join(map(str, self.values))} before"
 
 
 OTHER_OPTIONS = (
-    Before("dropout", 0.9),
-    Before("recurrent_dropout", 0.0),
-    Before("recurrent_dropout", 0.9),
-    Before("training", False),
-    Before("impl", ORACLE),
+    Before("dropout", (0.9,)),
+    Before("recurrent_dropout", (0.0,)),
+    Before("recurrent_dropout", (0.9,)),
+    Before("training", (False,)),
+    Before("impl", (ORACLE, WIDE_ORACLE)),  # a file may compute to the bit what one of them does
 )
 #: What is changed between a call and its backward pass.
-EDITED: tuple[str | Argument, ...] = (*OUTPUTS, X, *STATE, parameter("layers.0.weight_h"), parameter("layers.0.bias"))
+EDITED: tuple[Output | Argument, ...] = (
+    *OUTPUTS,
+    X,
+    *STATE,
+    parameter("layers.0.weight_h"),
+    parameter("layers.0.bias"),
+)
 
 
 def _after_other_parameters(assign: Assign, model: HyperLSTM, case: Case, sample: Draw) -> Outcome:
@@ -91,18 +97,20 @@ def _double(model: HyperLSTM) -> None:
 
 
 def _after_other_option(before: Before, model: HyperLSTM, case: Case, sample: Draw) -> Outcome:
-    """A call after one with another option, which must not give the same."""
+    """A call after others with another option, one of which must give other results."""
     value = getattr(model, before.attribute)
-    setattr(model, before.attribute, before.value)
-    others = _seeded(model, case, sample)
+    others = []
+    for other in before.values:
+        setattr(model, before.attribute, other)
+        others.append(_seeded(model, case, sample))
     setattr(model, before.attribute, value)
     results = _seeded(model, case, sample)
-    same = all(result.equal(others[key]) for key, result in results.items())
+    same = all(result.equal(of_other[key]) for of_other in others for key, result in results.items())
     findings = (Finding(Wrong.NO_EFFECT, before.attribute),) if same else ()
     return Outcome(results, findings)
 
 
-def _edited(place: str | Argument, model: HyperLSTM, case: Case, sample: Draw) -> Outcome:
+def _edited(place: Output | Argument, model: HyperLSTM, case: Case, sample: Draw) -> Outcome:
     """An argument or a result is changed between forward and backward, which raises or is right."""
     torch.manual_seed(0)
     state = sample.state and tuple(part.clone() for part in sample.state)

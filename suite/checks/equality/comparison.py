@@ -126,8 +126,9 @@ class Draws(NamedTuple):
         return self.in_float32 if dtype == F32 else self.in_others
 
 
-#: Draws of a wide case whose narrower layer has fewer units than that. The rule is about norms over many numbers: the
-#: gradient of a bias of few units may nearly cancel, and its relative error is then chance.
+#: Draws of a wide case by min(H, S): the first number above it applies, and one draw if there is none. The rule is
+#: about norms over many numbers: the gradient of a bias of few units may nearly cancel, and its relative error is then
+#: chance.
 NARROW = {32: Draws(DRAWS, 3), 64: Draws(3, 1)}
 
 

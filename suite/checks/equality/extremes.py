@@ -13,12 +13,17 @@ from suite.comparison.tensors import CELLS, Argument, Kind
 from suite.results.defined import Defined
 
 
+def with_open_forget_gate(bias: Tensor, by: float) -> Tensor:
+    """The bias of the gates of an LSTM, [4, F], with that much more for the forget gate."""
+    return bias + bias.new_tensor([0.0, by, 0.0, 0.0])[:, None]
+
+
 def _shifted(argument: Argument, value: Tensor) -> Tensor:
     """Under layer norm, the means of gates and cells are many deviations from 0; an open forget gate keeps them."""
     if argument.role is Role.GATE_BIAS:
         return value + 30
     if argument.role is Role.GATE_NORM_BIAS:
-        return value + value.new_tensor([0.0, 10.0, 0.0, 0.0])[:, None]
+        return with_open_forget_gate(value, 10.0)
     return value + 100 if argument in CELLS else value
 
 
@@ -31,7 +36,7 @@ def _saturated(argument: Argument, value: Tensor) -> Tensor:
 def _large_cells(argument: Argument, value: Tensor) -> Tensor:
     """Without layer norm, cells so large that a difference of two has lost the digits of i g, and open forget gates."""
     if argument.role is Role.GATE_BIAS:
-        return value + value.new_tensor([0.0, 100.0, 0.0, 0.0])[:, None]
+        return with_open_forget_gate(value, 100.0)
     return 1000 * value if argument in CELLS else value
 
 

@@ -13,22 +13,22 @@ from suite.checks.equality.comparison import Group
 from suite.checks.equality.use import Use
 from suite.comparison.draws import Cotangents, Draw
 from suite.comparison.oracle import Outcome, Run, arguments, gradients, outputs, run_plain
-from suite.comparison.tensors import Argument, Gradient, H, Kind, Results, X
+from suite.comparison.tensors import Argument, Gradient, H, Kind, Output, Results, X
 from suite.results.defined import Defined
 
 # What requires a gradient
 
 #: Whether an argument does.
-Trains = Callable[[Argument], bool]
+Selector = Callable[[Argument], bool]
 
 
-def of_trained(trains: Trains, results: Results) -> Results:
+def without_other_gradients(select: Selector, results: Results) -> Results:
     """Results without the gradients of arguments that do not require one."""
-    return {name: value for name, value in results.items() if not isinstance(name, Gradient) or trains(name.of)}
+    return {name: value for name, value in results.items() if not isinstance(name, Gradient) or select(name.of)}
 
 
-def _training(name: str, trains: Trains) -> Use:
-    return Use(name, partial(run_plain, select=trains), partial(of_trained, trains))
+def _training(name: str, select: Selector) -> Use:
+    return Use(name, partial(run_plain, select=select), partial(without_other_gradients, select))
 
 
 def _alone(part: str) -> Use:
@@ -67,12 +67,12 @@ def _times(factor: float, results: Results) -> Results:
     return {name: value * factor if isinstance(name, Gradient) else value for name, value in results.items()}
 
 
-def without_others(sample: Draw, arriving: Collection[str]) -> Draw:
-    """Leave some of the outputs' gradients, and make the others zero."""
-    left = {}
-    for output, cotangent in sample.cotangents._asdict().items():
-        left[output] = cotangent if output in arriving else torch.zeros_like(cotangent)
-    return sample._replace(cotangents=Cotangents(**left))
+def with_cotangents_of(outputs: Collection[Output], sample: Draw) -> Draw:
+    """A draw in which the cotangents of all other outputs are zero."""
+    cotangents = []
+    for output, cotangent in sample.cotangents.by_output().items():
+        cotangents.append(cotangent if output in outputs else torch.zeros_like(cotangent))
+    return sample._replace(cotangents=Cotangents(*cotangents))
 
 
 def _backward_twice(model: HyperLSTM, case: Case, sample: Draw) -> Outcome:

@@ -136,7 +136,10 @@ AT_ONCE = Group(
     ),
     Defined.LAYOUTS,
 )
-#: And tensors of one kind while the others are contiguous.
+#: By name, the tensors of one kind, which are padded while the others are contiguous.
+_PADDED = {"x": Kind.X, "states": Kind.STATE, "parameters": Kind.PARAMETER, "cotangents": Kind.ARRIVING}
 LAID_OUT = Group(
-    "layouts", (*AT_ONCE.uses, *(_use(f"{kind.value} padded", {kind: PADDED}) for kind in Kind)), Defined.LAYOUTS
+    "layouts",
+    (*AT_ONCE.uses, *(_use(f"{name} padded", {kind: PADDED}) for name, kind in _PADDED.items())),
+    Defined.LAYOUTS,
 )

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable
-from inspect import signature
+from enum import StrEnum
 
 import torch
 from torch import Tensor
@@ -13,6 +13,7 @@ from suite.cases.case import Case
 from suite.comparison.draws import Draw
 from suite.comparison.oracle import Outcome, Run
 from suite.comparison.tensors import Finding, Wrong
+from suite.shared.devices import DeviceType
 
 #: A few denormals, which are slow, in an array that is large enough for all of torch's threads to share.
 _DENORMALS = torch.zeros(1 << 16, dtype=torch.float64).index_fill_(0, torch.arange(0, 1 << 16, 512), 1e-310)
@@ -23,45 +24,80 @@ def _denormals() -> int:
     return int((_DENORMALS * 1).count_nonzero())
 
 
-#: Of the process, by name.
-SETTINGS: dict[str, Callable[[], object]] = {
-    "grad mode": torch.is_grad_enabled,
-    "inference mode": torch.is_inference_mode_enabled,
-    "anomaly mode": torch.is_anomaly_enabled,
-    "threads": torch.get_num_threads,
-    "denormals": _denormals,
-    "deterministic algorithms": torch.get_deterministic_debug_mode,
-    "uninitialised memory": lambda: torch.utils.deterministic.fill_uninitialized_memory,  # type: ignore[attr-defined]
-    "autocast": lambda: [(torch.is_autocast_enabled(t), torch.get_autocast_dtype(t)) for t in ("cpu", "cuda")],
-    "autocast's cache": torch.is_autocast_cache_enabled,
-    "default dtype": torch.get_default_dtype,
-    "default device": torch.get_default_device,
-    "matmul precision": torch.get_float32_matmul_precision,
-    # Torch sets one when it imports its compiler.
-    "environment": lambda: {name: value for name, value in os.environ.items() if name != "TORCHINDUCTOR_CACHE_DIR"},
+#: A variable that torch sets when it imports its compiler.
+_SET_BY_TORCH = "TORCHINDUCTOR_CACHE_DIR"
+
+
+class Setting(StrEnum):
+    """What a call must leave as it was, as findings and faults name it: of the process, then of a model."""
+
+    GRAD_MODE = "grad mode"
+    INFERENCE_MODE = "inference mode"
+    ANOMALY_MODE = "anomaly mode"
+    THREADS = "threads"
+    DENORMALS = "denormals"
+    DETERMINISTIC_ALGORITHMS = "deterministic algorithms"
+    UNINITIALISED_MEMORY = "uninitialised memory"
+    AUTOCAST = "autocast"
+    AUTOCAST_CACHE = "autocast's cache"
+    DEFAULT_DTYPE = "default dtype"
+    DEFAULT_DEVICE = "default device"
+    MATMUL_PRECISION = "matmul precision"
+    ENVIRONMENT = "environment"
+    CHUNK_LIMITS = "limits of a chunk"
+    OPTIONS = "options"
+    TRAINING = "training"
+    ATTRIBUTES = "attributes"
+    RANDOM_GENERATOR = "random generator"
+
+
+#: How to read those of the process.
+SETTINGS: dict[Setting, Callable[[], object]] = {
+    Setting.GRAD_MODE: torch.is_grad_enabled,
+    Setting.INFERENCE_MODE: torch.is_inference_mode_enabled,
+    Setting.ANOMALY_MODE: torch.is_anomaly_enabled,
+    Setting.THREADS: torch.get_num_threads,
+    Setting.DENORMALS: _denormals,
+    Setting.DETERMINISTIC_ALGORITHMS: torch.get_deterministic_debug_mode,
+    Setting.UNINITIALISED_MEMORY: lambda: torch.utils.deterministic.fill_uninitialized_memory,  # type: ignore[attr-defined]
+    Setting.AUTOCAST: lambda: [(torch.is_autocast_enabled(t), torch.get_autocast_dtype(t)) for t in ("cpu", "cuda")],
+    Setting.AUTOCAST_CACHE: torch.is_autocast_cache_enabled,
+    Setting.DEFAULT_DTYPE: torch.get_default_dtype,
+    Setting.DEFAULT_DEVICE: torch.get_default_device,
+    Setting.MATMUL_PRECISION: torch.get_float32_matmul_precision,
+    Setting.ENVIRONMENT: lambda: {name: value for name, value in os.environ.items() if name != _SET_BY_TORCH},
 }
 
 
-def settings(model: HyperLSTM) -> dict[str, object]:
-    """Values that a call must leave as they are, by name."""
+def settings(model: HyperLSTM) -> dict[Setting, object]:
+    """Values that a call must leave as they are."""
     devices = next(model.parameters()).device, torch.device("meta")
     return {
         **{name: get() for name, get in SETTINGS.items()},
-        "limits of a chunk": [limits(device) for device in devices],
-        "options": {name: vars(model)[name] for name in signature(HyperLSTM).parameters if name in vars(model)},
-        "training": [module.training for module in model.modules()],
-        "names": [list(vars(module)) for module in model.modules()],
+        Setting.CHUNK_LIMITS: [limits(device) for device in devices],
+        Setting.OPTIONS: {name: value for name, value in vars(model).items() if _is_option(name, value)},
+        Setting.TRAINING: [module.training for module in model.modules()],
+        Setting.ATTRIBUTES: [list(vars(module)) for module in model.modules()],
     }
 
 
-def altered(model: HyperLSTM, before: dict[str, object]) -> dict[str, object]:
+def _is_option(name: str, value: object) -> bool:
+    """Whether an attribute is an option of the model, which a user may set: a number, a flag or a name.
+
+    `training`, which torch sets, is a setting of its own.
+    """
+    return not name.startswith("_") and name != "training" and isinstance(value, bool | int | float | str)
+
+
+def altered(model: HyperLSTM, before: dict[Setting, object]) -> dict[Setting, object]:
     """Settings that are not as they were before."""
     return {name: value for name, value in settings(model).items() if value != before[name]}
 
 
 def _random(device: torch.device) -> Tensor:
-    """State of torch's generator of a device."""
-    return torch.get_rng_state() if device.type == "cpu" else torch.cuda.get_rng_state(device)
+    """State of torch's generator of the CPU, and of a GPU behind it."""
+    of_cpu = torch.get_rng_state()
+    return of_cpu if device.type == DeviceType.CPU else torch.cat([of_cpu, torch.cuda.get_rng_state(device)])
 
 
 def watched(run: Run) -> Run:
@@ -75,7 +111,7 @@ def watched(run: Run) -> Run:
         changed = list(altered(model, before))
         drops = case.training and (case.dropout > 0 or case.recurrent_dropout > 0)
         if not drops and not random.equal(_random(device)):
-            changed.append("random generator")
+            changed.append(Setting.RANDOM_GENERATOR)
         findings = tuple(Finding(Wrong.SETTING_CHANGED, name) for name in changed)
         return outcome._replace(findings=outcome.findings + findings)
 

@@ -14,13 +14,13 @@ from impls.gradient.chunks import limited
 from suite.cases.case import Case, Start
 from suite.checks.equality.comparison import Group
 from suite.checks.equality.extremes import FAR_FROM_0, LARGE_CELLS
-from suite.checks.equality.gradients import Trains, of_trained, without_others
+from suite.checks.equality.gradients import Selector, with_cotangents_of, without_other_gradients
 from suite.checks.equality.layouts import OF_ALL_TENSORS, Memory, in_layouts
 from suite.checks.equality.leftovers import watched
 from suite.checks.equality.use import AutocastMode, Use
 from suite.comparison.draws import Draw, inputs
-from suite.comparison.oracle import Outcome, Output, State, packed
-from suite.comparison.tensors import H_HAT, OUTPUTS, C, Finding, Kind, Wrong, X, parameter
+from suite.comparison.oracle import Outcome, Returned, State, packed
+from suite.comparison.tensors import H_HAT, OUTPUTS, C, Finding, Kind, Output, Wrong, X, parameter
 from suite.results.defined import Defined
 
 
@@ -52,7 +52,7 @@ class Masks(Enum):
 
 
 class Trained(Enum):
-    """What requires a gradient."""
+    """The arguments that require a gradient."""
 
     ALL = "all"
     X = "x"
@@ -67,7 +67,7 @@ class Trained(Enum):
 class Call(NamedTuple):
     """A value of each option.
 
-    state: as a `Case` has it. arriving: the outputs that have a gradient. stepwise: in chunks of one step.
+    state: as a `Case` has it. arriving: the outputs whose cotangents are not zero. stepwise: in chunks of one step.
     recomputed: what hand-written gradients would else save. layout: of all tensors. extreme: of numbers far from usual.
     """
 
@@ -77,9 +77,9 @@ class Call(NamedTuple):
     layer_norm: bool = False
     state: Start = Start.NONE
     masks: Masks = Masks.NONE
-    arithmetic: AutocastMode = AutocastMode.EXACT
+    autocast: AutocastMode = AutocastMode.EXACT
     trained: Trained = Trained.ALL
-    arriving: tuple[str, ...] = OUTPUTS
+    arriving: tuple[Output, ...] = OUTPUTS
     stepwise: bool = False
     recomputed: bool = False
     layout: Memory = Memory.CONTIGUOUS
@@ -92,11 +92,11 @@ class Call(NamedTuple):
 
     @property
     def name(self) -> str:
-        """Name of the options that a `Case` does not have; of the forms it lacks only one."""
+        """Name of the options that a `Case` does not have. Of the forms it names ALONE; a case shows the others."""
         words = [
             ("alone", self.form is Form.ALONE),
             ("batch_first", self.batch_first),
-            (self.arithmetic.value, self.arithmetic is not DEFAULTS.arithmetic),
+            (self.autocast.value, self.autocast is not DEFAULTS.autocast),
             (self.trained.value, self.trained is not DEFAULTS.trained),
             ("-".join(self.arriving), self.arriving != DEFAULTS.arriving),
             ("stepwise", self.stepwise),
@@ -129,7 +129,7 @@ RATES = {
     Masks.EVAL: Rates(0.25, 0.4),
 }
 #: Whether a parameter, x, or a part of the state requires a gradient.
-TRAINS: dict[Trained, Trains] = {
+SELECTORS: dict[Trained, Selector] = {
     Trained.ALL: lambda leaf: True,
     Trained.X: lambda leaf: leaf == X,
     Trained.PARAMETERS: lambda leaf: leaf.kind is Kind.PARAMETER,
@@ -149,7 +149,7 @@ OPTIONS: Options = {
     "layer_norm": (False, True),
     "state": (Start.NONE, Start.SHARED, Start.STACKED),
     "masks": tuple(Masks),
-    "arithmetic": tuple(AutocastMode),
+    "autocast": tuple(AutocastMode),
     "trained": tuple(Trained),
     "arriving": (OUTPUTS, *((output,) for output in OUTPUTS)),
     "stepwise": (False, True),
@@ -164,7 +164,7 @@ LAYER_OPTIONS = OPTIONS | {
     "layers": (1,),
     "state": (Start.NONE, Start.SHARED),
     "masks": (Masks.NONE, Masks.RECURRENT),
-    "arithmetic": (AutocastMode.EXACT, AutocastMode.AUTOCAST),
+    "autocast": (AutocastMode.EXACT, AutocastMode.AUTOCAST),
     "trained": (Trained.ALL, Trained.BIASES, Trained.STATE_C, Trained.STATE_H_HAT, Trained.NOTHING),
     "layout": (Memory.CONTIGUOUS, Memory.PADDED, Memory.TRANSPOSED),
 }
@@ -183,13 +183,13 @@ _WITHOUT_STATE = (Trained.ALL, Trained.X, Trained.PARAMETERS, Trained.BIASES, Tr
 _CONSTRAINTS = [
     _either("masks", (Masks.NONE, Masks.RECURRENT), "layers", (2,)),  # dropout is between layers
     _either("trained", _WITHOUT_STATE, "state", (Start.SHARED, Start.STACKED)),
-    _either("extreme", (False,), "arithmetic", (AutocastMode.EXACT,)),
+    _either("extreme", (False,), "autocast", (AutocastMode.EXACT,)),
     _either("extreme", (False,), "arriving", (OUTPUTS,)),  # that of h alone is all rounding where tanh(c) is 1
 ]
 
 
 def array(options: Options) -> list[Call]:
-    """Calls that cover all pairs: those that can do without, in calls with usual numbers, which show much."""
+    """Calls that cover all pairs: wherever they can, in calls with usual numbers and gradients, which show most."""
     with_numbers = tuple(form for form in options["form"] if not form.empty)
     with_gradients = tuple(trained for trained in options["trained"] if trained is not Trained.NOTHING)
     telling = options | {"form": with_numbers, "trained": with_gradients}
@@ -235,10 +235,10 @@ def use_of(call: Call) -> Use:
     return Use(
         call.name,
         run=partial(_run, call),
-        expected=partial(of_trained, TRAINS[call.trained]),
+        expected=partial(without_other_gradients, SELECTORS[call.trained]),
         change_draw=partial(_draw_of, call),
         extreme=call.extreme,
-        arithmetic=call.arithmetic,
+        autocast=call.autocast,
         residuals=not call.recomputed,
     )
 
@@ -247,14 +247,14 @@ def _draw_of(call: Call, sample: Draw) -> Draw:
     if call.extreme:
         change = FAR_FROM_0 if call.layer_norm else LARGE_CELLS
         sample = change(sample)
-    return without_others(sample, call.arriving)
+    return with_cotangents_of(call.arriving, sample)
 
 
 def _run(call: Call, model: HyperLSTM, case: Case, sample: Draw) -> Outcome:
     device = sample.x.device.type
     model.batch_first = call.batch_first
     short = {"forward": 1, "backward": 1} if call.stepwise else {}
-    autocast = torch.autocast(device, torch.bfloat16, enabled=call.arithmetic is not AutocastMode.EXACT)
+    autocast = torch.autocast(device, torch.bfloat16, enabled=call.autocast is not AutocastMode.EXACT)
     with limited(device, residuals=not call.recomputed, **short), autocast:
         outcome = watched(partial(_train, call))(model, case, sample)
     model.batch_first = False
@@ -262,21 +262,21 @@ def _run(call: Call, model: HyperLSTM, case: Case, sample: Draw) -> Outcome:
 
 
 def _train(call: Call, model: HyperLSTM, case: Case, sample: Draw) -> Outcome:
-    select = TRAINS[call.trained]
+    select = SELECTORS[call.trained]
     layouts = OF_ALL_TENSORS[call.layout]
     run = partial(_called, call)
     outcome = in_layouts(layouts, model, case, sample, select=select, arriving=call.arriving, call=run)
     # Without steps out is no function of the state.
     leaves = [*(inputs(sample) if case.T else [X]), *map(parameter, sample.params)]
     trained = any(map(select, leaves))
-    has_graph = outcome.tensors["out"].requires_grad
+    has_graph = outcome.tensors[Output.OUT].requires_grad
     if has_graph == trained:
         return outcome
-    finding = Finding(Wrong.GRAPH if has_graph else Wrong.NO_GRAPH, "out")
+    finding = Finding(Wrong.UNEXPECTED_GRAPH if has_graph else Wrong.MISSING_GRAPH, Output.OUT)
     return outcome._replace(findings=(*outcome.findings, finding))
 
 
-def _called(call: Call, model: nn.Module, case: Case, x: Tensor, state: State | None) -> Output:
+def _called(call: Call, model: nn.Module, case: Case, x: Tensor, state: State | None) -> Returned:
     """Call the model on sequences in the form of the call; one alone has rows that are longer than its features."""
     alone = call.form is Form.ALONE
     turned = call.batch_first and not (alone or case.lengths)

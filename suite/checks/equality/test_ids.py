@@ -3,10 +3,8 @@
 import pytest
 
 from impls import names
-from suite.cases.case import Start
 from suite.checks.equality.catalogue import LARGE, grouped, of_every_implementation, paired, small, wide
 from suite.checks.equality.comparison import F64, Comparison, against_naive, against_wide
-from suite.checks.equality.pairs import Call, Trained
 
 
 def test_comparisons_of_an_implementation_in_a_dtype_have_ids_of_their_own() -> None:
@@ -22,9 +20,8 @@ def test_two_comparisons_that_differ_in_their_oracle_alone_are_refused() -> None
         of_every_implementation(twice)
 
 
-def test_a_name_has_both_of_two_equal_words() -> None:
-    """What is trained and the output with a gradient may have one word."""
-    word = Trained.X.value
-    both = Call(trained=Trained.X, arriving=(word,), state=Start.SHARED)
-    assert both.name == f"pair-{word}-{word}"
-    assert both._replace(trained=Trained.ALL).name == f"pair-{word}"
+def test_no_use_is_named_by_a_number() -> None:
+    """As by the value of an enumeration that has none in words."""
+    groups = {comparison.group for name in names() for comparison in (*grouped(name), *paired(name))}
+    words = {word for group in groups for use in group.uses for word in use.name.split()[:1]}
+    assert [word for word in words if word.isdecimal()] == []

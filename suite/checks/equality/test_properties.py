@@ -17,7 +17,7 @@ from suite.cases.verification import ROWS, VERIFY_FIRST
 from suite.checks.equality.conftest import sample_or_skip
 from suite.checks.equality.values import everything
 from suite.comparison.draws import Draw, draw, inputs, with_values
-from suite.comparison.tensors import OF_SEQUENCES, STATE_NAMES, Argument, Results, X
+from suite.comparison.tensors import OF_SEQUENCES, Argument, Output, Results, X
 from suite.comparison.tolerance import assert_bitwise_equal
 from suite.shared.marks import impl_param
 
@@ -119,12 +119,14 @@ def test_numbers_that_are_not_finite_stay_in_their_row(
         results = everything(name, case, with_number(sample, place, step, row, number))
         assert_bitwise_equal(of_rows(results, others), of_rows(clean, others))
         begin = step if place == X else 0
-        assert_bitwise_equal({"out": results["out"][:begin, row]}, {"out": clean["out"][:begin, row]})
+        assert_bitwise_equal(
+            {Output.OUT: results[Output.OUT][:begin, row]}, {Output.OUT: clean[Output.OUT][:begin, row]}
+        )
         if small and dtype == find(name).dtypes[0]:
             expected = finite_in_the_oracle(dtype, case, device, place, number)
             # Of a variance that overflows torch's own layer norm is NaN at some widths, and 0 at others.
             assert_as_finite(of_rows(results, own), expected, exactly=number != huge)
         if math.isnan(number):
-            assert bool(results["out"][begin:, row].isnan().all())
-            for part in STATE_NAMES:
-                assert bool(results[part][:, row].isnan().all()), part
+            assert bool(results[Output.OUT][begin:, row].isnan().all())
+            for output in (Output.H, Output.C, Output.H_HAT, Output.C_HAT):
+                assert bool(results[output][:, row].isnan().all()), output

@@ -10,6 +10,7 @@ from suite.checks.equality.catalogue import TINY
 from suite.checks.equality.comparison import Comparison, against_naive
 from suite.checks.equality.conftest import Check
 from suite.comparison.draws import Build
+from suite.comparison.tensors import Output
 from suite.comparison.tolerance import Judgement
 from suite.results.outcomes import CaseOutcome
 
@@ -24,7 +25,7 @@ def test_a_row_is_red_where_its_test_fails(
 ) -> None:
     class Fixed(Comparison):
         def worst(self, build: Build, device: torch.device) -> Judgement:
-            return Judgement("out", error, 1.0)
+            return Judgement(Output.OUT, error, 1.0)
 
     with nullcontext() if verdict is PASS else pytest.raises(AssertionError, match=r"^out: relative error"):
         check("naive", Fixed(*against_naive(TINY, torch.float64)))

@@ -29,7 +29,7 @@ for masks, rates in RATES.items():
         IMPOSSIBLE.add(frozenset({("layers", 1), ("masks", masks)}))
 for trained in (Trained.STATE, Trained.STATE_C, Trained.STATE_H_HAT):
     IMPOSSIBLE.add(frozenset({("state", Start.NONE), ("trained", trained)}))
-for option in ("arithmetic", "arriving"):
+for option in ("autocast", "arriving"):
     for value in OPTIONS[option]:
         if value != getattr(DEFAULTS, option):
             IMPOSSIBLE.add(frozenset({("extreme", True), (option, value)}))

@@ -1,6 +1,6 @@
 """What the tolerance rule cannot show, since it allows twice the error of the naive form.
 
-In bfloat16 that rounds cells and sums at every step, and the layer norm is one that it shares with others.
+In bfloat16 the naive form itself rounds cells and sums at every step, and it shares its layer norm with others.
 """
 
 from dataclasses import replace
@@ -17,7 +17,7 @@ from suite.checks.equality.extremes import MEANS_FAR_FROM_0
 from suite.checks.equality.values import CASE, WIDER, both, error_of_cells_far_from_0
 from suite.checks.implementations import skip_unless_checked
 from suite.comparison.draws import Cotangents, Draw
-from suite.comparison.tensors import CELLS, OF_SEQUENCES, Gradient, parameter
+from suite.comparison.tensors import CELLS, OF_SEQUENCES, Gradient, Output, parameter
 from suite.comparison.tolerance import reference, relative_error
 from suite.shared.marks import impl_params
 
@@ -41,7 +41,7 @@ def test_cells_and_their_gradients_gather_small_numbers(name: str, device: torch
     out = torch.full_like(sample.cotangents.out, LOST)
     of_ones = Draw(params, sample.x, state, Cotangents(out, *state))
     results, expected = both(name, CASE, of_ones, 2000)  # a few steps
-    gathering: tuple[str | Gradient, ...] = ("c", "c_hat", *map(Gradient, CELLS))
+    gathering: tuple[Output | Gradient, ...] = (Output.C, Output.C_HAT, *map(Gradient, CELLS))
     for part in gathering:
         assert relative_error(results[part], expected[part]) < 0.02, part
         assert relative_error(torch.ones_like(expected[part]), expected[part]) > 0.05, part  # what is lost

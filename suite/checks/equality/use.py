@@ -12,7 +12,7 @@ from suite.comparison.tensors import Results
 
 
 class AutocastMode(Enum):
-    """What a use computes in, given the dtype of a model."""
+    """Whether a use runs under autocast, and on a model of which dtype."""
 
     EXACT = "exact"
     #: In bfloat16, of a model in float32.
@@ -34,10 +34,10 @@ class Use(NamedTuple):
     expected: Callable[[Results], Results] = dict
     change_draw: DrawChange | None = None
     extreme: bool = False
-    arithmetic: AutocastMode = AutocastMode.EXACT
+    autocast: AutocastMode = AutocastMode.EXACT
     residuals: bool = True
 
     def cast_from(self, dtype: torch.dtype) -> torch.dtype | None:
         """Dtype of the model where the use casts what it is given to dtype, else None."""
-        casts = self.arithmetic is not AutocastMode.EXACT and dtype == torch.bfloat16
+        casts = self.autocast is not AutocastMode.EXACT and dtype == torch.bfloat16
         return torch.float32 if casts else None

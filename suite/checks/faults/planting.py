@@ -8,7 +8,7 @@ gradient: the argument whose gradient it damages: `gradient.input = "x"`, `gradi
     `gradient.parameter = "bias"`, of any layer.
 argument_changed: the argument that it changes, named likewise, or `argument_changed.gradient = "out"` for the gradient
     that arrives at an output.
-setting_changed: the setting that it changes, as `equality/leftovers.py` names it.
+setting_changed: the `Setting` that it changes, see `equality/leftovers.py`.
 without_effect: the option of the model that then has no effect.
 finding: what a check other than the comparison says of it, see that check.
 
@@ -38,6 +38,7 @@ import torch
 import impls
 from impls.definition import LayerParams
 from impls.gradient import chunks
+from suite.checks.equality.leftovers import Setting
 from suite.comparison.draws import Build, implementation
 from suite.comparison.tensors import (
     ARRIVING,
@@ -47,6 +48,7 @@ from suite.comparison.tensors import (
     Finding,
     Gradient,
     Kind,
+    Output,
     Subject,
     Wrong,
     X,
@@ -127,10 +129,10 @@ def _argument(key: str, table: Any) -> Argument:
     return ARGUMENTS[kind][part]
 
 
-def _output(key: str, name: Any) -> str:
+def _output(key: str, name: Any) -> Output:
     if name not in OUTPUTS:
         raise ValueError(f"{key}: expected one of {', '.join(OUTPUTS)}, got {name!r}")
-    return str(name)
+    return Output(name)
 
 
 #: By key of a row, what shows the fault, from the key and its value.
@@ -138,7 +140,7 @@ SUBJECTS: Mapping[str, Callable[[str, Any], Subject]] = {
     "output": _output,
     "gradient": lambda key, table: Gradient(_argument(key, table)),
     "argument_changed": lambda key, table: Finding(Wrong.ARGUMENT_CHANGED, _argument(key, table)),
-    "setting_changed": lambda _, name: Finding(Wrong.SETTING_CHANGED, str(name)),
+    "setting_changed": lambda _, name: Finding(Wrong.SETTING_CHANGED, Setting(name)),
     "without_effect": lambda _, name: Finding(Wrong.NO_EFFECT, str(name)),
 }
 

@@ -7,7 +7,7 @@ import pytest
 from suite.checks.equality.gradients import FROZEN, GRADIENTS
 from suite.checks.faults.faults import FAULTS, SHOWN, with_groups
 from suite.checks.faults.planting import Edited, edits, listed, stale
-from suite.comparison.tensors import STATE, Finding, Gradient, Subject, Wrong, parameter
+from suite.comparison.tensors import STATE, Finding, Gradient, Output, Subject, Wrong, parameter
 from suite.comparison.tolerance import Judgement
 
 pytestmark = pytest.mark.order(1)
@@ -61,6 +61,6 @@ def test_a_parameter_is_that_of_any_layer(tmp_path: Path) -> None:
     path.write_text("[step]\n" + "\n".join(f"{n} = {{ {row}, edits = [] }}" for n, row in enumerate(rows)))
     bias, other, state = parameter("layers.1.bias"), parameter("layers.1.weight_h"), STATE[0]
     changed = [Finding(Wrong.ARGUMENT_CHANGED, argument) for argument in (bias, other, state)]
-    subjects: list[Subject] = [*map(Gradient, (bias, other, state)), *changed, "h", "c"]
+    subjects: list[Subject] = [*map(Gradient, (bias, other, state)), *changed, Output.H, Output.C]
     shown = [[subject for subject in subjects if fault.shown_by(Judgement(subject, 1, 1))] for fault in listed(path)]
     assert shown == [[Gradient(bias)], [changed[0]], ["h"]]

@@ -29,6 +29,7 @@ from suite.checks.module.runs import CASE, F32
 from suite.comparison.draws import DRAWS, implementation, model_and_draw
 from suite.comparison.oracle import plain
 from suite.comparison.tolerance import reference
+from suite.shared.devices import DeviceType
 from suite.shared.files import write_whole
 
 
@@ -89,7 +90,7 @@ def printed(name: str, device: torch.device) -> None:
 
 def forked(name: str, device: torch.device) -> None:
     """Train in a child of this process first."""
-    if device.type != "cpu":
+    if device.type != DeviceType.CPU:
         return  # CUDA cannot be used on both sides of a fork
     child = os.fork()
     if child == 0:

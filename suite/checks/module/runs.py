@@ -9,7 +9,7 @@ from impls import HyperLSTM
 from suite.cases.case import Case, Start
 from suite.cases.verification import TWO_LAYERS
 from suite.comparison.draws import DRAWS, Build, Draw
-from suite.comparison.oracle import Outcome, by_name, plain
+from suite.comparison.oracle import Outcome, by_output, plain
 from suite.comparison.tensors import Arguments, Gradient, Results, X, parameter
 from suite.comparison.tolerance import assert_close, evaluate
 
@@ -43,7 +43,7 @@ def by_grad(model: HyperLSTM, sample: Draw) -> Results:
     leaves: Arguments = {X: x}
     for name, p in model.named_parameters():
         leaves[parameter(name)] = p
-    results = by_name(*model(x))
+    results = by_output(*model(x))
     gradients = torch.autograd.grad(list(results.values()), list(leaves.values()), sample.cotangents)
     for leaf, gradient in zip(leaves, gradients, strict=True):
         results[Gradient(leaf)] = gradient

@@ -15,7 +15,7 @@ from torch.nn.utils.rnn import PackedSequence
 from impls import HyperLSTM, registry, why_unavailable
 from suite.checks.module.models import CASE, H, I, L, S, Z
 from suite.comparison.draws import model_and_draw
-from suite.comparison.tensors import STATE_NAMES, Results
+from suite.comparison.tensors import STATE_NAMES
 from suite.comparison.tolerance import assert_bitwise_equal
 
 CPU = torch.device("cpu")
@@ -29,7 +29,7 @@ class Good(NamedTuple):
     x: Tensor
     state: tuple[Tensor, ...]
 
-    def everything(self) -> tuple[Results, list[object]]:
+    def everything(self) -> tuple[dict[str, Tensor], list[object]]:
         """Copies of everything that a call might change."""
         tensors = {"x": self.x, **dict(zip(STATE_NAMES, self.state, strict=True)), **self.model.state_dict()}
         about: list[object] = [self.model.extra_repr(), *((p.requires_grad, p.grad) for p in self.model.parameters())]

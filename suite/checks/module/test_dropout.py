@@ -13,41 +13,41 @@ from torch.func import functional_call, vmap
 from impls import HyperLSTM, calls
 from suite.cases.case import Start
 from suite.checks.module.models import DROPPED, P, assert_same, model_and_input
-from suite.comparison.oracle import Output, by_name
-from suite.comparison.tensors import Results
+from suite.comparison.oracle import Returned, by_output
+from suite.comparison.tensors import Output, Results
 
 ONE_STEP = replace(DROPPED, T=1, L=1, dropout=0.0, state=Start.NONE)
 
 
-def seeded(model: Callable[..., Output], *args: object) -> Results:
+def seeded(model: Callable[..., Returned], *args: object) -> Results:
     torch.manual_seed(0)
-    return by_name(*model(*args))
+    return by_output(*model(*args))
 
 
 def test_g_is_dropped_by_the_mask(runnable: str, device: torch.device) -> None:
     """From a zero state c is i m g: nothing else reaches it."""
     model, x, _ = model_and_input(runnable, device, case=ONE_STEP)
-    c = seeded(model, x)["c"]
+    c = seeded(model, x)[Output.C]
     torch.manual_seed(0)
     mask = calls.draw(P, (1, ONE_STEP.B, ONE_STEP.H), device)
     assert mask is not None
     assert torch.equal(c != 0, mask.kept)
     plain = seeded(model.eval(), x)
-    assert_same({"c": c}, {"c": plain["c"] * mask.kept / (1 - P)})
+    assert_same({Output.C: c}, {Output.C: plain[Output.C] * mask.kept / (1 - P)})
     # The hyper LSTM reads h of the step before, so it does not change.
-    assert_same({"c_hat": seeded(model.train(), x)["c_hat"]}, {"c_hat": plain["c_hat"]})
+    assert_same({Output.C_HAT: seeded(model.train(), x)[Output.C_HAT]}, {Output.C_HAT: plain[Output.C_HAT]})
 
 
 def test_what_is_not_a_number_is_not_dropped(runnable: str, device: torch.device) -> None:
     """As by `torch.nn.functional.dropout`, so that a fault shows."""
     model, x, _ = model_and_input(runnable, device, case=ONE_STEP)
     model.get_parameter("layers.0.weight_x").data[2] = torch.nan  # of g
-    assert bool(seeded(model, x)["c"].isnan().all())
+    assert bool(seeded(model, x)[Output.C].isnan().all())
 
 
 def test_a_probability_of_1_drops_everything(runnable: str, device: torch.device) -> None:
     model, x, _ = model_and_input(runnable, device, case=replace(ONE_STEP, T=3, recurrent_dropout=1.0))
-    assert not bool(seeded(model, x)["c"].any())
+    assert not bool(seeded(model, x)[Output.C].any())
 
 
 @pytest.mark.parametrize("without_gradients", [torch.no_grad, torch.inference_mode])
@@ -94,7 +94,7 @@ def test_vmap_draws_by_its_own_randomness(device: torch.device) -> None:
     torch.manual_seed(0)
     c = vmap(lambda q: functional_call(model, q, (x,))[1][1], randomness="same")(params)
     for one in c:
-        assert_same({"c": one}, {"c": seeded(model, x)["c"]})
+        assert_same({Output.C: one}, {Output.C: seeded(model, x)[Output.C]})
 
 
 def test_dropout_in_one_layer_warns() -> None:
