@@ -38,7 +38,7 @@ from suite.cases.workloads import WORKLOADS
 from suite.measure import choice
 from suite.measure.runner import Side, run
 from suite.measure.server import Server, new_log
-from suite.pages.bench_tables import Setting, heading
+from suite.pages.benchmark import Setting, heading
 from suite.pages.page import Column, NoFigure, Sheet
 from suite.results import provenance
 from suite.results.format import ENVIRONMENT, SOFTWARE, ratio_text

@@ -17,7 +17,7 @@ from suite import handed_in
 from suite.candidates.names import BASELINE
 from suite.pages import bench, readme, sizes, verify
 from suite.pages.bench import WORKLOAD
-from suite.pages.bench_tables import Benchmark, Setting
+from suite.pages.benchmark import Benchmark, Setting
 from suite.pages.markdown import Markdown, escaped
 from suite.pages.page import Column, Heading, Link, Linked, Page, Part, Plot, Sheet, enumerated, page_text
 from suite.pages.plots import svg

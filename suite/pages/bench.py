@@ -13,7 +13,9 @@ from impls.registry import find
 from suite.candidates.names import BASELINE, PADDED
 from suite.cases.case import SIZES
 from suite.cases.workloads import Pass
-from suite.pages.bench_tables import Benchmark, Place, Setting, bench_summary, summary, time_table
+from suite.pages.bench_tables import bench_summary, time_table
+from suite.pages.benchmark import Benchmark, Place, Setting
+from suite.pages.headline import summary
 from suite.pages.markdown import Markdown, escaped
 from suite.pages.page import Body, Column, Heading, OtherTables, Page, Part, Plot, Sheet
 from suite.pages.plots import Bar, Panel, bar_plot

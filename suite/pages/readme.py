@@ -15,7 +15,9 @@ import pandas as pd
 from impls.registry import IMPLS, Impl
 from suite.candidates.names import BASELINE
 from suite.pages.bench import INTERVALS_SHOWN, PAGE, TRAINING, WORKLOAD, readme_rows, training, training_caption
-from suite.pages.bench_tables import Benchmark, headline, ratio_column
+from suite.pages.bench_tables import ratio_column
+from suite.pages.benchmark import Benchmark
+from suite.pages.headline import headline
 from suite.pages.markdown import Markdown, escaped
 from suite.pages.page import Column, Link, NoFigure, Part, Plot, Sheet, page_text
 from suite.results.format import dates, machine, ratio_text

@@ -13,19 +13,9 @@ from suite.cases.case import SIZES, Case
 from suite.cases.spelling import short_parts
 from suite.cases.workloads import Pass
 from suite.pages.bench import summary_text, time_tables, without_figures
-from suite.pages.bench_tables import (
-    BUSY,
-    IMPLEMENTATION,
-    PASS_TITLES,
-    PEAK,
-    RATIO,
-    TIME,
-    VERDICT,
-    Benchmark,
-    decisive_pass,
-    milliseconds,
-    ratio_of,
-)
+from suite.pages.bench_tables import BUSY, IMPLEMENTATION, PEAK, RATIO, TIME, VERDICT, milliseconds, ratio_of
+from suite.pages.benchmark import Benchmark, decisive_pass
+from suite.pages.headline import PASS_TITLES
 from suite.pages.markdown import Markdown, escaped
 from suite.pages.page import Body, Column, Heading, OtherTables, Page, Part, Plot, Sheet
 from suite.pages.plots import Line, Lines, line_plot

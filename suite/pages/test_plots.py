@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from suite.candidates.names import BASELINE, ORDER
 from suite.pages.bench import readme_rows, speed_panels, training
-from suite.pages.bench_tables import Benchmark
+from suite.pages.benchmark import Benchmark
 from suite.pages.plots import Bar, Line, Lines, Panel, bar_plot, colour, line_plot, styles, svg
 from suite.results.examples import runs
 

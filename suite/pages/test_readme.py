@@ -11,7 +11,7 @@ from impls.registry import IMPLS
 from suite.candidates.names import BASELINE
 from suite.cases.workloads import WORKLOADS
 from suite.pages import readme
-from suite.pages.bench_tables import Benchmark
+from suite.pages.benchmark import Benchmark
 from suite.pages.readme import MEMORY_HEADING, TIME_HEADING
 from suite.results.examples import HERE, runs, verified
 from suite.results.format import machine

@@ -1,0 +1,118 @@
+"""What a benchmark says in sentences: the headline, or why there is none, and where the machine had two states."""
+
+from statistics import median
+
+import pandas as pd
+
+from suite.candidates.catalogue import alternatives, find
+from suite.candidates.names import BASELINE, PADDED
+from suite.cases.workloads import QUOTED, Pass
+from suite.pages.benchmark import Benchmark
+from suite.results.format import significant3, size_of_whole, with_interval
+from suite.results.statistics import FEWEST, interval, quotient, two_states
+
+#: What a pass is called in sentences.
+PASS_TITLES = {Pass.TRAIN: "training step", Pass.FORWARD: "forward pass"}
+
+
+def quoted(benchmark: Benchmark) -> pd.DataFrame:
+    """The rows of `fastest` that the headline is about: QUOTED in the dtype of the device; without these, all rows."""
+    ours = benchmark.fastest
+    if ours.empty:
+        return ours
+    without_norm = ours[ours["workload"].isin(QUOTED) & ~ours["layer_norm"]]
+    for dtype in benchmark.dtypes:
+        of_dtype: pd.DataFrame = without_norm[without_norm["dtype"] == dtype]
+        if len(of_dtype):
+            return of_dtype
+    return ours
+
+
+def headline(benchmark: Benchmark) -> list[str]:
+    """Training time relative to the LSTM and speedup over the fastest alternative, a sentence for each row of `quoted`.
+
+    Rows without an interval, or from a busy machine, have none.
+    """
+    sentences = []
+    for _, row in quoted(benchmark).iterrows():
+        if _known(row):
+            slowdown = _slowdown(row, benchmark)
+            speedup = _speedup(row, benchmark)
+            training_step = f"a training step of `{row['implementation']}`"
+            sentences.append(f"{in_words(row)}: {training_step} takes {slowdown}, and {speedup}.")
+    return sentences
+
+
+def summary(benchmark: Benchmark) -> list[str]:
+    """The headline, or a sentence that says why there is none; and where the machine had two states."""
+    sentences = headline(benchmark) or [_why_no_headline(benchmark)]
+    return [*sentences, *states(benchmark)]
+
+
+def _why_no_headline(benchmark: Benchmark) -> str:
+    ours = quoted(benchmark)
+    if ours.empty:
+        return "No implementation was timed in training."
+    if ours["busy"].notna().any():
+        return "No headline: other processes kept the machine busy."
+    return f"No headline: an interval takes {FEWEST} visits."
+
+
+def states(benchmark: Benchmark) -> list[str]:
+    """Where the machine changed between two states during a run, a sentence for each workload.
+
+    There an interval is as wide as the states differ, however many visits there are.
+    """
+    changing = benchmark.rows.assign(two=benchmark.rows["baseline_s_visits"].map(two_states)).dropna(subset="two")
+    sentences = list[str]()
+    for _, row in changing.drop_duplicates(benchmark.table.setting).iterrows():
+        fast, slow = row["two"]
+        fast_ms = significant3(1e3 * median(fast))
+        slow_ms = significant3(1e3 * median(slow))
+        sentences.append(
+            f"{row['workload']} (T {row['T']}, B {row['B']}, {row['dtype']}): the machine had two states, in which a "
+            f"{PASS_TITLES[row['pass']]} of `{BASELINE}` took {fast_ms} and {slow_ms} ms ({len(fast)} and {len(slow)} "
+            "visits); intervals there are as wide as these differ."
+        )
+    return sentences
+
+
+def _known(row: pd.Series) -> bool:
+    """True if a row may be quoted: it has an interval, and the machine was not busy."""
+    return bool(pd.notna(row["ratio_low"]) and pd.isna(row["busy"]))
+
+
+def in_words(row: pd.Series) -> str:
+    """A place in a sentence, such as "char-ptb (T 10 of 100, B 64 of 128, float32, layer norm)"."""
+    about = [size_of_whole(row, "T"), size_of_whole(row, "B"), row["dtype"]]
+    if row["layer_norm"]:
+        about.append("layer norm")
+    return f"{row['workload']} ({', '.join(about)})"
+
+
+def _slowdown(row: pd.Series, benchmark: Benchmark) -> str:
+    """Time relative to the LSTM: on a padded batch where that is faster than on packed sequences."""
+    padded = benchmark.trained(row, [PADDED])
+    if pd.notna(row["to_padded"]) and _known(padded.iloc[0]):
+        ratio = quotient(interval(row), interval(padded.iloc[0]))
+        end = f"one of `{BASELINE}` on the padded batch, which is faster than on packed sequences"
+        return f"{with_interval(ratio)} times as long as {end}"
+    return f"{with_interval(interval(row))} times as long as one of `{BASELINE}`"
+
+
+def _speedup(row: pd.Series, benchmark: Benchmark) -> str:
+    """Speedup over the fastest of the alternatives."""
+    others = [name for name in alternatives() if name != row["implementation"]]
+    timed = benchmark.trained(row, others)
+    if timed.empty:
+        return "no alternative was timed"
+    best = timed.loc[timed["ratio"].idxmin()]
+    title = find(best["implementation"]).title
+    what = "the only alternative timed there"
+    if len(timed) > 1:
+        titles = [find(name).title for name in timed["implementation"]]
+        what = f"the fastest alternative timed there (of {', '.join(titles)})"
+    if not _known(best):
+        return f"has no interval yet of its speedup over {title}, {what}"
+    speedup = quotient(interval(best), interval(row))
+    return f"is {with_interval(speedup)} times as fast as with {title}, {what}"
