@@ -32,8 +32,8 @@ from suite.candidates import submission
 from suite.candidates.names import BASELINE
 from suite.cases.spelling import SPELLING, Axis, SizeError, axis, parse
 from suite.cases.workloads import WORKLOADS, Pass
-from suite.checks.equality.at_size import shortage
 from suite.checks.kernels.compiled import Way, precompile
+from suite.comparison.memory import shortage
 from suite.measure import choice, hardware, roofline
 from suite.measure.choice import MINUTES, Pair, amount, by_default, minutes, parent, with_submitted
 from suite.measure.job import Job
@@ -43,13 +43,9 @@ from suite.measure.server import Server, new_log
 from suite.measure.work import ROUNDS_AS_NAIVE
 from suite.pages import bench as pages_of_bench
 from suite.pages import sizes as pages_of_sizes
-from suite.pages.bench_tables import (
-    NORM,
-    Benchmark,
-    in_words,
-    summary,
-    terminal_table,
-)
+from suite.pages.bench_tables import terminal_table
+from suite.pages.benchmark import NORM, Benchmark
+from suite.pages.headline import in_words, summary
 from suite.results import provenance
 from suite.results.format import ratio_text
 from suite.results.names import TableName

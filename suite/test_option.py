@@ -40,7 +40,7 @@ STEPS: dict[str, dict[str, str]] = {
         'MODEL_OPTIONS = ("layer_norm", ': 'MODEL_OPTIONS = ("forget_bias", "layer_norm", ',
         _FIELD: _FIELD + _FIELD.replace("recurrent_dropout", "forget_bias"),
     },
-    "suite/comparison/oracle.py": {
+    "suite/comparison/runs.py": {
         "Inputs(y, start, part.of(g_dropped))": "Inputs(y, start, part.of(g_dropped), forget_bias=case.forget_bias)",
     },
 }

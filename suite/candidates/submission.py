@@ -29,7 +29,7 @@ from impls.registry import find
 from suite.candidates.names import ORDER
 from suite.cases.case import Case, Start
 from suite.comparison.draws import implementation, model_and_draw
-from suite.comparison.oracle import plain
+from suite.comparison.runs import plain
 from suite.comparison.tolerance import evaluate
 from suite.shared import process
 from suite.shared.files import RESULTS, ROOT, write_whole

@@ -15,7 +15,7 @@ from suite.cases.examples import CPU
 from suite.cases.verification import TWO_LAYERS
 from suite.comparison import tolerance
 from suite.comparison.draws import Draw, by_argument, implementation
-from suite.comparison.oracle import Outcome, plain, run_plain, without_module
+from suite.comparison.runs import Outcome, plain, run_plain, without_module
 from suite.comparison.tensors import (
     ARRIVING,
     STATE,

@@ -14,7 +14,7 @@ from torch.utils._pytree import tree_map_only
 from impls.registry import ORACLE
 from suite.cases.case import Case
 from suite.comparison.draws import DRAWS, Build, Draw, DrawChange, by_argument, draw, implementation
-from suite.comparison.oracle import Outcome, Run, run_plain, without_module
+from suite.comparison.runs import Outcome, Run, run_plain, without_module
 from suite.comparison.tensors import (
     Arguments,
     Finding,

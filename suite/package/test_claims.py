@@ -29,7 +29,7 @@ from suite.cases.workloads import WORKLOADS, Pass
 from suite.checks.cost.counted import Operators
 from suite.checks.faults.planting import listed
 from suite.comparison.draws import model_and_draw
-from suite.comparison.oracle import plain
+from suite.comparison.runs import plain
 from suite.comparison.tensors import Argument, C, Gradient, Kind, X
 from suite.measure.work import Training
 from suite.package.documents import (

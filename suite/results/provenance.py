@@ -40,7 +40,7 @@ RULE = (
     "impls/naive.py",
     "impls/row_scaled.py",
     "suite/comparison/draws.py",
-    "suite/comparison/oracle.py",
+    "suite/comparison/runs.py",
     "suite/comparison/tensors.py",
     "suite/comparison/tolerance.py",
     "suite/shared/arithmetic.py",

@@ -14,7 +14,7 @@ from suite.cases.case import Case
 from suite.checks.cost.counted import CASES, OF_TORCH
 from suite.checks.implementations import skip_unless_checked
 from suite.comparison.draws import model_and_draw
-from suite.comparison.oracle import arguments, backward, outputs
+from suite.comparison.runs import arguments, backward, outputs
 from suite.comparison.tensors import Argument, X, parameter
 from suite.shared import process
 from suite.shared.marks import impl_params

@@ -17,7 +17,7 @@ from suite.cases.case import Case, Start
 from suite.checks.cost.counted import audited, cache_misses, calls_of_python, random_state
 from suite.checks.implementations import skip_unless_checked
 from suite.comparison.draws import Draw, inputs, model_and_draw
-from suite.comparison.oracle import outputs, plain
+from suite.comparison.runs import outputs, plain
 from suite.shared.marks import impl_params
 
 CPU, F32 = torch.device("cpu"), torch.float32

@@ -11,7 +11,7 @@ from impls import HyperLSTM
 from impls.registry import ORACLE
 from suite.cases.case import Case, Start
 from suite.comparison.draws import model_and_draw
-from suite.comparison.oracle import arguments, outputs
+from suite.comparison.runs import arguments, outputs
 
 
 @pytest.mark.parametrize("layer_norm", [False, True], ids=["plain", "norm"])

@@ -15,7 +15,7 @@ from suite.checks.equality.comparison import Group
 from suite.checks.equality.gradients import in_chunks
 from suite.checks.equality.use import Use
 from suite.comparison.draws import Cotangents, Draw
-from suite.comparison.oracle import (
+from suite.comparison.runs import (
     Outcome,
     Run,
     arguments,

@@ -14,7 +14,7 @@ from suite.cases.case import Case
 from suite.checks.equality.comparison import WIDE_ORACLE, Group
 from suite.checks.equality.use import Use
 from suite.comparison.draws import Draw
-from suite.comparison.oracle import Outcome, arguments, backward, gradients, outputs, plain
+from suite.comparison.runs import Outcome, arguments, backward, gradients, outputs, plain
 from suite.comparison.tensors import OUTPUTS, STATE, Argument, Finding, Output, Results, Wrong, X, parameter
 from suite.results.defined import Defined
 

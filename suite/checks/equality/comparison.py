@@ -14,7 +14,8 @@ from suite.cases.case import Case
 from suite.checks.equality.leftovers import watched
 from suite.checks.equality.use import Use
 from suite.comparison.draws import DRAWS, Build
-from suite.comparison.oracle import run_plain
+from suite.comparison.memory import Shortage
+from suite.comparison.runs import run_plain
 from suite.comparison.tolerance import Judgement, Oracle, compare, naive_oracle
 from suite.results.defined import Defined
 
@@ -84,22 +85,6 @@ class Comparison(NamedTuple):
         )
         named = "" if self.group.plain else use.name
         return [replace(judgement, use=named) for judgement in judgements]
-
-
-class Shortage(NamedTuple):
-    """Too little memory: which implementation needs it, about how many bytes, and how many it may take.
-
-    name: of the implementation; None for the oracle.
-    """
-
-    name: str | None
-    needed: int
-    most: int
-
-    def __str__(self) -> str:
-        needed = f"{self.needed / 1e6:,.0f} MB"
-        needing = "The oracle" if self.name is None else self.name
-        return f"{needing} needs about {needed} at this size, and {self.most / 1e6:,.0f} MB may be taken here."
 
 
 class Task(NamedTuple):

@@ -10,11 +10,12 @@ import torch
 from impls import why_unavailable
 from impls.definition import dtype_name
 from suite.cases.case import Case
-from suite.checks.equality.at_size import at_sizes, memory_of
-from suite.checks.equality.comparison import Comparison, Group, Shortage, Task
+from suite.checks.equality.at_size import at_sizes
+from suite.checks.equality.comparison import Comparison, Group, Task
 from suite.checks.implementations import skip_unless_checked
 from suite.checks.recording import Record
 from suite.comparison.draws import Draw, draw, implementation
+from suite.comparison.memory import Shortage, memory_of
 from suite.results.outcomes import CaseOutcome
 from suite.shared.arithmetic import Arithmetic
 from suite.shared.marks import impl_param

@@ -8,7 +8,7 @@ from impls.definition import Role
 from suite.checks.equality.comparison import Group
 from suite.checks.equality.use import Use
 from suite.comparison.draws import DrawChange, ValueChange, with_values
-from suite.comparison.oracle import run_plain
+from suite.comparison.runs import run_plain
 from suite.comparison.tensors import CELLS, Argument, Kind
 from suite.results.defined import Defined
 

@@ -9,7 +9,7 @@ from impls.registry import find
 from suite.cases.verification import TWO_LAYERS
 from suite.checks.equality.leftovers import altered, settings
 from suite.comparison.draws import model_and_draw
-from suite.comparison.oracle import plain
+from suite.comparison.runs import plain
 
 
 def first_calls(device: str) -> None:

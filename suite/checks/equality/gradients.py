@@ -12,7 +12,7 @@ from suite.cases.case import Case
 from suite.checks.equality.comparison import Group
 from suite.checks.equality.use import Use
 from suite.comparison.draws import Cotangents, Draw
-from suite.comparison.oracle import Outcome, Run, arguments, gradients, outputs, run_plain
+from suite.comparison.runs import Outcome, Run, arguments, gradients, outputs, run_plain
 from suite.comparison.tensors import Argument, Gradient, H, Kind, Output, Results, X
 from suite.results.defined import Defined
 

@@ -10,7 +10,7 @@ from impls.gradient.chunks import limited
 from impls.registry import find
 from suite.cases.case import Case
 from suite.comparison.draws import draw, model_and_draw
-from suite.comparison.oracle import plain
+from suite.comparison.runs import plain
 from suite.shared.usage import saved_bytes
 
 

@@ -14,7 +14,7 @@ from suite.checks.equality.calls import observed
 from suite.checks.equality.comparison import Group
 from suite.checks.equality.use import Use
 from suite.comparison.draws import Draw, by_argument, with_values
-from suite.comparison.oracle import Outcome, packed, run_plain
+from suite.comparison.runs import Outcome, packed, run_plain
 from suite.comparison.tensors import Argument, Kind
 from suite.comparison.tolerance import changed_arguments
 from suite.results.defined import Defined

@@ -11,7 +11,7 @@ from impls import HyperLSTM
 from impls.gradient.chunks import limits
 from suite.cases.case import Case
 from suite.comparison.draws import Draw
-from suite.comparison.oracle import Outcome, Run
+from suite.comparison.runs import Outcome, Run
 from suite.comparison.tensors import Finding, Wrong
 from suite.shared.devices import DeviceType
 

@@ -19,7 +19,7 @@ from suite.checks.equality.layouts import OF_ALL_TENSORS, Memory, in_layouts
 from suite.checks.equality.leftovers import watched
 from suite.checks.equality.use import AutocastMode, Use
 from suite.comparison.draws import Draw, inputs
-from suite.comparison.oracle import Outcome, Returned, State, packed
+from suite.comparison.runs import Outcome, Returned, State, packed
 from suite.comparison.tensors import H_HAT, OUTPUTS, C, Finding, Kind, Output, Wrong, X, parameter
 from suite.results.defined import Defined
 

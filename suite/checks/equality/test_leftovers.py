@@ -17,7 +17,7 @@ from suite.checks.equality.comparison import F32
 from suite.checks.equality.held import held
 from suite.checks.equality.leftovers import settings
 from suite.comparison.draws import Draw, model_and_draw
-from suite.comparison.oracle import plain
+from suite.comparison.runs import plain
 from suite.comparison.tolerance import assert_bitwise_equal
 from suite.shared import process
 

@@ -7,11 +7,12 @@ import pytest
 import torch
 
 from suite.cases.case import Case
-from suite.checks.equality.at_size import SHARE, at_sizes, bytes_needed
+from suite.checks.equality.at_size import at_sizes
 from suite.checks.equality.calls import INFERENCE
-from suite.checks.equality.comparison import F32, F64, PLAIN, WIDE_ORACLE, Group, Shortage
+from suite.checks.equality.comparison import F32, F64, PLAIN, WIDE_ORACLE, Group
 from suite.comparison.draws import model_and_draw
-from suite.comparison.oracle import plain
+from suite.comparison.memory import SHARE, Shortage, bytes_needed
+from suite.comparison.runs import plain
 from suite.shared.marks import impl_params
 from suite.shared.usage import peak_bytes
 

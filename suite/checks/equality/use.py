@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 
 from suite.comparison.draws import DrawChange
-from suite.comparison.oracle import Run
+from suite.comparison.runs import Run
 from suite.comparison.tensors import Results
 
 

@@ -12,7 +12,7 @@ from suite.cases.case import Case, Start
 from suite.checks.equality.comparison import WIDE_ORACLE
 from suite.checks.equality.extremes import with_open_forget_gate
 from suite.comparison.draws import Draw, draw, implementation, with_values
-from suite.comparison.oracle import plain
+from suite.comparison.runs import plain
 from suite.comparison.tensors import CELLS, Argument, Output, Results
 from suite.comparison.tolerance import relative_error
 

@@ -26,7 +26,7 @@ from suite.checks.equality.comparison import WIDE_ORACLE, Comparison, against_na
 from suite.checks.equality.pairs import OF_A_LAYER, Trained
 from suite.checks.faults.planting import Edited, Fault, listed
 from suite.comparison.draws import Cotangents, Draw, implementation, model_and_draw
-from suite.comparison.oracle import plain
+from suite.comparison.runs import plain
 from suite.comparison.tensors import Gradient, parameter
 from suite.comparison.tolerance import Judgement, relative_error
 

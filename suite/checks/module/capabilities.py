@@ -33,7 +33,7 @@ from suite.cases.case import Case
 from suite.checks.equality.leftovers import altered, settings
 from suite.checks.module.runs import CASE, DROPPED, F32, KEPT, PACKED, TRACED, agrees, by_grad
 from suite.comparison.draws import DRAWS, Draw, draw, implementation, model_and_draw
-from suite.comparison.oracle import Returned, State, arguments, by_output, outputs, packed, plain
+from suite.comparison.runs import Returned, State, arguments, by_output, outputs, packed, plain
 from suite.comparison.tensors import OUTPUTS, Gradient, Results, X, parameter
 from suite.comparison.tolerance import assert_bitwise_equal, assert_close
 from suite.shared.usage import peak_bytes

@@ -27,7 +27,7 @@ from impls import HyperLSTM, why_unavailable
 from suite.checks.module.capabilities import CAPABILITIES, CPU, Check, long_sequence, right
 from suite.checks.module.runs import CASE, F32
 from suite.comparison.draws import DRAWS, implementation, model_and_draw
-from suite.comparison.oracle import plain
+from suite.comparison.runs import plain
 from suite.comparison.tolerance import reference
 from suite.shared.devices import DeviceType
 from suite.shared.files import write_whole

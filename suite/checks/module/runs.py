@@ -9,7 +9,7 @@ from impls import HyperLSTM
 from suite.cases.case import Case, Start
 from suite.cases.verification import TWO_LAYERS
 from suite.comparison.draws import DRAWS, Build, Draw
-from suite.comparison.oracle import Outcome, by_output, plain
+from suite.comparison.runs import Outcome, by_output, plain
 from suite.comparison.tensors import Arguments, Gradient, Results, X, parameter
 from suite.comparison.tolerance import assert_close, evaluate
 

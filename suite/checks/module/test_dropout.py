@@ -13,7 +13,7 @@ from torch.func import functional_call, vmap
 from impls import HyperLSTM, calls
 from suite.cases.case import Start
 from suite.checks.module.models import DROPPED, P, assert_same, model_and_input
-from suite.comparison.oracle import Returned, by_output
+from suite.comparison.runs import Returned, by_output
 from suite.comparison.tensors import Output, Results
 
 ONE_STEP = replace(DROPPED, T=1, L=1, dropout=0.0, state=Start.NONE)

@@ -1,0 +1,68 @@
+"""How much memory a pass of a case takes, and where that is more than there is."""
+
+import math
+from typing import NamedTuple
+
+import psutil
+import torch
+
+from impls.definition import shapes
+from impls.registry import find
+from suite.cases.case import Case
+from suite.shared.devices import DeviceType
+
+#: Numbers that a training step of row_scaled or batched keeps per token, layer and unit of either LSTM: up to 43 of H
+#: were measured, with layer norm.
+KEPT = 45
+#: Copies of the parameters: of the model, its gradient, the draw, the oracle's results, and those compared with them.
+COPIES = 6
+#: Part of the memory that a comparison may take.
+SHARE = 0.6
+
+
+class Shortage(NamedTuple):
+    """Too little memory: which implementation needs it, about how many bytes, and how many it may take.
+
+    name: of the implementation; None for the oracle.
+    """
+
+    name: str | None
+    needed: int
+    most: int
+
+    def __str__(self) -> str:
+        needed = f"{self.needed / 1e6:,.0f} MB"
+        needing = "The oracle" if self.name is None else self.name
+        return f"{needing} needs about {needed} at this size, and {self.most / 1e6:,.0f} MB may be taken here."
+
+
+def parameter_count(case: Case) -> int:
+    """How many numbers the parameters of a case's model are."""
+    layers = [shapes(I, case.H, case.S, case.Z, layer_norm=case.layer_norm) for I in case.inputs]
+    return sum(math.prod(shape) for layer in layers for shape in layer.values())
+
+
+def bytes_needed(name: str, case: Case, dtype: torch.dtype, *, training: bool = True) -> int:
+    """About as many bytes as a pass of an implementation holds at most."""
+    steps = case.tokens * case.L if training else case.B
+    numbers = steps * KEPT * (case.H + case.S)
+    numbers += COPIES * parameter_count(case)
+    numbers += 4 * case.tokens * (case.I + case.H)
+    if find(name).builds_weights:  # and has the tensors that these are contracted from
+        weights = 4 * case.H * (case.H + max(case.inputs))
+        numbers += weights * (steps + 2 * case.Z * case.L)
+    return numbers * dtype.itemsize
+
+
+def memory_of(device: torch.device) -> int:
+    """Bytes of memory of the device: all, since each process of a run must come to the same comparisons."""
+    if device.type == DeviceType.CUDA:
+        return int(torch.cuda.get_device_properties(device).total_memory)
+    return int(psutil.virtual_memory().total)
+
+
+def shortage(name: str, case: Case, dtype: torch.dtype, device: torch.device) -> Shortage | None:
+    """How far memory is too little for a case of an implementation; None if it is enough."""
+    needed = bytes_needed(name, case, dtype, training=case.training)
+    most = int(SHARE * memory_of(device))
+    return Shortage(name, needed, most) if needed > most else None
