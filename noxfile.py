@@ -44,7 +44,7 @@ def install(session: nox.Session, name: str, *options: str) -> None:
     """Install what the module requires, with Triton, and a group; the project itself runs from the checkout."""
     project = PYPROJECT["project"]
     required = [*project["dependencies"], *project["optional-dependencies"]["cuda"]]
-    # As pip does and uv does not: else each process compiles torch again where Python keeps no bytecode.
+    # As pip does and uv does not. Without it each process compiles torch again where Python cannot write bytecode.
     session.install(*options, *required, *group(name), env={"UV_COMPILE_BYTECODE": "1"})
 
 

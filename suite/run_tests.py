@@ -47,8 +47,9 @@ def arguments_of(options: argparse.Namespace) -> list[str]:
     suite_parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     add_options(suite_parser.add_argument)
     of_suite, _ = suite_parser.parse_known_args(options.arguments)
-    # Tests of a file of `--impl` share nothing, so each process takes the next.
-    dist = "worksteal" if of_suite.impl else "loadscope"
+    # Tests of a file of `--impl` share nothing, so each process takes the next. With `--size` each comparison may take
+    # most of the memory, so one process makes them one after another.
+    dist = "worksteal" if of_suite.impl and not of_suite.size else "loadscope"
     all_short = of_suite.impl or (options.short_on_gpu and of_suite.device.type == DeviceType.CUDA)
     limit = SHORT_LIMIT if all_short else LIMIT
     testpaths = ["-o", f"testpaths={shlex.join(options.testpaths)}"] if options.testpaths else []

@@ -57,7 +57,7 @@ def test_each_process_takes_the_next_test_of_a_file(spelling: list[str]) -> None
 
     assert last("--dist", spelling) == "--dist=worksteal"
     assert last("faulthandler_timeout", spelling) == "faulthandler_timeout=120"
-    assert last("--dist", []) == "--dist=loadscope"
+    assert last("--dist", []) == last("--dist", [*spelling, "--size", "H64"]) == "--dist=loadscope"
     assert last("faulthandler_timeout", []) == "faulthandler_timeout=1000"
 
 

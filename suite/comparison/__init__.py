@@ -1,1 +1,1 @@
-"""The comparison: the oracle, the rule, and which tensor is which."""
+"""The comparison: random draws, runs of a model, the tolerance rule, memory, and which tensor is which."""

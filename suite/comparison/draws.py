@@ -55,7 +55,7 @@ class Draw(NamedTuple):
     cotangents: Cotangents
 
 
-#: A draw with other numbers, of one.
+#: Makes a draw another.
 DrawChange = Callable[[Draw], Draw]
 #: Builds the model of a case.
 Build = Callable[[Case, torch.dtype, torch.device], HyperLSTM]

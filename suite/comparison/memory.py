@@ -55,14 +55,19 @@ def bytes_needed(name: str, case: Case, dtype: torch.dtype, *, training: bool = 
 
 
 def memory_of(device: torch.device) -> int:
-    """Bytes of memory of the device: all, since each process of a run must come to the same comparisons."""
+    """Bytes of all memory of the device, not of free memory: each process of a run must choose the same comparisons."""
     if device.type == DeviceType.CUDA:
         return int(torch.cuda.get_device_properties(device).total_memory)
     return int(psutil.virtual_memory().total)
 
 
+def most_bytes(memory: int) -> int:
+    """Bytes that a comparison may take, of so much memory."""
+    return int(SHARE * memory)
+
+
 def shortage(name: str, case: Case, dtype: torch.dtype, device: torch.device) -> Shortage | None:
     """How far memory is too little for a case of an implementation; None if it is enough."""
     needed = bytes_needed(name, case, dtype, training=case.training)
-    most = int(SHARE * memory_of(device))
+    most = most_bytes(memory_of(device))
     return Shortage(name, needed, most) if needed > most else None

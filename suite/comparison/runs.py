@@ -35,17 +35,17 @@ State = tuple[Tensor, ...]
 #: Out and the final state.
 Returned = tuple[Tensor, State]
 #: (model, case, x [T, B, I], state) -> out [T, B, H], zero where a sequence has ended, and the final states
-Call = Callable[[nn.Module, Case, Tensor, State | None], Returned]
+ModelCall = Callable[[nn.Module, Case, Tensor, State | None], Returned]
 
 
 class Outcome(NamedTuple):
     """What a run of a model gives: its results, and findings, each of which is a failure by itself."""
 
-    tensors: Results
+    results: Results
     findings: tuple[Finding, ...] = ()
 
 
-#: Of numbers in the dtype of the model.
+#: Calls a model of a case, once or several times, on a draw in its dtype.
 Run = Callable[[HyperLSTM, Case, Draw], Outcome]
 
 
@@ -117,7 +117,7 @@ def _layer(
         y = x[: part.steps, part.rows]
         mask = part.of(dropped)
         if mask is not None:
-            y = torch.where(mask.kept, y / (1 - case.dropout), 0)
+            y = torch.where(mask.kept, y, 0) * (0 if case.dropout == 1 else 1 / (1 - case.dropout))
         start = LayerState(*(value[part.rows] for value in starts))
         of_part = Inputs(y, start, part.of(g_dropped))
         h, end = _run(name, p, of_part)
@@ -168,7 +168,7 @@ def plain(
     *,
     select: Callable[[Argument], bool] = lambda _: True,
     arriving: Collection[Output] = OUTPUTS,
-    call: Call = packed,
+    call: ModelCall = packed,
 ) -> Results:
     """Output, final states and every gradient of one call.
 
@@ -216,7 +216,7 @@ def state_of(leaves: Arguments) -> State | None:
     return tuple(parts) or None
 
 
-def outputs(model: HyperLSTM, case: Case, leaves: Arguments, call: Call = packed) -> Results:
+def outputs(model: HyperLSTM, case: Case, leaves: Arguments, call: ModelCall = packed) -> Results:
     """Output and final states of a call with these arguments."""
     return by_output(*call(model, case, leaves[X], state_of(leaves)))
 

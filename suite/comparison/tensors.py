@@ -104,7 +104,7 @@ class Finding(NamedTuple):
     """Something wrong beside the numbers, which is a failure by itself; of: the argument, setting, option or result."""
 
     wrong: Wrong
-    of: str | Argument
+    of: StrEnum | Argument
 
     def __str__(self) -> str:
         """Words in tables, such as `argument changed: x`."""
@@ -129,7 +129,9 @@ Subject = Result | Finding
 
 @cache
 def parameter(name: str) -> Argument:
-    """The parameter of a name in a state dict, such as `layers.0.bias`, or of what torch makes it of in the layer.
+    """The parameter of a name in a state dict, such as `layers.0.bias`.
+
+    In the layer the name may go on with dots, where torch's parametrizations compute the parameter from other tensors.
 
     ValueError if the name is of another form.
     """

@@ -29,7 +29,7 @@ from suite.shared.devices import DeviceType
 
 #: Number of references that stay in memory.
 REFERENCES = 64
-#: An implementation may err by this multiple of the naive form's own error in the same dtype,
+#: An implementation may err by this multiple of the oracle's own error in the same dtype,
 TIMES = 2.0
 #: plus this many eps of the dtype.
 FLOOR = {torch.float64: 64, torch.float32: 4, torch.bfloat16: 4, torch.float16: 4}
@@ -89,7 +89,7 @@ def evaluate(
             outcome = run(model, case, buffers)
         changed = changed_arguments(before, by_argument(buffers))
         findings.update(dict.fromkeys((*outcome.findings, *changed)))
-        for name, value in outcome.tensors.items():
+        for name, value in outcome.results.items():
             results.setdefault(name, []).append(value.detach())
     stacked = {name: torch.stack(values) for name, values in results.items()}
     return Outcome(stacked, tuple(findings))
@@ -134,7 +134,7 @@ def reference(
     outcome = evaluate(build, case, dtype, device, rounded=rounded, draws=draws, run=run, change_draw=change_draw)
     if outcome.findings:
         raise ValueError(f"{name}: expected a reference without findings, got {', '.join(map(str, outcome.findings))}")
-    return outcome.tensors
+    return outcome.results
 
 
 class Oracle(NamedTuple):
@@ -205,14 +205,16 @@ def relative_error(value: Tensor, oracle: Tensor) -> float:
 
 
 def judge(
-    results: Results, oracle: Results, naive: Results, dtype: torch.dtype, findings: Sequence[Finding] = ()
+    results: Results, oracle: Results, in_dtype: Results, dtype: torch.dtype, findings: Sequence[Finding] = ()
 ) -> list[Judgement]:
     """Apply the tolerance rule to every tensor of the oracle; return judgements, worst first: findings, then tensors.
 
-    A tensor is right if its relative L2 error is at most TIMES the naive form's own plus FLOOR eps of dtype, if it is
-    finite, and if it is all zero exactly where the oracle's is. One in another dtype than the naive form's is wrong,
-    except a gradient, which autograd gives in the dtype of its argument. Under TF32 eps is that of TF32, since cuBLAS
-    may compute some of the naive form's products in float32.
+    A tensor is right if its relative L2 error is at most TIMES the oracle's own in dtype plus FLOOR eps of dtype, if it
+    is finite, and if it is all zero exactly where the oracle's is. One in another dtype than that of `in_dtype` is
+    wrong, except a gradient, which autograd gives in the dtype of its argument. Under TF32 eps is that of TF32, since
+    cuBLAS may compute some of the products of `in_dtype` in float32.
+
+    oracle: results in float64. in_dtype: those of the same implementation in dtype.
     """
     if results.keys() != oracle.keys():
         raise ValueError(f"results: expected the tensors {sorted(map(str, oracle))}, got {sorted(map(str, results))}")
@@ -220,12 +222,12 @@ def judge(
     floor = FLOOR[dtype] * eps(dtype, first.device)
     judgements = [Judgement(finding, math.inf, floor) for finding in findings]
     for name, exact in oracle.items():
-        naive_error = relative_error(naive[name], exact)
-        if math.isinf(naive_error):
-            raise ValueError(f"naive form: expected {name} to be finite, and zero where the oracle's is")
-        other_dtype = not isinstance(name, Gradient) and results[name].dtype != naive[name].dtype
+        own_error = relative_error(in_dtype[name], exact)
+        if math.isinf(own_error):
+            raise ValueError(f"oracle in {dtype}: expected {name} to be finite, and zero where it is in float64")
+        other_dtype = not isinstance(name, Gradient) and results[name].dtype != in_dtype[name].dtype
         error = math.inf if other_dtype else relative_error(results[name], exact)
-        judgements.append(Judgement(name, error, TIMES * naive_error + floor))
+        judgements.append(Judgement(name, error, TIMES * own_error + floor))
     return sorted(judgements, key=lambda judgement: -judgement.ratio)
 
 
@@ -249,18 +251,18 @@ def compare(
     """
     name, rounded, draws = oracle or naive_oracle(dtype)
     exact = reference(name, case, torch.float64, device, rounded, draws, change_draw)
-    naive = reference(name, case, dtype, device, rounded, draws, change_draw)
+    in_dtype = reference(name, case, dtype, device, rounded, draws, change_draw)
     given = cast_from or dtype
     outcome = evaluate(build, case, given, device, rounded=rounded, draws=draws, run=run, change_draw=change_draw)
-    return judge(outcome.tensors, expected(exact), expected(naive), dtype, outcome.findings)
+    return judge(outcome.results, expected(exact), expected(in_dtype), dtype, outcome.findings)
 
 
 def assert_close(results: Results, case: Case, device: torch.device, draws: int) -> None:
     """Raise AssertionError unless float32 results, stacked over draws, pass the tolerance rule."""
     exact = reference(ORACLE, case, torch.float64, device, torch.float32, draws)
-    naive = reference(ORACLE, case, torch.float32, device, torch.float32, draws)
+    in_dtype = reference(ORACLE, case, torch.float32, device, torch.float32, draws)
     oracle = {name: value for name, value in exact.items() if name in results}
-    worst = judge(results, oracle, naive, torch.float32)[0]
+    worst = judge(results, oracle, in_dtype, torch.float32)[0]
     if worst.wrong:
         raise AssertionError(str(worst))
 

@@ -27,7 +27,7 @@ from suite.cases.workloads import TIMED
 from suite.checks.definition.test_paper import OURS
 from suite.checks.equality import activations, catalogue
 from suite.checks.equality.comparison import WIDE_ORACLE
-from suite.checks.equality.pairs import PAIRS
+from suite.checks.equality.pairs import COMBINATIONS
 from suite.checks.implementations import skip_unless_checked
 from suite.checks.kernels.compiled import CARDS
 from suite.checks.recording import Keep
@@ -144,7 +144,7 @@ SENTENCES = {
         f"from H {min(case.H for case in AT_SIZE)} on, `naive` would build large weight tensors at every step. "
         f"There the oracle is `{WIDE_ORACLE}` in float64, and the limit follows from the error of `{WIDE_ORACLE}`, "
         f"which is itself compared with `{ORACLE}` at H {catalogue.LITERAL.H};",
-        f"extreme numbers have `{ORACLE}` up to H {max(pair.case.H for pair in PAIRS)}.",
+        f"extreme numbers have `{ORACLE}` up to H {max(pair.case.H for pair in COMBINATIONS)}.",
         f"sizes that people run: {', '.join(f'{size} to {largest(size, BY_DEFAULT)}' for size in 'BIHSZ')}; "
         f"*thorough*, but of `batched_cuda`: {', '.join(f'{size} {largest(size, AT_SIZE)}' for size in 'IHSZ')} |",
         f"inference up to T {max(case.T for case in catalogue.LONG)} give the right results",

@@ -79,7 +79,7 @@ their intervals do not overlap, and the ratios differ by more than 20 %. *larges
 def readme_rows(benchmark: Benchmark) -> pd.DataFrame:
     """Training rows of `WORKLOAD` without layer norm in one dtype.
 
-    The dtype is the first of the device's in which anything has a figure there, or else the first.
+    The dtype is the first of those quoted on the device in which anything has a figure there; if none has, the first.
     """
     rows = benchmark.rows
     trained = rows[(rows["workload"] == WORKLOAD) & ~rows["layer_norm"] & (rows["pass"] == Pass.TRAIN)]

@@ -67,7 +67,7 @@ class Sheet:
     """A table: its columns from the left, and its lines, each the values of a line by column.
 
     A value of a column of figures is a figure or `NoFigure`. Where a line lacks a column, or it is None or NaN, the
-    cell has a dash. A column of figures in which every cell has one is left out.
+    cell has a dash. A column of figures without a figure is left out.
     """
 
     columns: Sequence[Column]
@@ -108,7 +108,9 @@ class Sheet:
         return Markdown("\n".join(f"| {' | '.join(cells)} |" for cells in (headings, rule, *rows)))
 
     def show(self, title: str, console: Console | None = None) -> None:
-        """Print the table; where its words do not fit, lines are longer than the terminal is wide."""
+        """Print the table if it has lines; where words do not fit, they are longer than the terminal is wide."""
+        if not self.lines:
+            return
         console = console or Console()
         room = console.width
         console.print()
@@ -205,7 +207,7 @@ class Link(NamedTuple):
 
 @dataclass(frozen=True)
 class Linked:
-    """Markdown between links to files, which the report has elsewhere."""
+    """Markdown with links to files, which the report has in other places."""
 
     spans: Sequence[Markdown | Link]
 

@@ -9,9 +9,9 @@ import pytest
 
 from impls.registry import IMPLS
 from suite.candidates.names import BASELINE
-from suite.cases.workloads import WORKLOADS
 from suite.pages import readme
 from suite.pages.benchmark import Benchmark
+from suite.pages.examples import at
 from suite.pages.readme import MEMORY_HEADING, TIME_HEADING
 from suite.results.examples import HERE, runs, verified
 from suite.results.format import machine
@@ -23,8 +23,7 @@ from suite.shared.devices import DeviceType
 
 
 def medium(*rows: dict[str, Any]) -> list[dict[str, Any]]:
-    whole = WORKLOADS["medium"].case
-    return [row | {"workload": "medium", "whole_T": whole.T, "whole_B": whole.B} for row in rows]
+    return at("medium", list(rows))
 
 
 TEXT = "".join(

@@ -1,1 +1,1 @@
-"""Shared by all of the suite: the machine, files, child processes, and memory of a pass."""
+"""Shared by all of the suite: the machine and its devices, arithmetic, files, processes, memory, marks of tests."""

@@ -9,7 +9,7 @@ from impls.registry import find
 from suite.cases.case import Case
 from suite.checks.equality.calls import INFERENCE
 from suite.checks.equality.comparison import WIDE_ORACLE, Task, against_wide
-from suite.comparison.memory import SHARE, Shortage, bytes_needed
+from suite.comparison.memory import Shortage, bytes_needed, most_bytes
 
 
 def at_sizes(cases: Sequence[Case], dtypes: Sequence[torch.dtype], memory: int) -> list[Task]:
@@ -17,7 +17,7 @@ def at_sizes(cases: Sequence[Case], dtypes: Sequence[torch.dtype], memory: int) 
 
     memory: in bytes. Where a training step does not fit, the forward pass alone is compared.
     """
-    most = int(SHARE * memory)
+    most = most_bytes(memory)
     tasks = []
     for case in dict.fromkeys(cases):  # a person may name a size twice
         for name in names():

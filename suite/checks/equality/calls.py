@@ -94,7 +94,7 @@ def observed(of: Run) -> Run:
     return run
 
 
-#: Of one model, whose first call, in inference mode, leaves nothing that training cannot read.
+#: The uses share one model. The first one runs in inference mode, of which nothing may break training afterwards.
 CALLS = Group(
     "calls",
     (

@@ -25,7 +25,7 @@ from suite.checks.equality.comparison import (
     against_naive,
     against_wide,
 )
-from suite.checks.equality.pairs import PAIRS, Pair
+from suite.checks.equality.pairs import COMBINATIONS, Combination
 from suite.checks.equality.use import AutocastMode, Use
 from suite.comparison.tolerance import FLOOR
 from suite.shared.devices import DeviceType
@@ -113,7 +113,8 @@ def wide(name: str) -> list[Comparison]:
 def grouped(name: str) -> list[Comparison]:
     """Groups of uses of an implementation, at small and at large sizes; none if it builds weights.
 
-    A default run has one case of each group of the oracle: nothing of it depends on sizes.
+    Of `row_scaled`, the oracle of wide cases, a default run has the first case of each group: nothing of it depends on
+    sizes.
     """
     impl = find(name)
     if impl.builds_weights:
@@ -128,13 +129,13 @@ def grouped(name: str) -> list[Comparison]:
 
 
 def _compared_dtypes(impl: Impl, dtypes: Iterable[torch.dtype]) -> list[torch.dtype]:
-    """The dtypes that it supports; of the oracle float64 alone, as only the module around it differs."""
+    """The dtypes that it supports; of the oracle of wide cases float64 alone, as only the module around it differs."""
     if impl.name == WIDE_ORACLE:
         return [F64]
     return [dtype for dtype in dtypes if dtype in impl.dtypes]
 
 
-def paired(name: str, of_options: Sequence[Pair] = PAIRS) -> list[Comparison]:
+def paired(name: str, of_options: Sequence[Combination] = COMBINATIONS) -> list[Comparison]:
     """Options of an implementation in pairs, in the most precise dtype that it has, or under autocast.
 
     A default run has none of `naive`: the oracle is its layer function, and `row_scaled` runs in the same module.

@@ -1,6 +1,7 @@
 """What changes between calls, or between a call and its backward pass: each call reads what is there at that moment."""
 
 from collections.abc import Callable
+from enum import StrEnum
 from functools import partial
 from typing import NamedTuple
 
@@ -48,23 +49,32 @@ ASSIGNED: dict[str, Assign] = {
 }
 
 
-class Before(NamedTuple):
-    """The values that an attribute of the model has in calls before; one of them must give other results."""
+class Option(StrEnum):
+    """An attribute of the model that a user may set between calls."""
 
-    attribute: str
+    DROPOUT = "dropout"
+    RECURRENT_DROPOUT = "recurrent_dropout"
+    TRAINING = "training"
+    IMPL = "impl"
+
+
+class Before(NamedTuple):
+    """The values that an option has in calls before; one of them must give other results."""
+
+    option: Option
     values: tuple[object, ...]
 
     def __str__(self) -> str:
         """Name in tables, such as `dropout 0.9 before`."""
-        return f"{self.attribute} {' and '.join(map(str, self.values))} before"
+        return f"{self.option} {' and '.join(map(str, self.values))} before"
 
 
 OTHER_OPTIONS = (
-    Before("dropout", (0.9,)),
-    Before("recurrent_dropout", (0.0,)),
-    Before("recurrent_dropout", (0.9,)),
-    Before("training", (False,)),
-    Before("impl", (ORACLE, WIDE_ORACLE)),  # a file may compute to the bit what one of them does
+    Before(Option.DROPOUT, (0.9,)),
+    Before(Option.RECURRENT_DROPOUT, (0.0,)),
+    Before(Option.RECURRENT_DROPOUT, (0.9,)),
+    Before(Option.TRAINING, (False,)),
+    Before(Option.IMPL, (ORACLE, WIDE_ORACLE)),  # a file may compute to the bit what one of them does
 )
 #: What is changed between a call and its backward pass.
 EDITED: tuple[Output | Argument, ...] = (
@@ -98,15 +108,15 @@ def _double(model: HyperLSTM) -> None:
 
 def _after_other_option(before: Before, model: HyperLSTM, case: Case, sample: Draw) -> Outcome:
     """A call after others with another option, one of which must give other results."""
-    value = getattr(model, before.attribute)
+    value = getattr(model, before.option)
     others = []
     for other in before.values:
-        setattr(model, before.attribute, other)
+        setattr(model, before.option, other)
         others.append(_seeded(model, case, sample))
-    setattr(model, before.attribute, value)
+    setattr(model, before.option, value)
     results = _seeded(model, case, sample)
     same = all(result.equal(of_other[key]) for of_other in others for key, result in results.items())
-    findings = (Finding(Wrong.NO_EFFECT, before.attribute),) if same else ()
+    findings = (Finding(Wrong.NO_EFFECT, before.option),) if same else ()
     return Outcome(results, findings)
 
 

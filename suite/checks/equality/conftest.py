@@ -9,6 +9,7 @@ import torch
 
 from impls import why_unavailable
 from impls.definition import dtype_name
+from impls.registry import find
 from suite.cases.case import Case
 from suite.checks.equality.at_size import at_sizes
 from suite.checks.equality.comparison import Comparison, Group, Task
@@ -88,6 +89,7 @@ def check(device: torch.device, record: Record) -> Check:
             comparison.dtype,
             comparison.id,
             oracle=comparison.oracle.name,
+            interpreted=find(name).interpreted(device),
             forward_only=group.forward_only,
             asked_for=asked_for,
             defined=group.defined,

@@ -56,8 +56,9 @@ def _extreme(name: str, change: DrawChange) -> Use:
 
 FAR_FROM_0 = _draw_with(_shifted)
 LARGE_CELLS = _draw_with(_large_cells)
-#: With layer norm, and without.
+#: Of cases with layer norm.
 MEANS_FAR_FROM_0 = Group("means far from 0", (_extreme("means far from 0", FAR_FROM_0),), Defined.EXTREMES)
+#: Of cases without.
 SATURATED = Group(
     "saturated",
     (

@@ -5,7 +5,7 @@ import sys
 import torch
 
 from impls import names, why_unavailable
-from impls.registry import find
+from impls.registry import ORACLE, find
 from suite.cases.verification import TWO_LAYERS
 from suite.checks.equality.leftovers import altered, settings
 from suite.comparison.draws import model_and_draw
@@ -14,7 +14,7 @@ from suite.comparison.runs import plain
 
 def first_calls(device: str) -> None:
     """Call every implementation; AssertionError names the first that changes a setting."""
-    bystander, _ = model_and_draw("naive", TWO_LAYERS, torch.float32, torch.device(device))
+    bystander, _ = model_and_draw(ORACLE, TWO_LAYERS, torch.float32, torch.device(device))
     before = settings(bystander)
     for name in names():
         for dtype in find(name).dtypes:

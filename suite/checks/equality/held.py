@@ -15,7 +15,7 @@ from suite.shared.usage import saved_bytes
 
 
 def held(name: str, case: Case, device: torch.device) -> int:
-    """Bytes that calls of a new batch size hold after calls of the size before: steps of training, and inference."""
+    """Bytes that stay allocated after training and inference at B and then B + 1, beyond those after B + 1 alone."""
     larger = replace(case, B=case.B + 1)
     model, _ = model_and_draw(name, case, torch.float32, device)
     samples = {size: draw(size, 0, torch.float32, device) for size in (case, larger)}

@@ -1,7 +1,7 @@
 """Layouts in memory of x, states, gradients and parameters, whose numbers stay the same: none changes a result."""
 
 from collections.abc import Callable, Mapping
-from enum import Enum
+from enum import StrEnum
 from functools import partial
 from typing import Any
 
@@ -53,7 +53,7 @@ def _expanded(axes: tuple[int, ...], value: Tensor) -> Tensor:
     return first.clone().expand_as(value)
 
 
-class Memory(Enum):
+class Memory(StrEnum):
     """How all tensors lie in memory, as uses name it."""
 
     CONTIGUOUS = "contiguous"
@@ -130,7 +130,7 @@ _IN_ANOTHER_LAYOUT = [memory for memory in Memory if memory is not Memory.CONTIG
 AT_ONCE = Group(
     "layouts at once",
     (
-        *(_use(memory.value, OF_ALL_TENSORS[memory]) for memory in _IN_ANOTHER_LAYOUT),
+        *(_use(memory, OF_ALL_TENSORS[memory]) for memory in _IN_ANOTHER_LAYOUT),
         *(_use_of_equal(name, layouts) for name, layouts in EXPANDED.items()),
         Use("columns first, observed", observed(partial(in_layouts, OF_ALL_TENSORS[Memory.COLUMNS_FIRST]))),
     ),

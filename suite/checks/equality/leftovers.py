@@ -28,8 +28,8 @@ def _denormals() -> int:
 _SET_BY_TORCH = "TORCHINDUCTOR_CACHE_DIR"
 
 
-class Setting(StrEnum):
-    """What a call must leave as it was, as findings and faults name it: of the process, then of a model."""
+class Invariant(StrEnum):
+    """What a call must leave as it was, of the process and of a model; findings and faults name it by its value."""
 
     GRAD_MODE = "grad mode"
     INFERENCE_MODE = "inference mode"
@@ -52,32 +52,32 @@ class Setting(StrEnum):
 
 
 #: How to read those of the process.
-SETTINGS: dict[Setting, Callable[[], object]] = {
-    Setting.GRAD_MODE: torch.is_grad_enabled,
-    Setting.INFERENCE_MODE: torch.is_inference_mode_enabled,
-    Setting.ANOMALY_MODE: torch.is_anomaly_enabled,
-    Setting.THREADS: torch.get_num_threads,
-    Setting.DENORMALS: _denormals,
-    Setting.DETERMINISTIC_ALGORITHMS: torch.get_deterministic_debug_mode,
-    Setting.UNINITIALISED_MEMORY: lambda: torch.utils.deterministic.fill_uninitialized_memory,  # type: ignore[attr-defined]
-    Setting.AUTOCAST: lambda: [(torch.is_autocast_enabled(t), torch.get_autocast_dtype(t)) for t in ("cpu", "cuda")],
-    Setting.AUTOCAST_CACHE: torch.is_autocast_cache_enabled,
-    Setting.DEFAULT_DTYPE: torch.get_default_dtype,
-    Setting.DEFAULT_DEVICE: torch.get_default_device,
-    Setting.MATMUL_PRECISION: torch.get_float32_matmul_precision,
-    Setting.ENVIRONMENT: lambda: {name: value for name, value in os.environ.items() if name != _SET_BY_TORCH},
+SETTINGS: dict[Invariant, Callable[[], object]] = {
+    Invariant.GRAD_MODE: torch.is_grad_enabled,
+    Invariant.INFERENCE_MODE: torch.is_inference_mode_enabled,
+    Invariant.ANOMALY_MODE: torch.is_anomaly_enabled,
+    Invariant.THREADS: torch.get_num_threads,
+    Invariant.DENORMALS: _denormals,
+    Invariant.DETERMINISTIC_ALGORITHMS: torch.get_deterministic_debug_mode,
+    Invariant.UNINITIALISED_MEMORY: lambda: torch.utils.deterministic.fill_uninitialized_memory,  # type: ignore[attr-defined]
+    Invariant.AUTOCAST: lambda: [(torch.is_autocast_enabled(t), torch.get_autocast_dtype(t)) for t in ("cpu", "cuda")],
+    Invariant.AUTOCAST_CACHE: torch.is_autocast_cache_enabled,
+    Invariant.DEFAULT_DTYPE: torch.get_default_dtype,
+    Invariant.DEFAULT_DEVICE: torch.get_default_device,
+    Invariant.MATMUL_PRECISION: torch.get_float32_matmul_precision,
+    Invariant.ENVIRONMENT: lambda: {name: value for name, value in os.environ.items() if name != _SET_BY_TORCH},
 }
 
 
-def settings(model: HyperLSTM) -> dict[Setting, object]:
+def settings(model: HyperLSTM) -> dict[Invariant, object]:
     """Values that a call must leave as they are."""
     devices = next(model.parameters()).device, torch.device("meta")
     return {
         **{name: get() for name, get in SETTINGS.items()},
-        Setting.CHUNK_LIMITS: [limits(device) for device in devices],
-        Setting.OPTIONS: {name: value for name, value in vars(model).items() if _is_option(name, value)},
-        Setting.TRAINING: [module.training for module in model.modules()],
-        Setting.ATTRIBUTES: [list(vars(module)) for module in model.modules()],
+        Invariant.CHUNK_LIMITS: [limits(device) for device in devices],
+        Invariant.OPTIONS: {name: value for name, value in vars(model).items() if _is_option(name, value)},
+        Invariant.TRAINING: [module.training for module in model.modules()],
+        Invariant.ATTRIBUTES: [list(vars(module)) for module in model.modules()],
     }
 
 
@@ -89,7 +89,7 @@ def _is_option(name: str, value: object) -> bool:
     return not name.startswith("_") and name != "training" and isinstance(value, bool | int | float | str)
 
 
-def altered(model: HyperLSTM, before: dict[Setting, object]) -> dict[Setting, object]:
+def altered(model: HyperLSTM, before: dict[Invariant, object]) -> dict[Invariant, object]:
     """Settings that are not as they were before."""
     return {name: value for name, value in settings(model).items() if value != before[name]}
 
@@ -111,7 +111,7 @@ def watched(run: Run) -> Run:
         changed = list(altered(model, before))
         drops = case.training and (case.dropout > 0 or case.recurrent_dropout > 0)
         if not drops and not random.equal(_random(device)):
-            changed.append(Setting.RANDOM_GENERATOR)
+            changed.append(Invariant.RANDOM_GENERATOR)
         findings = tuple(Finding(Wrong.SETTING_CHANGED, name) for name in changed)
         return outcome._replace(findings=outcome.findings + findings)
 

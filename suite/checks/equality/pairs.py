@@ -1,6 +1,6 @@
 """Options in pairs: a covering array, in which any two values of two options occur together in one call."""
 
-from enum import Enum
+from enum import Enum, StrEnum, auto
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -27,12 +27,12 @@ from suite.results.defined import Defined
 class Form(Enum):
     """Of the sequences of a call."""
 
-    BATCH = "batch"
-    ALONE = "alone"
-    SORTED = "sorted"
-    UNSORTED = "unsorted"
-    NO_STEPS = "no_steps"
-    NO_ROWS = "no_rows"
+    BATCH = auto()
+    ALONE = auto()
+    SORTED = auto()
+    UNSORTED = auto()
+    NO_STEPS = auto()
+    NO_ROWS = auto()
 
     @property
     def empty(self) -> bool:
@@ -43,15 +43,15 @@ class Form(Enum):
 class Masks(Enum):
     """What is dropped."""
 
-    NONE = "none"
-    DROPOUT = "dropout"
-    RECURRENT = "recurrent"
-    BOTH = "both"
+    NONE = auto()
+    DROPOUT = auto()
+    RECURRENT = auto()
+    BOTH = auto()
     #: What both would, in evaluation mode.
-    EVAL = "eval"
+    EVAL = auto()
 
 
-class Trained(Enum):
+class Trained(StrEnum):
     """The arguments that require a gradient."""
 
     ALL = "all"
@@ -96,12 +96,12 @@ class Call(NamedTuple):
         words = [
             ("alone", self.form is Form.ALONE),
             ("batch_first", self.batch_first),
-            (self.autocast.value, self.autocast is not DEFAULTS.autocast),
-            (self.trained.value, self.trained is not DEFAULTS.trained),
+            (self.autocast, self.autocast is not DEFAULTS.autocast),
+            (self.trained, self.trained is not DEFAULTS.trained),
             ("-".join(self.arriving), self.arriving != DEFAULTS.arriving),
             ("stepwise", self.stepwise),
             ("recomputed", self.recomputed),
-            (self.layout.value, self.layout is not DEFAULTS.layout),
+            (self.layout, self.layout is not DEFAULTS.layout),
             ("extreme", self.extreme),
         ]
         said = [word for word, differs in words if differs]
@@ -140,9 +140,9 @@ SELECTORS: dict[Trained, Selector] = {
     Trained.NOTHING: lambda leaf: False,
 }
 #: Values of options, by field of `Call`.
-Options = dict[str, tuple[Any, ...]]
+Domains = dict[str, tuple[Any, ...]]
 #: Those of each option.
-OPTIONS: Options = {
+OPTIONS: Domains = {
     "form": tuple(Form),
     "batch_first": (False, True),
     "layers": (1, 2),
@@ -188,20 +188,20 @@ _CONSTRAINTS = [
 ]
 
 
-def array(options: Options) -> list[Call]:
+def array(domains: Domains) -> list[Call]:
     """Calls that cover all pairs: wherever they can, in calls with usual numbers and gradients, which show most."""
-    with_numbers = tuple(form for form in options["form"] if not form.empty)
-    with_gradients = tuple(trained for trained in options["trained"] if trained is not Trained.NOTHING)
-    telling = options | {"form": with_numbers, "trained": with_gradients}
+    with_numbers = tuple(form for form in domains["form"] if not form.empty)
+    with_gradients = tuple(trained for trained in domains["trained"] if trained is not Trained.NOTHING)
+    telling = domains | {"form": with_numbers, "trained": with_gradients}
     usual = _covering(telling | {"extreme": (False,)})
     extreme = [call for call in _covering(telling) if call.extreme]
-    little = [call for call in _covering(options) if call.shows_little]
+    little = [call for call in _covering(domains) if call.shows_little]
     return [*usual, *extreme, *little]
 
 
-def _covering(options: Options) -> list[Call]:
+def _covering(domains: Domains) -> list[Call]:
     """A covering array: calls in which any two values of two options occur together, where the constraints allow it."""
-    rows = make(options, salt="0", constraints=_CONSTRAINTS)
+    rows = make(domains, salt="0", constraints=_CONSTRAINTS)
     return [Call(**row) for row in rows]
 
 
@@ -256,6 +256,7 @@ def _run(call: Call, model: HyperLSTM, case: Case, sample: Draw) -> Outcome:
     short = {"forward": 1, "backward": 1} if call.stepwise else {}
     autocast = torch.autocast(device, torch.bfloat16, enabled=call.autocast is not AutocastMode.EXACT)
     with limited(device, residuals=not call.recomputed, **short), autocast:
+        # Watched here too: leaving these restores what a call changed of them.
         outcome = watched(partial(_train, call))(model, case, sample)
     model.batch_first = False
     return outcome
@@ -269,7 +270,7 @@ def _train(call: Call, model: HyperLSTM, case: Case, sample: Draw) -> Outcome:
     # Without steps out is no function of the state.
     leaves = [*(inputs(sample) if case.T else [X]), *map(parameter, sample.params)]
     trained = any(map(select, leaves))
-    has_graph = outcome.tensors[Output.OUT].requires_grad
+    has_graph = outcome.results[Output.OUT].requires_grad
     if has_graph == trained:
         return outcome
     finding = Finding(Wrong.UNEXPECTED_GRAPH if has_graph else Wrong.MISSING_GRAPH, Output.OUT)
@@ -292,7 +293,7 @@ def _called(call: Call, model: nn.Module, case: Case, x: Tensor, state: State | 
     return out.transpose(0, 1) if turned else out, last
 
 
-class Pair(NamedTuple):
+class Combination(NamedTuple):
     """The case and the use of a call."""
 
     call: Call
@@ -305,11 +306,11 @@ class Pair(NamedTuple):
         return Group(self.use.name, (self.use,), Defined.PAIRS)
 
 
-def pairs_of(options: Options) -> list[Pair]:
+def combinations(domains: Domains) -> list[Combination]:
     """A pair for each call of `array`."""
-    return [Pair(call, case_of(call), use_of(call)) for call in array(options)]
+    return [Combination(call, case_of(call), use_of(call)) for call in array(domains)]
 
 
-PAIRS = pairs_of(OPTIONS)
+COMBINATIONS = combinations(OPTIONS)
 #: Of a layer alone, where calls take long.
-OF_A_LAYER = pairs_of(LAYER_OPTIONS)
+OF_A_LAYER = combinations(LAYER_OPTIONS)

@@ -7,7 +7,7 @@ import pytest
 from suite.checks.equality.catalogue import GROUPS
 from suite.checks.equality.comparison import Group
 from suite.checks.equality.layouts import AT_ONCE
-from suite.checks.equality.pairs import OF_A_LAYER, PAIRS
+from suite.checks.equality.pairs import COMBINATIONS, OF_A_LAYER
 from suite.results.defined import Defined
 from suite.shared.files import ROOT
 
@@ -20,7 +20,7 @@ def test_a_group_says_which_module_defines_it(group: Group) -> None:
 
 
 def test_pairs_say_that_their_module_defines_them() -> None:
-    assert {pair.group.defined for pair in (*PAIRS, *OF_A_LAYER)} == {Defined.PAIRS}
+    assert {pair.group.defined for pair in (*COMBINATIONS, *OF_A_LAYER)} == {Defined.PAIRS}
 
 
 @pytest.mark.parametrize("defined", Defined)

@@ -18,10 +18,3 @@ def test_two_comparisons_that_differ_in_their_oracle_alone_are_refused() -> None
 
     with pytest.raises(ValueError, match=f"^naive: expected one {LARGE.id} in torch.float64, got two"):
         of_every_implementation(twice)
-
-
-def test_no_use_is_named_by_a_number() -> None:
-    """As by the value of an enumeration that has none in words."""
-    groups = {comparison.group for name in names() for comparison in (*grouped(name), *paired(name))}
-    words = {word for group in groups for use in group.uses for word in use.name.split()[:1]}
-    assert [word for word in words if word.isdecimal()] == []

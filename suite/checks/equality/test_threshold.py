@@ -6,6 +6,7 @@ from contextlib import nullcontext
 import pytest
 import torch
 
+from impls.registry import ORACLE, Impl
 from suite.checks.equality.catalogue import TINY
 from suite.checks.equality.comparison import Comparison, against_naive
 from suite.checks.equality.conftest import Check
@@ -44,3 +45,14 @@ def test_an_error_of_several_lines_is_one_line_of_a_row(check: Check, request: p
     ((_, (_, _, row)),) = request.node.user_properties
     request.node.user_properties.clear()  # of no verification
     assert (row["verdict"], row["reason"]) == (FAIL, "RuntimeError: CUDA error: out of memory")
+
+
+@pytest.mark.parametrize("interpreted", [False, True])
+def test_a_row_says_whether_kernels_were_interpreted(
+    interpreted: bool, check: Check, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Impl, "interpreted", lambda impl, device: interpreted)
+    check(ORACLE, against_naive(TINY, torch.float64))
+    ((_, (_, _, row)),) = request.node.user_properties
+    request.node.user_properties.clear()  # of no verification
+    assert row["interpreted"] is interpreted

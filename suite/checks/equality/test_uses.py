@@ -8,7 +8,7 @@ from suite.cases.case import Start
 from suite.checks.equality.catalogue import grouped, of_every_implementation, paired
 from suite.checks.equality.comparison import Comparison
 from suite.checks.equality.conftest import Check, every
-from suite.checks.equality.pairs import DEFAULTS, OPTIONS, PAIRS, RATES, Call, Form, Trained
+from suite.checks.equality.pairs import COMBINATIONS, DEFAULTS, OPTIONS, RATES, Call, Form, Trained
 from suite.shared.files import ROOT
 
 pytestmark = pytest.mark.order(5)
@@ -54,7 +54,7 @@ def every_pair() -> set[Values]:
 def test_every_possible_pair_is_covered() -> None:
     """And in a call that has numbers and gradients, unless the pair has none."""
     little = {("trained", Trained.NOTHING), *(("form", form) for form in Form if form.empty)}
-    calls = [pair.call for pair in PAIRS]
+    calls = [pair.call for pair in COMBINATIONS]
     covered, shown = values_of(calls), values_of([call for call in calls if not call.shows_little])
     assert covered == every_pair() - IMPOSSIBLE
     assert shown == {values for values in covered if not values & little}

@@ -1,7 +1,7 @@
 """A use: what is done with a model, and what should come of it."""
 
 from collections.abc import Callable
-from enum import Enum
+from enum import StrEnum
 from typing import NamedTuple
 
 import torch
@@ -11,7 +11,7 @@ from suite.comparison.runs import Run
 from suite.comparison.tensors import Results
 
 
-class AutocastMode(Enum):
+class AutocastMode(StrEnum):
     """Whether a use runs under autocast, and on a model of which dtype."""
 
     EXACT = "exact"
@@ -24,8 +24,9 @@ class AutocastMode(Enum):
 class Use(NamedTuple):
     """A use of a model.
 
-    name: for people. expected: what the tensors of a run should be, from those of the plain call.
-    change_draw: makes a draw another, on which both are called. extreme: to one on which a formula may lose digits.
+    name: for people. expected: what the results of a run should be, from those of the plain call.
+    change_draw: makes the draw another, for the model and the oracle. extreme: the draw then has values at which a
+    formula may lose digits.
     residuals: whether hand-written gradients save what they would else recompute.
     """
 

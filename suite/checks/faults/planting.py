@@ -8,7 +8,7 @@ gradient: the argument whose gradient it damages: `gradient.input = "x"`, `gradi
     `gradient.parameter = "bias"`, of any layer.
 argument_changed: the argument that it changes, named likewise, or `argument_changed.gradient = "out"` for the gradient
     that arrives at an output.
-setting_changed: the `Setting` that it changes, see `equality/leftovers.py`.
+setting_changed: the `Invariant` that it changes, see `equality/leftovers.py`.
 without_effect: the option of the model that then has no effect.
 finding: what a check other than the comparison says of it, see that check.
 
@@ -38,7 +38,8 @@ import torch
 import impls
 from impls.definition import LayerParams
 from impls.gradient import chunks
-from suite.checks.equality.leftovers import Setting
+from suite.checks.equality.changes import Option
+from suite.checks.equality.leftovers import Invariant
 from suite.comparison.draws import Build, implementation
 from suite.comparison.tensors import (
     ARRIVING,
@@ -140,8 +141,8 @@ SUBJECTS: Mapping[str, Callable[[str, Any], Subject]] = {
     "output": _output,
     "gradient": lambda key, table: Gradient(_argument(key, table)),
     "argument_changed": lambda key, table: Finding(Wrong.ARGUMENT_CHANGED, _argument(key, table)),
-    "setting_changed": lambda _, name: Finding(Wrong.SETTING_CHANGED, Setting(name)),
-    "without_effect": lambda _, name: Finding(Wrong.NO_EFFECT, str(name)),
+    "setting_changed": lambda _, name: Finding(Wrong.SETTING_CHANGED, Invariant(name)),
+    "without_effect": lambda _, name: Finding(Wrong.NO_EFFECT, Option(name)),
 }
 
 

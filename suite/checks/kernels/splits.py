@@ -16,4 +16,4 @@ def of_split(case: Case, split: tuple[int, int] | None, dtype: torch.dtype = tor
     """Results of a case, with a split that later calls keep."""
     batched_cpu.SPLIT = split
     cpu = torch.device("cpu")
-    return evaluate(implementation("batched_cpu"), case, dtype, cpu, rounded=dtype, draws=1).tensors
+    return evaluate(implementation("batched_cpu"), case, dtype, cpu, rounded=dtype, draws=1).results

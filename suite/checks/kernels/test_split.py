@@ -74,10 +74,10 @@ def test_any_split_keeps_the_rule(case: Case, dtype: torch.dtype, monkeypatch: p
             outcome, repeat = (
                 evaluate(implementation("batched_cpu"), case, dtype, cpu, rounded=dtype, draws=1) for _ in range(2)
             )
-            worst = judge(outcome.tensors, oracle, naive, dtype, outcome.findings)[0]
+            worst = judge(outcome.results, oracle, naive, dtype, outcome.findings)[0]
             assert not worst.wrong, (split, worst)
-            assert_bitwise_equal(repeat.tensors, outcome.tensors)
-            runs[split] = outcome.tensors
+            assert_bitwise_equal(repeat.results, outcome.results)
+            runs[split] = outcome.results
     for results in runs.values():  # forward, no sum is split
         assert_bitwise_equal({name: results[name] for name in OUTPUTS}, {name: runs[1, 1][name] for name in OUTPUTS})
 

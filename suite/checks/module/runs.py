@@ -34,7 +34,7 @@ def agrees(build: Build, case: Case, device: torch.device, call: Call = plain) -
 
     outcome = evaluate(build, case, F32, device, rounded=F32, run=run)
     assert not outcome.findings, ", ".join(map(str, outcome.findings))
-    assert_close(outcome.tensors, case, device, DRAWS)
+    assert_close(outcome.results, case, device, DRAWS)
 
 
 def by_grad(model: HyperLSTM, sample: Draw) -> Results:
