@@ -117,7 +117,7 @@ class Sized(NamedTuple):
     residuals: bool
 
 
-#: Sizes of one, of whole vectors and of parts of them; panels that are divided; weights as they are stored.
+#: Sizes of one, of whole vectors and of parts of them; panels whose rows are divided; weights as they are stored.
 SIZED = {
     "ones": Sized(Case(T=1, B=1, I=1, H=1, S=1, Z=1), (1, 1), True),
     "ones-norm-dropped": Sized(
@@ -127,6 +127,7 @@ SIZED = {
     "edges-norm-dropped": Sized(
         Case(T=3, B=7, I=5, H=37, S=19, Z=3, layer_norm=True, recurrent_dropout=0.5), (2, 1), True
     ),
+    "divided": Sized(Case(T=3, B=14, I=5, H=37, S=19, Z=3), (1, 2), True),
     "whole": Sized(Case(T=3, B=40, I=33, H=64, S=16, Z=4, recurrent_dropout=0.5), (1, 2), True),
     "stored": Sized(Case(T=1, B=3, I=97, H=71, S=9, Z=5, layer_norm=True), (1, 2), True),
     "packed": Sized(
