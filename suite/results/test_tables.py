@@ -4,6 +4,7 @@ import math
 import re
 import tempfile
 import tomllib
+from collections.abc import Iterator
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -40,8 +41,11 @@ Letter = tuple[str, int, float]
 
 
 @pytest.fixture(autouse=True)
-def _letters(monkeypatch: pytest.MonkeyPatch) -> None:
+def _letters(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setitem(provenance.BASIS, TableName.HARDWARE, provenance.Basis(()))
+    provenance._sources.cache_clear()
+    yield
+    provenance._sources.cache_clear()  # of a table that depends on nothing
 
 
 def put(folder: Path, *rows: Letter, names: str = "abc") -> list[Letter]:
