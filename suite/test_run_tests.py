@@ -49,6 +49,14 @@ def of_pytest(*arguments: str) -> list[str]:
     return arguments_of(parser().parse_args(arguments))
 
 
+@pytest.mark.parametrize(
+    "user", [["--numprocesses=0"], ["--dist", "no"], ["-o", "faulthandler_timeout=5"]], ids=" ".join
+)
+def test_options_of_the_user_come_last_and_win(user: list[str]) -> None:
+    for start in ([], ["--testpaths", "suite/checks", "--short-on-gpu"]):
+        assert of_pytest(*start, "--", *user)[-len(user) :] == user
+
+
 @pytest.mark.parametrize("spelling", [["--impl", "a.py"], ["--impl=a.py"], ["--impl", "a.py", "b.py"]])
 def test_each_process_takes_the_next_test_of_a_file(spelling: list[str]) -> None:
     def last(start: str, user: Sequence[str]) -> str:
