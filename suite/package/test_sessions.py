@@ -3,6 +3,7 @@
 import ast
 import os
 import re
+import shlex
 import sys
 from pathlib import Path
 
@@ -139,6 +140,14 @@ def test_files_and_modules_of_the_suite_exist(sessions: dict[str, Recorded]) -> 
     paths |= {f"{word.replace('.', '/')}.py" for word in words if re.fullmatch(r"suite(\.\w+)+", word)}
     assert {"suite/checks", "suite/run_tests.py", "suite/checks/kernels/built.py"} <= paths
     assert {path for path in paths if not (ROOT / path).exists()} == set()
+
+
+def test_the_command_that_mutants_meet_is_whole_in_a_path_with_a_space(tmp_path: Path) -> None:
+    (folder := tmp_path / "a checkout").mkdir()
+    (run,) = recorded("mutate", folder).runs
+    program, *words = shlex.split(run.arguments[0])
+    assert Path(program) == folder / ".nox" / "environment" / "bin" / "python"
+    assert words == ["-m", "suite.run_tests", "--"]
 
 
 def test_every_test_is_run_by_verify_or_by_selftest(sessions: dict[str, Recorded], pytestconfig: pytest.Config) -> None:
