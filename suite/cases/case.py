@@ -131,6 +131,10 @@ class Case:
         """The features that each layer reads."""
         return [self.I] + [self.H] * (self.L - 1)
 
+    def lengths_have(self, size: str) -> bool:
+        """True if the lengths determine a size: T is the longest of them, and B their number."""
+        return bool(self.lengths) and size in ("T", "B")
+
     @property
     def tokens(self) -> int:
         """Number of steps of all sequences."""

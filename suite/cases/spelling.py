@@ -59,7 +59,7 @@ class Axis(NamedTuple):
 
     def along(self, case: Case) -> list[Case]:
         """A case with each of the values; SizeError if its lengths have the size."""
-        if case.lengths and self.size in ("T", "B"):
+        if case.lengths_have(self.size):
             raise SizeError(f"{self.size}={self.values[0]}", "another size beside lengths, which have T and B")
         sizes: list[dict[str, Any]] = [{self.size: value} for value in self.values]
         return [replace(case, **changed) for changed in sizes]

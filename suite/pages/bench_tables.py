@@ -74,12 +74,13 @@ def time_table(place: Place) -> Sheet:
         most = Pass.TRAIN if Pass.TRAIN in rows else Pass.FORWARD
         line[PEAK[most]] = rows[most]["peak_bytes"] / MB
         line[MEMORY] = rows[most]["memory_ratio"]
-        judged = rows[place.decisive]
-        line[VERDICT] = judged["verdict"]
-        line[TO_PADDED[place.decisive]] = judged["to_padded"]
-        if pd.notna(judged["share"]):
-            line[ROOFLINE] = Roofline(judged["share"], Bound(judged["bound"]))
-        line[BUSY] = judged["busy"]
+        if place.decisive in rows:
+            judged = rows[place.decisive]
+            line[VERDICT] = judged["verdict"]
+            line[TO_PADDED[place.decisive]] = judged["to_padded"]
+            if pd.notna(judged["share"]):
+                line[ROOFLINE] = Roofline(judged["share"], Bound(judged["bound"]))
+            line[BUSY] = judged["busy"]
         lines.append(line)
     return Sheet(columns, lines)
 

@@ -158,11 +158,8 @@ def sweeps(benchmark: Benchmark, over: Sequence[str] = SIZES) -> list[Sweep]:
 
 
 def _without(size: str, case: Case) -> Case:
-    """A case with 0 for one size, which is the same for all that differ in this size alone.
-
-    With lengths, which have T and B, it stays.
-    """
-    if case.lengths and size in ("T", "B"):
+    """The case with 0 for a size, equal for cases that differ in it alone; as it is if its lengths have the size."""
+    if case.lengths_have(size):
         return case
     zero: dict[str, Any] = {size: 0}
     return replace(case, **zero)
