@@ -12,7 +12,7 @@ from suite.results.provenance import sources
 
 
 def hash_of(table: Any, row: Mapping[str, Any]) -> str | None:
-    """Hash of what a row depends on; None if the code lacks it. table: its name, whatever type the code has for it."""
+    """Hash of what a row depends on; None if the code lacks it. table: its name, for which older code has no type."""
     try:
         return sources(table, row)
     except (KeyError, OSError, ValueError):

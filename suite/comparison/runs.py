@@ -117,7 +117,9 @@ def _layer(
         y = x[: part.steps, part.rows]
         mask = part.of(dropped)
         if mask is not None:
-            y = torch.where(mask.kept, y, 0) * (0 if case.dropout == 1 else 1 / (1 - case.dropout))
+            y = torch.where(mask.kept, y, 0)
+            if case.dropout < 1:
+                y = y / (1 - case.dropout)
         start = LayerState(*(value[part.rows] for value in starts))
         of_part = Inputs(y, start, part.of(g_dropped))
         h, end = _run(name, p, of_part)

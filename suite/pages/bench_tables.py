@@ -64,6 +64,8 @@ def time_table(place: Place) -> Sheet:
         if timed == place.decisive:  # beside the figure that it judges
             columns += [VERDICT, TO_PADDED[timed]]
     columns += [*PEAK.values(), MEMORY, ROOFLINE, BUSY]
+    trains = (place.rows["pass"] == Pass.TRAIN).any()
+    of_memory = Pass.TRAIN if trains else Pass.FORWARD
     lines = []
     for name, of_candidate in place.rows.groupby("implementation", sort=False):
         line: dict[Column, Any] = {IMPLEMENTATION: name}
@@ -71,9 +73,9 @@ def time_table(place: Place) -> Sheet:
         for timed, row in rows.items():
             line[TIME[timed]] = milliseconds(row, row["median_s"])
             line[RATIO[timed]] = ratio_of(row)
-        most = Pass.TRAIN if Pass.TRAIN in rows else Pass.FORWARD
-        line[PEAK[most]] = rows[most]["peak_bytes"] / MB
-        line[MEMORY] = rows[most]["memory_ratio"]
+        if of_memory in rows:
+            line[PEAK[of_memory]] = rows[of_memory]["peak_bytes"] / MB
+            line[MEMORY] = rows[of_memory]["memory_ratio"]
         if place.decisive in rows:
             judged = rows[place.decisive]
             line[VERDICT] = judged["verdict"]

@@ -214,7 +214,9 @@ def updated(results: Path) -> str:
         for marker in (start, end):
             if text.count(marker) != 1:
                 raise ValueError(f"{README.name}: expected {marker.strip()} once, got it {text.count(marker)} times")
-        before, started = text.split(start)
-        _, after = started.split(end)
+        before, _, started = text.partition(start)
+        _, ended, after = started.partition(end)
+        if not ended:
+            raise ValueError(f"{README.name}: expected {end} behind {start.strip()}, got it before")
         text = f"{before}{start}{page_text(content)}{end}{after}"
     return text

@@ -107,11 +107,11 @@ def test_a_workload_without_training_is_judged_by_its_forward_pass() -> None:
     assert "| 2.00 (1.98-2.02) | slower | 1.00 | 1.00 |" in text
 
 
-def test_a_candidate_without_the_pass_that_is_judged_has_no_verdict() -> None:
+def test_a_candidate_without_training_has_neither_verdict_nor_memory() -> None:
     """As one that was timed when the workload had no training."""
     forward = [row for row in runs("deferred", 0.2) if row["pass"] == Pass.FORWARD]
     text = page([*OURS, *LSTM, *forward])
-    assert "| deferred | 200 | 4.00 (3.96-4.04) | - | - | - |" in text
+    assert "| deferred | 200 | 4.00 (3.96-4.04) | - | - | - | - | - | - |" in text
 
 
 def test_packed_rows_are_compared_with_the_padded_baseline_where_that_is_faster() -> None:

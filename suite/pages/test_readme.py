@@ -29,6 +29,7 @@ def medium(*rows: dict[str, Any]) -> list[dict[str, Any]]:
 TEXT = "".join(
     f"before {name}\n<!-- {name} -->\nold\n<!-- end of {name} -->\n" for name in ("figure", "implementations", "gpu")
 )
+END = "<!-- end of gpu -->"
 
 
 @pytest.fixture(autouse=True)
@@ -72,6 +73,23 @@ def test_machines_that_timed_other_sizes_are_said_to_have(tmp_path: Path) -> Non
     put(tmp_path / "a-machine", *runs("batched", 0.1), *runs(BASELINE, 0.05))
     put(tmp_path / "a-gpu", *runs("batched", 0.1), *runs(BASELINE, 0.05), device="cuda", T=50, B=32)
     assert "of training steps on medium (T 3, B 2 or T 50, B 32), without layer norm" in readme.updated(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("", "expected <!-- gpu --> once, got it 0 times"),
+        (f"{TEXT}{TEXT}", "expected <!-- gpu --> once, got it 2 times"),
+        (TEXT.replace(END, ""), f"expected {END} once, got it 0 times"),
+        (END + TEXT.replace(END, ""), f"expected {END} behind <!-- gpu -->, got it before"),
+    ],
+    ids=["missing", "doubled", "without an end", "end first"],
+)
+def test_a_marker_that_is_not_in_its_place_is_named(text: str, why: str, tmp_path: Path) -> None:
+    put(tmp_path / "some-machine", *runs("batched", 0.1), *runs(BASELINE, 0.05))
+    readme.README.write_text(text)
+    with pytest.raises(ValueError, match=f"^README.md: {re.escape(why)}"):
+        readme.updated(tmp_path)
 
 
 def test_without_the_workload_only_the_sentence_about_gpus_changes(tmp_path: Path) -> None:

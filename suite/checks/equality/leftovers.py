@@ -84,7 +84,7 @@ def settings(model: HyperLSTM) -> dict[Invariant, object]:
 def _is_option(name: str, value: object) -> bool:
     """Whether an attribute is an option of the model, which a user may set: a number, a flag or a name.
 
-    `training`, which torch sets, is a setting of its own.
+    `training` is none: torch sets it, and it is compared by itself.
     """
     return not name.startswith("_") and name != "training" and isinstance(value, bool | int | float | str)
 

@@ -307,7 +307,7 @@ class Combination(NamedTuple):
 
 
 def combinations(domains: Domains) -> list[Combination]:
-    """A pair for each call of `array`."""
+    """The calls of `array`, each with its case and its use."""
     return [Combination(call, case_of(call), use_of(call)) for call in array(domains)]
 
 
