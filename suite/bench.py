@@ -46,6 +46,7 @@ from suite.pages import sizes as pages_of_sizes
 from suite.pages.bench_tables import terminal_table
 from suite.pages.benchmark import NORM, Benchmark
 from suite.pages.headline import in_words, summary
+from suite.pages.markdown import TERMINAL
 from suite.results import provenance
 from suite.results.format import ratio_text
 from suite.results.names import TableName
@@ -306,7 +307,7 @@ def conclusion(rows: pd.DataFrame, table: Table) -> str:
     wrong = rows["status"].isin(WRONG).sum()
     if wrong:
         lines.append(f"{wrong} of {len(rows)} rows went wrong; the page says how.")
-    lines += [sentence.replace("`", "") for sentence in summary(Benchmark.of(rows, table))]
+    lines += summary(Benchmark.of(rows, table), TERMINAL)
     lines += about_files(rows, table)
     return "\n".join(lines)
 

@@ -70,11 +70,6 @@ class Candidate:
     #: Numbers per token and layer that a backward pass needs beside x and h: c, and h and c of the hyper LSTM.
     saved: Callable[[Case], int] = lambda case: case.H + 2 * case.S
 
-    @property
-    def title(self) -> str:
-        """Its name in sentences."""
-        return self.called or f"`{self.name}`"
-
     def takes(self, case: Case) -> bool:
         """True if it can compute a case, and is timed on such ones at all."""
         if self.pads and not case.lengths:

@@ -319,7 +319,7 @@ def test_what_takes_long_is_timed_where_the_page_says() -> None:
     (slow,) = said(MEASURE, r"is timed on medium alone: (.*?), without layer norm")
     of_page = codes(slow)
     assert of_page == [one.name for one in candidates() if one.literal or (one.compiles_each_size and one.of_torch)]
-    of_others = [one.title for one in candidates() if one.of_others]
+    of_others = [one.called for one in candidates() if one.of_others]
     assert sorted(said(MEASURE, r"without a GPU (\w+) and (\w+)\.")) == sorted(of_others)
     everywhere, *on_a_cpu, of_headline = said(
         MEASURE,

@@ -16,7 +16,7 @@ from suite.cases.workloads import Pass
 from suite.pages.bench_tables import bench_summary, time_table
 from suite.pages.benchmark import Benchmark, Place, Setting
 from suite.pages.headline import summary
-from suite.pages.markdown import Markdown, escaped
+from suite.pages.markdown import ON_PAGE, Markdown, escaped
 from suite.pages.page import Body, Column, Heading, OtherTables, Page, Part, Plot, Sheet
 from suite.pages.plots import Bar, Panel, bar_plot
 from suite.results.format import count, percent, shortened, significant3, sizes
@@ -181,7 +181,7 @@ def _body(rows: pd.DataFrame, others: OtherTables) -> Body:
 
 def summary_text(benchmark: Benchmark) -> Markdown:
     """The summary of a benchmark, a paragraph for each sentence."""
-    return Markdown("\n\n".join(f"**{escaped(sentence)}**" for sentence in summary(benchmark)))
+    return Markdown("\n\n".join(ON_PAGE.strong(sentence) for sentence in summary(benchmark, ON_PAGE)))
 
 
 def time_tables(benchmark: Benchmark) -> list[Part]:

@@ -8,6 +8,7 @@ from suite.candidates.catalogue import alternatives, find
 from suite.candidates.names import BASELINE, PADDED
 from suite.cases.workloads import QUOTED, Pass
 from suite.pages.benchmark import Benchmark
+from suite.pages.markdown import Markup
 from suite.results.format import significant3, size_of_whole, with_interval
 from suite.results.statistics import FEWEST, interval, quotient, two_states
 
@@ -28,7 +29,7 @@ def quoted(benchmark: Benchmark) -> pd.DataFrame:
     return ours
 
 
-def headline(benchmark: Benchmark) -> list[str]:
+def headline(benchmark: Benchmark, markup: Markup) -> list[str]:
     """Training time relative to the LSTM and speedup over the fastest alternative, a sentence for each row of `quoted`.
 
     Rows without an interval, or from a busy machine, have none.
@@ -36,17 +37,18 @@ def headline(benchmark: Benchmark) -> list[str]:
     sentences = []
     for _, row in quoted(benchmark).iterrows():
         if _known(row):
-            slowdown = _slowdown(row, benchmark)
-            speedup = _speedup(row, benchmark)
-            training_step = f"a training step of `{row['implementation']}`"
-            sentences.append(f"{in_words(row)}: {training_step} takes {slowdown}, and {speedup}.")
+            place = markup.escape(in_words(row))
+            slowdown = _slowdown(row, benchmark, markup)
+            speedup = _speedup(row, benchmark, markup)
+            training_step = f"a training step of {markup.code(row['implementation'])}"
+            sentences.append(f"{place}: {training_step} takes {slowdown}, and {speedup}.")
     return sentences
 
 
-def summary(benchmark: Benchmark) -> list[str]:
+def summary(benchmark: Benchmark, markup: Markup) -> list[str]:
     """The headline, or a sentence that says why there is none; and where the machine had two states."""
-    sentences = headline(benchmark) or [_why_no_headline(benchmark)]
-    return [*sentences, *states(benchmark)]
+    sentences = headline(benchmark, markup) or [_why_no_headline(benchmark)]
+    return [*sentences, *states(benchmark, markup)]
 
 
 def _why_no_headline(benchmark: Benchmark) -> str:
@@ -58,7 +60,7 @@ def _why_no_headline(benchmark: Benchmark) -> str:
     return f"No headline: an interval takes {FEWEST} visits."
 
 
-def states(benchmark: Benchmark) -> list[str]:
+def states(benchmark: Benchmark, markup: Markup) -> list[str]:
     """Where the machine changed between two states during a run, a sentence for each workload.
 
     There an interval is as wide as the states differ, however many visits there are.
@@ -69,10 +71,11 @@ def states(benchmark: Benchmark) -> list[str]:
         fast, slow = row["two"]
         fast_ms = significant3(1e3 * median(fast))
         slow_ms = significant3(1e3 * median(slow))
+        setting = markup.escape(f"{row['workload']} (T {row['T']}, B {row['B']}, {row['dtype']})")
+        timed = f"a {PASS_TITLES[row['pass']]} of {markup.code(BASELINE)}"
         sentences.append(
-            f"{row['workload']} (T {row['T']}, B {row['B']}, {row['dtype']}): the machine had two states, in which a "
-            f"{PASS_TITLES[row['pass']]} of `{BASELINE}` took {fast_ms} and {slow_ms} ms ({len(fast)} and {len(slow)} "
-            "visits); intervals there are as wide as these differ."
+            f"{setting}: the machine had two states, in which {timed} took {fast_ms} and {slow_ms} ms "
+            f"({len(fast)} and {len(slow)} visits); intervals there are as wide as these differ."
         )
     return sentences
 
@@ -90,29 +93,35 @@ def in_words(row: pd.Series) -> str:
     return f"{row['workload']} ({', '.join(about)})"
 
 
-def _slowdown(row: pd.Series, benchmark: Benchmark) -> str:
+def _slowdown(row: pd.Series, benchmark: Benchmark, markup: Markup) -> str:
     """Time relative to the LSTM: on a padded batch where that is faster than on packed sequences."""
     padded = benchmark.trained(row, [PADDED])
     if pd.notna(row["to_padded"]) and _known(padded.iloc[0]):
         ratio = quotient(interval(row), interval(padded.iloc[0]))
-        end = f"one of `{BASELINE}` on the padded batch, which is faster than on packed sequences"
+        end = f"one of {markup.code(BASELINE)} on the padded batch, which is faster than on packed sequences"
         return f"{with_interval(ratio)} times as long as {end}"
-    return f"{with_interval(interval(row))} times as long as one of `{BASELINE}`"
+    return f"{with_interval(interval(row))} times as long as one of {markup.code(BASELINE)}"
 
 
-def _speedup(row: pd.Series, benchmark: Benchmark) -> str:
+def _speedup(row: pd.Series, benchmark: Benchmark, markup: Markup) -> str:
     """Speedup over the fastest of the alternatives."""
     others = [name for name in alternatives() if name != row["implementation"]]
     timed = benchmark.trained(row, others)
     if timed.empty:
         return "no alternative was timed"
     best = timed.loc[timed["ratio"].idxmin()]
-    title = find(best["implementation"]).title
+    title = _title(best["implementation"], markup)
     what = "the only alternative timed there"
     if len(timed) > 1:
-        titles = [find(name).title for name in timed["implementation"]]
+        titles = [_title(name, markup) for name in timed["implementation"]]
         what = f"the fastest alternative timed there (of {', '.join(titles)})"
     if not _known(best):
         return f"has no interval yet of its speedup over {title}, {what}"
     speedup = quotient(interval(best), interval(row))
     return f"is {with_interval(speedup)} times as fast as with {title}, {what}"
+
+
+def _title(name: str, markup: Markup) -> str:
+    """What a candidate is called in sentences."""
+    called = find(name).called
+    return markup.escape(called) if called else markup.code(name)

@@ -1,6 +1,8 @@
 """Markdown that a page has written, as opposed to plain text, which pages show as it is."""
 
 import re
+from collections.abc import Callable
+from dataclasses import dataclass
 
 #: A span of code between single backticks, or what Markdown would not show as it is.
 _MARKED = re.compile(r"(?<!`)`[^`]+`(?!`)|[\\`*<\[\]&]|(?<![^\W_])_|_(?![^\W_])")
@@ -30,3 +32,25 @@ def _shown(match: re.Match[str]) -> str:
 
 def in_one_line(text: str) -> str:
     return " ".join(text.split())
+
+
+@dataclass(frozen=True)
+class Markup:
+    """How sentences mark words where they are shown.
+
+    strong_mark, code_mark: what stands on either side of strong words, and of words of code.
+    escape: shows any other text as it is.
+    """
+
+    strong_mark: str
+    code_mark: str
+    escape: Callable[[str], str]
+
+    def strong(self, text: str) -> str:
+        return f"{self.strong_mark}{text}{self.strong_mark}"
+
+    def code(self, text: str) -> str:
+        return f"{self.code_mark}{text}{self.code_mark}"
+
+
+TERMINAL, ON_PAGE = Markup("", "", str), Markup("**", "`", escaped)

@@ -18,7 +18,7 @@ from suite.pages.bench import INTERVALS_SHOWN, PAGE, TRAINING, WORKLOAD, readme_
 from suite.pages.bench_tables import ratio_column
 from suite.pages.benchmark import Benchmark
 from suite.pages.headline import headline
-from suite.pages.markdown import Markdown, escaped
+from suite.pages.markdown import ON_PAGE, Markdown, escaped
 from suite.pages.page import Column, Link, NoFigure, Part, Plot, Sheet, page_text
 from suite.results.format import dates, machine, ratio_text
 from suite.results.names import TableName
@@ -153,7 +153,7 @@ def figure(folder: Path, benchmark: Benchmark, results: str, *, old: bool) -> li
         f"`{BASELINE}`: {INTERVALS_SHOWN}. Other workloads: {page.markdown()}; other machines: "
         f"{index.markdown()}."
     )
-    sentences = Markdown("\n".join(f"- {escaped(sentence)}" for sentence in headline(benchmark)))
+    sentences = Markdown("\n".join(f"- {sentence}" for sentence in headline(benchmark, ON_PAGE)))
     plot = Plot(TRAINING, caption, partial(training, timed), has_file=True, folder=where)
     return [plot, sentences, about]
 

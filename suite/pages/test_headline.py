@@ -10,6 +10,7 @@ from suite.pages.bench import readme_rows
 from suite.pages.benchmark import Benchmark
 from suite.pages.examples import LSTM, NORM, OURS, Rows, at, page
 from suite.pages.headline import headline, summary
+from suite.pages.markdown import ON_PAGE, TERMINAL
 from suite.results.examples import runs
 from suite.results.status import Status
 
@@ -119,8 +120,9 @@ ON_PADDED = "`torch.nn.LSTM` on the padded batch, which is faster than on packed
 )  # fmt: skip
 def test_the_headline(rows: Rows, sentences: list[str]) -> None:
     rows = [row | {"device": rows[-1]["device"]} for row in rows]
-    assert headline(Benchmark.of(pd.DataFrame(rows))) == sentences
-    assert summary(Benchmark.of(pd.DataFrame(rows))) == sentences
+    benchmark = Benchmark.of(pd.DataFrame(rows))
+    assert headline(benchmark, ON_PAGE) == summary(benchmark, ON_PAGE) == sentences
+    assert summary(benchmark, TERMINAL) == [each.replace("`", "") for each in sentences]
     assert all(f"**{each}**" in page(rows) for each in sentences)
 
 
@@ -133,9 +135,18 @@ def test_the_headline(rows: Rows, sentences: list[str]) -> None:
     ],
 )
 def test_without_a_headline_a_page_says_why(rows: Rows, why: str) -> None:
-    assert headline(Benchmark.of(pd.DataFrame(rows))) == []
-    assert summary(Benchmark.of(pd.DataFrame(rows))) == [why]
+    benchmark = Benchmark.of(pd.DataFrame(rows))
+    assert headline(benchmark, TERMINAL) == []
+    assert summary(benchmark, TERMINAL) == [why]
     assert f"**{why}**" in page(rows)
+
+
+def test_a_sentence_shows_the_name_of_a_workload_as_it_is() -> None:
+    rows = [row | {"workload": "*mine*"} for row in OURS]
+    benchmark = Benchmark.of(pd.DataFrame(rows))
+    (on_page,), (in_terminal,) = headline(benchmark, ON_PAGE), headline(benchmark, TERMINAL)
+    assert on_page.startswith(r"\*mine\* (T 3")
+    assert in_terminal.startswith("*mine* (T 3")
 
 
 def test_a_machine_on_which_nothing_ran_has_pages() -> None:
@@ -143,14 +154,16 @@ def test_a_machine_on_which_nothing_ran_has_pages() -> None:
     nothing = [*runs("jax", 0, **without), *runs("labml", 0, **without)]
     benchmark = Benchmark.of(pd.DataFrame(nothing))
     assert readme_rows(benchmark).empty
-    assert summary(benchmark) == ["No implementation was timed in training."]
+    assert summary(benchmark, TERMINAL) == ["No implementation was timed in training."]
     for name in ("jax", "labml"):
         assert page(nothing).count(f"`{name}` was not timed: It is not installed.") == 1
 
 
 def test_a_machine_of_two_states_is_said_once_a_workload() -> None:
     changing = [row | {"baseline_s_visits": (0.02, 0.05, 0.021, 0.052, 0.02)} for row in OURS]
-    (said,) = [each for each in summary(Benchmark.of(pd.DataFrame([*changing, *LSTM]))) if "two states" in each]
+    (said,) = [
+        each for each in summary(Benchmark.of(pd.DataFrame([*changing, *LSTM])), ON_PAGE) if "two states" in each
+    ]
     assert said == (
         "small (T 3, B 2, float32): the machine had two states, in which a forward pass of `torch.nn.LSTM` took "
         "20.0 and 51.0 ms (3 and 2 visits); intervals there are as wide as these differ."

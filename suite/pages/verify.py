@@ -1,6 +1,6 @@
 """The page of verification and its conclusion: whether the implementations are right, and faults would be found."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from operator import attrgetter
 from typing import Any, NamedTuple
@@ -10,7 +10,7 @@ import pandas as pd
 from impls import names
 from impls.definition import dtype_name
 from impls.registry import find
-from suite.pages.markdown import Markdown, escaped
+from suite.pages.markdown import ON_PAGE, Markdown, Markup, escaped
 from suite.pages.page import Body, Column, OtherTables, Page, Part, Sheet
 from suite.results.format import count, ratio_text
 from suite.results.names import TableName
@@ -57,17 +57,6 @@ class Reach(NamedTuple):
         return f"{self.trained} ({self.forward})" if self.forward > self.trained else str(self.trained)
 
 
-class Markup(NamedTuple):
-    """What a text has on either side of strong words and of words of code; escape: shows any other text as it is."""
-
-    strong: str
-    code: str
-    escape: Callable[[str], str]
-
-
-TERMINAL, ON_PAGE = Markup("", "", str), Markup("**", "`", escaped)
-
-
 def conclusion(tables: Mapping[TableName, pd.DataFrame], markup: Markup, failed: int = 0) -> str:
     """Whether all comparisons passed, what was only interpreted or not checked, and which faults were found.
 
@@ -90,21 +79,21 @@ def _of_comparisons(rows: pd.DataFrame, markup: Markup) -> list[str]:
     if compared.empty:
         return []
     implementations = compared["implementation"].unique()
-    strong, code, escape = markup
     sentences = list[str]()
     wrong = compared[compared["verdict"] == CaseOutcome.FAIL].drop_duplicates(["implementation", "dtype"])
     if len(wrong):
         which = ", ".join(f"{row['implementation']} in {row['dtype']}" for _, row in wrong.iterrows())
-        sentences.append(f"{strong}Verification failed{strong}: {escape(which)}.")
+        sentences.append(f"{markup.strong('Verification failed')}: {markup.escape(which)}.")
     else:
         of_what = f"{_some(len(implementations), 'implementation')}, {_some(len(compared), 'comparison')}"
         worst = f"worst error {compared['ratio'].max():.2f} of the limit"
         sentences.append(f"All comparisons with the equation passed: {of_what}, {worst}.")
     native = set(compared["implementation"][~compared["interpreted"]])
-    sentences += [f"{code}{name}{code} was only interpreted." for name in implementations if name not in native]
+    sentences += [f"{markup.code(name)} was only interpreted." for name in implementations if name not in native]
     unchecked = rows[~rows["implementation"].isin(implementations)]
     for name, skipped in unchecked.groupby("implementation", sort=False):
-        sentences.append(f"{code}{name}{code} was not checked: {escape(_why_skipped(str(name), skipped))}")
+        reason = markup.escape(_why_skipped(str(name), skipped))
+        sentences.append(f"{markup.code(str(name))} was not checked: {reason}")
     return sentences
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from suite.checks.recording import rows_of_tests
 from suite.pages import verify
+from suite.pages.markdown import TERMINAL
 from suite.results.names import TableName
 from suite.results.outcomes import ran
 from suite.results.tables import folder_of
@@ -41,7 +42,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Generator[
     if len(compared):
         errors = verify.worst_view(compared)
         errors.show("Worst error against the equation, as a multiple of what is allowed")
-    conclusion = verify.conclusion(tables, verify.TERMINAL, len(failures_of(reporter)))
+    conclusion = verify.conclusion(tables, TERMINAL, len(failures_of(reporter)))
     if exitstatus == pytest.ExitCode.INTERRUPTED:
         conclusion = f"Interrupted: the rest was not checked. {conclusion}"
     if tables and config.option.results is not None:
