@@ -66,8 +66,7 @@ def most_bytes(memory: int) -> int:
     return int(SHARE * memory)
 
 
-def shortage(name: str, case: Case, dtype: torch.dtype, device: torch.device) -> Shortage | None:
-    """How far memory is too little for a case of an implementation; None if it is enough."""
-    needed = bytes_needed(name, case, dtype, training=case.training)
-    most = most_bytes(memory_of(device))
+def shortage(name: str, case: Case, dtype: torch.dtype, most: int, *, training: bool = True) -> Shortage | None:
+    """How far the most bytes that may be taken are too few for a pass of an implementation; None if they are enough."""
+    needed = bytes_needed(name, case, dtype, training=training)
     return Shortage(name, needed, most) if needed > most else None

@@ -366,7 +366,7 @@ SHOWN_ELSEWHERE = {
     "suite/pages/test_bench_tables.py::test_rows_from_a_busy_machine_are_marked": {
         MEASURE: ["the row is marked by the column `busy`"],
     },
-    "suite/pages/test_handed_in.py::test_a_damage_is_named": {
+    "suite/test_handed_in.py::test_a_damage_is_named": {
         README: ["`-- --check FOLDER` says whether a machine's can be handed in"],
     },
     "suite/pages/test_sizes.py::test_the_page_shows_sweeps_and_every_size": {

@@ -77,18 +77,17 @@ their intervals do not overlap, and the ratios differ by more than 20 %. *larges
 
 
 def readme_rows(benchmark: Benchmark) -> pd.DataFrame:
-    """Training rows of `WORKLOAD` without layer norm in one dtype.
+    """Training rows of `WORKLOAD` without layer norm at one place.
 
-    The dtype is the first of those quoted on the device in which anything has a figure there; if none has, the first.
+    Of the dtypes quoted on the device, in their order, it is the first place in which anything has a figure; if none
+    has, the first place.
     """
     rows = benchmark.rows
-    trained = rows[(rows["workload"] == WORKLOAD) & ~rows["layer_norm"] & (rows["pass"] == Pass.TRAIN)]
-    for dtype in benchmark.dtypes:
-        of_dtype: pd.DataFrame = trained[trained["dtype"] == dtype]
-        if of_dtype["ratio"].notna().any():
-            return of_dtype
-    without_figures: pd.DataFrame = trained[trained["dtype"].isin(benchmark.dtypes[:1])]
-    return without_figures
+    is_shown = (rows["workload"] == WORKLOAD) & ~rows["layer_norm"] & (rows["pass"] == Pass.TRAIN)
+    trained = replace(benchmark, rows=rows[is_shown])
+    of_dtypes = [place.rows for dtype in benchmark.dtypes for place in trained.places() if place.row["dtype"] == dtype]
+    with_figures = [of_place for of_place in of_dtypes if of_place["ratio"].notna().any()]
+    return next(iter([*with_figures, *of_dtypes]), trained.rows.iloc[:0])
 
 
 def training(rows: pd.DataFrame) -> Figure:
@@ -118,11 +117,11 @@ def speed_panels(benchmark: Benchmark) -> list[Panel]:
     Leaves out the reference forms, beside which all other bars would be short.
     """
     literal = [name for name in names() if find(name).literal]
-    rows = benchmark.rows
-    shown = rows[rows["ratio"].notna() & ~rows["implementation"].isin(literal)]
     panels = []
-    for place in replace(benchmark, rows=shown).places():
-        judged = place.rows[place.rows["pass"] == place.decisive]
+    for place in benchmark.places():
+        rows = place.rows
+        shown = rows["ratio"].notna() & ~rows["implementation"].isin(literal)
+        judged = rows[shown & (rows["pass"] == place.decisive)]
         if len(judged):
             row = place.row
             norm = ", norm" if row["layer_norm"] else ""

@@ -8,6 +8,7 @@ from matplotlib.container import BarContainer
 from matplotlib.figure import Figure
 
 from suite.candidates.names import BASELINE, ORDER
+from suite.cases.workloads import Pass
 from suite.pages.bench import readme_rows, speed_panels, training
 from suite.pages.benchmark import Benchmark
 from suite.pages.plots import Bar, Line, Lines, Panel, bar_plot, colour, line_plot, styles, svg
@@ -95,6 +96,18 @@ def test_the_dtype_of_the_plot_is_that_which_people_train_in(device: str, dtype:
     assert set(readme_rows(Benchmark.of(pd.DataFrame(rows)))["dtype"]) == {dtype}
     others = [row for row in rows if row["dtype"] == "float32"]
     assert set(readme_rows(Benchmark.of(pd.DataFrame(others)))["dtype"]) == {"float32"}
+
+
+@pytest.mark.parametrize(("seconds", "T"), [(0.1, 3), (0, 50)], ids=["first", "with-figures"])
+def test_the_plot_is_of_one_place(seconds: float, T: int) -> None:
+    rows = [*runs("batched", seconds, workload="medium"), *runs("batched", 0.4, workload="medium", T=50, B=32)]
+    assert set(readme_rows(Benchmark.of(pd.DataFrame(rows)))["T"]) == {T}
+
+
+def test_speed_shows_the_pass_that_is_judged_at_the_place() -> None:
+    rows = [*runs("batched", 0.1), *runs("naive", 0.3), *runs(BASELINE, 0.05)]
+    forward = [row for row in rows if row["implementation"] == "naive" or row["pass"] == Pass.FORWARD]
+    assert [len(speed_panels(Benchmark.of(pd.DataFrame(those)))) for those in (rows, forward)] == [1, 0]
 
 
 def test_speed_has_a_panel_for_each_place_and_the_pass_that_counts() -> None:

@@ -28,7 +28,7 @@ def peak_bytes(work: Callable[[], object], device: torch.device) -> int:
     """Most memory that torch's allocator holds during the work, in bytes, above what it held before."""
     with _allocations(device) as sizes:
         work()
-    return max(accumulate(sizes), default=0)
+    return max(accumulate(sizes, initial=0))
 
 
 def saved_bytes(work: Callable[[], object], device: torch.device) -> int:

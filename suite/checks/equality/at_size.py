@@ -9,7 +9,7 @@ from impls.registry import find
 from suite.cases.case import Case
 from suite.checks.equality.calls import INFERENCE
 from suite.checks.equality.comparison import WIDE_ORACLE, Task, against_wide
-from suite.comparison.memory import Shortage, bytes_needed, most_bytes
+from suite.comparison.memory import most_bytes, shortage
 
 
 def at_sizes(cases: Sequence[Case], dtypes: Sequence[torch.dtype], memory: int) -> list[Task]:
@@ -35,12 +35,10 @@ def dtypes_of(name: str) -> tuple[torch.dtype, ...]:
 
 def _at_size(name: str, case: Case, dtype: torch.dtype, most: int) -> Task:
     trained = against_wide(case, dtype)
-    oracle = bytes_needed(WIDE_ORACLE, case, torch.float64)
-    if oracle > most:
-        return Task(name, trained, Shortage(None, oracle, most))
-    needed = bytes_needed(name, case, dtype)
-    if needed <= most:
-        return Task(name, trained)
-    if bytes_needed(name, case, dtype, training=False) <= most:
+    of_oracle = shortage(WIDE_ORACLE, case, torch.float64, most)
+    if of_oracle:
+        return Task(name, trained, of_oracle._replace(name=None))
+    lacking = shortage(name, case, dtype, most)
+    if lacking and not shortage(name, case, dtype, most, training=False):
         return Task(name, against_wide(case, dtype, INFERENCE))
-    return Task(name, trained, Shortage(name, needed, most))
+    return Task(name, trained, lacking)
