@@ -24,8 +24,8 @@ class Output(StrEnum):
 
 #: All of them.
 OUTPUTS = tuple(Output)
-#: Names of the states.
-STATE_NAMES = tuple(map(str, OUTPUTS[1:]))
+#: The final states of these.
+STATES = OUTPUTS[1:]
 
 
 class Kind(Enum):
@@ -40,26 +40,27 @@ class Kind(Enum):
 class Argument(NamedTuple):
     """An argument of a call or of its backward pass.
 
-    part: of STATE_NAMES, a parameter's name in its layer, or the output at which a gradient arrives.
-    layer: of a parameter.
+    output: the state that it is the start of, or the output at which a gradient arrives.
+    name: of a parameter in its layer. layer: of a parameter.
     """
 
     kind: Kind
-    part: str = ""
+    output: Output | None = None
+    name: str = ""
     layer: int = 0
 
     @property
     def role(self) -> Role | None:
         """The role of a parameter in its layer; None for other arguments, and for what torch makes a parameter of."""
-        return ROLES.get(self.part) if self.kind is Kind.PARAMETER else None
+        return ROLES.get(self.name) if self.kind is Kind.PARAMETER else None
 
     def __str__(self) -> str:
         """Name in tables and findings, such as `x`, `state h`, `layers.0.bias` and `grad out`."""
         names = {
             Kind.X: "x",
-            Kind.STATE: f"state {self.part}",
-            Kind.PARAMETER: f"{_LAYERS}.{self.layer}.{self.part}",
-            Kind.ARRIVING: f"grad {self.part}",
+            Kind.STATE: f"state {self.output}",
+            Kind.PARAMETER: f"{_LAYERS}.{self.layer}.{self.name}",
+            Kind.ARRIVING: f"grad {self.output}",
         }
         return names[self.kind]
 
@@ -112,7 +113,7 @@ class Finding(NamedTuple):
 
 
 X = Argument(Kind.X)
-STATE = tuple(Argument(Kind.STATE, part) for part in STATE_NAMES)
+STATE = tuple(Argument(Kind.STATE, output) for output in STATES)
 H, C, H_HAT, C_HAT = STATE
 #: The states that a layer adds to at each step.
 CELLS = (C, C_HAT)
@@ -136,10 +137,10 @@ def parameter(name: str) -> Argument:
     ValueError if the name is of another form.
     """
     layers, _, of_layer = name.partition(".")
-    layer, _, part = of_layer.partition(".")
-    if layers != _LAYERS or not layer.isdecimal() or not part:
+    layer, _, in_layer = of_layer.partition(".")
+    if layers != _LAYERS or not layer.isdecimal() or not in_layer:
         raise ValueError(f"name: expected a parameter of a layer, such as layers.0.bias, got {name!r}")
-    return Argument(Kind.PARAMETER, part, int(layer))
+    return Argument(Kind.PARAMETER, name=in_layer, layer=int(layer))
 
 
 def in_first_layer(subject: Subject) -> Subject:

@@ -7,7 +7,7 @@ from suite.comparison.tensors import Argument, Kind, parameter
 
 @pytest.mark.parametrize("part", ["bias", "parametrizations.weight_h.original0"])
 def test_a_parameter_has_its_layer_and_its_name_there(part: str) -> None:
-    assert parameter(f"layers.12.{part}") == Argument(Kind.PARAMETER, part, 12)
+    assert parameter(f"layers.12.{part}") == Argument(Kind.PARAMETER, name=part, layer=12)
     assert str(parameter(f"layers.12.{part}")) == f"layers.12.{part}"
 
 

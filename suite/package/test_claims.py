@@ -306,7 +306,7 @@ def test_a_list_of_faults_is_written_as_the_page_says(tmp_path: Path) -> None:
         rows[number] = rows[number].replace('output = "out"', other)
     (tmp_path / file).write_text("\n".join([line, *rows]))
     faults = listed(tmp_path / file)
-    of_gradients = [Gradient(Argument(Kind.PARAMETER, "bias")), Gradient(C), Gradient(X)]
+    of_gradients = [Gradient(Argument(Kind.PARAMETER, name="bias")), Gradient(C), Gradient(X)]
     assert [fault.shows for fault in faults] == ["out", *of_gradients]
     assert {fault.kind for fault in faults} == {line.strip("[]")}
 

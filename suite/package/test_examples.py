@@ -18,7 +18,7 @@ from impls import HyperLSTM
 from impls.definition import Inputs, LayerParams, LayerState
 from impls.gradient import HandWritten, as_operator
 from impls.registry import find
-from suite.comparison.tensors import STATE_NAMES, parameter
+from suite.comparison.tensors import STATES, parameter
 from suite.package.documents import (
     IMPLS,
     README,
@@ -164,16 +164,16 @@ def test_torchs_weight_norm_and_that_of_the_page_have_the_magnitudes_that_it_say
 def states(page: Path) -> list[tuple[str, ...]]:
     """Names of the states in each tuple of them that a page has."""
     written = [block.content for block in blocks(page, "python")]
-    written += [code for code in inline_code(page) if {*STATE_NAMES} <= {*re.findall(r"\w+", code)}]
+    written += [code for code in inline_code(page) if {*STATES} <= {*re.findall(r"\w+", code)}]
     tuples = [node for code in written for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Tuple)]
     names = [tuple(part.id for part in node.elts if isinstance(part, ast.Name)) for node in tuples]
-    return [names_of for names_of in names if {*names_of} == {*STATE_NAMES}]
+    return [names_of for names_of in names if {*names_of} == {*STATES}]
 
 
 @pytest.mark.parametrize("page", pages_where(states, WRITTEN), ids=name_of)
 def test_states_are_in_their_order(page: Path) -> None:
     """Two of them have the same shape where H = S, and any may be plotted."""
-    assert {*states(page)} == {STATE_NAMES}
+    assert {*states(page)} == {STATES}
 
 
 @pytest.fixture
@@ -181,7 +181,7 @@ def numbers() -> dict[str, Any]:
     """`model`, `lstm` and what they take, under the names that the page of use gives them."""
     torch.manual_seed(0)
     state = [torch.randn(L, B, units) for units in (H, H, S, S)]
-    named = dict(zip(STATE_NAMES, state, strict=True))
+    named = dict(zip(map(str, STATES), state, strict=True))
     return {"model": HyperLSTM(I, H, S, Z, L), "lstm": nn.LSTM(I, H, L), "x": torch.randn(T, B, I), **named}
 
 
@@ -194,7 +194,7 @@ def test_calls_beside_those_of_torchs_lstm_return_and_take_what_is_named(numbers
         exec(code, defined := {**numbers})
         assert torch.equal(defined["h"], numbers["lstm"](x)[1][0])
     assert len(codes(rows[returned])) == 2
-    last = dict(zip(STATE_NAMES, model(x)[1], strict=True))
+    last = dict(zip(STATES, model(x)[1], strict=True))
     for code in codes(rows[returned]):
         given = {name: numbers[name] for name in ("model", "x")}
         exec(code, defined := {**given})
@@ -203,10 +203,10 @@ def test_calls_beside_those_of_torchs_lstm_return_and_take_what_is_named(numbers
     (code,) = codes(taken)
     torch.testing.assert_close(eval(code, numbers), numbers["lstm"](x, (numbers["h"], numbers["c"])))
     (code,) = codes(rows[taken])
-    state = tuple(numbers[name] for name in STATE_NAMES)
+    state = tuple(numbers[name] for name in STATES)
     torch.testing.assert_close(eval(code, numbers), model(x, state))
     *two, shape, other = said(USAGE, r"\)\)`: (\w+) and (\w+) are (\[.*?\]), the other two (\[.*?\])\.")
-    for name in STATE_NAMES:
+    for name in STATES:
         assert [*numbers[name].shape] == evaluated(shape if name in two else other, SIZES)
 
 
@@ -393,4 +393,4 @@ def test_the_example_of_a_hand_written_gradient_gets_states_only_with_a_gradient
         expected, expected_last = find("row_scaled").run(*arguments)
     torch.testing.assert_close((out, last), (expected, expected_last))
     layer(*arguments)[0].sum().backward()
-    assert numbers_of_states == [0, len(STATE_NAMES) - 1]
+    assert numbers_of_states == [0, len(STATES) - 1]

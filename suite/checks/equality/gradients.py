@@ -31,9 +31,9 @@ def _training(name: str, select: Selector) -> Use:
     return Use(name, partial(run_plain, select=select), partial(without_other_gradients, select))
 
 
-def _alone(part: str) -> Use:
+def _alone(name: str) -> Use:
     """The parameter of that name, in each layer."""
-    return _training(f"{part} alone", lambda leaf: leaf.kind is Kind.PARAMETER and leaf.part == part)
+    return _training(f"{name} alone", lambda leaf: leaf.kind is Kind.PARAMETER and leaf.name == name)
 
 
 #: A parameter alone shows all that its gradient depends on; `pairs.py` has other combinations.

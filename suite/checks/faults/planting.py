@@ -45,6 +45,7 @@ from suite.comparison.tensors import (
     ARRIVING,
     OUTPUTS,
     STATE,
+    STATES,
     Argument,
     Finding,
     Gradient,
@@ -114,9 +115,9 @@ class Fault:
 #: By kind and name, the arguments that a row may name.
 ARGUMENTS: Mapping[str, Mapping[str, Argument]] = {
     "input": {"x": X},
-    "state": {argument.part: argument for argument in STATE},
-    "parameter": {part: Argument(Kind.PARAMETER, part) for part in LayerParams._fields},
-    "gradient": {argument.part: argument for argument in ARRIVING},
+    "state": dict(zip(STATES, STATE, strict=True)),
+    "parameter": {name: Argument(Kind.PARAMETER, name=name) for name in LayerParams._fields},
+    "gradient": dict(zip(OUTPUTS, ARRIVING, strict=True)),
 }
 
 

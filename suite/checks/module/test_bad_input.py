@@ -15,7 +15,7 @@ from torch.nn.utils.rnn import PackedSequence
 from impls import HyperLSTM, registry, why_unavailable
 from suite.checks.module.models import CASE, H, I, L, S, Z
 from suite.comparison.draws import model_and_draw
-from suite.comparison.tensors import STATE_NAMES
+from suite.comparison.tensors import STATES
 from suite.comparison.tolerance import assert_bitwise_equal
 
 CPU = torch.device("cpu")
@@ -31,7 +31,7 @@ class Good(NamedTuple):
 
     def everything(self) -> tuple[dict[str, Tensor], list[object]]:
         """Copies of everything that a call might change."""
-        tensors = {"x": self.x, **dict(zip(STATE_NAMES, self.state, strict=True)), **self.model.state_dict()}
+        tensors = {"x": self.x, **dict(zip(map(str, STATES), self.state, strict=True)), **self.model.state_dict()}
         about: list[object] = [self.model.extra_repr(), *((p.requires_grad, p.grad) for p in self.model.parameters())]
         return {name: value.detach().clone() for name, value in tensors.items()}, about
 
@@ -87,7 +87,7 @@ PACKED: Rows = {
     "size-0": ({"batch_sizes": [3, 3, 0]}, ValueError, rf"{OF_SIZES} 6, got \[3, 3, 0\]"),
 }
 #: Functions of the state.
-STATES: Rows = {
+BAD_STATES: Rows = {
     "tensor": (lambda s: torch.stack(s[:2]), TypeError, ": expected None or a tuple .*, got Tensor"),
     "of-an-lstm": (lambda s: s[:2], ValueError, f"{FOUR} 2"),
     "too-many": (lambda s: (*s, s[0]), ValueError, f"{FOUR} 5"),
@@ -237,10 +237,10 @@ TABLES: dict[str, tuple[Rows, Callable[..., object], str]] = {
     "build": (BUILDS, build, ""),
     "x": (INPUTS, lambda change, good: good.model(change(good.x), good.state), "^x: "),
     "packed": (PACKED, packed, "^x"),
-    "state": (STATES, lambda change, good: good.model(good.x, change(good.state)), "^state"),
+    "state": (BAD_STATES, lambda change, good: good.model(good.x, change(good.state)), "^state"),
     **{
         f"state-{name}": (parts(F), partial(in_part, k), rf"^state \({name}\): ")
-        for k, (name, F) in enumerate(zip(STATE_NAMES, (H, H, S, S), strict=True))
+        for k, (name, F) in enumerate(zip(STATES, (H, H, S, S), strict=True))
     },
     **{f"set-{name}": ({"": row}, partial(assign, name), f"^{name}: ") for name, row in ATTRIBUTES.items()},
     "parameter": (BIASES, with_bias, r"^layers\.1\.bias: expected \[4, 6\] in float32 on cpu, got "),
