@@ -10,13 +10,13 @@ from torch import Tensor, nn
 from . import calls
 from .calls import Sequences, by_segments, draw, layout, stacked, starts
 from .definition import ROLES, Inputs, LayerParams, LayerState, Mask, Role, masked, shapes
-from .registry import IMPLS, OPTIONS, compiled_at_first_call, find, resolve, why_unproven
+from .registry import AUTO, IMPLS, OPTIONS, compiled_at_first_call, find, resolve, why_unproven
 from .tracing import constant
 
 
 def _implementation(argument: str, name: Any) -> str:
     """The name of an implementation; ValueError unless there is one, or it is "auto"."""
-    return name if name == "auto" else find(name).name
+    return name if name == AUTO else find(name).name
 
 
 #: Checks of the module's attributes: (name, value) -> value; TypeError or ValueError names the attribute.
@@ -68,7 +68,7 @@ class HyperLSTM(nn.Module):
         batch_first: bool = False,
         dropout: float = 0.0,
         recurrent_dropout: float = 0.0,
-        impl: str = "auto",
+        impl: str = AUTO,
         device: torch.device | str | int | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
@@ -158,14 +158,14 @@ class HyperLSTM(nn.Module):
         return [name for name in OPTIONS if getattr(self, name)]
 
     def _resolved(self) -> str:
-        if self.impl != "auto":
+        if self.impl != AUTO:
             return " (experimental)" if find(self.impl).experimental else ""
         weight = next(self.layers.parameters())
         device, dtype = weight.device, weight.dtype
         if name := compiled_at_first_call(device, dtype, self._options()):
             return f" ({name}, compiled at the first call)"
         try:
-            chosen = resolve("auto", device, dtype, self._options())
+            chosen = resolve(AUTO, device, dtype, self._options())
         except RuntimeError:
             return " (none available)"
         reasons = [why_unproven(i.name, device, dtype) for i in IMPLS if i.experimental and i.runs_on(device)]

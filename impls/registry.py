@@ -58,7 +58,7 @@ def why_unproven(name: str, device: torch.device, dtype: torch.dtype) -> str | N
     if device.type != "cuda":
         return f"{name} is experimental."
     if (reason := find(name).why_unavailable(device, dtype)) is None and (reason := why_unverified(name, device)):
-        warnings.warn(f"{reason} Until then impl='auto' takes a slower implementation.", RuntimeWarning, stacklevel=2)
+        warnings.warn(f"{reason} Until then impl={AUTO!r} takes a slower implementation.", RuntimeWarning, stacklevel=2)
     return reason
 
 
@@ -219,6 +219,8 @@ IMPLS = [
         compiler="c++",
     ),
 ]
+#: Takes the implementation that is fastest here, where a name is expected.
+AUTO = "auto"
 #: Layer functions of registered implementations, by name.
 _RUNS: dict[str, Run] = {}
 
@@ -242,8 +244,8 @@ def register(impl: Impl, run: Run) -> None:
     """
     if not isinstance(impl, Impl) or not callable(run):
         raise TypeError(f"register: expected an Impl and a function, got {impl!r} and {run!r}")
-    if impl.name == "auto" or impl.name in names():
-        raise ValueError(f"impl.name: expected a name other than 'auto', {', '.join(names())}; got {impl.name!r}")
+    if impl.name == AUTO or impl.name in names():
+        raise ValueError(f"impl.name: expected a name other than {AUTO!r}, {', '.join(names())}; got {impl.name!r}")
     if unknown := sorted(set(impl.options) - set(OPTIONS)):
         raise ValueError(f"impl.options: expected some of {', '.join(OPTIONS)}; got {', '.join(unknown)}")
     for dtype in impl.dtypes:
@@ -286,7 +288,7 @@ def find(name: str) -> Impl:
     for impl in IMPLS:
         if impl.name == name:
             return impl
-    raise ValueError(f"impl: expected 'auto' or one of {', '.join(names())}; got {name!r}")
+    raise ValueError(f"impl: expected {AUTO!r} or one of {', '.join(names())}; got {name!r}")
 
 
 def why_unavailable(
@@ -334,7 +336,7 @@ def _proven_or_unavailable(impl: Impl, device: torch.device, dtype: torch.dtype)
 @cache
 def _warn_of_fallback(reason: str, chosen: str) -> None:
     """Warn, once a process, that "auto" takes another than the fastest, which could not be built or loaded."""
-    warnings.warn(f"{reason} Until then impl='auto' runs {chosen!r}, which is slower.", RuntimeWarning, stacklevel=2)
+    warnings.warn(f"{reason} Until then impl={AUTO!r} runs {chosen!r}, which is slower.", RuntimeWarning, stacklevel=2)
 
 
 def compiled_at_first_call(device: torch.device, dtype: torch.dtype, options: Iterable[str] = ()) -> str | None:
@@ -355,7 +357,7 @@ def _by_autograd(candidates: list[str], name: str, error: type[Exception], why: 
     able = [candidate for candidate in candidates if not find(candidate).hand_written]
     if not able:
         others = differentiated_by_autograd()
-        raise error(f"impl={name!r} {why}: {others}, and 'auto', which then takes one of them.")
+        raise error(f"impl={name!r} {why}: {others}, and {AUTO!r}, which then takes one of them.")
     return able
 
 
@@ -367,7 +369,7 @@ def resolve(name: str, device: torch.device, dtype: torch.dtype, options: Iterab
     NotImplementedError. RuntimeError also gives the reasons if the named row, or for "auto" every row, is unavailable,
     and lists the rows that support such parameters; it is an UnsupportedOptionError if the named row lacks an option.
     """
-    candidates = [name] if name != "auto" else _by_preference(device, dtype)
+    candidates = [name] if name != AUTO else _by_preference(device, dtype)
     if is_recorded():
         candidates = _by_autograd(candidates, name, RuntimeError, _RECORDED)
     if in_transform():
@@ -378,7 +380,7 @@ def resolve(name: str, device: torch.device, dtype: torch.dtype, options: Iterab
         impl = find(candidate)
         reason = impl.why_unavailable(device, dtype, options)
         if reason is None:
-            if name == "auto" and lost:
+            if name == AUTO and lost:
                 _warn_of_fallback(lost[0], impl.name)
             return impl
         reasons.append(reason)
@@ -390,6 +392,6 @@ def resolve(name: str, device: torch.device, dtype: torch.dtype, options: Iterab
         f"impl={name!r} is unavailable on {device} in {dtype_name(dtype)}: {' '.join(reasons)} "
         f"In {dtype_name(dtype)} on {device.type}: {', '.join(able) or 'none'}."
     )
-    if name != "auto" and (option := find(name).lacking(options)):
+    if name != AUTO and (option := find(name).lacking(options)):
         raise UnsupportedOptionError(name, option, message)
     raise RuntimeError(message)

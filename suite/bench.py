@@ -32,8 +32,9 @@ from suite.candidates import submission
 from suite.candidates.names import BASELINE
 from suite.cases.spelling import SPELLING, Axis, SizeError, axis, parse
 from suite.cases.workloads import WORKLOADS, Pass
+from suite.checks.kernels import TRITON
 from suite.checks.kernels.compiled import Way, precompile
-from suite.comparison.memory import shortage
+from suite.comparison.memory import memory_of, most_bytes, shortage
 from suite.measure import choice, hardware, roofline
 from suite.measure.choice import MINUTES, Pair, amount, by_default, minutes, parent, with_submitted
 from suite.measure.job import Job
@@ -129,9 +130,10 @@ def why_too_large(options: argparse.Namespace) -> str | None:
     if not choice.names_sizes(options):
         return None
     dtypes = [Arithmetic(dtype).dtype for dtype in options.dtype or ["float32"]]
+    most = most_bytes(memory_of(options.device))
     for workload in choice.workloads(options):
         for dtype in dtypes:
-            lacking = shortage(ROUNDS_AS_NAIVE, workload.case, dtype, options.device)
+            lacking = shortage(ROUNDS_AS_NAIVE, workload.case, dtype, most, training=workload.case.training)
             if lacking:
                 return f"--size: {workload.name}: {lacking}"
     return None
@@ -141,7 +143,8 @@ def fitting(job: Job) -> Job:
     """A job at a size that is named, which does not run if the candidate needs more memory than the comparison."""
     if not job.workload.asked_for or job.skipped or job.candidate not in names():
         return job
-    lacking = shortage(job.candidate, job.case, job.torch_dtype, job.device)
+    most = most_bytes(memory_of(job.device))
+    lacking = shortage(job.candidate, job.case, job.torch_dtype, most, training=job.case.training)
     return replace(job, skipped=Ended(Status.TOO_LARGE, str(lacking))) if lacking else job
 
 
@@ -257,7 +260,7 @@ def compile_kernels(jobs: Sequence[Job], device: torch.device) -> None:
     """Compile kernels ahead of time, on all cores."""
     ways = []
     for job in jobs:
-        if job.candidate == "batched_cuda":
+        if job.candidate == TRITON:
             for case, step in product(job.cases, job.workload.passes):
                 ways.append(Way(replace(case, training=step is Pass.TRAIN), job.dtype))
     precompile(ways, device)

@@ -25,7 +25,7 @@ import torch
 import impls.gradient.chunks  # noqa: F401, so that files can import its package by the other name
 from impls import Impl, register
 from impls.definition import dtype_name
-from impls.registry import find
+from impls.registry import AUTO, find
 from suite.candidates.names import ORDER
 from suite.cases.case import Case, Start
 from suite.comparison.draws import implementation, model_and_draw
@@ -58,8 +58,8 @@ def load(path: Path) -> Impl:
     """Import a file and register its implementation; raises what the file or `register` raises, and the above."""
     if path.suffix != ".py" or not path.is_file():
         raise NotAnImplementationError(f"{path}: expected a Python file; tests of the suite are named before --impl")
-    if path.stem in ("auto", *ORDER):
-        taken = ", ".join(("auto", *ORDER))
+    if path.stem in (AUTO, *ORDER):
+        taken = ", ".join((AUTO, *ORDER))
         raise NotAnImplementationError(f"{path}: expected a name of its own, other than {taken}")
     # The package by the name that it has once it is installed.
     for name, module in [*sys.modules.items()]:

@@ -11,7 +11,7 @@ from torch.utils._pytree import tree_map_only
 
 from impls import HyperLSTM
 from impls.definition import Role
-from impls.registry import ORACLE, UnsupportedOptionError, find
+from impls.registry import AUTO, ORACLE, UnsupportedOptionError, find
 from suite.cases.case import Case, Start
 from suite.comparison.tensors import (
     ARRIVING,
@@ -69,7 +69,7 @@ def implementation(name: str, cls: type[HyperLSTM] = HyperLSTM) -> Build:
     """
 
     def build(case: Case, dtype: torch.dtype, device: torch.device) -> HyperLSTM:
-        option = None if name == "auto" else find(name).lacking(case.options)
+        option = None if name == AUTO else find(name).lacking(case.options)
         if option:
             raise UnsupportedOptionError(name, option)
         model = cls(case.I, case.H, case.S, case.Z, case.L, **case.arguments, impl=name, dtype=dtype, device=device)

@@ -53,7 +53,7 @@ def parent() -> argparse.ArgumentParser:
 def fastest(device: torch.device, dtype: str) -> str | None:
     """The implementation that `auto` takes; None if none runs, as without a GPU on "cuda"."""
     try:
-        return registry.resolve("auto", device, Arithmetic(dtype).dtype).name
+        return registry.resolve(registry.AUTO, device, Arithmetic(dtype).dtype).name
     except RuntimeError:
         return None
 

@@ -16,7 +16,7 @@ from suite.cases.verification import MULTIPLIED
 from suite.checks.equality.catalogue import every_comparison, every_id
 from suite.checks.equality.comparison import WIDE_ORACLE, Task
 from suite.checks.faults.faults import FAULTS
-from suite.checks.kernels import interpreted
+from suite.checks.kernels import TRITON, interpreted
 from suite.checks.module.capabilities import CAPABILITIES, in_default_run
 from suite.handed_in import OUTCOMES
 from suite.results.names import TableName
@@ -37,7 +37,7 @@ def _thorough_alone() -> Mapping[str, Collection[tuple[Hashable, ...]]]:
     """By table, the keys of rows that no default run makes."""
     verify, capabilities = TABLES[TableName.VERIFY], TABLES[TableName.CAPABILITIES]
     compared = defaultdict[bool, set[tuple[Hashable, ...]]](set)
-    of_interpreter = [Task(interpreted.NAME, comparison) for comparison in interpreted.SOME.values()]
+    of_interpreter = [Task(TRITON, comparison) for comparison in interpreted.SOME.values()]
     for task in (*every_comparison(), *of_interpreter):
         comparison = task.comparison
         row = {"implementation": task.name, "dtype": dtype_name(comparison.dtype)}

@@ -10,8 +10,9 @@ from suite.cases.verification import DROPOUT, RAGGED
 from suite.cases.workloads import WORKLOADS
 from suite.checks.equality import activations, values
 from suite.checks.equality.catalogue import DROPPED, grouped, paired, small, wide
+from suite.checks.kernels import TRITON
 from suite.checks.kernels.compiled import Way as Way
-from suite.checks.kernels.interpreted import CASES, NAME
+from suite.checks.kernels.interpreted import CASES
 from suite.checks.module import capabilities, models, runs
 
 PRECISIONS = ("float32", "tf32", "bfloat16", "float16")
@@ -65,10 +66,10 @@ def of_checks(thorough: bool) -> Iterator[Way]:
     yield from _either(CASES)
     for case in LONG_NARROW_WIDE:
         yield Way(case, "float32")
-    for comparison in (*small(NAME), *wide(NAME)):
+    for comparison in (*small(TRITON), *wide(TRITON)):
         if comparison.default or thorough:
             yield Way(trained(comparison.case), dtype_name(comparison.dtype))
-    for comparison in (*grouped(NAME), *paired(NAME)):
+    for comparison in (*grouped(TRITON), *paired(TRITON)):
         arithmetic = dtype_name(comparison.dtype)
         for residuals in {use.residuals for use in comparison.group.uses}:
             yield Way(trained(comparison.case), arithmetic, residuals)
@@ -78,7 +79,7 @@ def of_checks(thorough: bool) -> Iterator[Way]:
     for case, arithmetics in CALLED:
         for arithmetic in arithmetics:
             yield from any_way(case, arithmetic)
-    for dtype in find(NAME).dtypes:
+    for dtype in find(TRITON).dtypes:
         yield Way(activations.CASE, dtype_name(dtype))
     for case in SUMMED:
         yield Way(replace(case, T=3), "bfloat16")

@@ -28,7 +28,7 @@ from impls.batched_cuda.split import A10, A100, B200, H100, L4, RTX_5090, Card
 from impls.definition import dtype_name
 from suite.cases.case import Case
 from suite.cases.workloads import WORKLOADS
-from suite.checks.kernels import instructions
+from suite.checks.kernels import TRITON, instructions
 from suite.checks.kernels.launched import Launch, recorded
 from suite.shared.devices import DeviceType
 from suite.shared.process import killed_with
@@ -267,7 +267,7 @@ class Way(NamedTuple):
 
 def precompile(ways: Iterable[Way], device: torch.device) -> list[Kernel]:
     """Compile the kernels of `batched_cuda` for passes, in parallel, into Triton's cache, and return them."""
-    if device.type != DeviceType.CUDA or why_unavailable("batched_cuda", device) is not None:
+    if device.type != DeviceType.CUDA or why_unavailable(TRITON, device) is not None:
         return []
     import triton
 
@@ -275,7 +275,7 @@ def precompile(ways: Iterable[Way], device: torch.device) -> list[Kernel]:
     major, minor = torch.cuda.get_device_capability(device)
     card = Card.of(device)
     builds = dict.fromkeys(kernel for way in ways for kernel in way.kernels(10 * major + minor, card))
-    print(f"batched_cuda: compiling {len(builds)} kernels for this card; Triton keeps them for later runs.", flush=True)
+    print(f"{TRITON}: compiling {len(builds)} kernels for this card; Triton keeps them for later runs.", flush=True)
     with pool() as workers:
         built = workers.map(_build, builds)
         for _ in track(built, "", len(builds), transient=True, disable=not sys.stdout.isatty()):

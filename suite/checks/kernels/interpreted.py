@@ -25,16 +25,16 @@ from suite.checks.equality.catalogue import paired
 from suite.checks.equality.comparison import WIDE_ORACLE, Comparison, against_naive, against_wide
 from suite.checks.equality.pairs import OF_A_LAYER, Trained
 from suite.checks.faults.planting import Edited, Fault, listed
+from suite.checks.kernels import TRITON
 from suite.comparison.draws import Cotangents, Draw, implementation, model_and_draw
 from suite.comparison.runs import plain
 from suite.comparison.tensors import Gradient, parameter
 from suite.comparison.tolerance import Judgement, relative_error
 
-NAME = "batched_cuda"
 BIAS = "layers.0.bias"
 GRADIENT_OF_BIAS = Gradient(parameter(BIAS))
 F32 = torch.float32
-_DTYPES = find(NAME).dtypes
+_DTYPES = find(TRITON).dtypes
 _EDGES = (*RAGGED[:3], *DROPOUT[:3], *VERIFY_TILES, *(case for case in VERIFY if case.state is Start.SHARED))
 #: The smallest of the sizes that every implementation is checked at, packed sequences, masks of g, all that have edges
 #: between tiles, and a sequence of several chunks.
@@ -63,7 +63,7 @@ def _two_steps(comparison: Comparison) -> Comparison:
 
 
 #: Options in pairs, each gradient of an output alone among them.
-_PAIRED = [_two_steps(comparison) for comparison in paired(NAME, OF_A_LAYER)]
+_PAIRED = [_two_steps(comparison) for comparison in paired(TRITON, OF_A_LAYER)]
 #: Layouts in memory, and addresses that are not aligned; some are among the pairs.
 _LAID_OUT = against_wide(OWN, F32, layouts.AT_ONCE, default=False)
 #: Sizes with which gates have products of their own.
@@ -136,7 +136,7 @@ FAULTS = {fault.name: fault for fault in listed(Path(__file__).with_name("calls.
 
 def edited(fault: Fault) -> Edited:
     """The edits that plant a fault."""
-    return Edited(fault.name, fault.edits, NAME)
+    return Edited(fault.name, fault.edits, TRITON)
 
 
 def judged(comparison: Comparison, device: torch.device) -> Judgement:
@@ -155,7 +155,7 @@ def judged(comparison: Comparison, device: torch.device) -> Judgement:
         patch.object(forward, "room", _poisoned),
         patch.object(backward, "room", _poisoned),
     ):
-        return comparison.worst(implementation(NAME), device)
+        return comparison.worst(implementation(TRITON), device)
 
 
 def compared(name: str) -> tuple[Judgement, dict[Any, int]]:
@@ -213,7 +213,7 @@ def caught(name: str) -> bool:
 def lost() -> float:
     """Relative error of the gradient of a bias in bfloat16, to which one chunk adds 1 and each of 8 others 2**-8.5."""
     case = Case(T=9, B=1, I=5, H=8, S=8, Z=1)
-    model, sample = model_and_draw(NAME, case, torch.bfloat16, torch.device("cpu"))
+    model, sample = model_and_draw(TRITON, case, torch.bfloat16, torch.device("cpu"))
     with torch.no_grad():
         for p in model.parameters():
             p.zero_()

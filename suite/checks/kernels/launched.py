@@ -12,6 +12,7 @@ from impls.definition import Inputs, LayerParams, LayerState, Mask
 from impls.gradient import chunks, operator
 from impls.registry import find
 from suite.cases.case import Case
+from suite.checks.kernels import TRITON
 from suite.shared.arithmetic import Arithmetic
 from suite.shared.usage import Called
 
@@ -66,7 +67,7 @@ def recorded(
         torch.set_grad_enabled(case.training),
         operators,
     ):
-        out, _ = find("batched_cuda").run(p, Inputs(x, s, mask, case.batch_sizes))
+        out, _ = find(TRITON).run(p, Inputs(x, s, mask, case.batch_sizes))
         if case.training:
             torch.autograd.grad(out, p.present(), d_out)
     return launches, operators.names

@@ -17,9 +17,8 @@ import pytest
 import torch
 
 from impls import proof, why_unavailable
-from suite.checks.kernels import ahead
+from suite.checks.kernels import TRITON, ahead
 from suite.checks.kernels.compiled import Kernel, precompile
-from suite.checks.kernels.interpreted import NAME
 from suite.shared import machine
 from suite.shared.devices import DeviceType
 from suite.shared.files import ResultsError, write_whole
@@ -143,7 +142,7 @@ def mark(device: torch.device, kernels: Iterable[Kernel]) -> str | None:
     """
     about = proof.conditions(device) | {"kernels": sorted({kernel.id for kernel in kernels})}
     try:
-        write_whole(proof.path(NAME, device), json.dumps(about, indent=1) + "\n")
+        write_whole(proof.path(TRITON, device), json.dumps(about, indent=1) + "\n")
     except (ResultsError, RuntimeError) as error:  # RuntimeError without a home
         return (
             f"All tests passed, and the mark that says so cannot be written ({error}): "
@@ -160,7 +159,7 @@ def main(arguments: list[str]) -> int:
     """
     device = machine.default_device()
     unseen = unseen_card()
-    reason = unseen or why_unavailable(NAME, device)
+    reason = unseen or why_unavailable(TRITON, device)
     if reason is not None:
         print(f"{reason} Not run: {', '.join(first.value for first in First)}.")
         return int(unseen is not None or device.type == DeviceType.CUDA)
@@ -169,15 +168,15 @@ def main(arguments: list[str]) -> int:
     options = ["-p", "no:benchmark", *limited(LIMIT), "-m", "first", *arguments]
     status = int(pytest.main([str(TESTS), *options], plugins=[outcomes]))
     if status != 0 or arguments or not outcomes.complete:
-        print(f"The GPU is not marked as one that runs {NAME} right: not all of its tests passed, or not all ran.")
+        print(f"The GPU is not marked as one that runs {TRITON} right: not all of its tests passed, or not all ran.")
         return status
     unwritten = mark(device, kernels)
     if unwritten is not None:
         print(unwritten)
         return 1
     print(
-        f"From now on impl='auto' takes {NAME} on this GPU, with this driver, torch and Triton and these sources: "
-        f"{proof.path(NAME, device)}"
+        f"From now on impl='auto' takes {TRITON} on this GPU, with this driver, torch and Triton and these sources: "
+        f"{proof.path(TRITON, device)}"
     )
     return 0
 

@@ -19,9 +19,8 @@ from impls.batched_cuda import split, why_no_driver
 from impls.gradient.chunks import limited, limits
 from impls.registry import find, resolve
 from suite.cases.workloads import WORKLOADS
-from suite.checks.kernels import native, told_card
+from suite.checks.kernels import TRITON, native, told_card
 from suite.checks.kernels.ahead import FULL, STEPS
-from suite.checks.kernels.interpreted import NAME
 from suite.checks.kernels.launched import recorded
 from suite.verify import processes
 
@@ -127,13 +126,13 @@ def test_a_refused_launch_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_the_interpreter_has_to_be_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
-    assert why_unavailable(NAME, CPU) == f"{NAME} runs on cuda, not on cpu."
+    assert why_unavailable(TRITON, CPU) == f"{TRITON} runs on cuda, not on cpu."
 
 
 def test_auto_never_takes_the_interpreter(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRITON_INTERPRET", "1")
-    assert find(NAME).interpreted(CPU)
-    assert resolve("auto", CPU, torch.float32).name != NAME
+    assert find(TRITON).interpreted(CPU)
+    assert resolve("auto", CPU, torch.float32).name != TRITON
 
 
 def _no_driver(patch: pytest.MonkeyPatch) -> None:
@@ -164,7 +163,7 @@ def test_says_why_a_card_does_not_run_it(reason: str | None, monkeypatch: pytest
     REASONS[reason](monkeypatch)
     why_no_driver.cache_clear()
     try:
-        assert why_unavailable(NAME, "cuda") == reason
+        assert why_unavailable(TRITON, "cuda") == reason
     finally:
         why_no_driver.cache_clear()
 
@@ -175,7 +174,7 @@ def test_the_capability_of_every_newer_card_suffices(
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
-    assert find(NAME).why_unsuited(torch.device("cuda"), torch.float32) is None
+    assert find(TRITON).why_unsuited(torch.device("cuda"), torch.float32) is None
 
 
 #: What nvidia-smi does where torch sees no GPU, and the variable that hides GPUs; the status of `nox -s cuda`, and what

@@ -11,7 +11,7 @@ from impls.definition import dtype_name
 from suite.cases.case import Case, Start
 from suite.cases.verification import VERIFY_TILES
 from suite.checks.faults.planting import Edited, Fault, edits, listed
-from suite.checks.kernels.interpreted import NAME
+from suite.checks.kernels import TRITON
 from suite.checks.kernels.members import LIMIT, together
 from suite.comparison.draws import implementation
 from suite.comparison.tolerance import compare, naive_oracle
@@ -39,7 +39,7 @@ SYNC = "turn = sync(counter, members, turn, ALONE)"
 
 def without_sync(name: str, file: str, n: int) -> Fault:
     """A kernel without its n-th sync."""
-    path = f"{NAME}/{file}"
+    path = f"{TRITON}/{file}"
     source = (Path(impls.__file__).parent / path).read_text(encoding="utf-8")
     parts = source.split(SYNC)
     edited = SYNC.join(parts[:n]) + SYNC.join(parts[n:])
@@ -62,14 +62,14 @@ HANG, SOON = "hang", 10.0
 )
 def test_several_members_equal_the_oracle(members: int, rows: int, case: Case, dtype: torch.dtype) -> None:
     with together(members, rows=rows) as trace:
-        worst = compare(implementation(NAME), case, dtype, CPU, naive_oracle(dtype, draws=1))[0]
+        worst = compare(implementation(TRITON), case, dtype, CPU, naive_oracle(dtype, draws=1))[0]
     assert not trace.wrong
     assert not worst.wrong, str(worst)
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
 def test_a_wrong_barrier_is_found(fault: Fault) -> None:
-    edited, oracle = Edited(fault.name, fault.edits, NAME), naive_oracle(torch.float32, draws=1)
+    edited, oracle = Edited(fault.name, fault.edits, TRITON), naive_oracle(torch.float32, draws=1)
     hangs = fault.finding == HANG
     with edited.planted() as build, together(2, package=edited.package, limit=SOON if hangs else LIMIT) as trace:
         if hangs:

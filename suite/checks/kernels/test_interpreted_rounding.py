@@ -18,7 +18,7 @@ from impls.batched_cuda import layout
 from impls.batched_cuda.parts import tf32
 from impls.definition import LayerParams
 from suite.cases.case import Case, Start
-from suite.checks.kernels.interpreted import NAME
+from suite.checks.kernels import TRITON
 from suite.checks.kernels.traced import traced
 from suite.comparison.draws import implementation, model_and_draw
 from suite.comparison.tolerance import assert_bitwise_equal, evaluate
@@ -63,7 +63,7 @@ def test_no_operand_has_bits_that_tf32_drops():
     try:
         torch.backends.cuda.matmul.fp32_precision = "tf32"  # after which torch.get_float32_matmul_precision() raises
         with mock.patch.object(InterpreterBuilder, "create_dot", noted):
-            evaluate(implementation(NAME), case, torch.float32, CPU, rounded=torch.float32, draws=1)
+            evaluate(implementation(TRITON), case, torch.float32, CPU, rounded=torch.float32, draws=1)
     finally:
         torch.backends.cuda.matmul.fp32_precision = before
     assert operands, "no product was noted"
@@ -72,7 +72,7 @@ def test_no_operand_has_bits_that_tf32_drops():
 
 def test_packed_rows_end_with_their_lengths():
     """Steps that no row of a group has are not computed, and the end of one row changes no other row."""
-    model, (_, x, *_) = model_and_draw(NAME, Case(T=6, B=18, I=3, H=7, S=5, Z=2), torch.float32, CPU)
+    model, (_, x, *_) = model_and_draw(TRITON, Case(T=6, B=18, I=3, H=7, S=5, Z=2), torch.float32, CPU)
     with traced() as long, torch.no_grad():
         model(x)
     with traced() as short, torch.no_grad():

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from suite.checks.kernels.interpreted import NAME
+from suite.checks.kernels import TRITON
 from suite.checks.kernels.interpreter_only import FILES, File
 from suite.shared.process import run
 
@@ -39,7 +39,7 @@ def test_every_file_of_the_interpreter_is_named() -> None:
 def test_it_is_a_torch_operator(tmp_path: Path) -> None:
     """A GPU runs these checks, and all others, natively; interpreted, all take ten minutes."""
     checks, results = str(Path(__file__).parents[1] / "module"), str(tmp_path / "results")
-    _run(checks, "--device", "cpu", "--results", results, "-k", f"{NAME} and ({AS_AN_OPERATOR})")
+    _run(checks, "--device", "cpu", "--results", results, "-k", f"{TRITON} and ({AS_AN_OPERATOR})")
 
 
 def _run(*arguments: str) -> None:

@@ -26,10 +26,9 @@ from suite.checks.equality.held import held
 from suite.checks.equality.values import error_of_cells_far_from_0
 from suite.checks.faults.planting import stale
 from suite.checks.faults.reach import unmet
-from suite.checks.kernels import compiled, instructions, interpreted
+from suite.checks.kernels import TRITON, compiled, instructions, interpreted
 from suite.checks.kernels.ahead import of_checks
 from suite.checks.kernels.instructions import Instruction
-from suite.checks.kernels.interpreted import NAME
 from suite.checks.kernels.launched import recorded
 from suite.checks.recording import Record
 from suite.shared.process import ProcessError, killed_with, run
@@ -83,9 +82,9 @@ def test_interpreted_equals_the_oracle_without_a_race(
     comparison = interpreted.SOME[name]
     worst, wrong = interpreter.submit(interpreted.compared, name).result()
     # On a card the row is that of a run there.
-    if comparison.group == PLAIN and why_unavailable(NAME, device) is not None:
+    if comparison.group == PLAIN and why_unavailable(TRITON, device) is not None:
         oracle = comparison.oracle.name
-        record(NAME, comparison.dtype, comparison.id, worst, oracle=oracle, interpreted=True, case=comparison.case)
+        record(TRITON, comparison.dtype, comparison.id, worst, oracle=oracle, interpreted=True, case=comparison.case)
     assert not worst.wrong, str(worst)
     assert not wrong
 
@@ -110,12 +109,12 @@ def test_sums_over_chunks_keep_small_parts(interpreter: ProcessPoolExecutor) -> 
 
 def test_cells_are_not_in_half_precision(interpreter: ProcessPoolExecutor) -> None:
     cpu = torch.device("cpu")
-    assert interpreter.submit(error_of_cells_far_from_0, NAME, cpu).result() < 0.05
+    assert interpreter.submit(error_of_cells_far_from_0, TRITON, cpu).result() < 0.05
 
 
 def test_many_interpreted_steps_hold_no_memory(interpreter: ProcessPoolExecutor) -> None:
     case = replace(interpreted.OWN, T=1)  # what a launch holds does not depend on it
-    assert interpreter.submit(held, NAME, case, torch.device("cpu")).result() == 0
+    assert interpreter.submit(held, TRITON, case, torch.device("cpu")).result() == 0
 
 
 def test_an_interpreted_case_meets_each_condition() -> None:
@@ -216,7 +215,7 @@ def test_what_a_step_starts(name: str, layer_norm: bool) -> None:
 @for_a_card
 def test_every_kernel_of_a_verification_is_compiled_before_it(tmp_path: Path) -> None:
     """Those that tests of a default run start on an H100, but what only a GPU runs; the plugin starts none."""
-    chosen = ("-k", f"{NAME} and not not_finite", "--device", "cpu", "--results", str(tmp_path / "results"))
+    chosen = ("-k", f"{TRITON} and not not_finite", "--device", "cpu", "--results", str(tmp_path / "results"))
     folders = [f"suite/checks/{name}" for name in ("equality", "module")]
     plugins = ("-p", "suite.checks.kernels.noted", "-p", "no:benchmark", "-p", "no:cacheprovider")
     noted = str(tmp_path / "noted")

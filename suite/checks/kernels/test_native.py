@@ -18,7 +18,7 @@ from impls import why_unavailable
 from impls.batched_cuda import split
 from suite.cases.case import Case
 from suite.checks.equality.comparison import against_naive
-from suite.checks.kernels import interpreted
+from suite.checks.kernels import TRITON, interpreted
 from suite.checks.kernels.ahead import (
     FIRST,
     FULL,
@@ -30,7 +30,7 @@ from suite.checks.kernels.ahead import (
     ROWS,
     STEPS,
 )
-from suite.checks.kernels.interpreted import CASES, NAME
+from suite.checks.kernels.interpreted import CASES
 from suite.checks.kernels.launched import either_split
 from suite.checks.kernels.native import First, at_once
 from suite.checks.module.runs import by_grad
@@ -45,7 +45,7 @@ from suite.shared.devices import DeviceType
 @pytest.fixture
 def gpu(device: torch.device) -> torch.device:
     """The GPU; skips the test where the implementation does not run on the device of this run."""
-    reason = why_unavailable(NAME, device)
+    reason = why_unavailable(TRITON, device)
     if device.type != DeviceType.CUDA or reason is not None:
         pytest.skip(reason or f"Needs --device cuda, this run is on {device.type}.")
     return device
@@ -80,7 +80,7 @@ def test_native_equals_the_oracle(case: Case, name: str, alone: bool, gpu: torch
         comparison = against_naive(case, Arithmetic(name).dtype)
         worst = interpreted.judged(comparison, gpu)
     if not alone:
-        record(NAME, Arithmetic(name), comparison.id, worst, oracle=comparison.oracle.name, case=case)
+        record(TRITON, Arithmetic(name), comparison.id, worst, oracle=comparison.oracle.name, case=case)
     assert not worst.wrong, str(worst)
 
 
@@ -99,7 +99,7 @@ def test_native_equals_the_oracle(case: Case, name: str, alone: bool, gpu: torch
 def test_it_equals_deferred(case: Case, name: str, gpu: torch.device) -> None:
     dtype = Arithmetic(name).dtype
     with precision(name):
-        worst = compare(implementation(NAME), case, dtype, gpu, Oracle("deferred", dtype, draws=1))[0]
+        worst = compare(implementation(TRITON), case, dtype, gpu, Oracle("deferred", dtype, draws=1))[0]
     assert not worst.wrong, str(worst)
 
 
@@ -107,7 +107,7 @@ def test_it_equals_deferred(case: Case, name: str, gpu: torch.device) -> None:
 def test_too_many_programs_are_refused(gpu: torch.device) -> None:
     """The driver refuses a cooperative launch that does not fit, and the card is well afterwards."""
     card, case = split.Card.of(gpu), FULL[0]
-    model, (_, x, *_) = model_and_draw(NAME, case, torch.bfloat16, gpu)
+    model, (_, x, *_) = model_and_draw(TRITON, case, torch.bfloat16, gpu)
     with torch.no_grad():
         expected = model(x)[0]
         sizes = split.Sizes(case.B, case.H, case.S, case.Z, case.layer_norm, "bfloat16")
@@ -123,7 +123,7 @@ models = pytest.mark.parametrize("case", MODELS, ids=["off", "on"])
 @pytest.mark.first(First.GRAPH)
 @models
 def test_a_graph_gives_the_same_bits(case: Case, gpu: torch.device) -> None:
-    model, (_, x, *_) = model_and_draw(NAME, case, torch.bfloat16, gpu)
+    model, (_, x, *_) = model_and_draw(TRITON, case, torch.bfloat16, gpu)
     expected = model(x)[0].detach()
     captured: Any = torch.cuda.make_graphed_callables(model, (torch.randn_like(x),))
     assert torch.equal(captured(x)[0], expected)
@@ -132,7 +132,7 @@ def test_a_graph_gives_the_same_bits(case: Case, gpu: torch.device) -> None:
 @pytest.mark.first(First.SIDE_STREAM)
 @models
 def test_a_side_stream_gives_the_same_bits(case: Case, gpu: torch.device) -> None:
-    one, stream = model_and_draw(NAME, case, torch.bfloat16, gpu), torch.cuda.Stream(gpu)
+    one, stream = model_and_draw(TRITON, case, torch.bfloat16, gpu), torch.cuda.Stream(gpu)
     expected = by_grad(*one)
     stream.wait_stream(torch.cuda.current_stream(gpu))
     with torch.cuda.stream(stream):
@@ -143,7 +143,7 @@ def test_a_side_stream_gives_the_same_bits(case: Case, gpu: torch.device) -> Non
 
 @pytest.mark.first(First.NO_SYNC)
 def test_no_host_sync(gpu: torch.device) -> None:
-    one = model_and_draw(NAME, MODELS[1], torch.bfloat16, gpu)
+    one = model_and_draw(TRITON, MODELS[1], torch.bfloat16, gpu)
     by_grad(*one)  # which loads the kernels
     torch.cuda.set_sync_debug_mode("error")
     try:
@@ -157,7 +157,7 @@ def test_no_host_sync(gpu: torch.device) -> None:
 def test_two_passes_at_once(layer_norm: bool, gpu: torch.device) -> None:
     """Each takes most of the card: a launch waits until all of its programs fit, or none runs."""
     sizes = [replace(FULL[layer_norm], T=STEPS, B=B) for B in (128, ROWS)]
-    passes = [partial(by_grad, *model_and_draw(NAME, case, torch.bfloat16, gpu)) for case in sizes]
+    passes = [partial(by_grad, *model_and_draw(TRITON, case, torch.bfloat16, gpu)) for case in sizes]
     expected = [one() for one in passes]
     for results, right in zip(at_once(passes, gpu), expected, strict=True):
         for result in results:
@@ -167,7 +167,7 @@ def test_two_passes_at_once(layer_norm: bool, gpu: torch.device) -> None:
 @pytest.mark.first(First.BESIDE)
 def test_a_pass_beside_a_full_card(gpu: torch.device) -> None:
     """Large products of another stream leave no multiprocessor free for as long as the passes take."""
-    one = partial(by_grad, *model_and_draw(NAME, replace(FULL[0], T=STEPS), torch.bfloat16, gpu))
+    one = partial(by_grad, *model_and_draw(TRITON, replace(FULL[0], T=STEPS), torch.bfloat16, gpu))
     large = torch.ones(8192, 8192, dtype=torch.bfloat16, device=gpu)
     product, expected = torch.empty_like(large), one()
 

@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from impls import batched_cuda, proof, registry
+from suite.checks.kernels import TRITON
 
 #: Environment variable with the folder, for a run of pytest whose plugin this is.
 VARIABLE = "HYPERLSTM_TOLD_CARD"
@@ -70,7 +71,7 @@ def tell(patch: pytest.MonkeyPatch, folder: Path) -> None:
 
 def mark() -> None:
     """Mark the GPU as one that has verified `batched_cuda`."""
-    path = proof.path("batched_cuda", CUDA)
+    path = proof.path(TRITON, CUDA)
     path.parent.mkdir(exist_ok=True)
     path.touch()
     registry.why_unproven.cache_clear()
