@@ -10,6 +10,8 @@ import torch
 from impls import names, registry, why_unavailable
 from impls.registry import UnsupportedOptionError
 from suite.candidates import submission
+from suite.cases.case import Case
+from suite.comparison.draws import Draw, draw
 from suite.shared.marks import impl_params
 
 
@@ -38,6 +40,12 @@ def skip_unless_checked(name: str, device: torch.device, dtype: torch.dtype = to
     reason = why_unavailable(name, device, dtype)
     if reason:
         pytest.skip(reason)
+
+
+def sample_or_skip(name: str, dtype: torch.dtype, case: Case, device: torch.device) -> Draw:
+    """A draw of a case; skips a test of an implementation that does not run here."""
+    skip_unless_checked(name, device, dtype)
+    return draw(case, 1, dtype, device)
 
 
 @contextmanager

@@ -23,8 +23,9 @@ class Defined(StrEnum):
 
     @property
     def files(self) -> list[str]:
-        """Files on which its uses depend: its own, and those of modules that it takes uses from."""
-        return [self.file, *(module.file for module in _TAKEN.get(self, ()))]
+        """Files on which its uses depend: what it is made of, and the modules that it takes uses from."""
+        modules = (self, *_TAKEN.get(self, ()))
+        return [*(module.file for module in modules), *_MADE_OF.get(self, ())]
 
 
 #: By module, those that it takes uses, or parts of them, from.
@@ -32,4 +33,8 @@ _TAKEN: Mapping[Defined, Sequence[Defined]] = {
     Defined.CALLS: (Defined.GRADIENTS,),
     Defined.LAYOUTS: (Defined.CALLS, Defined.GRADIENTS),
     Defined.PAIRS: (Defined.LAYOUTS, Defined.CALLS, Defined.EXTREMES, Defined.GRADIENTS),
+}
+#: By module, further files that it is made of.
+_MADE_OF: Mapping[Defined, Sequence[str]] = {
+    Defined.PAIRS: (f"{EQUALITY}/options.py", f"{EQUALITY}/covering.py"),
 }

@@ -119,6 +119,7 @@ COMPILED = Kind(TableName.BENCH, "compiled")
 CASES, COMPARISON, CANDIDATES = "suite/cases", "suite/comparison", "suite/candidates"
 RESULTS, MEASURE = "suite/results", "suite/measure"
 #: Rows on which an edit of uses tells; pairs take all others, layouts take calls, and calls take gradients.
+OF_PAIRS = [Kind(TableName.VERIFY, variant="pairs")]
 OF_EXTREMES = [Kind(TableName.VERIFY, variant=module) for module in ("extremes", "pairs")]
 OF_LAYOUTS = [Kind(TableName.VERIFY, variant=module) for module in ("layouts", "pairs")]
 OF_GRADIENTS = [Kind(TableName.VERIFY, variant=module) for module in ("gradients", "calls", "layouts", "pairs")]
@@ -190,7 +191,9 @@ DEPENDENTS: dict[str, Collection[Kind]] = {
     f"{EQUALITY}/extremes.py": OF_EXTREMES,
     f"{EQUALITY}/gradients.py": OF_GRADIENTS,
     f"{EQUALITY}/layouts.py": OF_LAYOUTS,
-    f"{EQUALITY}/pairs.py": [Kind(TableName.VERIFY, variant="pairs")],
+    f"{EQUALITY}/pairs.py": OF_PAIRS,
+    f"{EQUALITY}/options.py": OF_PAIRS,
+    f"{EQUALITY}/covering.py": OF_PAIRS,
     "suite/checks/faults/planting.py": [Kind(TableName.FAULTS)],
     "suite/checks/module/capabilities.py": [Kind(TableName.CAPABILITIES)],
     "suite/shared/arithmetic.py": [*TIMED, *CHECKED],

@@ -3,7 +3,7 @@
 import pytest
 
 from suite.checks.equality.comparison import Task
-from suite.checks.equality.conftest import Check
+from suite.checks.equality.parameters import Check
 
 
 @pytest.mark.at_size

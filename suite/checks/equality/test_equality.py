@@ -4,7 +4,7 @@ import pytest
 
 from suite.checks.equality.catalogue import of_every_implementation, small
 from suite.checks.equality.comparison import Comparison
-from suite.checks.equality.conftest import Check, every
+from suite.checks.equality.parameters import Check, every
 
 pytestmark = pytest.mark.order(7)
 

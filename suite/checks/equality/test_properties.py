@@ -14,8 +14,8 @@ from impls.definition import dtype_name
 from impls.registry import IMPLS, ORACLE, find
 from suite.cases.case import Case
 from suite.cases.verification import ROWS, VERIFY_FIRST
-from suite.checks.equality.conftest import sample_or_skip
 from suite.checks.equality.values import everything
+from suite.checks.implementations import sample_or_skip
 from suite.comparison.draws import Draw, draw, inputs, with_values
 from suite.comparison.tensors import OF_SEQUENCES, Argument, Output, Results, X
 from suite.comparison.tolerance import assert_bitwise_equal

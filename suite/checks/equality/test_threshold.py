@@ -9,7 +9,7 @@ import torch
 from impls.registry import ORACLE, Impl
 from suite.checks.equality.catalogue import TINY
 from suite.checks.equality.comparison import Comparison, against_naive
-from suite.checks.equality.conftest import Check
+from suite.checks.equality.parameters import Check
 from suite.comparison.draws import Build
 from suite.comparison.tensors import Output
 from suite.comparison.tolerance import Judgement

@@ -7,8 +7,9 @@ import pytest
 from suite.cases.case import Start
 from suite.checks.equality.catalogue import grouped, of_every_implementation, paired
 from suite.checks.equality.comparison import Comparison
-from suite.checks.equality.conftest import Check, every
-from suite.checks.equality.pairs import COMBINATIONS, DEFAULTS, OPTIONS, RATES, Call, Form, Trained
+from suite.checks.equality.options import DEFAULTS, OPTIONS, Call, Form, Trained
+from suite.checks.equality.pairs import COMBINATIONS, RATES
+from suite.checks.equality.parameters import Check, every
 from suite.shared.files import ROOT
 
 pytestmark = pytest.mark.order(5)

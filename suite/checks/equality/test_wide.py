@@ -5,7 +5,7 @@ import pytest
 from suite.cases.verification import IN_FLOAT16
 from suite.checks.equality.catalogue import of_every_implementation, wide
 from suite.checks.equality.comparison import F16, Comparison, Task
-from suite.checks.equality.conftest import Check, every
+from suite.checks.equality.parameters import Check, every
 
 pytestmark = pytest.mark.order(3)
 

@@ -14,8 +14,8 @@ from suite.cases.verification import MULTIPLIED, ROWS, VERIFY_FIRST, WIDE, multi
 from suite.cases.workloads import TIMED
 from suite.checks.equality.catalogue import grouped, wide
 from suite.checks.equality.comparison import BF16, Comparison, against_naive
-from suite.checks.equality.conftest import sample_or_skip
 from suite.checks.equality.values import both, everything
+from suite.checks.implementations import sample_or_skip
 from suite.checks.recording import Record
 from suite.comparison.draws import implementation
 from suite.comparison.tensors import OUTPUTS, Gradient, Output, parameter

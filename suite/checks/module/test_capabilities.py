@@ -7,7 +7,7 @@ from impls.registry import IMPLS, Impl
 from suite.checks.implementations import skip_unless_checked, skipping_undeclared
 from suite.checks.module import capabilities
 from suite.checks.module.capabilities import CAPABILITIES, Check, in_default_run
-from suite.checks.module.conftest import marks_of
+from suite.checks.module.marks import marks_of
 from suite.checks.module.runs import KEPT
 from suite.checks.recording import Keep
 from suite.comparison.draws import model_and_draw

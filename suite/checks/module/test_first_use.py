@@ -8,8 +8,8 @@ import torch
 
 from impls.registry import IMPLS, find
 from suite.checks.implementations import skip_unless_checked
-from suite.checks.module.conftest import marks_of
 from suite.checks.module.first_use import SPAWN, USES, Ended
+from suite.checks.module.marks import marks_of
 from suite.shared import process
 from suite.shared.marks import impl_param
 

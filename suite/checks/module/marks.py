@@ -1,4 +1,4 @@
-"""What tests of uses share: their marks."""
+"""Marks of tests of a use of the module."""
 
 import pytest
 
