@@ -64,7 +64,7 @@ def bin_of(session: nox.Session) -> Path:
 
 
 def scratch_of(session: nox.Session) -> Path:
-    """Folder of files that the session makes, which is kept."""
+    """Folder of files that the session makes, which is kept; what it starts has its temporary files there too."""
     return Path(session.create_tmp()).absolute()
 
 
@@ -169,8 +169,8 @@ def selftest(session: nox.Session) -> None:
 @nox.session(reuse_venv=False)
 def package(session: nox.Session) -> None:
     """Check what a wheel and an sdist hold, and that they import alone."""
-    scratch = scratch_of(session)
-    shutil.rmtree(scratch)
+    scratch = scratch_of(session) / "package"
+    shutil.rmtree(scratch, ignore_errors=True)
     session.install("uv", "packaging")
     session.run("uv", "build", "-q", "--out-dir", str(scratch))  # the wheel from the sdist
     wheel, sdist = only(scratch, "*.whl"), only(scratch, "*.tar.gz")

@@ -26,7 +26,9 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     **dict.fromkeys(("dropout", "recurrent_dropout"), calls.probability),
     "impl": _implementation,
 }
-#: Attributes that cannot change, because the parameters have their shapes.
+#: Names of the attributes that say what a model is.
+ATTRIBUTES = tuple(_CHECKS)
+#: Those that cannot change, because the parameters have their shapes.
 _FIXED = ("input_size", "hidden_size", "hyper_size", "n_z", "n_layers", "layer_norm")
 
 

@@ -11,10 +11,10 @@ import torch
 from impls.definition import dtype_name
 from suite.cases.case import Case
 from suite.comparison.tolerance import Judgement
-from suite.results.defined import Defined
 from suite.results.names import TableName
 from suite.results.outcomes import CaseOutcome, deciding
 from suite.results.tables import TABLES
+from suite.results.use_modules import UseModule
 from suite.shared.arithmetic import Arithmetic
 
 #: The name among a test's user properties of a row: its table, the file and name of the test's function, and its cells.
@@ -61,7 +61,7 @@ class Record:
         interpreted: bool = False,
         forward_only: bool = False,
         asked_for: bool = False,
-        defined: Defined | None = None,
+        defined: UseModule | None = None,
         case: Case | None = None,
     ) -> None:
         dtype = dtype_name(arithmetic) if isinstance(arithmetic, torch.dtype) else str(arithmetic)

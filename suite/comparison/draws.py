@@ -14,7 +14,7 @@ from impls.definition import Role
 from impls.registry import AUTO, ORACLE, UnsupportedOptionError, find
 from suite.cases.case import Case, Start
 from suite.comparison.tensors import (
-    ARRIVING,
+    COTANGENTS,
     OUTPUTS,
     STATE,
     Argument,
@@ -157,7 +157,7 @@ def by_argument(sample: Draw) -> Arguments:
     values = inputs(sample)
     for name, value in sample.params.items():
         values[parameter(name)] = value
-    values.update(zip(ARRIVING, sample.cotangents, strict=True))
+    values.update(zip(COTANGENTS, sample.cotangents, strict=True))
     return values
 
 
@@ -170,5 +170,5 @@ def with_values(sample: Draw, change: ValueChange) -> Draw:
     new = {argument: change(argument, value) for argument, value in by_argument(sample).items()}
     params = {name: new[parameter(name)] for name in sample.params}
     state = sample.state and tuple(new[part] for part in STATE)
-    cotangents = Cotangents(*(new[arriving] for arriving in ARRIVING))
+    cotangents = Cotangents(*(new[arriving] for arriving in COTANGENTS))
     return Draw(params, new[X], state, cotangents)

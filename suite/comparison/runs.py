@@ -68,7 +68,8 @@ def packed(
 class Part(NamedTuple):
     """The sequences of a batch that have one length.
 
-    tokens: where their numbers are in an array over all tokens, None if that is [T, B].
+    rows: their places in the batch. steps: their length.
+    tokens: their places among the packed tokens, [steps, rows]; None if nothing is packed.
     """
 
     rows: Tensor

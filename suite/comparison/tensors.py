@@ -34,7 +34,7 @@ class Kind(Enum):
     X = auto()
     STATE = auto()
     PARAMETER = auto()
-    ARRIVING = auto()
+    COTANGENT = auto()
 
 
 class Argument(NamedTuple):
@@ -60,7 +60,7 @@ class Argument(NamedTuple):
             Kind.X: "x",
             Kind.STATE: f"state {self.output}",
             Kind.PARAMETER: f"{_LAYERS}.{self.layer}.{self.name}",
-            Kind.ARRIVING: f"grad {self.output}",
+            Kind.COTANGENT: f"grad {self.output}",
         }
         return names[self.kind]
 
@@ -117,7 +117,7 @@ STATE = tuple(Argument(Kind.STATE, output) for output in STATES)
 H, C, H_HAT, C_HAT = STATE
 #: The states that a layer adds to at each step.
 CELLS = (C, C_HAT)
-ARRIVING = tuple(Argument(Kind.ARRIVING, output) for output in OUTPUTS)
+COTANGENTS = tuple(Argument(Kind.COTANGENT, output) for output in OUTPUTS)
 #: Results that have an element for each sequence: all but the gradients of parameters.
 OF_SEQUENCES = (*OUTPUTS, *map(Gradient, (X, *STATE)))
 Arguments = dict[Argument, Tensor]

@@ -17,7 +17,7 @@ from suite.comparison import tolerance
 from suite.comparison.draws import Draw, by_argument, implementation
 from suite.comparison.runs import Outcome, plain, run_plain, without_module
 from suite.comparison.tensors import (
-    ARRIVING,
+    COTANGENTS,
     STATE,
     Argument,
     Finding,
@@ -65,7 +65,7 @@ def test_a_fault_is_found_by_the_tensor_that_it_damages(result: Result) -> None:
     assert [judgement.subject for judgement in judgements if judgement.wrong] == [result]
 
 
-@pytest.mark.parametrize("argument", [X, parameter("layers.0.bias"), STATE[1], ARRIVING[1]], ids=str)
+@pytest.mark.parametrize("argument", [X, parameter("layers.0.bias"), STATE[1], COTANGENTS[1]], ids=str)
 def test_a_changed_argument_is_a_finding(argument: Argument) -> None:
     """In the second draw alone, by one bit; and so is what a run finds."""
     seen = Finding(Wrong.NO_EFFECT, Output.OUT)

@@ -157,13 +157,13 @@ def naive_oracle(dtype: torch.dtype, draws: int = DRAWS) -> Oracle:
 class Judgement:
     """Error of one result of a use against the oracle, and the allowed one; both as relative L2 errors.
 
-    subject: the result, or a finding of the run, whose error is infinite.
+    subject: the result, or a finding of the run, whose error is infinite. use: its name; None for the plain call.
     """
 
     subject: Subject
     error: float
     allowed: float
-    use: str = ""
+    use: str | None = None
 
     @property
     def ratio(self) -> float:
@@ -179,7 +179,7 @@ class Judgement:
     def columns(self) -> dict[str, Any]:
         """The columns of a row that has the judgement."""
         column = "finding" if isinstance(self.subject, Finding) else "tensor"
-        figures = {"error": self.error, "allowed": self.allowed, "ratio": self.ratio, "use": self.use}
+        figures = {"error": self.error, "allowed": self.allowed, "ratio": self.ratio, "use": self.use or ""}
         return {"tensor": "", "finding": "", **figures, column: str(self.subject)}
 
     def __str__(self) -> str:

@@ -58,7 +58,7 @@ class Unable(NamedTuple):
 
 #: Layer norm in words.
 NORM = {False: "off", True: "on"}
-#: By type of device, the dtypes that it quotes: of these the first that was timed.
+#: Dtypes to quote on each type of device, by preference: the first that was timed.
 DTYPES = {
     DeviceType.CPU: (Arithmetic.FLOAT32,),
     DeviceType.CUDA: (Arithmetic.BFLOAT16, Arithmetic.FLOAT32),

@@ -115,8 +115,10 @@ def _speedup(row: pd.Series, benchmark: Benchmark, markup: Markup) -> str:
     if len(timed) > 1:
         titles = [_title(name, markup) for name in timed["implementation"]]
         what = f"the fastest alternative timed there (of {', '.join(titles)})"
-    if not _known(best):
+    if pd.isna(best["ratio_low"]):
         return f"has no interval yet of its speedup over {title}, {what}"
+    if pd.notna(best["busy"]):
+        return f"was not compared with {title}, {what}, on a quiet machine"
     speedup = quotient(interval(best), interval(row))
     return f"is {with_interval(speedup)} times as fast as with {title}, {what}"
 

@@ -108,7 +108,10 @@ class Sheet:
         return Markdown("\n".join(f"| {' | '.join(cells)} |" for cells in (headings, rule, *rows)))
 
     def show(self, title: str, console: Console | None = None) -> None:
-        """Print the table if it has lines; where words do not fit, they are longer than the terminal is wide."""
+        """Print the table, if it has lines.
+
+        Cells break between words. A table whose words do not fit is wider than the terminal.
+        """
         if not self.lines:
             return
         console = console or Console()

@@ -158,7 +158,10 @@ def sweeps(benchmark: Benchmark, over: Sequence[str] = SIZES) -> list[Sweep]:
 
 
 def _without(size: str, case: Case) -> Case:
-    """The case with 0 for a size, equal for cases that differ in it alone; as it is if its lengths have the size."""
+    """The case with 0 for a size, so that cases which differ in it alone are equal.
+
+    It is unchanged if its lengths have the size.
+    """
     if case.lengths_have(size):
         return case
     zero: dict[str, Any] = {size: 0}

@@ -17,9 +17,9 @@ from suite.candidates import catalogue, submission
 from suite.cases.case import MODEL_OPTIONS, Case
 from suite.cases.workloads import WORKLOADS, resized
 from suite.results.code import digest, meaning
-from suite.results.defined import EQUALITY, Defined
 from suite.results.names import TableName
 from suite.results.outcomes import CaseOutcome, ran
+from suite.results.use_modules import EQUALITY, UseModule
 from suite.shared.arithmetic import Arithmetic
 from suite.shared.files import ROOT
 
@@ -118,9 +118,9 @@ def _sources(root: Path, table: TableName, implementation: str, defined: str, wo
     basis = BASIS[table]
     listed = [*basis.files]
     if defined:
-        if defined not in [*Defined]:
-            raise GoneError(f"defined: expected a module of {EQUALITY}, one of {', '.join(Defined)}, got {defined}")
-        listed += Defined(defined).files
+        if defined not in [*UseModule]:
+            raise GoneError(f"defined: expected a module of {EQUALITY}, one of {', '.join(UseModule)}, got {defined}")
+        listed += UseModule(defined).files
     if basis.workload_of:
         try:
             listed += catalogue.find(implementation).files

@@ -21,12 +21,12 @@ from suite.cases.examples import CPU
 from suite.cases.spelling import MEDIUM
 from suite.results import provenance
 from suite.results.code import meaning
-from suite.results.defined import EQUALITY, Defined
 from suite.results.examples import runs, verified
 from suite.results.names import TableName
 from suite.results.outcomes import CaseOutcome
 from suite.results.provenance import Refusal, refused
 from suite.results.tables import stamp
+from suite.results.use_modules import EQUALITY, UseModule
 from suite.shared.files import ROOT
 
 FAIL = CaseOutcome.FAIL
@@ -105,7 +105,7 @@ ROWS: dict[Kind, dict[str, Any]] = {
     **{
         Kind(TableName.VERIFY, name, defined): {"implementation": name, "defined": defined}
         for name in ("batched", "deferred", "batched_cpu")
-        for defined in ("", *Defined)
+        for defined in ("", *UseModule)
     },
     Kind(TableName.SIZES, "deferred", "H512"): {"implementation": "deferred", **replace(MEDIUM, H=512).columns},
     **{Kind(table, "deferred"): {"implementation": "deferred"} for table in (TableName.FAULTS, TableName.CAPABILITIES)},
@@ -137,7 +137,7 @@ def imported_beside(file: str) -> set[str]:
     return {str(folder / f"{module}.py") for module in modules}
 
 
-def paths_of_uses(defined: Defined) -> list[str]:
+def paths_of_uses(defined: UseModule) -> list[str]:
     """Files of uses, and those beside them that all uses depend on."""
     return [*defined.files, *(f"{EQUALITY}/{name}.py" for name in ("comparison", "leftovers", "use"))]
 
@@ -315,7 +315,9 @@ def test_a_file_that_is_gone_is_an_error(monkeypatch: pytest.MonkeyPatch) -> Non
 DECIDE_NOTHING = (f"{MEASURE}/job.py",)
 
 
-@pytest.mark.parametrize("files", [*(basis.files for basis in provenance.BASIS.values()), *map(paths_of_uses, Defined)])
+@pytest.mark.parametrize(
+    "files", [*(basis.files for basis in provenance.BASIS.values()), *map(paths_of_uses, UseModule)]
+)
 def test_a_list_of_files_has_what_these_import_beside_them(files: Sequence[str]) -> None:
     """So that a new file is not forgotten."""
     missing = [

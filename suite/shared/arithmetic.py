@@ -26,7 +26,7 @@ class Arithmetic(StrEnum):
 
     @property
     def rounds_factors(self) -> bool:
-        """True for TF32, whose tensors are in a wider dtype than the factors of their products."""
+        """True for TF32: tensors are float32, but products round their factors."""
         return self is Arithmetic.TF32
 
     def why_not(self, device: torch.device) -> str | None:

@@ -41,7 +41,10 @@ def saved_bytes(work: Callable[[], object], device: torch.device) -> int:
 
 @contextmanager
 def _allocations(device: torch.device) -> Iterator[list[int]]:
-    """Collect bytes of allocations and, negative, of releases, in order; on a GPU only sums to the peak and after."""
+    """Collect the bytes of allocations, and as negative numbers those of releases, in order.
+
+    On a GPU there are two numbers alone: the rise to the peak, and the change from there to the end.
+    """
     sizes: list[int] = []
     if device.type == DeviceType.CUDA:
         torch.cuda.synchronize(device)

@@ -13,7 +13,7 @@ from suite.comparison.memory import most_bytes, shortage
 
 
 def at_sizes(cases: Sequence[Case], dtypes: Sequence[torch.dtype], memory: int) -> list[Task]:
-    """Comparisons of every implementation in its dtypes, or in those given, at some sizes.
+    """Comparisons of every implementation at some sizes, in its dtypes; of these only in `dtypes`, if there are any.
 
     memory: in bytes. Where a training step does not fit, the forward pass alone is compared.
     """
@@ -28,7 +28,10 @@ def at_sizes(cases: Sequence[Case], dtypes: Sequence[torch.dtype], memory: int) 
 
 
 def dtypes_of(name: str) -> tuple[torch.dtype, ...]:
-    """Dtypes that are compared: with weights of each row, whose gradients sum more products, float64 alone."""
+    """Dtypes in which an implementation is compared.
+
+    One that builds the weights of each row is compared in float64 alone, since its gradients sum more products.
+    """
     impl = find(name)
     return (torch.float64,) if impl.builds_weights else impl.dtypes
 

@@ -28,7 +28,7 @@ from suite.comparison.runs import (
     state_of,
 )
 from suite.comparison.tensors import OUTPUTS, Results, X
-from suite.results.defined import Defined
+from suite.results.use_modules import UseModule
 
 
 def _in_pieces(model: HyperLSTM, case: Case, sample: Draw) -> Outcome:
@@ -46,7 +46,7 @@ def _in_pieces(model: HyperLSTM, case: Case, sample: Draw) -> Outcome:
 
 
 def _after_other_sizes(model: HyperLSTM, case: Case, sample: Draw) -> Outcome:
-    """The call repeated, with calls of other sizes in between, of which one has no gradient."""
+    """The call repeated, with calls of other sizes in between, each followed by one without a gradient."""
     plain(model, case, sample)
     for rows, steps in ((1, 1), (2, case.T), (case.B, 1)):
         state = sample.state and tuple(part[..., :rows, :] for part in sample.state)
@@ -79,7 +79,7 @@ INFERENCE = Group(
         # Of two and three steps, the shorter ones first.
         Use("no_grad in chunks", in_chunks(3 * NUMBERS, of=_without_gradient(torch.no_grad)), _outputs),
     ),
-    Defined.CALLS,
+    UseModule.CALLS,
     forward_only=True,
 )
 
@@ -103,5 +103,5 @@ CALLS = Group(
         Use("observed", observed(run_plain)),
         Use("after calls of other sizes", _after_other_sizes),
     ),
-    Defined.CALLS,
+    UseModule.CALLS,
 )

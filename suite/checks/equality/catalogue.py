@@ -73,8 +73,8 @@ def in_default_run(impl: Impl, case: Case, dtype: torch.dtype) -> bool:
     - Of small cases it has those of `VERIFY_FIRST`.
     - Of workloads that a CPU times by default it has all in float32, and those with layer norm in float64 and bfloat16.
     - Of other workloads, and only of what runs on a GPU alone, it has those with layer norm in float32.
-    - Of the other wide cases it has all, but in float16 one in four, since only what runs on a GPU alone treats that in
-      another way than bfloat16.
+    - Of the other wide cases it has all. In float16 these are `IN_FLOAT16`, but all for what runs on a GPU alone, which
+      alone treats float16 in another way than bfloat16.
     """
     if case in TIMED:
         if DeviceType.CPU not in TIMED[case].by_default:

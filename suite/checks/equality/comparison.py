@@ -17,7 +17,7 @@ from suite.comparison.draws import DRAWS, Build
 from suite.comparison.memory import Shortage
 from suite.comparison.runs import run_plain
 from suite.comparison.tolerance import Judgement, Oracle, compare, naive_oracle
-from suite.results.defined import Defined
+from suite.results.use_modules import UseModule
 
 F64, F32, BF16, F16 = torch.float64, torch.float32, torch.bfloat16, torch.float16
 
@@ -31,7 +31,7 @@ class Group(NamedTuple):
 
     name: str
     uses: tuple[Use, ...]
-    defined: Defined | None
+    defined: UseModule | None
     forward_only: bool = False
 
     @property
@@ -83,8 +83,8 @@ class Comparison(NamedTuple):
             change_draw=use.change_draw,
             expected=use.expected,
         )
-        named = "" if self.group.plain else use.name
-        return [replace(judgement, use=named) for judgement in judgements]
+        name = None if self.group.plain else use.name
+        return [replace(judgement, use=name) for judgement in judgements]
 
 
 class Task(NamedTuple):

@@ -15,6 +15,7 @@ from suite.comparison.draws import implementation
 from suite.comparison.memory import Shortage, memory_of
 from suite.results.outcomes import CaseOutcome
 from suite.shared.arithmetic import Arithmetic
+from suite.shared.marks import impl_param
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -29,9 +30,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         tasks = at_sizes(sizes, dtypes, memory_of(config.getoption("--device")))
     params = []
     for task in tasks:
-        mark = pytest.mark.impl(name=task.name)
-        params.append(pytest.param(task, marks=mark, id=id_of(task)))
-    metafunc.parametrize("sized", params)
+        params.append(impl_param(task.name, task.comparison, task.shortage, id=id_of(task)))
+    metafunc.parametrize(("name", "sized", "shortage"), params)
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from suite.checks.equality.use import Use
 from suite.comparison.draws import DrawChange, ValueChange, with_values
 from suite.comparison.runs import run_plain
 from suite.comparison.tensors import CELLS, Argument, Kind
-from suite.results.defined import Defined
+from suite.results.use_modules import UseModule
 
 
 def with_open_forget_gate(bias: Tensor, by: float) -> Tensor:
@@ -18,13 +18,16 @@ def with_open_forget_gate(bias: Tensor, by: float) -> Tensor:
     return bias + bias.new_tensor([0.0, by, 0.0, 0.0])[:, None]
 
 
-def _shifted(argument: Argument, value: Tensor) -> Tensor:
-    """Under layer norm, the means of gates and cells are many deviations from 0; an open forget gate keeps them."""
-    if argument.role is Role.GATE_BIAS:
-        return value + 30
+def with_cells_far_from_0(argument: Argument, value: Tensor) -> Tensor:
+    """Under layer norm, cells near 100, which an open forget gate keeps there."""
     if argument.role is Role.GATE_NORM_BIAS:
         return with_open_forget_gate(value, 10.0)
     return value + 100 if argument in CELLS else value
+
+
+def _with_means_far_from_0(argument: Argument, value: Tensor) -> Tensor:
+    """Under layer norm, the means of gates and cells are many deviations from 0."""
+    return value + 30 if argument.role is Role.GATE_BIAS else with_cells_far_from_0(argument, value)
 
 
 def _saturated(argument: Argument, value: Tensor) -> Tensor:
@@ -54,10 +57,10 @@ def _extreme(name: str, change: DrawChange) -> Use:
     return Use(name, run_plain, change_draw=change, extreme=True)
 
 
-FAR_FROM_0 = _draw_with(_shifted)
+FAR_FROM_0 = _draw_with(_with_means_far_from_0)
 LARGE_CELLS = _draw_with(_large_cells)
 #: Of cases with layer norm.
-MEANS_FAR_FROM_0 = Group("means far from 0", (_extreme("means far from 0", FAR_FROM_0),), Defined.EXTREMES)
+MEANS_FAR_FROM_0 = Group("means far from 0", (_extreme("means far from 0", FAR_FROM_0),), UseModule.EXTREMES)
 #: Of cases without.
 SATURATED = Group(
     "saturated",
@@ -66,5 +69,5 @@ SATURATED = Group(
         _extreme("cells stay large", LARGE_CELLS),
         _extreme("near 0", _draw_with(_near_0)),
     ),
-    Defined.EXTREMES,
+    UseModule.EXTREMES,
 )

@@ -14,7 +14,7 @@ from suite.checks.equality.use import Use
 from suite.comparison.draws import Cotangents, Draw
 from suite.comparison.runs import Outcome, Run, arguments, gradients, outputs, run_plain
 from suite.comparison.tensors import Argument, Gradient, H, Kind, Output, Results, X
-from suite.results.defined import Defined
+from suite.results.use_modules import UseModule
 
 # What requires a gradient
 
@@ -45,7 +45,7 @@ FROZEN = Group(
         _training("x alone", lambda leaf: leaf == X),
         _training("h alone", lambda leaf: leaf == H),
     ),
-    Defined.GRADIENTS,
+    UseModule.GRADIENTS,
 )
 
 
@@ -110,5 +110,5 @@ GRADIENTS = Group(
         _chunked(80, residuals=True),
         _chunked(80, residuals=False),
     ),
-    Defined.GRADIENTS,
+    UseModule.GRADIENTS,
 )

@@ -17,7 +17,7 @@ from suite.comparison.draws import Draw, by_argument, with_values
 from suite.comparison.runs import Outcome, packed, run_plain
 from suite.comparison.tensors import Argument, Kind
 from suite.comparison.tolerance import changed_arguments
-from suite.results.defined import Defined
+from suite.results.use_modules import UseModule
 
 #: Function that returns a tensor of the same numbers in another layout.
 Layout = Callable[[Tensor], Tensor]
@@ -81,12 +81,12 @@ OF_ALL_TENSORS: dict[Memory, Layouts] = {
 #: Layouts of numbers that are equal over an axis; the gradient of a sum is equal over all.
 OVER_BATCH = partial(_expanded, (-2,))
 EXPANDED: dict[str, Layouts] = {
-    "x and gradients expanded over the batch": {Kind.X: OVER_BATCH, Kind.ARRIVING: OVER_BATCH},
+    "x and gradients expanded over the batch": {Kind.X: OVER_BATCH, Kind.COTANGENT: OVER_BATCH},
     "states expanded over the batch, parameters over gates": {
         Kind.STATE: OVER_BATCH,
         Kind.PARAMETER: partial(_expanded, (0,)),
     },
-    "gradients expanded": {Kind.ARRIVING: partial(_expanded, (0, 1, 2))},
+    "gradients expanded": {Kind.COTANGENT: partial(_expanded, (0, 1, 2))},
 }
 
 
@@ -134,12 +134,12 @@ AT_ONCE = Group(
         *(_use_of_equal(name, layouts) for name, layouts in EXPANDED.items()),
         Use("columns first, observed", observed(partial(in_layouts, OF_ALL_TENSORS[Memory.COLUMNS_FIRST]))),
     ),
-    Defined.LAYOUTS,
+    UseModule.LAYOUTS,
 )
 #: By name, the tensors of one kind, which are padded while the others are contiguous.
-_PADDED = {"x": Kind.X, "states": Kind.STATE, "parameters": Kind.PARAMETER, "cotangents": Kind.ARRIVING}
+_PADDED = {"x": Kind.X, "states": Kind.STATE, "parameters": Kind.PARAMETER, "cotangents": Kind.COTANGENT}
 LAID_OUT = Group(
     "layouts",
     (*AT_ONCE.uses, *(_use(f"{name} padded", {kind: PADDED}) for name, kind in _PADDED.items())),
-    Defined.LAYOUTS,
+    UseModule.LAYOUTS,
 )

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from impls import HyperLSTM
 from impls.gradient.chunks import limits
+from impls.hyperlstm import ATTRIBUTES
 from suite.cases.case import Case
 from suite.comparison.draws import Draw
 from suite.comparison.runs import Outcome, Run
@@ -75,18 +76,10 @@ def settings(model: HyperLSTM) -> dict[Invariant, object]:
     return {
         **{name: get() for name, get in SETTINGS.items()},
         Invariant.CHUNK_LIMITS: [limits(device) for device in devices],
-        Invariant.OPTIONS: {name: value for name, value in vars(model).items() if _is_option(name, value)},
+        Invariant.OPTIONS: {name: getattr(model, name) for name in ATTRIBUTES},
         Invariant.TRAINING: [module.training for module in model.modules()],
         Invariant.ATTRIBUTES: [list(vars(module)) for module in model.modules()],
     }
-
-
-def _is_option(name: str, value: object) -> bool:
-    """Whether an attribute is an option of the model, which a user may set: a number, a flag or a name.
-
-    `training` is none: torch sets it, and it is compared by itself.
-    """
-    return not name.startswith("_") and name != "training" and isinstance(value, bool | int | float | str)
 
 
 def altered(model: HyperLSTM, before: dict[Invariant, object]) -> dict[Invariant, object]:

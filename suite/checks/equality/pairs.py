@@ -26,10 +26,11 @@ from suite.checks.equality.use import AutocastMode, Use
 from suite.comparison.draws import Draw, inputs
 from suite.comparison.runs import Outcome, Returned, State, packed
 from suite.comparison.tensors import H_HAT, C, Finding, Kind, Output, Wrong, X, parameter
-from suite.results.defined import Defined
+from suite.results.use_modules import UseModule
 
-#: Sequences of a form; those of other forms all have T steps.
-LENGTHS = {Form.SORTED: (3, 2, 1), Form.UNSORTED: (1, 3, 2)}  # not its own inverse
+#: Lengths of the sequences of packed forms. The permutation that sorts UNSORTED is not its own inverse, so that to
+#: confuse the two would show.
+LENGTHS = {Form.SORTED: (3, 2, 1), Form.UNSORTED: (1, 3, 2)}
 
 
 class Rates(NamedTuple):
@@ -160,7 +161,7 @@ class Combination(NamedTuple):
     @property
     def group(self) -> Group:
         """The use alone, by its name."""
-        return Group(self.use.name, (self.use,), Defined.PAIRS)
+        return Group(self.use.name, (self.use,), UseModule.PAIRS)
 
 
 def combinations(domains: Domains) -> list[Combination]:

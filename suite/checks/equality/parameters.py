@@ -22,7 +22,7 @@ class Check(Protocol):
     ) -> None: ...
 
 
-def every(tasks: Iterable[Task], *, left_out: str = "nothing") -> pytest.MarkDecorator:
+def every(tasks: Iterable[Task], *, left_out: str) -> pytest.MarkDecorator:
     """Parametrisation by implementation and comparison; left_out: what a default run leaves out.
 
     Uses that save less have memory of their own, so their comparisons are marked for the address sanitizer.

@@ -8,7 +8,7 @@ from suite.checks.equality.catalogue import GROUPS
 from suite.checks.equality.comparison import Group
 from suite.checks.equality.layouts import AT_ONCE
 from suite.checks.equality.pairs import COMBINATIONS, OF_A_LAYER
-from suite.results.defined import Defined
+from suite.results.use_modules import UseModule
 from suite.shared.files import ROOT
 
 
@@ -20,9 +20,9 @@ def test_a_group_says_which_module_defines_it(group: Group) -> None:
 
 
 def test_pairs_say_that_their_module_defines_them() -> None:
-    assert {pair.group.defined for pair in (*COMBINATIONS, *OF_A_LAYER)} == {Defined.PAIRS}
+    assert {pair.group.defined for pair in (*COMBINATIONS, *OF_A_LAYER)} == {UseModule.PAIRS}
 
 
-@pytest.mark.parametrize("defined", Defined)
-def test_every_module_of_uses_has_a_file(defined: Defined) -> None:
+@pytest.mark.parametrize("defined", UseModule)
+def test_every_module_of_uses_has_a_file(defined: UseModule) -> None:
     assert [file for file in defined.files if not (ROOT / file).is_file()] == []

@@ -42,7 +42,7 @@ from suite.checks.equality.changes import Option
 from suite.checks.equality.leftovers import Invariant
 from suite.comparison.draws import Build, implementation
 from suite.comparison.tensors import (
-    ARRIVING,
+    COTANGENTS,
     OUTPUTS,
     STATE,
     STATES,
@@ -117,7 +117,7 @@ ARGUMENTS: Mapping[str, Mapping[str, Argument]] = {
     "input": {"x": X},
     "state": dict(zip(STATES, STATE, strict=True)),
     "parameter": {name: Argument(Kind.PARAMETER, name=name) for name in LayerParams._fields},
-    "gradient": dict(zip(OUTPUTS, ARRIVING, strict=True)),
+    "gradient": dict(zip(OUTPUTS, COTANGENTS, strict=True)),
 }
 
 

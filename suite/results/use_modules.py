@@ -6,7 +6,7 @@ from enum import StrEnum
 EQUALITY = "suite/checks/equality"
 
 
-class Defined(StrEnum):
+class UseModule(StrEnum):
     """A module of EQUALITY that defines uses."""
 
     CALLS = "calls"
@@ -29,12 +29,12 @@ class Defined(StrEnum):
 
 
 #: By module, those that it takes uses, or parts of them, from.
-_TAKEN: Mapping[Defined, Sequence[Defined]] = {
-    Defined.CALLS: (Defined.GRADIENTS,),
-    Defined.LAYOUTS: (Defined.CALLS, Defined.GRADIENTS),
-    Defined.PAIRS: (Defined.LAYOUTS, Defined.CALLS, Defined.EXTREMES, Defined.GRADIENTS),
+_TAKEN: Mapping[UseModule, Sequence[UseModule]] = {
+    UseModule.CALLS: (UseModule.GRADIENTS,),
+    UseModule.LAYOUTS: (UseModule.CALLS, UseModule.GRADIENTS),
+    UseModule.PAIRS: (UseModule.LAYOUTS, UseModule.CALLS, UseModule.EXTREMES, UseModule.GRADIENTS),
 }
 #: By module, further files that it is made of.
-_MADE_OF: Mapping[Defined, Sequence[str]] = {
-    Defined.PAIRS: (f"{EQUALITY}/options.py", f"{EQUALITY}/covering.py"),
+_MADE_OF: Mapping[UseModule, Sequence[str]] = {
+    UseModule.PAIRS: (f"{EQUALITY}/options.py", f"{EQUALITY}/covering.py"),
 }
