@@ -23,7 +23,7 @@ from suite import bench, bench_compare, report
 from suite.cases.examples import CPU
 from suite.cases.verification import TWO_LAYERS
 from suite.checks.equality.catalogue import every_comparison
-from suite.checks.equality.comparison import WIDE_ORACLE, Task
+from suite.checks.equality.tasks import WIDE_ORACLE, Task
 from suite.measure import choice
 from suite.package.sessions import recorded
 from suite.results.examples import runs, verified

@@ -39,5 +39,4 @@ CANDIDATE = alternative(
     modules=("jax",),
     files=("suite/candidates/jax.py", "suite/candidates/jax_lstm.py", "impls/definition.py"),
     of_others=True,
-    called="JAX",
 )

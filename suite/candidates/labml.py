@@ -46,6 +46,5 @@ CANDIDATE = alternative(
     to_ours=from_labml,
     modules=("labml_nn.hypernetworks.hyper_lstm",),
     of_others=True,
-    called="labml",
     files=("suite/candidates/labml.py",),
 )

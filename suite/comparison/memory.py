@@ -67,6 +67,6 @@ def most_bytes(memory: int) -> int:
 
 
 def shortage(name: str, case: Case, dtype: torch.dtype, most: int, *, training: bool = True) -> Shortage | None:
-    """How far the most bytes that may be taken are too few for a pass of an implementation; None if they are enough."""
+    """The shortage, if a pass of an implementation needs more than the most bytes that may be taken, else None."""
     needed = bytes_needed(name, case, dtype, training=training)
     return Shortage(name, needed, most) if needed > most else None

@@ -45,6 +45,8 @@ class Outcome(NamedTuple):
     findings: tuple[Finding, ...] = ()
 
 
+#: Whether an argument requires a gradient.
+Selector = Callable[[Argument], bool]
 #: Calls a model of a case, once or several times, on a draw in its dtype.
 Run = Callable[[HyperLSTM, Case, Draw], Outcome]
 
@@ -164,12 +166,17 @@ def _starts(case: Case, x: Tensor, state: State | None) -> list[Sequence[Tensor]
     return starts
 
 
+def every_argument(_: Argument) -> bool:
+    """A selector of all."""
+    return True
+
+
 def plain(
     model: HyperLSTM,
     case: Case,
     sample: Draw,
     *,
-    select: Callable[[Argument], bool] = lambda _: True,
+    select: Selector = every_argument,
     arriving: Collection[Output] = OUTPUTS,
     call: ModelCall = packed,
 ) -> Results:
@@ -183,9 +190,17 @@ def plain(
     return results | gradients(leaves)
 
 
-def run_plain(model: HyperLSTM, case: Case, sample: Draw, **options: Any) -> Outcome:
-    """A plain call as a run, without findings; options: of `plain`."""
-    return Outcome(plain(model, case, sample, **options))
+def run_plain(
+    model: HyperLSTM,
+    case: Case,
+    sample: Draw,
+    *,
+    select: Selector = every_argument,
+    arriving: Collection[Output] = OUTPUTS,
+    call: ModelCall = packed,
+) -> Outcome:
+    """A plain call as a run, without findings; for the options see `plain`."""
+    return Outcome(plain(model, case, sample, select=select, arriving=arriving, call=call))
 
 
 def backward(results: Results, sample: Draw, arriving: Collection[Output] = OUTPUTS) -> None:
@@ -202,7 +217,7 @@ def backward(results: Results, sample: Draw, arriving: Collection[Output] = OUTP
         torch.autograd.backward(values, d_values)
 
 
-def arguments(model: HyperLSTM, sample: Draw, select: Callable[[Argument], bool] = lambda _: True) -> Arguments:
+def arguments(model: HyperLSTM, sample: Draw, select: Selector = every_argument) -> Arguments:
     """Inputs, in the memory of the numbers, and parameters; select: see `plain`."""
     model.zero_grad(set_to_none=True)
     leaves: Arguments = {argument: value.detach() for argument, value in inputs(sample).items()}

@@ -28,6 +28,15 @@ OUTPUTS = tuple(Output)
 STATES = OUTPUTS[1:]
 
 
+class Gate(Enum):
+    """A gate, by its place on axes of length 4."""
+
+    I = 0
+    F = 1
+    G = 2
+    O = 3
+
+
 class Kind(Enum):
     """What an argument is: the input, an initial state, a parameter, or a gradient that arrives at an output."""
 

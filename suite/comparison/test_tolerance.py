@@ -31,6 +31,7 @@ from suite.comparison.tensors import (
     parameter,
 )
 from suite.comparison.tolerance import (
+    DTYPES,
     FLOOR,
     TIMES,
     Judgement,
@@ -92,7 +93,7 @@ def off(share: float) -> Tensor:
     return ORACLE + torch.tensor([-4.0, 3.0], dtype=F64) * share
 
 
-@pytest.mark.parametrize("dtype", FLOOR)
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("own", [0.0, 1e-2])
 def test_the_rule_at_both_sides_of_its_edge(dtype: torch.dtype, own: float) -> None:
     allowed = TIMES * own + FLOOR[dtype] * torch.finfo(dtype).eps

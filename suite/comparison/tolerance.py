@@ -33,6 +33,8 @@ REFERENCES = 64
 TIMES = 2.0
 #: plus this many eps of the dtype.
 FLOOR = {torch.float64: 64, torch.float32: 4, torch.bfloat16: 4, torch.float16: 4}
+#: The dtypes that are compared.
+DTYPES = tuple(FLOOR)
 
 
 @contextmanager
@@ -210,9 +212,9 @@ def judge(
     """Apply the tolerance rule to every tensor of the oracle; return judgements, worst first: findings, then tensors.
 
     A tensor is right if its relative L2 error is at most TIMES the oracle's own in dtype plus FLOOR eps of dtype, if it
-    is finite, and if it is all zero exactly where the oracle's is. One in another dtype than that of `in_dtype` is
-    wrong, except a gradient, which autograd gives in the dtype of its argument. Under TF32 eps is that of TF32, since
-    cuBLAS may compute some of the products of `in_dtype` in float32.
+    is finite, and if it is all zero where the oracle's tensor is. In another dtype than that of `in_dtype` it is wrong,
+    but for a gradient, which autograd gives in the dtype of its argument. Under TF32 eps is that of TF32, since cuBLAS
+    may compute some of the products of `in_dtype` in float32.
 
     oracle: results in float64. in_dtype: those of the same implementation in dtype.
     """

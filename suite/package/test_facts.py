@@ -26,8 +26,8 @@ from suite.cases.verification import SPLIT, WIDE
 from suite.cases.workloads import TIMED
 from suite.checks.definition.test_paper import OURS
 from suite.checks.equality import activations, catalogue
-from suite.checks.equality.comparison import WIDE_ORACLE
 from suite.checks.equality.pairs import COMBINATIONS
+from suite.checks.equality.tasks import WIDE_ORACLE
 from suite.checks.implementations import skip_unless_checked
 from suite.checks.kernels.compiled import CARDS
 from suite.checks.recording import Keep

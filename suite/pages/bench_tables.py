@@ -9,7 +9,7 @@ import pandas as pd
 from suite.candidates.names import ALTERNATIVES
 from suite.cases.workloads import Pass
 from suite.pages.benchmark import NORM, Benchmark, Place, Setting
-from suite.pages.page import Column, NoFigure, Sheet
+from suite.pages.page import IMPLEMENTATION, VERDICT, Column, NoFigure, Sheet
 from suite.results.format import MB, percent, ratio_text, significant3, with_interval
 from suite.results.statistics import Interval, interval
 from suite.results.status import Bound, Status
@@ -34,8 +34,6 @@ def ratio_column(heading: str) -> Column:
     return Column(heading, with_interval, _RATIO)
 
 
-IMPLEMENTATION = Column("implementation")
-VERDICT = Column("verdict")
 MEMORY = Column("MB / LSTM", ratio_text)
 ROOFLINE = Column("of roofline", str, attrgetter("share"))
 BUSY = Column("busy", percent)

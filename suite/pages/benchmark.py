@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from impls import names
-from suite.candidates.names import BASELINE, PADDED
+from suite.candidates.names import BASELINE, BASELINES, PADDED
 from suite.cases.workloads import Pass
 from suite.results.names import TableName
 from suite.results.status import Status
@@ -190,7 +190,7 @@ def _at_places(rows: pd.DataFrame, table: Table) -> pd.DataFrame:
     stay = []
     with_norm = []
     for _, of_setting in rows.groupby(table.setting, sort=False):
-        is_baseline = of_setting["implementation"].isin((BASELINE, PADDED))
+        is_baseline = of_setting["implementation"].isin(BASELINES)
         baselines = of_setting[is_baseline]
         candidates = of_setting[~is_baseline]
         norms = set(candidates["layer_norm"])

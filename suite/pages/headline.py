@@ -124,6 +124,8 @@ def _speedup(row: pd.Series, benchmark: Benchmark, markup: Markup) -> str:
 
 
 def _title(name: str, markup: Markup) -> str:
-    """What a candidate is called in sentences."""
-    called = find(name).called
-    return markup.escape(called) if called else markup.code(name)
+    """What a candidate is called in sentences: ours by a name in the code."""
+    candidate = find(name)
+    if candidate.called or candidate.of_others:
+        return markup.escape(candidate.called or name)
+    return markup.code(name)

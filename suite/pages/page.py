@@ -57,6 +57,10 @@ class Column:
         return self.write(value) if self.write else in_one_line(str(value))
 
 
+#: Columns of several pages.
+IMPLEMENTATION, VERDICT = Column("implementation"), Column("verdict")
+
+
 def is_absent(value: Any) -> bool:
     """True for None and NaN, which stand for a cell without a value."""
     return value is None or (isinstance(value, float) and pd.isna(value))

@@ -81,7 +81,7 @@ def colour(style: int) -> str:
 def label(name: str) -> str:
     """Name of a candidate, with what people call it if that is another word; of a file outside the project its name."""
     word = find(name).called if name in ORDER else ""
-    return name if word.lower() in ("", name) else f"{name} ({word})"
+    return f"{name} ({word})" if word else name
 
 
 def bar_plot(panels: Sequence[Panel], unit: str, axis: str, columns: int = 1) -> Figure:

@@ -13,11 +13,11 @@ from suite.cases.case import SIZES, Case
 from suite.cases.spelling import short_parts
 from suite.cases.workloads import Pass
 from suite.pages.bench import summary_text, time_tables, without_figures
-from suite.pages.bench_tables import BUSY, IMPLEMENTATION, PEAK, RATIO, TIME, VERDICT, milliseconds, ratio_of
+from suite.pages.bench_tables import BUSY, PEAK, RATIO, TIME, milliseconds, ratio_of
 from suite.pages.benchmark import Benchmark, decisive_pass
 from suite.pages.headline import PASS_TITLES
 from suite.pages.markdown import Markdown, escaped
-from suite.pages.page import Body, Column, Heading, OtherTables, Page, Part, Plot, Sheet
+from suite.pages.page import IMPLEMENTATION, VERDICT, Body, Column, Heading, OtherTables, Page, Part, Plot, Sheet
 from suite.pages.plots import Line, Lines, line_plot
 from suite.results.format import MB, count, significant3, sizes
 from suite.results.names import TableName

@@ -11,10 +11,10 @@ from rich.console import Console
 from suite.candidates.names import BASELINE, PADDED
 from suite.cases.workloads import Pass
 from suite.pages.bench import PAGE
-from suite.pages.bench_tables import RATIO, VERDICT, terminal_table
+from suite.pages.bench_tables import RATIO, terminal_table
 from suite.pages.benchmark import Benchmark
 from suite.pages.examples import LSTM, NORM, OURS, Rows, at, page
-from suite.pages.page import page_text
+from suite.pages.page import VERDICT, page_text
 from suite.results.examples import runs
 from suite.results.names import TableName
 from suite.results.status import Status

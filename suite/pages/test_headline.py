@@ -32,8 +32,8 @@ SEVERAL = [*runs("batched", 0.3), *OURS, *runs("compiled", 0.5), *runs("jax", 0.
 PLAIN = [*runs("batched_cpu", 0.06), *runs("labml", 0.3), *runs("row_scaled", 0.4), *runs("batched", 0.12)]
 ALONE = [*OURS, *runs("jax", 0.2), *runs("labml", 0)]
 FEW: dict[str, Any] = {"ratio_low": None, "ratio_high": None}
-ONE_VISIT = "has no interval yet of its speedup over JAX, the fastest alternative timed there (of JAX, `batched`)"
-BUSY = "was not compared with JAX, the fastest alternative timed there (of JAX, `batched`), on a quiet machine"
+ONE_VISIT = "has no interval yet of its speedup over jax, the fastest alternative timed there (of jax, `batched`)"
+BUSY = "was not compared with jax, the fastest alternative timed there (of jax, `batched`), on a quiet machine"
 PACKED_OURS = [*runs("batched_cpu", 0.02), *runs(PADDED, 0.025), *LSTM]
 ON_PADDED = "`torch.nn.LSTM` on the padded batch, which is faster than on packed sequences"
 
@@ -48,7 +48,7 @@ ON_PADDED = "`torch.nn.LSTM` on the padded batch, which is faster than on packed
                 sentence(
                     "medium (T 3 of 50, B 2 of 32, float32",
                     "2.00 (1.98-2.02)",
-                    over("2.50 (2.46-2.54)", "JAX", "`batched`, torch.compile, JAX"),
+                    over("2.50 (2.46-2.54)", "jax", "`batched`, torch.compile, jax"),
                 ),
                 sentence(
                     "char-ptb (T 3 of 100, B 2 of 128, float32",
@@ -63,7 +63,7 @@ ON_PADDED = "`torch.nn.LSTM` on the padded batch, which is faster than on packed
                 sentence(
                     "medium (T 3 of 50, B 2 of 32, float32",
                     "2.00 (1.98-2.02)",
-                    "is 2.00 (1.97-2.03) times as fast as with JAX, the only alternative timed there",
+                    "is 2.00 (1.97-2.03) times as fast as with jax, the only alternative timed there",
                 )
             ],
         ),

@@ -12,9 +12,9 @@ from suite.candidates.names import BASELINE
 from suite.cases.case import SIZES
 from suite.cases.spelling import parse, short
 from suite.cases.workloads import Pass, Workload
-from suite.pages.bench_tables import IMPLEMENTATION, PEAK, TIME
+from suite.pages.bench_tables import PEAK, TIME
 from suite.pages.benchmark import Benchmark
-from suite.pages.page import NoFigure, Plot, page_text
+from suite.pages.page import IMPLEMENTATION, NoFigure, Plot, page_text
 from suite.pages.plots import by_factors
 from suite.pages.sizes import PAGE, SIZE, Sweep, sweeps
 from suite.results.examples import HERE, runs

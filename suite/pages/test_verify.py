@@ -11,8 +11,8 @@ import pytest
 from suite.cases.verification import MULTIPLIED
 from suite.pages import webpage
 from suite.pages.markdown import ON_PAGE, TERMINAL
-from suite.pages.page import page_text
-from suite.pages.verify import PAGE, TENSOR, VERDICT, conclusion, reach_table, worst_errors
+from suite.pages.page import VERDICT, page_text
+from suite.pages.verify import PAGE, TENSOR, conclusion, reach_table, worst_errors
 from suite.results.examples import HERE
 from suite.results.names import TableName
 from suite.results.outcomes import CaseOutcome

@@ -11,7 +11,7 @@ from impls import names
 from impls.definition import dtype_name
 from impls.registry import find
 from suite.pages.markdown import ON_PAGE, Markdown, Markup, escaped
-from suite.pages.page import Body, Column, OtherTables, Page, Part, Sheet
+from suite.pages.page import IMPLEMENTATION, VERDICT, Body, Column, OtherTables, Page, Part, Sheet
 from suite.results.format import count, ratio_text
 from suite.results.names import TableName
 from suite.results.outcomes import CaseOutcome, FaultOutcome, deciding, ran
@@ -37,9 +37,9 @@ itself is compared with the naive form at H 128.
 """)
 #: The sizes of that table.
 REACHED = ("T", "B", "I", "H", "S", "Z")
-IMPLEMENTATION, DTYPE = Column("implementation"), Column("dtype")
+DTYPE = Column("dtype")
 CASES, WORST = Column("cases", count), Column("worst", ratio_text)
-TENSOR, USE, VERDICT = Column("tensor"), Column("use"), Column("verdict")
+TENSOR, USE = Column("tensor"), Column("use")
 CAPABILITIES = Markdown("""## Capabilities
 
 Each cell is a check that ran: `pass`; `no` if the implementation refuses with a sentence, or needs too much

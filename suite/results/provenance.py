@@ -44,7 +44,7 @@ RULE = (
     "suite/comparison/tensors.py",
     "suite/comparison/tolerance.py",
     "suite/shared/arithmetic.py",
-    f"{EQUALITY}/comparison.py",
+    f"{EQUALITY}/tasks.py",
     f"{EQUALITY}/leftovers.py",
     f"{EQUALITY}/use.py",
 )

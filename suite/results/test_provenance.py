@@ -139,7 +139,7 @@ def imported_beside(file: str) -> set[str]:
 
 def paths_of_uses(defined: UseModule) -> list[str]:
     """Files of uses, and those beside them that all uses depend on."""
-    return [*defined.files, *(f"{EQUALITY}/{name}.py" for name in ("comparison", "leftovers", "use"))]
+    return [*defined.files, *(f"{EQUALITY}/{name}.py" for name in ("tasks", "leftovers", "use"))]
 
 
 def hashes() -> dict[Kind, str]:
@@ -186,7 +186,7 @@ DEPENDENTS: dict[str, Collection[Kind]] = {
     # What decides a comparison.
     f"{COMPARISON}/tolerance.py": CHECKED,
     f"{COMPARISON}/draws.py": CHECKED,
-    f"{EQUALITY}/comparison.py": CHECKED,
+    f"{EQUALITY}/tasks.py": CHECKED,
     f"{EQUALITY}/leftovers.py": CHECKED,
     f"{EQUALITY}/extremes.py": OF_EXTREMES,
     f"{EQUALITY}/gradients.py": OF_GRADIENTS,

@@ -86,12 +86,17 @@ def exclusive(device: torch.device) -> bool:
     return subprocess.run(query, capture_output=True, text=True).stdout.strip() == "Exclusive_Process"
 
 
+def without_marks(product: str) -> str:
+    """The name of a product without (R) and (TM)."""
+    return re.sub(r"\((R|TM)\)", "", product, flags=re.IGNORECASE)
+
+
 def slug(device: torch.device) -> str:
     """Folder name for results: the GPU's name, or the CPU's, the instructions that torch uses, and its threads."""
     words = name(device)
     if device.type != DeviceType.CUDA:
         words += f" {torch.backends.cpu.get_cpu_capability()} {torch.get_num_threads()} threads"
-    return re.sub(r"[^a-z0-9]+", "-", re.sub(r"\((r|tm)\)", "", words.lower())).strip("-")
+    return re.sub(r"[^a-z0-9]+", "-", without_marks(words).lower()).strip("-")
 
 
 def versions(software: Software, device: torch.device) -> dict[str, str]:

@@ -5,6 +5,11 @@ from collections.abc import Collection, Iterable
 import pytest
 
 
+def implementation_mark(name: str) -> pytest.MarkDecorator:
+    """The mark of tests of an implementation."""
+    return pytest.mark.impl(name=name)
+
+
 def impl_param(
     name: str,
     *values: object,
@@ -15,7 +20,7 @@ def impl_param(
 
     It is marked for `--impl` and for `-m "impl(name='batched')"`. marks, id: as of pytest.param.
     """
-    return pytest.param(name, *values, marks=[pytest.mark.impl(name=name), *marks], id=id)
+    return pytest.param(name, *values, marks=[implementation_mark(name), *marks], id=id)
 
 
 def impl_params(implementations: Iterable[str]) -> list[object]:

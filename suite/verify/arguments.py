@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from impls.definition import dtype_name
 from suite.cases.spelling import SPELLING, parse
-from suite.comparison.tolerance import FLOOR
+from suite.comparison.tolerance import DTYPES
 from suite.shared import machine
 from suite.shared.files import path_of
 
@@ -17,5 +17,5 @@ def add_options(add: Callable[..., object]) -> None:
     add("--thorough", action="store_true", help="run what is marked `thorough` too")
     add("--impl", type=path_of, nargs="+", action="extend", default=[], help="check implementations in files, alone")
     add("--size", type=parse, nargs="+", action="extend", default=[], help=f"compare at these sizes alone: {SPELLING}")
-    dtypes = [dtype_name(dtype) for dtype in FLOOR]
+    dtypes = [dtype_name(dtype) for dtype in DTYPES]
     add("--dtype", choices=dtypes, nargs="+", action="extend", default=[], help="of --size; default: all")

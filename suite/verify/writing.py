@@ -14,7 +14,7 @@ from impls.registry import IMPLS, ORACLE
 from suite import report
 from suite.cases.verification import MULTIPLIED
 from suite.checks.equality.catalogue import every_comparison, every_id
-from suite.checks.equality.comparison import WIDE_ORACLE, Task
+from suite.checks.equality.tasks import WIDE_ORACLE, Task
 from suite.checks.faults.faults import FAULTS
 from suite.checks.kernels import TRITON, interpreted
 from suite.checks.module.capabilities import CAPABILITIES, in_default_run

@@ -14,7 +14,7 @@ from suite.candidates.labml import build_as_ours
 from suite.cases.case import Case, Start
 from suite.comparison.draws import draw, implementation
 from suite.comparison.tensors import Gradient, parameter
-from suite.comparison.tolerance import FLOOR, compare, naive_oracle
+from suite.comparison.tolerance import DTYPES, compare, naive_oracle
 from suite.package.documents import CHECKS, table
 
 CASE = Case(T=7, B=3, I=4, H=6, S=5, Z=2, layer_norm=True, state=Start.STACKED)
@@ -46,7 +46,7 @@ def test_same_output_states_and_every_gradient(L: int, state: Start) -> None:
     assert not judgements[0].wrong, judgements[0]
 
 
-@pytest.mark.parametrize("dtype", FLOOR, ids=dtype_name)
+@pytest.mark.parametrize("dtype", DTYPES, ids=dtype_name)
 @pytest.mark.parametrize("L", [1, 11])
 def test_a_round_trip_keeps_every_bit(L: int, dtype: torch.dtype, labml: Module) -> None:
     """In new memory, from any layout, and both modules load what is made for them."""

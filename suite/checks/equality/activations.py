@@ -1,6 +1,5 @@
 """Sigmoid and tanh as implementations compute them, and their derivatives: a step in which one gate is varied."""
 
-from enum import Enum
 from functools import lru_cache
 from typing import Any
 
@@ -9,7 +8,7 @@ from torch import Tensor
 
 from impls import HyperLSTM
 from suite.cases.case import Case, Start
-from suite.comparison.tensors import Output, Piece, Results
+from suite.comparison.tensors import Gate, Output, Piece, Results
 
 #: Arguments from -MOST to MOST, in pieces that are judged by themselves: where a function is nearly 0 its errors would
 #: not show among larger numbers. The last piece is from -NEAR_0 to NEAR_0. Each piece is a row of a batch of a model of
@@ -21,27 +20,12 @@ UNITS = 100
 CASE = Case(T=1, B=PIECES, I=UNITS, H=UNITS, S=1, Z=1, state=Start.SHARED)
 
 
-class Gate(Enum):
-    """The gate that is varied, by its place in a parameter.
+def _model(name: str, gate: Gate, dtype: torch.dtype, device: torch.device) -> HyperLSTM:
+    """A model of which one gate is x.
 
     The others are at 100, where a sigmoid or tanh is 1, but g at 0 beside f, which multiplies a cell that starts at 0.5
     instead of 0.
     """
-
-    I = 0
-    F = 1
-    G = 2
-    O = 3
-
-    @property
-    def id(self) -> str:
-        """Name in test ids."""
-        function = "tanh" if self is Gate.G else "sigmoid"
-        return f"{function}-of-{self.name.lower()}"
-
-
-def _model(name: str, gate: Gate, dtype: torch.dtype, device: torch.device) -> HyperLSTM:
-    """A model of which one gate is x, and the others are constant."""
     meta = torch.device("meta")
     model = HyperLSTM(UNITS, UNITS, 1, 1, 1, impl=name, dtype=dtype, device=meta).to_empty(device=device)
     p: Any = model.layers[0]

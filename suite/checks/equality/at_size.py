@@ -8,7 +8,7 @@ from impls import names
 from impls.registry import find
 from suite.cases.case import Case
 from suite.checks.equality.calls import INFERENCE
-from suite.checks.equality.comparison import WIDE_ORACLE, Task, against_wide
+from suite.checks.equality.tasks import WIDE_ORACLE, Task, against_wide
 from suite.comparison.memory import most_bytes, shortage
 
 

@@ -11,8 +11,8 @@ from torch._subclasses.fake_utils import CrossRefFakeMode
 from impls import HyperLSTM
 from impls.gradient.chunks import NUMBERS
 from suite.cases.case import Case
-from suite.checks.equality.comparison import Group
 from suite.checks.equality.gradients import in_chunks
+from suite.checks.equality.tasks import Group
 from suite.checks.equality.use import Use
 from suite.comparison.draws import Cotangents, Draw
 from suite.comparison.runs import (
@@ -53,7 +53,7 @@ def _after_other_sizes(model: HyperLSTM, case: Case, sample: Draw) -> Outcome:
         x = sample.x[:steps, :rows]
         d_last = [d[..., :rows, :] for d in sample.cotangents.last]
         cotangents = Cotangents(sample.cotangents.out[:steps, :rows], *d_last)
-        plain(model, replace(case, lengths=()), Draw(sample.params, x, state, cotangents))
+        plain(model, replace(case, T=len(x), B=rows, lengths=()), Draw(sample.params, x, state, cotangents))
         with torch.no_grad():
             model(x)
     return run_plain(model, case, sample)

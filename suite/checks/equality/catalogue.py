@@ -12,12 +12,12 @@ from suite.cases.case import Case, Start, lengths
 from suite.cases.verification import IN_EVERY_DTYPE, IN_FLOAT16, IN_FLOAT64, ROWS, SPLIT, VERIFY_FIRST, WIDE
 from suite.cases.workloads import TIMED
 from suite.checks.equality import calls, changes, extremes, gradients, layouts
-from suite.checks.equality.comparison import (
+from suite.checks.equality.pairs import COMBINATIONS, Combination
+from suite.checks.equality.tasks import (
     BF16,
     F16,
     F32,
     F64,
-    ROUNDED,
     WIDE_ORACLE,
     Comparison,
     Group,
@@ -25,9 +25,8 @@ from suite.checks.equality.comparison import (
     against_naive,
     against_wide,
 )
-from suite.checks.equality.pairs import COMBINATIONS, Combination
 from suite.checks.equality.use import AutocastMode, Use
-from suite.comparison.tolerance import FLOOR
+from suite.comparison.tolerance import DTYPES
 from suite.shared.devices import DeviceType
 
 #: Cases at which a model is used in many ways.
@@ -72,7 +71,7 @@ def in_default_run(impl: Impl, case: Case, dtype: torch.dtype) -> bool:
 
     - Of small cases it has those of `VERIFY_FIRST`.
     - Of workloads that a CPU times by default it has all in float32, and those with layer norm in float64 and bfloat16.
-    - Of other workloads, and only of what runs on a GPU alone, it has those with layer norm in float32.
+    - Of workloads that no CPU times by default it has those with layer norm in float32, of what runs on a GPU alone.
     - Of the other wide cases it has all. In float16 these are `IN_FLOAT16`, but all for what runs on a GPU alone, which
       alone treats float16 in another way than bfloat16.
     """
@@ -88,7 +87,7 @@ def in_default_run(impl: Impl, case: Case, dtype: torch.dtype) -> bool:
 def small(name: str) -> list[Comparison]:
     """Comparisons of an implementation whose oracle is `naive`: some cases in each dtype, the others in float64."""
     impl = find(name)
-    compared = [*product(FLOOR, IN_EVERY_DTYPE), *product([F64], IN_FLOAT64)]
+    compared = [*product(DTYPES, IN_EVERY_DTYPE), *product([F64], IN_FLOAT64)]
     comparisons = []
     for dtype, case in compared:
         if dtype in impl.dtypes:
@@ -104,7 +103,7 @@ def wide(name: str) -> list[Comparison]:
         return [against_wide(LITERAL, F64)]
     comparisons = []
     for case in (*WIDE, SPLIT, ROWS, *TIMED):
-        for dtype in _compared_dtypes(impl, ROUNDED):
+        for dtype in _compared_dtypes(impl, DTYPES):
             default = in_default_run(impl, case, dtype)
             comparisons.append(against_wide(case, dtype, default=default))
     return comparisons
@@ -161,7 +160,7 @@ def _dtype_of_pair(use: Use, most_precise: torch.dtype) -> torch.dtype:
 def of_every_implementation(*parts: Callable[[str], list[Comparison]]) -> list[Task]:
     """Comparisons of all implementations; parts: of the catalogue, from the name of an implementation.
 
-    ValueError if two of an implementation and dtype have one id, such as of two oracles, which an id does not name.
+    ValueError if two comparisons of an implementation and dtype have one id, as two would whose oracles alone differ.
     """
     tasks = []
     for name in names():

@@ -12,7 +12,7 @@ from impls import HyperLSTM
 from impls.registry import ORACLE
 from impls.tracing import is_of_an_edit
 from suite.cases.case import Case
-from suite.checks.equality.comparison import WIDE_ORACLE, Group
+from suite.checks.equality.tasks import WIDE_ORACLE, Group
 from suite.checks.equality.use import Use
 from suite.comparison.draws import Draw
 from suite.comparison.runs import Outcome, arguments, backward, gradients, outputs, plain

@@ -8,14 +8,13 @@ import torch
 from impls import why_unavailable
 from impls.registry import find
 from suite.checks.equality.at_size import at_sizes
-from suite.checks.equality.comparison import Comparison, Task
-from suite.checks.equality.parameters import Check, id_of
+from suite.checks.equality.parameters import Check, param_of
+from suite.checks.equality.tasks import Task
 from suite.checks.recording import Record
 from suite.comparison.draws import implementation
-from suite.comparison.memory import Shortage, memory_of
+from suite.comparison.memory import memory_of
 from suite.results.outcomes import CaseOutcome
 from suite.shared.arithmetic import Arithmetic
-from suite.shared.marks import impl_param
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -28,19 +27,15 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if sizes:
         dtypes = [Arithmetic(name).dtype for name in config.getoption("--dtype")]
         tasks = at_sizes(sizes, dtypes, memory_of(config.getoption("--device")))
-    params = []
-    for task in tasks:
-        params.append(impl_param(task.name, task.comparison, task.shortage, id=id_of(task)))
-    metafunc.parametrize(("name", "sized", "shortage"), params)
+    metafunc.parametrize("sized", [param_of(task) for task in tasks])
 
 
 @pytest.fixture
 def check(device: torch.device, record: Record) -> Check:
-    """Function that compares an implementation, by name, and keeps a row of the verification table."""
+    """Function that compares an implementation and keeps a row of the verification table."""
 
-    def compare_and_record(
-        name: str, comparison: Comparison, shortage: Shortage | None = None, *, asked_for: bool = False
-    ) -> None:
+    def compare_and_record(task: Task, *, asked_for: bool = False) -> None:
+        name, comparison, shortage = task
         group = comparison.group
         keep_row = partial(
             record,

@@ -5,17 +5,19 @@ from functools import partial
 from torch import Tensor
 
 from impls.definition import Role
-from suite.checks.equality.comparison import Group
+from suite.checks.equality.tasks import Group
 from suite.checks.equality.use import Use
 from suite.comparison.draws import DrawChange, ValueChange, with_values
 from suite.comparison.runs import run_plain
-from suite.comparison.tensors import CELLS, Argument, Kind
+from suite.comparison.tensors import CELLS, Argument, Gate, Kind
 from suite.results.use_modules import UseModule
 
 
 def with_open_forget_gate(bias: Tensor, by: float) -> Tensor:
     """The bias of the gates of an LSTM, [4, F], with that much more for the forget gate."""
-    return bias + bias.new_tensor([0.0, by, 0.0, 0.0])[:, None]
+    opened = bias.clone()
+    opened[Gate.F.value] += by
+    return opened
 
 
 def with_cells_far_from_0(argument: Argument, value: Tensor) -> Tensor:

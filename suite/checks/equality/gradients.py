@@ -1,6 +1,6 @@
 """Uses in which something else requires a gradient, or other gradients arrive, than in a plain call."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from functools import partial
 
 import torch
@@ -9,17 +9,14 @@ from impls import HyperLSTM
 from impls.definition import LayerParams
 from impls.gradient.chunks import limited
 from suite.cases.case import Case
-from suite.checks.equality.comparison import Group
+from suite.checks.equality.tasks import Group
 from suite.checks.equality.use import Use
 from suite.comparison.draws import Cotangents, Draw
-from suite.comparison.runs import Outcome, Run, arguments, gradients, outputs, run_plain
-from suite.comparison.tensors import Argument, Gradient, H, Kind, Output, Results, X
+from suite.comparison.runs import Outcome, Run, Selector, arguments, gradients, outputs, run_plain
+from suite.comparison.tensors import Gradient, H, Kind, Output, Results, X
 from suite.results.use_modules import UseModule
 
 # What requires a gradient
-
-#: Whether an argument does.
-Selector = Callable[[Argument], bool]
 
 
 def without_other_gradients(select: Selector, results: Results) -> Results:
@@ -84,7 +81,10 @@ def _backward_twice(model: HyperLSTM, case: Case, sample: Draw) -> Outcome:
 
 
 def in_chunks(numbers: int, residuals: bool = True, of: Run = run_plain) -> Run:
-    """A run in chunks; numbers: array elements of a chunk per element of out, of which a step takes 10 to 40."""
+    """A run in chunks.
+
+    numbers: of array elements that a chunk may take, for each element of out of a step; a step takes 10 to 40.
+    """
 
     def run(model: HyperLSTM, case: Case, sample: Draw) -> Outcome:
         limit = numbers * case.B * case.H * sample.x.element_size()

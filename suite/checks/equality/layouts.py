@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping
 from enum import StrEnum
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,10 +10,10 @@ from torch import Tensor
 from impls import HyperLSTM
 from suite.cases.case import Case
 from suite.checks.equality.calls import observed
-from suite.checks.equality.comparison import Group
+from suite.checks.equality.tasks import Group
 from suite.checks.equality.use import Use
 from suite.comparison.draws import Draw, by_argument, with_values
-from suite.comparison.runs import Outcome, packed, run_plain
+from suite.comparison.runs import Outcome, Run, packed, run_plain
 from suite.comparison.tensors import Argument, Kind
 from suite.comparison.tolerance import changed_arguments
 from suite.results.use_modules import UseModule
@@ -102,27 +101,31 @@ def _equal_over_axes(layouts: Layouts, sample: Draw) -> Draw:
     return with_values(_laid_out(layouts, sample), lambda _, value: value.clone())
 
 
-def in_layouts(layouts: Layouts, model: HyperLSTM, case: Case, sample: Draw, **options: Any) -> Outcome:
-    """A call on numbers in these layouts; options: of `plain`."""
-    laid_out = _laid_out(layouts, sample)
-    contiguous = {name: p.data for name, p in model.named_parameters()}
-    for name, p in model.named_parameters():
-        p.data = laid_out.params[name].data
-    outcome = run_plain(model, case, laid_out, **options)
-    for name, p in model.named_parameters():
-        p.data = contiguous[name]
-    findings = changed_arguments(by_argument(sample), by_argument(laid_out))
-    return outcome._replace(findings=(*outcome.findings, *findings))
+def in_layouts(layouts: Layouts, of: Run = run_plain) -> Run:
+    """A run on tensors in these layouts, with a finding of each that it changes."""
+
+    def run(model: HyperLSTM, case: Case, sample: Draw) -> Outcome:
+        laid_out = _laid_out(layouts, sample)
+        contiguous = {name: p.data for name, p in model.named_parameters()}
+        for name, p in model.named_parameters():
+            p.data = laid_out.params[name].data
+        outcome = of(model, case, laid_out)
+        for name, p in model.named_parameters():
+            p.data = contiguous[name]
+        findings = changed_arguments(by_argument(sample), by_argument(laid_out))
+        return outcome._replace(findings=(*outcome.findings, *findings))
+
+    return run
 
 
 def _use(name: str, layouts: Layouts) -> Use:
     layout_of_tokens = layouts.get(Kind.X, Tensor.contiguous)
-    call = partial(packed, of_tokens=layout_of_tokens)
-    return Use(name, partial(in_layouts, layouts, call=call))
+    on_packed = partial(run_plain, call=partial(packed, of_tokens=layout_of_tokens))
+    return Use(name, in_layouts(layouts, on_packed))
 
 
 def _use_of_equal(name: str, layouts: Layouts) -> Use:
-    return Use(name, partial(in_layouts, layouts), change_draw=partial(_equal_over_axes, layouts))
+    return Use(name, in_layouts(layouts), change_draw=partial(_equal_over_axes, layouts))
 
 
 _IN_ANOTHER_LAYOUT = [memory for memory in Memory if memory is not Memory.CONTIGUOUS]
@@ -132,7 +135,7 @@ AT_ONCE = Group(
     (
         *(_use(memory, OF_ALL_TENSORS[memory]) for memory in _IN_ANOTHER_LAYOUT),
         *(_use_of_equal(name, layouts) for name, layouts in EXPANDED.items()),
-        Use("columns first, observed", observed(partial(in_layouts, OF_ALL_TENSORS[Memory.COLUMNS_FIRST]))),
+        Use("columns first, observed", observed(in_layouts(OF_ALL_TENSORS[Memory.COLUMNS_FIRST]))),
     ),
     UseModule.LAYOUTS,
 )

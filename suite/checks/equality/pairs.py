@@ -1,8 +1,6 @@
 """Options in pairs: calls of a covering array, each as a case and a use.
 
-A case has the sizes of a call and some of its options, such as its lengths and its layer norm. The use has the others:
-it draws (`_draw_of`), sets what holds around the call (`_with_settings`), lays out all tensors and checks whether the
-output has a graph (`_in_layout`), and calls the model in the form of the sequences (`_in_form`).
+A case has the sizes of a call and some of its options, such as its lengths and its layer norm; the use has the others.
 """
 
 from functools import partial
@@ -15,16 +13,16 @@ from torch.nn.functional import pad
 from impls import HyperLSTM
 from impls.gradient.chunks import limited
 from suite.cases.case import Case
-from suite.checks.equality.comparison import Group
 from suite.checks.equality.covering import covering_calls
 from suite.checks.equality.extremes import FAR_FROM_0, LARGE_CELLS
-from suite.checks.equality.gradients import Selector, with_cotangents_of, without_other_gradients
+from suite.checks.equality.gradients import with_cotangents_of, without_other_gradients
 from suite.checks.equality.layouts import OF_ALL_TENSORS, in_layouts
 from suite.checks.equality.leftovers import watched
 from suite.checks.equality.options import LAYER_OPTIONS, OPTIONS, Call, Domains, Form, Masks, Trained
+from suite.checks.equality.tasks import Group
 from suite.checks.equality.use import AutocastMode, Use
 from suite.comparison.draws import Draw, inputs
-from suite.comparison.runs import Outcome, Returned, State, packed
+from suite.comparison.runs import Outcome, Returned, Run, Selector, State, packed, run_plain
 from suite.comparison.tensors import H_HAT, C, Finding, Kind, Output, Wrong, X, parameter
 from suite.results.use_modules import UseModule
 
@@ -89,7 +87,7 @@ def use_of(call: Call) -> Use:
     """The options of a call that a case does not have."""
     return Use(
         call.name,
-        run=partial(_with_settings, call),
+        run=_run_of(call),
         expected=partial(without_other_gradients, SELECTORS[call.trained]),
         change_draw=partial(_draw_of, call),
         extreme=call.extreme,
@@ -106,33 +104,13 @@ def _draw_of(call: Call, sample: Draw) -> Draw:
     return with_cotangents_of(call.arriving, sample)
 
 
-def _with_settings(call: Call, model: HyperLSTM, case: Case, sample: Draw) -> Outcome:
-    """A run with what a call sets: of the model, of hand-written gradients, and autocast."""
-    device = sample.x.device.type
-    model.batch_first = call.batch_first
-    short = {"forward": 1, "backward": 1} if call.stepwise else {}
-    autocast = torch.autocast(device, torch.bfloat16, enabled=call.autocast is not AutocastMode.EXACT)
-    with limited(device, residuals=not call.recomputed, **short), autocast:
-        # Watched inside these too, since leaving them restores what a call changed of them.
-        run = watched(partial(_in_layout, call))
-        outcome = run(model, case, sample)
-    model.batch_first = False
-    return outcome
-
-
-def _in_layout(call: Call, model: HyperLSTM, case: Case, sample: Draw) -> Outcome:
-    """A run on tensors in the layout of a call; a finding if out has a graph with nothing to train, or none with it."""
+def _run_of(call: Call) -> Run:
+    """The run of a call, from the inside out: in its form, on tensors in its layout, with its settings."""
     select = SELECTORS[call.trained]
-    layouts = OF_ALL_TENSORS[call.layout]
-    in_form = partial(_in_form, call)
-    outcome = in_layouts(layouts, model, case, sample, select=select, arriving=call.arriving, call=in_form)
-    given = inputs(sample) if case.T else [X]  # without steps out is no function of the state
-    expects_graph = any(map(select, [*given, *map(parameter, sample.params)]))
-    has_graph = outcome.results[Output.OUT].requires_grad
-    if has_graph == expects_graph:
-        return outcome
-    finding = Finding(Wrong.UNEXPECTED_GRAPH if has_graph else Wrong.MISSING_GRAPH, Output.OUT)
-    return outcome._replace(findings=(*outcome.findings, finding))
+    in_form = partial(run_plain, select=select, arriving=call.arriving, call=partial(_in_form, call))
+    in_layout = in_layouts(OF_ALL_TENSORS[call.layout], in_form)
+    # Watched inside the settings, since leaving them restores what a call changed of them.
+    return _with_settings(call, watched(_with_graph_checked(select, in_layout)))
 
 
 def _in_form(call: Call, model: nn.Module, case: Case, x: Tensor, state: State | None) -> Returned:
@@ -149,6 +127,38 @@ def _in_form(call: Call, model: nn.Module, case: Case, x: Tensor, state: State |
     if alone:
         return out.unsqueeze(1), tuple(part.unsqueeze(1) for part in last)
     return out.transpose(0, 1) if turned else out, last
+
+
+def _with_graph_checked(select: Selector, of: Run) -> Run:
+    """A run with a finding if out has a graph although nothing requires a gradient, or none although something does."""
+
+    def run(model: HyperLSTM, case: Case, sample: Draw) -> Outcome:
+        outcome = of(model, case, sample)
+        given = inputs(sample) if case.T else [X]  # without steps out is no function of the state
+        expects_graph = any(map(select, [*given, *map(parameter, sample.params)]))
+        has_graph = outcome.results[Output.OUT].requires_grad
+        if has_graph == expects_graph:
+            return outcome
+        finding = Finding(Wrong.UNEXPECTED_GRAPH if has_graph else Wrong.MISSING_GRAPH, Output.OUT)
+        return outcome._replace(findings=(*outcome.findings, finding))
+
+    return run
+
+
+def _with_settings(call: Call, of: Run) -> Run:
+    """A run with what a call sets: of the model, of hand-written gradients, and autocast."""
+
+    def run(model: HyperLSTM, case: Case, sample: Draw) -> Outcome:
+        device = sample.x.device.type
+        short = {"forward": 1, "backward": 1} if call.stepwise else {}
+        autocast = torch.autocast(device, torch.bfloat16, enabled=call.autocast is not AutocastMode.EXACT)
+        model.batch_first = call.batch_first
+        with limited(device, residuals=not call.recomputed, **short), autocast:
+            outcome = of(model, case, sample)
+        model.batch_first = False
+        return outcome
+
+    return run
 
 
 class Combination(NamedTuple):

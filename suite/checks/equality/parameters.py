@@ -1,40 +1,38 @@
 """How tests of equality are parametrised, and what the fixture `check` is."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Protocol
 
 import pytest
 
 from impls.definition import dtype_name
-from suite.checks.equality.comparison import Comparison, Group, Task
-from suite.comparison.memory import Shortage
-from suite.shared.marks import impl_param
+from suite.checks.equality.tasks import Group, Task
+from suite.shared.marks import implementation_mark
 
 
 class Check(Protocol):
-    """Compares an implementation, by name, and keeps a row.
+    """Makes a comparison of an implementation, and keeps a row; asked_for: a person named the size."""
 
-    shortage: of memory, for which it is not compared. asked_for: a person named the size.
-    """
-
-    def __call__(
-        self, name: str, comparison: Comparison, shortage: Shortage | None = None, *, asked_for: bool = False
-    ) -> None: ...
+    def __call__(self, task: Task, *, asked_for: bool = False) -> None: ...
 
 
 def every(tasks: Iterable[Task], *, left_out: str) -> pytest.MarkDecorator:
-    """Parametrisation by implementation and comparison; left_out: what a default run leaves out.
+    """Parametrisation by `task`; left_out: what a default run leaves out, for people.
 
     Uses that save less have memory of their own, so their comparisons are marked for the address sanitizer.
     """
     values = []
     for task in tasks:
-        comparison = task.comparison
-        marks = [] if comparison.default else [pytest.mark.thorough(left_out)]
-        if saves_less(comparison.group):
+        marks = [] if task.comparison.default else [pytest.mark.thorough(left_out)]
+        if saves_less(task.comparison.group):
             marks.append(pytest.mark.address_sanitizer)
-        values.append(impl_param(task.name, comparison, marks=marks, id=id_of(task)))
-    return pytest.mark.parametrize(("name", "comparison"), values)
+        values.append(param_of(task, marks))
+    return pytest.mark.parametrize("task", values)
+
+
+def param_of(task: Task, marks: Collection[pytest.MarkDecorator] = ()) -> object:
+    """The task as the parameter of a test."""
+    return pytest.param(task, marks=[implementation_mark(task.name), *marks], id=id_of(task))
 
 
 def saves_less(group: Group) -> bool:

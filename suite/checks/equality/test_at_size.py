@@ -2,11 +2,10 @@
 
 import pytest
 
-from suite.checks.equality.comparison import Comparison
 from suite.checks.equality.parameters import Check
-from suite.comparison.memory import Shortage
+from suite.checks.equality.tasks import Task
 
 
 @pytest.mark.at_size
-def test_equals_the_oracle(name: str, sized: Comparison, shortage: Shortage | None, check: Check) -> None:
-    check(name, sized, shortage, asked_for=True)
+def test_equals_the_oracle(sized: Task, check: Check) -> None:
+    check(sized, asked_for=True)

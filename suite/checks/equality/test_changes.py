@@ -11,7 +11,7 @@ from impls.registry import ORACLE, find
 from impls.tracing import is_of_an_edit
 from suite.checks.equality.catalogue import DROPPED
 from suite.checks.equality.changes import CHANGES
-from suite.checks.equality.comparison import F64, WIDE_ORACLE, against_wide
+from suite.checks.equality.tasks import F64, WIDE_ORACLE, against_wide
 from suite.comparison.draws import implementation
 
 

@@ -3,13 +3,13 @@
 import pytest
 
 from suite.checks.equality.catalogue import of_every_implementation, small
-from suite.checks.equality.comparison import Comparison
 from suite.checks.equality.parameters import Check, every
+from suite.checks.equality.tasks import Task
 
 pytestmark = pytest.mark.order(7)
 
 
 @pytest.mark.address_sanitizer
 @every(of_every_implementation(small), left_out="other cases of each implementation and dtype")
-def test_equals_the_oracle(name: str, comparison: Comparison, check: Check) -> None:
-    check(name, comparison)
+def test_equals_the_oracle(task: Task, check: Check) -> None:
+    check(task)

@@ -5,9 +5,9 @@ import importlib
 import pytest
 
 from suite.checks.equality.catalogue import GROUPS
-from suite.checks.equality.comparison import Group
 from suite.checks.equality.layouts import AT_ONCE
 from suite.checks.equality.pairs import COMBINATIONS, OF_A_LAYER
+from suite.checks.equality.tasks import Group
 from suite.results.use_modules import UseModule
 from suite.shared.files import ROOT
 

@@ -4,7 +4,7 @@ import pytest
 
 from impls import names
 from suite.checks.equality.catalogue import LARGE, grouped, of_every_implementation, paired, small, wide
-from suite.checks.equality.comparison import F64, Comparison, against_naive, against_wide
+from suite.checks.equality.tasks import F64, Comparison, against_naive, against_wide
 
 
 def test_comparisons_of_an_implementation_in_a_dtype_have_ids_of_their_own() -> None:

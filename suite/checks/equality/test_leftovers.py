@@ -13,9 +13,9 @@ from impls.gradient.chunks import limited
 from impls.registry import Impl, find
 from suite.cases.verification import TWO_LAYERS
 from suite.checks.equality.catalogue import DROPPED
-from suite.checks.equality.comparison import F32
 from suite.checks.equality.held import held
 from suite.checks.equality.leftovers import settings
+from suite.checks.equality.tasks import F32
 from suite.comparison.draws import Draw, model_and_draw
 from suite.comparison.runs import plain
 from suite.comparison.tolerance import assert_bitwise_equal

@@ -9,7 +9,7 @@ import torch
 from suite.cases.case import Case
 from suite.checks.equality.at_size import at_sizes
 from suite.checks.equality.calls import INFERENCE
-from suite.checks.equality.comparison import F32, F64, PLAIN, WIDE_ORACLE, Group
+from suite.checks.equality.tasks import F32, F64, PLAIN, WIDE_ORACLE, Group
 from suite.comparison.draws import model_and_draw
 from suite.comparison.memory import SHARE, Shortage, bytes_needed
 from suite.comparison.runs import plain

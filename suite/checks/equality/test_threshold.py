@@ -8,8 +8,8 @@ import torch
 
 from impls.registry import ORACLE, Impl
 from suite.checks.equality.catalogue import TINY
-from suite.checks.equality.comparison import Comparison, against_naive
 from suite.checks.equality.parameters import Check
+from suite.checks.equality.tasks import Comparison, Task, against_naive
 from suite.comparison.draws import Build
 from suite.comparison.tensors import Output
 from suite.comparison.tolerance import Judgement
@@ -29,7 +29,7 @@ def test_a_row_is_red_where_its_test_fails(
             return Judgement(Output.OUT, error, 1.0)
 
     with nullcontext() if verdict is PASS else pytest.raises(AssertionError, match=r"^out: relative error"):
-        check("naive", Fixed(*against_naive(TINY, torch.float64)))
+        check(Task("naive", Fixed(*against_naive(TINY, torch.float64))))
     ((_, (table, _, row)),) = request.node.user_properties
     request.node.user_properties.clear()  # of no verification
     assert (table, row["verdict"]) == ("verify", verdict)
@@ -41,7 +41,7 @@ def test_an_error_of_several_lines_is_one_line_of_a_row(check: Check, request: p
             raise RuntimeError("CUDA error:\n  out of memory\n")
 
     with pytest.raises(RuntimeError):
-        check("naive", Crashing(*against_naive(TINY, torch.float64)))
+        check(Task("naive", Crashing(*against_naive(TINY, torch.float64))))
     ((_, (_, _, row)),) = request.node.user_properties
     request.node.user_properties.clear()  # of no verification
     assert (row["verdict"], row["reason"]) == (FAIL, "RuntimeError: CUDA error: out of memory")
@@ -52,7 +52,7 @@ def test_a_row_says_whether_kernels_were_interpreted(
     interpreted: bool, check: Check, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Impl, "interpreted", lambda impl, device: interpreted)
-    check(ORACLE, against_naive(TINY, torch.float64))
+    check(Task(ORACLE, against_naive(TINY, torch.float64)))
     ((_, (_, _, row)),) = request.node.user_properties
     request.node.user_properties.clear()  # of no verification
     assert row["interpreted"] is interpreted

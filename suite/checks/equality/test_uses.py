@@ -6,10 +6,10 @@ import pytest
 
 from suite.cases.case import Start
 from suite.checks.equality.catalogue import grouped, of_every_implementation, paired
-from suite.checks.equality.comparison import Comparison
 from suite.checks.equality.options import DEFAULTS, OPTIONS, Call, Form, Trained
 from suite.checks.equality.pairs import COMBINATIONS, RATES
 from suite.checks.equality.parameters import Check, every
+from suite.checks.equality.tasks import Task
 from suite.shared.files import ROOT
 
 pytestmark = pytest.mark.order(5)
@@ -20,8 +20,8 @@ pytestmark = pytest.mark.order(5)
     sorted(of_every_implementation(grouped, paired), key=lambda task: task.comparison.id),
     left_out="uses of row_scaled on further cases, and options of naive in pairs",
 )
-def test_equals_the_oracle(name: str, comparison: Comparison, check: Check) -> None:
-    check(name, comparison)
+def test_equals_the_oracle(task: Task, check: Check) -> None:
+    check(task)
 
 
 #: Values of two options.

@@ -11,8 +11,8 @@ import torch
 from impls.definition import Role, norm
 from impls.registry import IMPLS
 from suite.checks.equality.catalogue import GROUPS
-from suite.checks.equality.comparison import BF16, F32, F64, WIDE_ORACLE
 from suite.checks.equality.extremes import MEANS_FAR_FROM_0
+from suite.checks.equality.tasks import BF16, F32, F64, WIDE_ORACLE
 from suite.checks.equality.values import CASE, WIDER, both, error_of_cells_far_from_0
 from suite.checks.implementations import sample_or_skip, skip_unless_checked
 from suite.comparison.draws import Cotangents, Draw

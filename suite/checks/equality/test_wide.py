@@ -4,8 +4,8 @@ import pytest
 
 from suite.cases.verification import IN_FLOAT16
 from suite.checks.equality.catalogue import of_every_implementation, wide
-from suite.checks.equality.comparison import F16, Comparison, Task
 from suite.checks.equality.parameters import Check, every
+from suite.checks.equality.tasks import F16, Task
 
 pytestmark = pytest.mark.order(3)
 
@@ -19,8 +19,8 @@ def by_case(task: Task) -> tuple[str, str, str]:
     sorted(of_every_implementation(wide), key=by_case),
     left_out="large workloads, wide cases in float16, and more random sizes",
 )
-def test_equals_the_oracle(name: str, comparison: Comparison, check: Check) -> None:
-    check(name, comparison)
+def test_equals_the_oracle(task: Task, check: Check) -> None:
+    check(task)
 
 
 def test_a_default_run_has_every_wide_case_that_is_named_for_float16() -> None:

@@ -8,8 +8,8 @@ from torch.utils._pytree import tree_map_only
 
 from impls.gradient.chunks import limited
 from suite.cases.case import Case, Start
-from suite.checks.equality.comparison import WIDE_ORACLE
 from suite.checks.equality.extremes import with_cells_far_from_0
+from suite.checks.equality.tasks import WIDE_ORACLE
 from suite.comparison.draws import Draw, draw, implementation, with_values
 from suite.comparison.runs import plain
 from suite.comparison.tensors import Output, Results

@@ -16,7 +16,7 @@ from impls.registry import find
 from suite.cases.case import Case
 from suite.cases.verification import DROPOUT, RAGGED, VERIFY
 from suite.checks.equality import catalogue
-from suite.checks.equality.comparison import Comparison, Group, against_naive, against_wide
+from suite.checks.equality.tasks import Comparison, Group, against_naive, against_wide
 from suite.checks.faults.planting import VARIABLE, Edit, Edited, Fault, edits, listed
 
 

@@ -7,7 +7,7 @@ import torch
 
 from impls import why_unavailable
 from impls.definition import dtype_name
-from suite.checks.equality.comparison import Comparison
+from suite.checks.equality.tasks import Comparison
 from suite.checks.faults.faults import FAULTS, Planted
 from suite.checks.recording import Keep
 from suite.comparison.tensors import OUTPUTS, Gradient

@@ -6,8 +6,9 @@ import torch
 from impls.registry import IMPLS, find
 from suite.cases.workloads import TIMED
 from suite.checks.equality.catalogue import grouped, small, wide
-from suite.checks.equality.comparison import BF16, F32, F64, ROUNDED
+from suite.checks.equality.tasks import BF16, F32, F64
 from suite.checks.faults.reach import unmet
+from suite.comparison.tolerance import DTYPES
 from suite.shared.devices import DeviceType
 from suite.shared.marks import impl_params
 
@@ -35,4 +36,4 @@ def test_a_default_run_compares_what_a_cpu_times(name: str) -> None:
             dtypes = set()
         elif DeviceType.CPU in workload.by_default and case.layer_norm:
             dtypes = {F32, F64, BF16}.intersection(find(name).dtypes)
-        assert {dtype for dtype in ROUNDED if (case, dtype) in compared} == dtypes
+        assert {dtype for dtype in DTYPES if (case, dtype) in compared} == dtypes

@@ -22,9 +22,9 @@ from suite.cases.case import Case, Start
 from suite.cases.verification import DROPOUT, RAGGED, VERIFY, VERIFY_TILES
 from suite.checks.equality import calls, extremes, gradients, layouts
 from suite.checks.equality.catalogue import paired
-from suite.checks.equality.comparison import WIDE_ORACLE, Comparison, against_naive, against_wide
 from suite.checks.equality.options import Trained
 from suite.checks.equality.pairs import OF_A_LAYER
+from suite.checks.equality.tasks import WIDE_ORACLE, Comparison, against_naive, against_wide
 from suite.checks.faults.planting import Edited, Fault, listed
 from suite.checks.kernels import TRITON
 from suite.comparison.draws import Cotangents, Draw, implementation, model_and_draw

@@ -13,7 +13,7 @@ from impls.batched_cpu import loading, sets
 from suite.cases.verification import MULTIPLIED, ROWS, VERIFY_FIRST, WIDE, multiplied
 from suite.cases.workloads import TIMED
 from suite.checks.equality.catalogue import grouped, wide
-from suite.checks.equality.comparison import BF16, Comparison, against_naive
+from suite.checks.equality.tasks import BF16, Comparison, against_naive
 from suite.checks.equality.values import both, everything
 from suite.checks.implementations import sample_or_skip
 from suite.checks.recording import Record

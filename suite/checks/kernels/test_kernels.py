@@ -21,8 +21,8 @@ from impls import why_unavailable
 from impls.batched_cuda import split
 from impls.batched_cuda.split import H100, Card
 from suite.cases.workloads import WORKLOADS
-from suite.checks.equality.comparison import PLAIN
 from suite.checks.equality.held import held
+from suite.checks.equality.tasks import PLAIN
 from suite.checks.equality.values import error_of_cells_far_from_0
 from suite.checks.faults.planting import stale
 from suite.checks.faults.reach import unmet

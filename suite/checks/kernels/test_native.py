@@ -17,7 +17,7 @@ import torch
 from impls import why_unavailable
 from impls.batched_cuda import split
 from suite.cases.case import Case
-from suite.checks.equality.comparison import against_naive
+from suite.checks.equality.tasks import against_naive
 from suite.checks.kernels import TRITON, interpreted
 from suite.checks.kernels.ahead import (
     FIRST,

@@ -25,8 +25,8 @@ F64, F32, BF16, F16 = torch.float64, torch.float32, torch.bfloat16, torch.float1
 class Group(NamedTuple):
     """Uses that one comparison makes of a model, one after the other.
 
-    name: for people. defined: which module defines the uses, on which rows of the group depend; None for the plain
-    call, on which all rows do. forward_only: without a gradient.
+    name: unique; in ids and rows, and what lists of faults name. defined: the module on whose source the rows depend;
+    None for the plain call. forward_only: without a gradient.
     """
 
     name: str
@@ -55,7 +55,7 @@ class Comparison(NamedTuple):
 
     @property
     def id(self) -> str:
-        """Name in test ids and tables, for people: the oracle, which it does not name, has a column."""
+        """Name in test ids and rows; the oracle, which it does not name, has a column of its own."""
         return self.case.id if self.group.plain else f"{self.case.id}-{self.group.name}"
 
     def worst(self, build: Build, device: torch.device) -> Judgement:
