@@ -42,7 +42,8 @@ _STYLE: Any = {
     **dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "axes.titlecolor"), INK),
     **dict.fromkeys(("grid.color", "xtick.color", "ytick.color"), INK),
 }
-mpl.rcParams.update(_STYLE)
+#: Decorates what makes a figure or writes one.
+_styled = mpl.rc_context(_STYLE)
 
 
 class Bar(NamedTuple):
@@ -84,6 +85,7 @@ def label(name: str) -> str:
     return f"{name} ({word})" if word else name
 
 
+@_styled
 def bar_plot(panels: Sequence[Panel], unit: str, axis: str, columns: int = 1) -> Figure:
     """Draw horizontal bars labelled with their lengths.
 
@@ -177,6 +179,7 @@ class Lines(NamedTuple):
     scale: float = 1.0
 
 
+@_styled
 def line_plot(panels: Sequence[Lines], axis: str) -> Figure:
     """Draw lines over sizes, with bands for their confidence intervals.
 
@@ -229,6 +232,7 @@ def by_factors(sizes: Sequence[int]) -> bool:
     return bool(factors.max() / factors.min() <= steps.max() / steps.min())
 
 
+@_styled
 def svg(figure: Figure) -> str:
     """SVG of a figure, without the date."""
     text = io.StringIO()
