@@ -171,25 +171,6 @@ def every_argument(_: Argument) -> bool:
     return True
 
 
-def plain(
-    model: HyperLSTM,
-    case: Case,
-    sample: Draw,
-    *,
-    select: Selector = every_argument,
-    arriving: Collection[Output] = OUTPUTS,
-    call: ModelCall = packed,
-) -> Results:
-    """Output, final states and every gradient of one call.
-
-    select: whether an argument requires a gradient. arriving: the outputs whose cotangents are backpropagated.
-    """
-    leaves = arguments(model, sample, select)
-    results = outputs(model, case, leaves, call)
-    backward(results, sample, arriving)
-    return results | gradients(leaves)
-
-
 def run_plain(
     model: HyperLSTM,
     case: Case,
@@ -199,8 +180,19 @@ def run_plain(
     arriving: Collection[Output] = OUTPUTS,
     call: ModelCall = packed,
 ) -> Outcome:
-    """A plain call as a run, without findings; for the options see `plain`."""
-    return Outcome(plain(model, case, sample, select=select, arriving=arriving, call=call))
+    """A run of one call: output, final states and every gradient.
+
+    select: whether an argument requires a gradient. arriving: the outputs whose cotangents are backpropagated.
+    """
+    leaves = arguments(model, sample, select)
+    results = outputs(model, case, leaves, call)
+    backward(results, sample, arriving)
+    return Outcome(results | gradients(leaves))
+
+
+def plain(model: HyperLSTM, case: Case, sample: Draw, *, call: ModelCall = packed) -> Results:
+    """The results of such a run with all gradients."""
+    return run_plain(model, case, sample, call=call).results
 
 
 def backward(results: Results, sample: Draw, arriving: Collection[Output] = OUTPUTS) -> None:
@@ -218,7 +210,7 @@ def backward(results: Results, sample: Draw, arriving: Collection[Output] = OUTP
 
 
 def arguments(model: HyperLSTM, sample: Draw, select: Selector = every_argument) -> Arguments:
-    """Inputs, in the memory of the numbers, and parameters; select: see `plain`."""
+    """Inputs, in the memory of the numbers, and parameters; select: see `run_plain`."""
     model.zero_grad(set_to_none=True)
     leaves: Arguments = {argument: value.detach() for argument, value in inputs(sample).items()}
     for name, value in model.named_parameters():
