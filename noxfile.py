@@ -208,7 +208,7 @@ def export(session: nox.Session) -> None:
 def kernels(session: nox.Session, older: str | None) -> None:
     """Interpret and compile every Triton kernel.
 
-    With the newest Triton for six kinds of card; with older ones, or with arguments after `--`, some for one card.
+    With the newest Triton all, for six kinds of card. With an older one, or arguments after `--`, some for one card.
     """
     install(session, "suite")
     if older is not None:

@@ -60,8 +60,7 @@ def machines(results: Path) -> list[Path]:
     """Folders of machines with results; those whose benchmark is current come first."""
     if not results.is_dir():
         raise ResultsError(f"{results}: expected a folder of results, but there is none.")
-    folders = [path for path in results.iterdir() if any(path.glob("*.csv"))]
-    return sorted(folders, key=readme.precedence)
+    return sorted(readme.folders_of_machines(results), key=readme.precedence)
 
 
 class IndexLine(NamedTuple):

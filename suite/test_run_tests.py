@@ -18,7 +18,7 @@ from suite.shared.files import ROOT
 from suite.verify import processes
 
 TWO = "suite/shared/test_process.py", "suite/shared/test_usage.py"
-OTHER = "suite/shared/test_scheduling.py"
+OTHER = "suite/test_scheduling.py"
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from suite.cases.case import Case
 from suite.comparison.draws import implementation
 from suite.shared.devices import DeviceType
 from suite.shared.machine import Software
+from suite.shared.text import in_one_line
 
 
 def build_as_ours(case: Case, dtype: torch.dtype, device: torch.device) -> HyperLSTM:
@@ -28,7 +29,7 @@ def why_not(device: torch.device, dtype: torch.dtype) -> str | None:
     try:
         get_cpp_compiler()
     except Exception as error:
-        return f"compiled needs a C++ compiler, and torch finds none: {' '.join(str(error).split())}"
+        return f"compiled needs a C++ compiler, and torch finds none: {in_one_line(error)}"
     return None
 
 

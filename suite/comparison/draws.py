@@ -55,7 +55,7 @@ class Draw(NamedTuple):
     cotangents: Cotangents
 
 
-#: Makes a draw another.
+#: Modifies a draw.
 DrawChange = Callable[[Draw], Draw]
 #: Builds the model of a case.
 Build = Callable[[Case, torch.dtype, torch.device], HyperLSTM]

@@ -1,4 +1,4 @@
-"""Calls of a case, and what they give: of the module, as users call it, or of a layer function without the module.
+"""Runs of a case: through the module, as users call it, or through a layer function without the module.
 
 The oracle takes the latter: layers, packed sequences, states and dropout are put together here, so that a fault in
 `HyperLSTM` does not agree with itself.

@@ -65,7 +65,7 @@ def evaluate(
     """Tensors that `run` gives, stacked over the draws; its findings, and a finding of each argument that it changed.
 
     dtype: to compute in. rounded: dtype that the drawn numbers are rounded to, so that an oracle in a wider dtype
-    sees the same numbers as the implementation. change_draw: makes each draw another.
+    sees the same numbers as the implementation. change_draw: modifies each draw.
 
     All draws go through one model, the arguments of each have the addresses of the draw before, and no result is copied
     before the last draw: so a run that leaves state to the next one gives wrong results.

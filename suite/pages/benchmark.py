@@ -1,4 +1,7 @@
-"""Rows of a benchmark beside one another: at which place they are compared, and what the comparison says."""
+"""Rows of a benchmark beside one another: at which place they are compared, and what the comparison says.
+
+A place is a setting (a workload at a T and a B, in a dtype) with layer norm or without.
+"""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

@@ -4,6 +4,8 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from suite.shared.text import in_one_line
+
 #: A span of code between single backticks, or what Markdown would not show as it is.
 _MARKED = re.compile(r"(?<!`)`[^`]+`(?!`)|[\\`*<\[\]&]|(?<![^\W_])_|_(?![^\W_])")
 
@@ -28,10 +30,6 @@ def _shown(match: re.Match[str]) -> str:
     """Markdown that shows a character which means something in Markdown, or a span of code."""
     marked = match[0]
     return marked if len(marked) > 1 else f"\\{marked}"
-
-
-def in_one_line(text: str) -> str:
-    return " ".join(text.split())
 
 
 @dataclass(frozen=True)

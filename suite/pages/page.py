@@ -14,11 +14,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from suite.pages.markdown import Markdown, escaped, in_one_line
+from suite.pages.markdown import Markdown, escaped
 from suite.pages.origin import origin
 from suite.results.format import NONE, machine
 from suite.results.names import TableName
 from suite.results.tables import TABLES
+from suite.shared.text import in_one_line
 
 #: Rows of other tables that a page shows, by name; only tables that the machine has.
 OtherTables = Mapping[TableName, pd.DataFrame]
@@ -54,7 +55,7 @@ class Column:
             return NONE
         if isinstance(value, NoFigure):
             return in_one_line(value.why)
-        return self.write(value) if self.write else in_one_line(str(value))
+        return self.write(value) if self.write else in_one_line(value)
 
 
 #: Columns of several pages.
@@ -143,7 +144,7 @@ def _cell(text: str) -> str:
 def _widths(lines: Sequence[Mapping[Column, str]], room: int) -> dict[Column, int]:
     """Characters of each column of a table, whose lines have these texts.
 
-    If the table takes more than the room, cells are broken between words, in the columns first that this shortens most.
+    If the table takes more than the room, cells are broken between words, first in the columns that this narrows most.
     """
     widths = dict[Column, int]()
     spare = dict[Column, int]()
@@ -202,7 +203,7 @@ def url(path: Path) -> str:
 
 
 class Link(NamedTuple):
-    """A link to a file: its text, which is plain, and the path from the folder of the page that has it."""
+    """A link to a file: its text, plain unless it is `Markdown`, and the path from the folder of its page."""
 
     text: str
     path: Path

@@ -55,7 +55,7 @@ def implementations(machines: Machines) -> Sheet:
         if module is None:  # it is none of the project's
             continue
         mark = ", *experimental*" if impl.experimental else ""
-        source = Link(f"`{impl.name}`", source_path(ROOT, module).relative_to(ROOT))
+        source = Link(Markdown(f"`{impl.name}`"), source_path(ROOT, module).relative_to(ROOT))
         line: dict[Column, Any] = {name: Markdown(f"{source.markdown()}{mark}"), summary: Markdown(impl.summary)}
         for device, timed in rows.items():
             row = timed.loc[impl.name] if impl.name in timed.index else None
@@ -103,15 +103,15 @@ def _preference(folder: Path) -> tuple[bool, int, int, int]:
     return is_stale, -known, -_newest(rows), -visits
 
 
-def _machines(results: Path) -> list[Path]:
-    """Folders of machines by name."""
-    return sorted(path for path in results.iterdir() if path.is_dir())
+def folders_of_machines(results: Path) -> list[Path]:
+    """Folders of machines with results, by name."""
+    return sorted(path for path in results.iterdir() if any(path.glob("*.csv")))
 
 
 def chosen(results: Path) -> dict[DeviceType, Path]:
     """Folder of the machine that README.md shows of each kind of device; none where none has timed `WORKLOAD`."""
     folders: dict[DeviceType, list[Path]] = {device: [] for device in DEVICES}
-    for folder in _machines(results):
+    for folder in folders_of_machines(results):
         rows = TABLES[TableName.BENCH].read(folder)
         if len(rows) and readme_rows(Benchmark.of(rows))["ratio"].notna().any():
             device = DeviceType(rows["device"].iloc[0])
@@ -181,7 +181,7 @@ def about_gpus(results: Path) -> Markdown:
 def on_gpus(results: Path, implementation: str) -> list[Markdown]:
     """Markdown of the GPUs on which an implementation was verified or timed, with links to the rows."""
     machines = list[Markdown]()
-    for folder in _machines(results):
+    for folder in folders_of_machines(results):
         for table, has_result in ((TableName.VERIFY, _was_compared), (TableName.BENCH, _was_timed)):
             rows = TABLES[table].read(folder)
             if len(rows):

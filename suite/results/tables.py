@@ -28,6 +28,7 @@ from suite.shared.arithmetic import Arithmetic
 from suite.shared.devices import DeviceType
 from suite.shared.files import ResultsError, write_whole
 from suite.shared.machine import Software
+from suite.shared.text import in_one_line
 
 _DECLARED = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
 #: Columns that `put` adds to every row, and every file has: where and when the row was made, and with which code.
@@ -124,7 +125,7 @@ class Table:
             with path.open(encoding="utf-8", newline="") as file:
                 return self._checked(_parsed(file.read()))
         except (OSError, ValueError, csv.Error) as error:  # errors of decoding and of pandas are ValueErrors
-            reason = " ".join(str(error).split()).rstrip(".")
+            reason = in_one_line(error).rstrip(".")
             advice = "it is damaged or of an earlier format, so move it away; nothing was written over it"
             raise ResultsError(f"{path}, {reason}: {advice}.") from error
 

@@ -1,1 +1,1 @@
-"""Shared by all of the suite: the machine and its devices, arithmetic, files, processes, memory, marks of tests."""
+"""Shared by all of the suite: the machine, its devices, arithmetic, files, texts, processes, memory, marks of tests."""

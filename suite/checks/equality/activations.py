@@ -23,8 +23,7 @@ CASE = Case(T=1, B=PIECES, I=UNITS, H=UNITS, S=1, Z=1, state=Start.SHARED)
 def _model(name: str, gate: Gate, dtype: torch.dtype, device: torch.device) -> HyperLSTM:
     """A model of which one gate is x.
 
-    The others are at 100, where a sigmoid or tanh is 1, but g at 0 beside f, which multiplies a cell that starts at 0.5
-    instead of 0.
+    The others are at 100, where a sigmoid or tanh is 1. Where f is x, g is at 0, and the cell starts at 0.5.
     """
     meta = torch.device("meta")
     model = HyperLSTM(UNITS, UNITS, 1, 1, 1, impl=name, dtype=dtype, device=meta).to_empty(device=device)

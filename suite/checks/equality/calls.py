@@ -74,13 +74,12 @@ def _without_gradient(mode: Callable[[], AbstractContextManager[object]]) -> Run
 INFERENCE = Group(
     "inference",
     (
-        Use("inference_mode", _without_gradient(torch.inference_mode), _outputs),
-        Use("no_grad", _without_gradient(torch.no_grad), _outputs),
+        Use("inference_mode", _without_gradient(torch.inference_mode), _outputs, gradient=False),
+        Use("no_grad", _without_gradient(torch.no_grad), _outputs, gradient=False),
         # Of two and three steps, the shorter ones first.
-        Use("no_grad in chunks", in_chunks(3 * NUMBERS, of=_without_gradient(torch.no_grad)), _outputs),
+        Use("no_grad in chunks", in_chunks(3 * NUMBERS, of=_without_gradient(torch.no_grad)), _outputs, gradient=False),
     ),
     UseModule.CALLS,
-    forward_only=True,
 )
 
 

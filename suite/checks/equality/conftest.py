@@ -15,6 +15,7 @@ from suite.comparison.draws import implementation
 from suite.comparison.memory import memory_of
 from suite.results.outcomes import CaseOutcome
 from suite.shared.arithmetic import Arithmetic
+from suite.shared.text import in_one_line
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -58,7 +59,7 @@ def check(device: torch.device, record: Record) -> Check:
         try:
             worst = comparison.worst(implementation(name), device)
         except Exception as error:
-            keep_row(CaseOutcome.FAIL, reason=f"{type(error).__name__}: {' '.join(str(error).split())}")
+            keep_row(CaseOutcome.FAIL, reason=f"{type(error).__name__}: {in_one_line(error)}")
             raise
         keep_row(worst)
         assert not worst.wrong, str(worst)

@@ -25,7 +25,7 @@ Layouts = Mapping[Kind, Layout]
 
 
 def _spread(stride: int, value: Tensor) -> Tensor:
-    """Every `stride`th column of rows that are longer than that, from an address that is a multiple of 16 bytes."""
+    """Every `stride`th column of a wider buffer, from an address that is a multiple of 16 bytes."""
     end = stride * value.shape[-1] + 8
     rows = value.new_full((*value.shape[:-1], end + 1), torch.nan)
     return rows[..., 8:end:stride].copy_(value)

@@ -92,6 +92,7 @@ def use_of(call: Call) -> Use:
         change_draw=partial(_draw_of, call),
         extreme=call.extreme,
         autocast=call.autocast,
+        gradient=call.trained is not Trained.NOTHING,
         residuals=not call.recomputed,
     )
 

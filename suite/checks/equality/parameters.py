@@ -37,7 +37,7 @@ def param_of(task: Task, marks: Collection[pytest.MarkDecorator] = ()) -> object
 
 def saves_less(group: Group) -> bool:
     """True if some use saves no residuals: it has no gradient, or its backward pass computes them again."""
-    return group.forward_only or not all(use.residuals for use in group.uses)
+    return not all(use.gradient and use.residuals for use in group.uses)
 
 
 def id_of(task: Task) -> str:

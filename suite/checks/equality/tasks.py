@@ -26,13 +26,17 @@ class Group(NamedTuple):
     """Uses that one comparison makes of a model, one after the other.
 
     name: unique; in ids and rows, and what lists of faults name. defined: the module on whose source the rows depend;
-    None for the plain call. forward_only: without a gradient.
+    None for the plain call.
     """
 
     name: str
     uses: tuple[Use, ...]
     defined: UseModule | None
-    forward_only: bool = False
+
+    @property
+    def forward_only(self) -> bool:
+        """True if none of its uses has a backward pass."""
+        return not any(use.gradient for use in self.uses)
 
     @property
     def plain(self) -> bool:
@@ -65,7 +69,7 @@ class Comparison(NamedTuple):
 
     def judgements(self, build: Build, device: torch.device) -> Iterator[list[Judgement]]:
         """Judgements on all tensors of each use, worst first."""
-        # Of all uses one model, which shows what a use leaves to the next.
+        # One model of all uses, which shows what a use leaves to the next; one that casts builds its own.
         model = build(self.case, self.dtype, torch.device("meta"))
         for use in self.group.uses:
             yield self._compared(use, build, model, device)
@@ -97,7 +101,7 @@ class Task(NamedTuple):
 
 #: The oracle of wide cases, since `naive` would build its weight tensors at every step.
 WIDE_ORACLE = "row_scaled"
-#: By dtype, what the numbers of a wide case are rounded to: one oracle serves two dtypes.
+#: The dtype that the numbers of a wide case are rounded to, by dtype: of two that share it one oracle serves both.
 ROUNDED = {F64: F32, F32: F32, BF16: BF16, F16: BF16}
 
 

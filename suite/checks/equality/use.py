@@ -25,8 +25,9 @@ class Use(NamedTuple):
     """A use of a model.
 
     name: for people. expected: what the results of a run should be, from those of the plain call.
-    change_draw: makes the draw another, for the model and the oracle. extreme: the draw then has values at which a
-    formula may lose digits.
+    change_draw: modifies the draw, for the model and the oracle. extreme: the draw then has values at which a formula
+    may lose digits.
+    gradient: whether it has a backward pass.
     residuals: whether hand-written gradients save what they would else recompute.
     """
 
@@ -36,6 +37,7 @@ class Use(NamedTuple):
     change_draw: DrawChange | None = None
     extreme: bool = False
     autocast: AutocastMode = AutocastMode.EXACT
+    gradient: bool = True
     residuals: bool = True
 
     def cast_from(self, dtype: torch.dtype) -> torch.dtype | None:

@@ -22,6 +22,7 @@ from suite.checks.kernels.compiled import Kernel, precompile
 from suite.shared import machine
 from suite.shared.devices import DeviceType
 from suite.shared.files import ResultsError, write_whole
+from suite.shared.text import in_one_line
 
 #: How often each function of `at_once` is called: a queue of a GPU takes some 1,000 launches before the host waits.
 ROUNDS = 10
@@ -103,7 +104,7 @@ def unseen_card() -> str | None:
     try:
         torch.cuda.init()
     except Exception as error:  # of a torch for the CPU, of a driver, of permissions: each another type
-        reasons.append(f"torch says: {' '.join(str(error).split())}")
+        reasons.append(f"torch says: {in_one_line(error)}")
     return " ".join(
         [f"torch {torch.__version__}, made for {made_for}, does not see the {name} with driver {driver}.", *reasons]
     )

@@ -20,7 +20,7 @@ def test_a_late_crash_loses_one_test_alone(options: list[str], tmp_path: Path) -
     for name, source in FILES.items():
         (tmp_path / name).write_text(source)
     (tmp_path / "pytest.ini").write_text("[pytest]\n")
-    command = [sys.executable, "-m", "pytest", "-q", "-n", "2", "-p", "suite.shared.scheduling", "-p", "no:benchmark"]
+    command = [sys.executable, "-m", "pytest", "-q", "-n", "2", "-p", "suite.verify.scheduling", "-p", "no:benchmark"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     environment.pop("PYTEST_XDIST_WORKER", None)
     ended = subprocess.run(
