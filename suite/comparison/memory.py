@@ -23,16 +23,17 @@ SHARE = 0.6
 class Shortage(NamedTuple):
     """Too little memory: which implementation needs it, about how many bytes, and how many it may take.
 
-    name: of the implementation; None for the oracle.
+    of_oracle: it needs them as the oracle of a comparison.
     """
 
-    name: str | None
+    name: str
     needed: int
     most: int
+    of_oracle: bool = False
 
     def __str__(self) -> str:
         needed = f"{self.needed / 1e6:,.0f} MB"
-        needing = "The oracle" if self.name is None else self.name
+        needing = "The oracle" if self.of_oracle else self.name
         return f"{needing} needs about {needed} at this size, and {self.most / 1e6:,.0f} MB may be taken here."
 
 

@@ -133,11 +133,11 @@ def _layer(
     return out, [torch.cat(pieces)[order] for pieces in zip(*ends, strict=True)]
 
 
-def _run(name: str, p: LayerParams, inputs: Inputs) -> tuple[Tensor, LayerState]:
-    if len(inputs.x) == 0:
-        empty = inputs.x.new_zeros(*inputs.x.shape[:2], p.bias.shape[1])
-        return inputs.x.sum() * empty, inputs.start  # no numbers, but still a function of x
-    return find(name).run(p, inputs)
+def _run(name: str, p: LayerParams, given: Inputs) -> tuple[Tensor, LayerState]:
+    if len(given.x) == 0:
+        empty = given.x.new_zeros(*given.x.shape[:2], p.bias.shape[1])
+        return given.x.sum() * empty, given.start  # no numbers, but still a function of x
+    return find(name).run(p, given)
 
 
 def _by_length(case: Case) -> list[Part]:

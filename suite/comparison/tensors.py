@@ -49,7 +49,7 @@ class Kind(Enum):
 class Argument(NamedTuple):
     """An argument of a call or of its backward pass.
 
-    output: the state that it is the start of, or the output at which a gradient arrives.
+    output: the state whose initial value it is, or the output at which a gradient arrives.
     name: of a parameter in its layer. layer: of a parameter.
     """
 
@@ -60,7 +60,7 @@ class Argument(NamedTuple):
 
     @property
     def role(self) -> Role | None:
-        """The role of a parameter in its layer; None for other arguments, and for what torch makes a parameter of."""
+        """The role of a parameter in its layer; None for other arguments, and for tensors behind a parametrization."""
         return ROLES.get(self.name) if self.kind is Kind.PARAMETER else None
 
     def __str__(self) -> str:

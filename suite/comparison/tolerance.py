@@ -192,7 +192,10 @@ class Judgement:
 
 
 def relative_error(value: Tensor, oracle: Tensor) -> float:
-    """||value - oracle|| / ||oracle||: 0 if both are all zero, inf if value is not finite or should be zero."""
+    """||value - oracle|| / ||oracle||.
+
+    0 if both are all zero; inf if value is not finite or has another shape, and if the oracle alone is all zero.
+    """
     value = value.double()
     oracle = oracle.double()
     if value.shape != oracle.shape:

@@ -147,7 +147,7 @@ SENTENCES = {
         f"extreme numbers have `{ORACLE}` up to H {max(pair.case.H for pair in COMBINATIONS)}.",
         f"sizes that people run: {', '.join(f'{size} to {largest(size, BY_DEFAULT)}' for size in 'BIHSZ')}; "
         f"*thorough*, but of `batched_cuda`: {', '.join(f'{size} {largest(size, AT_SIZE)}' for size in 'IHSZ')} |",
-        f"inference up to T {max(case.T for case in catalogue.LONG)} give the right results",
+        f"inference up to T {max(case.T for case in catalogue.FORWARD_CASES)} give the right results",
         f"are right over [-{activations.MOST}, {activations.MOST}]",
         f"`nox -s {session_that_runs('suite.mutate')}` edits its code or that of the implementations at random",
         f"`{source_of(skip_unless_checked)}` skips them where an implementation does not run, and "

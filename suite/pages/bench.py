@@ -199,7 +199,7 @@ class Failure(NamedTuple):
 
 
 def without_figures(rows: pd.DataFrame) -> list[Part]:
-    """A list of what was refused or failed, none without it; rows: of bench.csv."""
+    """A list of what was refused or failed, none without it; rows: of a benchmark."""
     workloads = defaultdict[Failure, list[str]](list)
     for row in rows.to_dict("records"):
         if row["status"] not in (Status.OK, Status.NOT_RUN):

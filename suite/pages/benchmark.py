@@ -76,7 +76,7 @@ def heading(row: pd.Series) -> str:
 
 
 def decisive_pass(rows: pd.DataFrame) -> Pass:
-    """The pass whose ratio is judged: forward of one sequence alone, as a model serves it, or without training."""
+    """The pass whose ratio is judged: forward if all rows have B = 1, as a model serves, or none is of training."""
     alone = (rows["B"] == 1).all()
     trains = (rows["pass"] == Pass.TRAIN).any()
     return Pass.TRAIN if trains and not alone else Pass.FORWARD
@@ -84,7 +84,7 @@ def decisive_pass(rows: pd.DataFrame) -> Pass:
 
 @dataclass(frozen=True)
 class Place:
-    """Rows of a `Benchmark` at one place."""
+    """Rows of a `Benchmark` at one place: of one workload, T, B, dtype and layer norm, which are compared directly."""
 
     rows: pd.DataFrame
 

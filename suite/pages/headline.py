@@ -71,7 +71,7 @@ def states(benchmark: Benchmark, markup: Markup) -> list[str]:
         fast, slow = row["two"]
         fast_ms = significant3(1e3 * median(fast))
         slow_ms = significant3(1e3 * median(slow))
-        setting = markup.escape(f"{row['workload']} (T {row['T']}, B {row['B']}, {row['dtype']})")
+        setting = markup.escape(_setting_in_words(row))
         timed = f"a {PASS_TITLES[row['pass']]} of {markup.code(BASELINE)}"
         sentences.append(
             f"{setting}: the machine had two states, in which {timed} took {fast_ms} and {slow_ms} ms "
@@ -87,10 +87,13 @@ def _known(row: pd.Series) -> bool:
 
 def in_words(row: pd.Series) -> str:
     """A place in a sentence, such as "char-ptb (T 10 of 100, B 64 of 128, float32, layer norm)"."""
-    about = [size_of_whole(row, "T"), size_of_whole(row, "B"), row["dtype"]]
-    if row["layer_norm"]:
-        about.append("layer norm")
-    return f"{row['workload']} ({', '.join(about)})"
+    return _setting_in_words(row, *(["layer norm"] if row["layer_norm"] else []))
+
+
+def _setting_in_words(row: pd.Series, *about: str) -> str:
+    """A setting in a sentence, with what else is about it."""
+    words = [size_of_whole(row, "T"), size_of_whole(row, "B"), row["dtype"], *about]
+    return f"{row['workload']} ({', '.join(words)})"
 
 
 def _slowdown(row: pd.Series, benchmark: Benchmark, markup: Markup) -> str:

@@ -72,7 +72,7 @@ class Sheet:
     """A table: its columns from the left, and its lines, each the values of a line by column.
 
     A value of a column of figures is a figure or `NoFigure`. Where a line lacks a column, or it is None or NaN, the
-    cell has a dash. A column of figures without a figure is left out.
+    cell has a dash. A column of figures whose cells are all empty is left out.
     """
 
     columns: Sequence[Column]

@@ -65,7 +65,7 @@ class Panel(NamedTuple):
 
 
 def styles(panels: Sequence[Iterable[str]]) -> dict[str, int]:
-    """Number of the style of each name: its place in ORDER, which names outside the project follow.
+    """Index of the style of each name: its place in ORDER, which names outside the project follow.
 
     panels: the names in each.
     """

@@ -166,6 +166,6 @@ def test_a_machine_of_two_states_is_said_once_a_workload() -> None:
         each for each in summary(Benchmark.of(pd.DataFrame([*changing, *LSTM])), ON_PAGE) if "two states" in each
     ]
     assert said == (
-        "small (T 3, B 2, float32): the machine had two states, in which a forward pass of `torch.nn.LSTM` took "
-        "20.0 and 51.0 ms (3 and 2 visits); intervals there are as wide as these differ."
+        "small (T 3 of 100, B 2 of 8, float32): the machine had two states, in which a forward pass of `torch.nn.LSTM` "
+        "took 20.0 and 51.0 ms (3 and 2 visits); intervals there are as wide as these differ."
     )

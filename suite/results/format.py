@@ -8,7 +8,7 @@ import pandas as pd
 from suite.results.statistics import Interval
 from suite.results.tables import WHOLE
 from suite.shared.devices import DeviceType
-from suite.shared.machine import without_marks
+from suite.shared.machine import without_trademarks
 
 #: Columns that say where rows were measured; the rows of a page are grouped by them.
 ENVIRONMENT = ("device", "processor", "cpu_capability", "threads", "torch", "python")
@@ -68,7 +68,7 @@ def shortened(row: pd.Series) -> list[str]:
 
 def machine(row: pd.Series) -> str:
     """Name of the machine of a row, such as "two cores of an AMD EPYC (Zen 4)"."""
-    name = re.sub(" Processor", "", without_marks(row["processor"]), flags=re.IGNORECASE)
+    name = re.sub(" Processor", "", without_trademarks(row["processor"]), flags=re.IGNORECASE)
     if row["device"] != DeviceType.CPU:
         return name
     cores = {1: "one core", 2: "two cores"}.get(row["threads"], f"{row['threads']} cores")

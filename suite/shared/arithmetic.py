@@ -11,7 +11,7 @@ _TF32 = (8, 0)
 
 
 class Arithmetic(StrEnum):
-    """What products are computed in, by the names that rows and options have, the most precise first."""
+    """What products are computed in, by the names that rows and options have, in the order of tables."""
 
     FLOAT64 = "float64"
     FLOAT32 = "float32"

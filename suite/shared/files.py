@@ -17,7 +17,7 @@ class ResultsError(SystemExit):
 
 
 def path_of(text: str) -> Path:
-    """Absolute path of an argument of the command line; a relative one starts in the user's folder."""
+    """Absolute path of an argument of the command line; a relative one starts where nox was called, else here."""
     return Path(os.path.abspath(Path(os.environ.get(INVOKED_FROM, ""), os.path.expanduser(text))))
 
 

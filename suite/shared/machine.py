@@ -86,7 +86,7 @@ def exclusive(device: torch.device) -> bool:
     return subprocess.run(query, capture_output=True, text=True).stdout.strip() == "Exclusive_Process"
 
 
-def without_marks(product: str) -> str:
+def without_trademarks(product: str) -> str:
     """The name of a product without (R) and (TM)."""
     return re.sub(r"\((R|TM)\)", "", product, flags=re.IGNORECASE)
 
@@ -96,7 +96,7 @@ def slug(device: torch.device) -> str:
     words = name(device)
     if device.type != DeviceType.CUDA:
         words += f" {torch.backends.cpu.get_cpu_capability()} {torch.get_num_threads()} threads"
-    return re.sub(r"[^a-z0-9]+", "-", without_marks(words).lower()).strip("-")
+    return re.sub(r"[^a-z0-9]+", "-", without_trademarks(words).lower()).strip("-")
 
 
 def versions(software: Software, device: torch.device) -> dict[str, str]:

@@ -8,7 +8,7 @@ from impls import names
 from impls.registry import find
 from suite.cases.case import Case
 from suite.checks.equality.calls import INFERENCE
-from suite.checks.equality.tasks import WIDE_ORACLE, Task, against_wide
+from suite.checks.equality.tasks import WIDE_ORACLE, Task, against_wide, dtypes_at_size
 from suite.comparison.memory import most_bytes, shortage
 
 
@@ -22,26 +22,17 @@ def at_sizes(cases: Sequence[Case], dtypes: Sequence[torch.dtype], memory: int) 
     tasks = []
     for case in dict.fromkeys(cases):  # a person may name a size twice
         for name in names():
-            for dtype in dtypes_of(name):
+            for dtype in dtypes_at_size(find(name)):
                 if not dtypes or dtype in dtypes:
                     tasks.append(_at_size(name, case, dtype, most))
     return tasks
-
-
-def dtypes_of(name: str) -> tuple[torch.dtype, ...]:
-    """Dtypes in which an implementation is compared.
-
-    One that builds the weights of each row is compared in float64 alone, since its gradients sum more products.
-    """
-    impl = find(name)
-    return (torch.float64,) if impl.builds_weights else impl.dtypes
 
 
 def _at_size(name: str, case: Case, dtype: torch.dtype, most: int) -> Task:
     trained = against_wide(case, dtype)
     of_oracle = shortage(WIDE_ORACLE, case, torch.float64, most)
     if of_oracle:
-        return Task(name, trained, of_oracle._replace(name=None))
+        return Task(name, trained, of_oracle._replace(of_oracle=True))
     lacking = shortage(name, case, dtype, most)
     if lacking and not shortage(name, case, dtype, most, training=False):
         return Task(name, against_wide(case, dtype, INFERENCE))

@@ -76,7 +76,7 @@ INFERENCE = Group(
     (
         Use("inference_mode", _without_gradient(torch.inference_mode), _outputs, gradient=False),
         Use("no_grad", _without_gradient(torch.no_grad), _outputs, gradient=False),
-        # Of two and three steps, the shorter ones first.
+        # Chunks of two and three steps, the shorter ones first.
         Use("no_grad in chunks", in_chunks(3 * NUMBERS, of=_without_gradient(torch.no_grad)), _outputs, gradient=False),
     ),
     UseModule.CALLS,

@@ -24,6 +24,7 @@ from suite.checks.equality.tasks import (
     Task,
     against_naive,
     against_wide,
+    dtypes_at_size,
 )
 from suite.checks.equality.use import AutocastMode, Use
 from suite.comparison.tolerance import DTYPES
@@ -39,8 +40,8 @@ DROPPED = Case(
 DROPPED_WIDE = Case(T=2, B=9, I=33, H=72, S=33, Z=4, L=2, state=Start.STACKED, dropout=0.25, recurrent_dropout=0.3)
 #: So few rows beside so many weights that batched_cpu reads these as they are stored.
 FEW_ROWS = Case(T=5, B=3, I=5, H=512, S=8, Z=2)
-#: Without a gradient.
-LONG = (
+#: Compared without a gradient alone.
+FORWARD_CASES = (
     Case(T=1, B=66, I=97, H=72, S=33, Z=4),
     Case(T=100, B=5, I=33, H=64, S=32, Z=3, layer_norm=True, state=Start.STACKED),
     Case(T=50, B=36, I=97, H=65, S=20, Z=9, recurrent_dropout=0.3),
@@ -62,12 +63,12 @@ GROUPS: Mapping[Group, Mapping[Case, Sequence[torch.dtype]]] = {
     extremes.MEANS_FAR_FROM_0: {replace(LARGE, S=120): (F32,)},
     extremes.SATURATED: {replace(LARGE, layer_norm=False): (F64, F32)},
     calls.CALLS: {TINY: (F64,), LARGE: (F32,)},
-    calls.INFERENCE: dict.fromkeys(LONG, (F32,)),
+    calls.INFERENCE: dict.fromkeys(FORWARD_CASES, (F32,)),
 }
 
 
 def in_default_run(impl: Impl, case: Case, dtype: torch.dtype) -> bool:
-    """Whether a default run makes a plain call of a case in a dtype; it makes all other uses.
+    """Whether a default run makes the plain call of a case in a dtype; for other uses see `grouped` and `paired`.
 
     - Of small cases it has those of `VERIFY_FIRST`.
     - Of workloads that a CPU times by default it has all in float32, and those with layer norm in float64 and bfloat16.
@@ -100,7 +101,7 @@ def wide(name: str) -> list[Comparison]:
     """Comparisons of an implementation at the sizes that people run; if it builds weights, of one case."""
     impl = find(name)
     if impl.builds_weights:
-        return [against_wide(LITERAL, F64)]
+        return [against_wide(LITERAL, dtype) for dtype in dtypes_at_size(impl)]
     comparisons = []
     for case in (*WIDE, SPLIT, ROWS, *TIMED):
         for dtype in _compared_dtypes(impl, DTYPES):
@@ -128,10 +129,10 @@ def grouped(name: str) -> list[Comparison]:
 
 
 def _compared_dtypes(impl: Impl, dtypes: Iterable[torch.dtype]) -> list[torch.dtype]:
-    """The dtypes that it supports; of the oracle of wide cases float64 alone, as only the module around it differs."""
+    """Those of `dtypes_at_size`; of the oracle of wide cases float64 alone, as only the module around it differs."""
     if impl.name == WIDE_ORACLE:
         return [F64]
-    return [dtype for dtype in dtypes if dtype in impl.dtypes]
+    return [dtype for dtype in dtypes if dtype in dtypes_at_size(impl)]
 
 
 def paired(name: str, of_options: Sequence[Combination] = COMBINATIONS) -> list[Comparison]:

@@ -64,11 +64,11 @@ def _times(factor: float, results: Results) -> Results:
     return {name: value * factor if isinstance(name, Gradient) else value for name, value in results.items()}
 
 
-def with_cotangents_of(outputs: Collection[Output], sample: Draw) -> Draw:
+def with_cotangents_of(arriving: Collection[Output], sample: Draw) -> Draw:
     """A draw in which the cotangents of all other outputs are zero."""
     cotangents = []
     for output, cotangent in sample.cotangents.by_output().items():
-        cotangents.append(cotangent if output in outputs else torch.zeros_like(cotangent))
+        cotangents.append(cotangent if output in arriving else torch.zeros_like(cotangent))
     return sample._replace(cotangents=Cotangents(*cotangents))
 
 

@@ -52,7 +52,7 @@ def _expanded(axes: tuple[int, ...], value: Tensor) -> Tensor:
     return first.clone().expand_as(value)
 
 
-class Memory(StrEnum):
+class MemoryLayout(StrEnum):
     """How all tensors lie in memory, as uses name it."""
 
     CONTIGUOUS = "contiguous"
@@ -67,21 +67,21 @@ class Memory(StrEnum):
 
 PADDED = partial(_spread, 1)
 #: The layouts of all tensors.
-OF_ALL_TENSORS: dict[Memory, Layouts] = {
-    Memory.CONTIGUOUS: {},
-    Memory.PADDED: dict.fromkeys(Kind, PADDED),
-    Memory.EVERY_SECOND_COLUMN: dict.fromkeys(Kind, partial(_spread, 2)),
-    Memory.TRANSPOSED: dict.fromkeys(Kind, partial(_moved, 0, -1, 1)),
-    Memory.COLUMNS_FIRST: dict.fromkeys(Kind, partial(_moved, -1, 0, 16)),
-    Memory.NOT_ALIGNED: dict.fromkeys(Kind, partial(_aligned, 1)),
-    Memory.ALIGNED_TO_8: dict.fromkeys(Kind, partial(_aligned, 8)),
-    Memory.ALIGNED_TO_16: dict.fromkeys(Kind, partial(_aligned, 16)),
+OF_ALL_TENSORS: dict[MemoryLayout, Layouts] = {
+    MemoryLayout.CONTIGUOUS: {},
+    MemoryLayout.PADDED: dict.fromkeys(Kind, PADDED),
+    MemoryLayout.EVERY_SECOND_COLUMN: dict.fromkeys(Kind, partial(_spread, 2)),
+    MemoryLayout.TRANSPOSED: dict.fromkeys(Kind, partial(_moved, 0, -1, 1)),
+    MemoryLayout.COLUMNS_FIRST: dict.fromkeys(Kind, partial(_moved, -1, 0, 16)),
+    MemoryLayout.NOT_ALIGNED: dict.fromkeys(Kind, partial(_aligned, 1)),
+    MemoryLayout.ALIGNED_TO_8: dict.fromkeys(Kind, partial(_aligned, 8)),
+    MemoryLayout.ALIGNED_TO_16: dict.fromkeys(Kind, partial(_aligned, 16)),
 }
 #: Layouts of numbers that are equal over an axis; the gradient of a sum is equal over all.
 OVER_BATCH = partial(_expanded, (-2,))
 EXPANDED: dict[str, Layouts] = {
     "x and gradients expanded over the batch": {Kind.X: OVER_BATCH, Kind.COTANGENT: OVER_BATCH},
-    "states expanded over the batch, parameters over gates": {
+    "states expanded over the batch, parameters over their first axis": {
         Kind.STATE: OVER_BATCH,
         Kind.PARAMETER: partial(_expanded, (0,)),
     },
@@ -128,14 +128,14 @@ def _use_of_equal(name: str, layouts: Layouts) -> Use:
     return Use(name, in_layouts(layouts), change_draw=partial(_equal_over_axes, layouts))
 
 
-_IN_ANOTHER_LAYOUT = [memory for memory in Memory if memory is not Memory.CONTIGUOUS]
+_IN_ANOTHER_LAYOUT = [memory for memory in MemoryLayout if memory is not MemoryLayout.CONTIGUOUS]
 #: All tensors at once, for an implementation whose calls take long.
 AT_ONCE = Group(
     "layouts at once",
     (
         *(_use(memory, OF_ALL_TENSORS[memory]) for memory in _IN_ANOTHER_LAYOUT),
         *(_use_of_equal(name, layouts) for name, layouts in EXPANDED.items()),
-        Use("columns first, observed", observed(in_layouts(OF_ALL_TENSORS[Memory.COLUMNS_FIRST]))),
+        Use("columns first, observed", observed(in_layouts(OF_ALL_TENSORS[MemoryLayout.COLUMNS_FIRST]))),
     ),
     UseModule.LAYOUTS,
 )

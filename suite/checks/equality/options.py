@@ -4,7 +4,7 @@ from enum import Enum, StrEnum, auto
 from typing import Any, NamedTuple
 
 from suite.cases.case import Start
-from suite.checks.equality.layouts import Memory
+from suite.checks.equality.layouts import MemoryLayout
 from suite.checks.equality.use import AutocastMode
 from suite.comparison.tensors import OUTPUTS, Output
 
@@ -52,6 +52,11 @@ class Trained(StrEnum):
     #: The forward pass alone.
     NOTHING = "nothing"
 
+    @property
+    def needs_state(self) -> bool:
+        """True if these are parts of an initial state, which must be given."""
+        return self in (Trained.STATE, Trained.STATE_C, Trained.STATE_H_HAT)
+
 
 class Call(NamedTuple):
     """A call of a model, by the value of each option.
@@ -75,7 +80,7 @@ class Call(NamedTuple):
     arriving: tuple[Output, ...] = OUTPUTS
     stepwise: bool = False
     recomputed: bool = False
-    layout: Memory = Memory.CONTIGUOUS
+    layout: MemoryLayout = MemoryLayout.CONTIGUOUS
     extreme: bool = False
 
     @property
@@ -121,7 +126,7 @@ OPTIONS: Domains = {
     "arriving": (OUTPUTS, *((output,) for output in OUTPUTS)),
     "stepwise": (False, True),
     "recomputed": (False, True),
-    "layout": tuple(Memory),
+    "layout": tuple(MemoryLayout),
     "extreme": (False, True),
 }
 #: The values that one layer sees: the module turns the others into these, and runs what is between layers.
@@ -133,5 +138,5 @@ LAYER_OPTIONS = OPTIONS | {
     "masks": (Masks.NONE, Masks.RECURRENT),
     "autocast": (AutocastMode.EXACT, AutocastMode.AUTOCAST),
     "trained": (Trained.ALL, Trained.BIASES, Trained.STATE_C, Trained.STATE_H_HAT, Trained.NOTHING),
-    "layout": (Memory.CONTIGUOUS, Memory.PADDED, Memory.TRANSPOSED),
+    "layout": (MemoryLayout.CONTIGUOUS, MemoryLayout.PADDED, MemoryLayout.TRANSPOSED),
 }

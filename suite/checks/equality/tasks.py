@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import torch
 
-from impls import HyperLSTM
+from impls import HyperLSTM, Impl
 from suite.cases.case import Case
 from suite.checks.equality.leftovers import watched
 from suite.checks.equality.use import Use
@@ -105,7 +105,7 @@ WIDE_ORACLE = "row_scaled"
 ROUNDED = {F64: F32, F32: F32, BF16: BF16, F16: BF16}
 
 
-class Draws(NamedTuple):
+class DrawCounts(NamedTuple):
     """Number of draws of a case, by dtype."""
 
     in_float32: int
@@ -115,10 +115,18 @@ class Draws(NamedTuple):
         return self.in_float32 if dtype == F32 else self.in_others
 
 
-#: Draws of a wide case by min(H, S): the first number above it applies, and one draw if there is none. The rule is
+#: DrawCounts of a wide case by min(H, S): the first number above it applies, and one draw if there is none. The rule is
 #: about norms over many numbers: the gradient of a bias of few units may nearly cancel, and its relative error is then
 #: chance.
-NARROW = {32: Draws(DRAWS, 3), 64: Draws(3, 1)}
+NARROW = {32: DrawCounts(DRAWS, 3), 64: DrawCounts(3, 1)}
+
+
+def dtypes_at_size(impl: Impl) -> tuple[torch.dtype, ...]:
+    """Dtypes in which an implementation is compared at the sizes that people run.
+
+    One that builds the weights of each row is compared in float64 alone, since its gradients sum more products.
+    """
+    return (F64,) if impl.builds_weights else impl.dtypes
 
 
 def against_naive(case: Case, dtype: torch.dtype, group: Group = PLAIN, *, default: bool = True) -> Comparison:

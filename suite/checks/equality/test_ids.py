@@ -3,12 +3,12 @@
 import pytest
 
 from impls import names
-from suite.checks.equality.catalogue import LARGE, grouped, of_every_implementation, paired, small, wide
+from suite.checks.equality.catalogue import LARGE, every_comparison, of_every_implementation
 from suite.checks.equality.tasks import F64, Comparison, against_naive, against_wide
 
 
 def test_comparisons_of_an_implementation_in_a_dtype_have_ids_of_their_own() -> None:
-    tasks = of_every_implementation(small, wide, grouped, paired)  # which refuses any other
+    tasks = every_comparison()  # which refuses any other
     assert {task.name for task in tasks} == {*names()}
 
 

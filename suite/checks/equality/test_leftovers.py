@@ -75,7 +75,7 @@ def test_memory_that_calls_hold_is_counted(monkeypatch: pytest.MonkeyPatch) -> N
 def test_nothing_holds_a_model_after_its_calls(runnable: str, device: torch.device) -> None:
     model, sample = model_of(runnable, device)
     plain(model, DROPPED, sample)
-    held = weakref.ref(model)
+    reference = weakref.ref(model)
     del model
     gc.collect()
-    assert held() is None
+    assert reference() is None

@@ -42,7 +42,7 @@ def test_what_does_not_fit_is_said_before_it_is_made() -> None:
     assert forward["batched"] == (PLAIN, None)
     refused = compared(int(1.6 * of_oracle))
     most = int(SHARE * int(1.6 * of_oracle))
-    too_large = Shortage(None, of_oracle, most)
+    too_large = Shortage(WIDE_ORACLE, of_oracle, most, of_oracle=True)
     assert {*refused.values()} == {(PLAIN, too_large)}
     assert str(too_large).startswith("The oracle needs about ")
 
