@@ -11,8 +11,8 @@ from impls.registry import find
 from suite.cases.case import Case
 from suite.shared.devices import DeviceType
 
-#: At most as many numbers a training step of row_scaled or batched keeps per token, layer and unit of H and S. With
-#: layer norm 43 per unit of H were measured.
+#: Upper bound on the numbers that a training step of row_scaled or batched keeps per token, layer and unit of H and S:
+#: with layer norm 43 per unit of H were measured.
 KEPT = 45
 #: Copies of the parameters: of the model, its gradient, the draw, the oracle's results, and those compared with them.
 COPIES = 6
@@ -44,14 +44,14 @@ def parameter_count(case: Case) -> int:
 
 
 def bytes_needed(name: str, case: Case, dtype: torch.dtype, *, training: bool = True) -> int:
-    """About as many bytes as a pass of an implementation holds at most."""
-    steps = case.tokens * case.L if training else case.B
-    numbers = steps * KEPT * (case.H + case.S)
+    """Upper estimate of the bytes that a pass of an implementation holds; without a gradient those of one step."""
+    kept_at = case.tokens * case.L if training else case.B
+    numbers = kept_at * KEPT * (case.H + case.S)
     numbers += COPIES * parameter_count(case)
     numbers += 4 * case.tokens * (case.I + case.H)
     if find(name).builds_weights:  # and has the tensors that these are contracted from
         weights = 4 * case.H * (case.H + max(case.inputs))
-        numbers += weights * (steps + 2 * case.Z * case.L)
+        numbers += weights * (kept_at + 2 * case.Z * case.L)
     return numbers * dtype.itemsize
 
 

@@ -37,7 +37,7 @@ from suite.comparison.tolerance import (
     Judgement,
     Oracle,
     assert_bitwise_equal,
-    assert_close,
+    assert_within_rule,
     compare,
     evaluate,
     judge,
@@ -154,9 +154,9 @@ def test_assertions_name_the_tensor() -> None:
     case = replace(TWO, H=5)
     every = evaluate(implementation("batched"), case, F32, CPU, rounded=F32, draws=1).results
     results: Results = {name: every[name] for name in (Output.OUT, Gradient(X))}
-    assert_close(results, case, CPU, 1)
+    assert_within_rule(results, case, CPU, 1)
     with pytest.raises(AssertionError, match=r"grad x: relative error .*, allowed "):
-        assert_close(results | {Gradient(X): results[Gradient(X)] * 1.01}, case, CPU, 1)
+        assert_within_rule(results | {Gradient(X): results[Gradient(X)] * 1.01}, case, CPU, 1)
     assert_bitwise_equal({Output.H: ORACLE}, {Output.H: ORACLE.clone()})
     for other in (-ORACLE, ORACLE[None], ORACLE.float(), off(1e-15)):
         with pytest.raises(AssertionError):
@@ -175,7 +175,7 @@ def test_whatever_is_not_within_its_limit_is_wrong(error: float, wrong: bool, mo
     monkeypatch.setattr(tolerance, "judge", lambda *_: [judgement])
     assert judgement.wrong == wrong
     with pytest.raises(AssertionError, match="out: relative error") if wrong else nullcontext():
-        assert_close({}, TWO, CPU, 1)
+        assert_within_rule({}, TWO, CPU, 1)
 
 
 def test_the_layer_function_is_called_without_the_module() -> None:

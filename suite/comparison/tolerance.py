@@ -262,7 +262,7 @@ def compare(
     return judge(outcome.results, expected(exact), expected(in_dtype), dtype, outcome.findings)
 
 
-def assert_close(results: Results, case: Case, device: torch.device, draws: int) -> None:
+def assert_within_rule(results: Results, case: Case, device: torch.device, draws: int) -> None:
     """Raise AssertionError unless float32 results, stacked over draws, pass the tolerance rule."""
     exact = reference(ORACLE, case, torch.float64, device, torch.float32, draws)
     in_dtype = reference(ORACLE, case, torch.float32, device, torch.float32, draws)

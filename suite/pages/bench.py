@@ -25,7 +25,7 @@ from suite.results.statistics import interval
 from suite.results.status import Ended, Status
 from suite.results.tables import MEANING
 
-#: The workload of the plot and of the README's table, without layer norm, in the first of DTYPES that was timed.
+#: The workload of the plot and of the README's table, without layer norm, in the dtype that the headline quotes.
 WORKLOAD = "medium"
 #: The name of this plot, as `Plot` has it.
 TRAINING = f"training-{WORKLOAD}"

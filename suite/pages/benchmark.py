@@ -14,7 +14,7 @@ import pandas as pd
 
 from impls import names
 from suite.candidates.names import BASELINE, BASELINES, PADDED
-from suite.cases.workloads import Pass
+from suite.cases.workloads import QUOTED, Pass
 from suite.results.names import TableName
 from suite.results.status import Status
 from suite.results.tables import TABLES, Table
@@ -62,7 +62,7 @@ class Unable(NamedTuple):
 #: Layer norm in words.
 NORM = {False: "off", True: "on"}
 #: Dtypes to quote on each type of device, by preference: the first that was timed.
-DTYPES = {
+QUOTED_DTYPES = {
     DeviceType.CPU: (Arithmetic.FLOAT32,),
     DeviceType.CUDA: (Arithmetic.BFLOAT16, Arithmetic.FLOAT32),
 }
@@ -141,10 +141,13 @@ class Benchmark:
         rows = _with_verdicts(_with_floor(rows, place), place)
         return cls(_with_ratios(rows, place), list(dict.fromkeys(unable)), device, table)
 
-    @property
-    def dtypes(self) -> Sequence[str]:
-        """The dtypes of its device, of which the first that was timed is quoted; none without rows."""
-        return DTYPES[self.device] if self.device else ()
+    @cached_property
+    def dtypes(self) -> list[str]:
+        """The dtypes that its device quotes, first the one in which ours trained a workload of the headline."""
+        dtypes = QUOTED_DTYPES[self.device] if self.device else ()
+        of_headline = self.fastest[self.fastest["workload"].isin(QUOTED) & ~self.fastest["layer_norm"]]
+        trained = set(of_headline["dtype"])
+        return sorted(dtypes, key=lambda dtype: dtype not in trained)
 
     def places(self) -> Iterator[Place]:
         """The places, in the order of the rows."""

@@ -55,7 +55,7 @@ def _why_no_headline(benchmark: Benchmark) -> str:
     ours = quoted(benchmark)
     if ours.empty:
         return "No implementation was timed in training."
-    if ours["busy"].notna().any():
+    if ours["busy"].notna().all():
         return "No headline: other processes kept the machine busy."
     return f"No headline: an interval takes {FEWEST} visits."
 

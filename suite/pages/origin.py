@@ -39,11 +39,11 @@ def origin(tables: Mapping[TableName, pd.DataFrame]) -> Markdown:
     return Markdown("\n".join(lines))
 
 
-def _commits(rows: pd.DataFrame) -> list[str]:
+def _commits(rows: pd.DataFrame) -> list[Markdown]:
     """Markdown of the commits of rows, and which had changes."""
     made_by = rows[["commit", "dirty"]].drop_duplicates()
     return [
-        f"`{commit or 'unknown'}`{' with changes' if dirty else ''}"
+        Markdown(f"`{commit or 'unknown'}`{' with changes' if dirty else ''}")
         for commit, dirty in made_by.itertuples(index=False)
     ]
 

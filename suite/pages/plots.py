@@ -13,7 +13,7 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import LogLocator, NullLocator
 
 from suite.candidates.catalogue import find
-from suite.candidates.names import BASELINE, ORDER
+from suite.candidates.names import ORDER
 from suite.results.format import count, significant3
 
 #: Colour of text, axes and ticks: a grey that is legible on white and on near-black.
@@ -56,12 +56,12 @@ class Bar(NamedTuple):
 
 
 class Panel(NamedTuple):
-    """Bars by name, and how far from the length of `unit` the noise floor reaches, as a share, NaN if not known."""
+    """Bars by name, and how far from the length `reference` the noise floor reaches, as a share, NaN if not known."""
 
     title: str
     bars: Mapping[str, Bar]
     floor: float = float("nan")
-    unit: float = 1.0
+    reference: float = 1.0
 
 
 def styles(panels: Sequence[Iterable[str]]) -> dict[str, int]:
@@ -114,8 +114,8 @@ def _draw(axes: Axes, panel: Panel, unit: str, style_of: Mapping[str, int]) -> N
     lengths = [bar.length for bar in bars.values()]
     end = _end(lengths)
     if not np.isnan(panel.floor):
-        low = panel.unit / (1 + panel.floor)
-        high = panel.unit * (1 + panel.floor)
+        low = panel.reference / (1 + panel.floor)
+        high = panel.reference * (1 + panel.floor)
         axes.axvspan(low, high, color=INK, alpha=0.3, linewidth=0, zorder=0.5)
     whiskers = [_whisker(bar, end) for bar in bars.values()]
     axes.barh(
@@ -163,12 +163,13 @@ def _label(axes: Axes, at: int, bar: Bar, unit: str, end: float) -> None:
 
 
 class Line(NamedTuple):
-    """Figures over sizes, and the ends of their confidence intervals, NaN without one."""
+    """Figures over sizes, and the ends of their confidence intervals, NaN without one; that of the baseline is grey."""
 
     sizes: Sequence[int]
     figures: np.ndarray
     low: np.ndarray
     high: np.ndarray
+    is_baseline: bool = False
 
 
 class Lines(NamedTuple):
@@ -192,7 +193,7 @@ def line_plot(panels: Sequence[Lines], axis: str) -> Figure:
     style_of = styles([panel.lines for panel in panels])
     for axes, panel in zip(grid[0], panels, strict=True):
         for name, line in panel.lines.items():
-            drawn[label(name)] = _draw_line(axes, name, line, panel.scale, style_of[name])
+            drawn[label(name)] = _draw_line(axes, line, panel.scale, style_of[name])
         axes.set_title(panel.title, fontsize=11)
         sizes = sorted({size for line in panel.lines.values() for size in line.sizes})
         if by_factors(sizes):
@@ -212,13 +213,13 @@ def line_plot(panels: Sequence[Lines], axis: str) -> Figure:
     return figure
 
 
-def _draw_line(axes: Axes, name: str, line: Line, scale: float, style: int) -> Any:
+def _draw_line(axes: Axes, line: Line, scale: float, style: int) -> Any:
     """Draw a line with its band; return its handle for the legend."""
-    ink = INK if name == BASELINE else colour(style)
+    ink = INK if line.is_baseline else colour(style)
     axes.fill_between(line.sizes, scale * line.low, scale * line.high, color=ink, alpha=0.25, linewidth=0)
     look: dict[str, Any] = {
         "marker": MARKERS[style % len(MARKERS)],
-        "linestyle": "-" if name == BASELINE else DASHES[style % len(DASHES)],
+        "linestyle": "-" if line.is_baseline else DASHES[style % len(DASHES)],
         "markersize": 6,
     }
     (handle,) = axes.plot(line.sizes, scale * line.figures, color=ink, linewidth=1.8, **look)

@@ -136,10 +136,12 @@ class Sweep:
             at = rows.set_index(self.size).reindex(values)
             figures = {column: at[column].to_numpy() for column in at}
             ratios[name] = Line(values, figures["ratio"], figures["ratio_low"], figures["ratio_high"])
-            times[name] = Line(values, figures["seconds"], figures["seconds_low"], figures["seconds_high"])
+            seconds = figures["seconds"], figures["seconds_low"], figures["seconds_high"]
+            times[name] = Line(values, *seconds, is_baseline=name == BASELINE)
         floors = self.rows.groupby(self.size)["floor"].first()
         floor = floors.reindex(values).to_numpy()
-        ratios[BASELINE] = Line(values, np.ones(len(values)), 1 / (1 + floor), 1 + floor)
+        # Its ratio is 1, and its band the noise floor.
+        ratios[BASELINE] = Line(values, np.ones(len(values)), 1 / (1 + floor), 1 + floor, is_baseline=True)
         panels = [Lines(f"time / {BASELINE}", ratios), Lines(f"ms per {PASS_TITLES[self.timed]}", times, 1e3)]
         return line_plot(panels, self.size)
 

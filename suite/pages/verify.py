@@ -60,7 +60,7 @@ class Reach(NamedTuple):
 def conclusion(tables: Mapping[TableName, pd.DataFrame], markup: Markup, failed: int = 0) -> str:
     """Whether all comparisons passed, what was only interpreted or not checked, and which faults were found.
 
-    failed: number of tests that failed. "" if nothing was compared and nothing failed.
+    failed: number of tests that failed. "" if nothing was compared, planted or failed.
     """
     sentences = list[str]()
     if failed:

@@ -15,8 +15,8 @@ from suite.comparison.memory import most_bytes, shortage
 def at_sizes(cases: Sequence[Case], dtypes: Sequence[torch.dtype], memory: int) -> list[Task]:
     """Comparisons of every implementation at some sizes, in its dtypes; of these only in `dtypes`, if there are any.
 
-    memory: in bytes. Where its training step does not fit, the forward pass alone is compared; nothing, where that
-    of the oracle does not.
+    memory: in bytes. Where its training step does not fit, the forward pass alone is compared, and nothing where that
+    of the oracle does not fit.
     """
     most = most_bytes(memory)
     tasks = []

@@ -8,7 +8,7 @@ import torch
 from impls import why_unavailable
 from impls.registry import find
 from suite.checks.equality.at_size import at_sizes
-from suite.checks.equality.parameters import Check, param_of
+from suite.checks.equality.parametrised import Check, param_of
 from suite.checks.equality.tasks import Task
 from suite.checks.recording import Record
 from suite.comparison.draws import implementation
@@ -59,7 +59,8 @@ def check(device: torch.device, record: Record) -> Check:
         try:
             worst = comparison.worst(implementation(name), device)
         except Exception as error:
-            keep_row(CaseOutcome.FAIL, reason=f"{type(error).__name__}: {in_one_line(error)}")
+            said = " ".join([in_one_line(error), *getattr(error, "__notes__", [])])
+            keep_row(CaseOutcome.FAIL, reason=f"{type(error).__name__}: {said}")
             raise
         keep_row(worst)
         assert not worst.wrong, str(worst)

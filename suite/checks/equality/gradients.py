@@ -83,7 +83,7 @@ def _backward_twice(model: HyperLSTM, case: Case, sample: Draw) -> Outcome:
 def in_chunks(numbers: int, residuals: bool = True, of: Run = run_plain) -> Run:
     """A run in chunks.
 
-    numbers: of array elements that a chunk may take, for each element of out of a step; a step takes 10 to 40.
+    numbers: array elements that a chunk may take, per element of one step's out; one step takes 10 to 40.
     """
 
     def run(model: HyperLSTM, case: Case, sample: Draw) -> Outcome:

@@ -76,17 +76,21 @@ class Comparison(NamedTuple):
 
     def _compared(self, use: Use, build: Build, model: HyperLSTM, device: torch.device) -> list[Judgement]:
         cast_from = use.cast_from(self.dtype)
-        judgements = compare(
-            build if cast_from else lambda *_: model,
-            self.case,
-            self.dtype,
-            device,
-            self.oracle,
-            cast_from=cast_from,
-            run=watched(use.run),
-            change_draw=use.change_draw,
-            expected=use.expected,
-        )
+        try:
+            judgements = compare(
+                build if cast_from else lambda *_: model,
+                self.case,
+                self.dtype,
+                device,
+                self.oracle,
+                cast_from=cast_from,
+                run=watched(use.run),
+                change_draw=use.change_draw,
+                expected=use.expected,
+            )
+        except Exception as error:
+            error.add_note(f"in the use {use.name!r} of {self.id}")
+            raise
         name = None if self.group.plain else use.name
         return [replace(judgement, use=name) for judgement in judgements]
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from suite.checks.equality.parameters import Check
+from suite.checks.equality.parametrised import Check
 from suite.checks.equality.tasks import Task
 
 

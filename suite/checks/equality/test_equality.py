@@ -3,7 +3,7 @@
 import pytest
 
 from suite.checks.equality.catalogue import of_every_implementation, small
-from suite.checks.equality.parameters import Check, every
+from suite.checks.equality.parametrised import Check, every
 from suite.checks.equality.tasks import Task
 
 pytestmark = pytest.mark.order(7)

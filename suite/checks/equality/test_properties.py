@@ -14,7 +14,7 @@ from impls.definition import dtype_name
 from impls.registry import IMPLS, ORACLE, find
 from suite.cases.case import Case
 from suite.cases.verification import ROWS, VERIFY_FIRST
-from suite.checks.equality.values import everything
+from suite.checks.equality.values import results_of
 from suite.checks.implementations import sample_or_skip
 from suite.comparison.draws import Draw, draw, inputs, with_values
 from suite.comparison.tensors import OF_SEQUENCES, Argument, Output, Results, X
@@ -47,7 +47,7 @@ every_implementation = pytest.mark.parametrize(("name", "dtype", "case"), params
 @every_implementation
 def test_two_runs_give_the_same_bits(name: str, dtype: torch.dtype, case: Case, device: torch.device) -> None:
     sample = sample_or_skip(name, dtype, case, device)
-    assert_bitwise_equal(everything(name, case, sample), everything(name, case, sample))
+    assert_bitwise_equal(results_of(name, case, sample), results_of(name, case, sample))
 
 
 #: Numbers that a product with AMX takes of a row at a time, in bfloat16.
@@ -91,7 +91,7 @@ def finite_in_the_oracle(
 ) -> Results:
     """Where the naive form's results are finite, of the row that has the number."""
     row, sample = case.B // 2, draw(case, 1, dtype, device)
-    results = everything(ORACLE, case, with_number(sample, place, case.T // 2, row, number))
+    results = results_of(ORACLE, case, with_number(sample, place, case.T // 2, row, number))
     return {key: value.isfinite() for key, value in of_rows(results, torch.tensor([row], device=device)).items()}
 
 
@@ -113,10 +113,10 @@ def test_numbers_that_are_not_finite_stay_in_their_row(
     row, step = case.B // 2, case.T // 2
     own = torch.tensor([row], device=device)
     others = torch.tensor([other for other in range(case.B) if other != row], device=device)
-    clean = everything(name, case, sample)
+    clean = results_of(name, case, sample)
     huge = torch.finfo(dtype).max ** 0.8
     for number, place in product((torch.nan, torch.inf, huge), inputs(sample) if small else [X]):
-        results = everything(name, case, with_number(sample, place, step, row, number))
+        results = results_of(name, case, with_number(sample, place, step, row, number))
         assert_bitwise_equal(of_rows(results, others), of_rows(clean, others))
         begin = step if place == X else 0
         assert_bitwise_equal(

@@ -6,11 +6,15 @@ from contextlib import nullcontext
 import pytest
 import torch
 
+from impls import HyperLSTM
 from impls.registry import ORACLE, Impl
+from suite.cases.case import Case
 from suite.checks.equality.catalogue import TINY
-from suite.checks.equality.parameters import Check
-from suite.checks.equality.tasks import Comparison, Task, against_naive
-from suite.comparison.draws import Build
+from suite.checks.equality.parametrised import Check
+from suite.checks.equality.tasks import Comparison, Group, Task, against_naive
+from suite.checks.equality.use import Use
+from suite.comparison.draws import Build, Draw
+from suite.comparison.runs import Outcome, run_plain
 from suite.comparison.tensors import Output
 from suite.comparison.tolerance import Judgement
 from suite.results.outcomes import CaseOutcome
@@ -36,15 +40,19 @@ def test_a_row_is_red_where_its_test_fails(
 
 
 def test_an_error_of_several_lines_is_one_line_of_a_row(check: Check, request: pytest.FixtureRequest) -> None:
-    class Crashing(Comparison):
-        def worst(self, build: Build, device: torch.device) -> Judgement:
-            raise RuntimeError("CUDA error:\n  out of memory\n")
+    """And says which of many uses failed."""
 
+    def crash(model: HyperLSTM, case: Case, sample: Draw) -> Outcome:
+        raise RuntimeError("CUDA error:\n  out of memory\n")
+
+    group = Group("two uses", (Use("plain", run_plain), Use("crash", crash)), None)
+    comparison = against_naive(TINY, torch.float64, group)
     with pytest.raises(RuntimeError):
-        check(Task("naive", Crashing(*against_naive(TINY, torch.float64))))
+        check(Task("naive", comparison))
     ((_, (_, _, row)),) = request.node.user_properties
     request.node.user_properties.clear()  # of no verification
-    assert (row["verdict"], row["reason"]) == (FAIL, "RuntimeError: CUDA error: out of memory")
+    assert row["verdict"] == FAIL
+    assert row["reason"] == f"RuntimeError: CUDA error: out of memory in the use 'crash' of {comparison.id}"
 
 
 @pytest.mark.parametrize("interpreted", [False, True])

@@ -8,7 +8,7 @@ from suite.cases.case import Start
 from suite.checks.equality.catalogue import grouped, of_every_implementation, paired
 from suite.checks.equality.options import DEFAULTS, OPTIONS, Call, Form, Trained
 from suite.checks.equality.pairs import COMBINATIONS, RATES
-from suite.checks.equality.parameters import Check, every
+from suite.checks.equality.parametrised import Check, every
 from suite.checks.equality.tasks import Task
 from suite.shared.files import ROOT
 

@@ -13,7 +13,7 @@ from impls.registry import IMPLS
 from suite.checks.equality.catalogue import GROUPS
 from suite.checks.equality.extremes import MEANS_FAR_FROM_0
 from suite.checks.equality.tasks import BF16, F32, F64, WIDE_ORACLE
-from suite.checks.equality.values import CASE, WIDER, both, error_of_cells_far_from_0
+from suite.checks.equality.values import CASE, WIDER, error_of_cells_far_from_0, results_and_expected
 from suite.checks.implementations import sample_or_skip, skip_unless_checked
 from suite.comparison.draws import Cotangents, Draw
 from suite.comparison.tensors import CELLS, OF_SEQUENCES, Gradient, Output, parameter
@@ -39,7 +39,7 @@ def test_cells_and_their_gradients_gather_small_numbers(name: str, device: torch
     state = (torch.zeros_like(h), torch.ones_like(c), torch.zeros_like(h_hat), torch.ones_like(c_hat))
     out = torch.full_like(sample.cotangents.out, LOST)
     of_ones = Draw(params, sample.x, state, Cotangents(out, *state))
-    results, expected = both(name, CASE, of_ones, 2000)  # a few steps
+    results, expected = results_and_expected(name, CASE, of_ones, 2000)  # a few steps
     gathering: tuple[Output | Gradient, ...] = (Output.C, Output.C_HAT, *map(Gradient, CELLS))
     for part in gathering:
         assert relative_error(results[part], expected[part]) < 0.02, part
@@ -54,7 +54,7 @@ def test_gradients_of_parameters_gather_equal_numbers(name: str, layer_norm: boo
     sample = sample_or_skip(name, BF16, case, device)
     x = sample.x[:1].expand_as(sample.x)
     cotangents = Cotangents(*(value[:1].expand_as(value) for value in sample.cotangents))
-    results, expected = both(name, case, sample._replace(x=x, cotangents=cotangents), 1)
+    results, expected = results_and_expected(name, case, sample._replace(x=x, cotangents=cotangents), 1)
     for part, value in expected.items():
         if part not in OF_SEQUENCES:
             assert relative_error(results[part], value) < 0.05, part

@@ -4,7 +4,7 @@ import pytest
 
 from suite.cases.verification import IN_FLOAT16
 from suite.checks.equality.catalogue import of_every_implementation, wide
-from suite.checks.equality.parameters import Check, every
+from suite.checks.equality.parametrised import Check, every
 from suite.checks.equality.tasks import F16, Task
 
 pytestmark = pytest.mark.order(3)

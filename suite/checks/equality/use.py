@@ -17,7 +17,7 @@ class AutocastMode(StrEnum):
     EXACT = "exact"
     #: In bfloat16, of a model in float32.
     AUTOCAST = "autocast"
-    #: Of a model in float64, which autocast leaves as it is.
+    #: Of a model in float64, which autocast leaves as it is; where an implementation has no float64, as AUTOCAST.
     FLOAT64_IN_AUTOCAST = "float64_in_autocast"
 
 

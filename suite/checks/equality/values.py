@@ -19,7 +19,7 @@ CASE = Case(T=340, B=1, I=5, H=8, S=8, Z=1, state=Start.STACKED)
 WIDER = replace(CASE, H=24, S=16, Z=3)
 
 
-def everything(name: str, case: Case, sample: Draw) -> Results:
+def results_of(name: str, case: Case, sample: Draw) -> Results:
     """Output, final states and every gradient of one call."""
     build = implementation(name)
     model = build(case, sample.x.dtype, sample.x.device)
@@ -27,17 +27,17 @@ def everything(name: str, case: Case, sample: Draw) -> Results:
     return plain(model, case, sample)
 
 
-def both(name: str, case: Case, sample: Draw, limit: int) -> tuple[Results, Results]:
+def results_and_expected(name: str, case: Case, sample: Draw, limit: int) -> tuple[Results, Results]:
     """Results in the dtype of the numbers, and those of the oracle in float64; limit: bytes of a chunk."""
     with limited(sample.x.device.type, forward=limit, backward=limit):
-        results = everything(name, case, sample)
+        results = results_of(name, case, sample)
     wide: Draw = tree_map_only(Tensor, Tensor.double, sample)
-    return results, everything(WIDE_ORACLE, case, wide)
+    return results, results_of(WIDE_ORACLE, case, wide)
 
 
 def error_of_cells_far_from_0(name: str, device: torch.device) -> float:
     """Relative error of out where cells are near 100: numbers of bfloat16 are half a deviation of the cells apart."""
     case = replace(WIDER, T=5, layer_norm=True)
     sample = with_values(draw(case, 1, torch.bfloat16, device), with_cells_far_from_0)
-    results, expected = both(name, case, sample, 1)
+    results, expected = results_and_expected(name, case, sample, 1)
     return relative_error(results[Output.OUT], expected[Output.OUT])

@@ -14,7 +14,7 @@ from suite.cases.verification import MULTIPLIED, ROWS, VERIFY_FIRST, WIDE, multi
 from suite.cases.workloads import TIMED
 from suite.checks.equality.catalogue import grouped, wide
 from suite.checks.equality.tasks import BF16, Comparison, against_naive
-from suite.checks.equality.values import both, everything
+from suite.checks.equality.values import results_and_expected, results_of
 from suite.checks.implementations import sample_or_skip
 from suite.checks.recording import Record
 from suite.comparison.draws import implementation
@@ -77,7 +77,7 @@ def test_a_way_keeps_the_rule(way: str, request: pytest.FixtureRequest, record: 
 def test_what_is_stored_is_rounded_to_nearest(way: str) -> None:
     """The rule does not ask for it: it allows twice the error of the naive form, which rounds every sum."""
     case = replace(ROWS, T=1)
-    results, exact = both(NAME, case, sample_or_skip(NAME, BF16, case, CPU), 1 << 30)
+    results, exact = results_and_expected(NAME, case, sample_or_skip(NAME, BF16, case, CPU), 1 << 30)
     h_hat = exact[Output.H_HAT]  # which depends on nothing else that is stored
     assert relative_error(results[Output.H_HAT], h_hat) < 1.1 * relative_error(h_hat.to(BF16), h_hat)
 
@@ -87,7 +87,7 @@ def test_nan_stays_in_its_row_of_a_way(way: str) -> None:
     sample = sample_or_skip(NAME, BF16, ROWS, CPU)
     x = sample.x.clone()
     x[1, 20] = torch.nan
-    changed, expected = (everything(NAME, ROWS, sample._replace(x=each)) for each in (x, sample.x))
+    changed, expected = (results_of(NAME, ROWS, sample._replace(x=each)) for each in (x, sample.x))
     others = torch.tensor([row for row in range(ROWS.B) if row != 20])
     assert_bitwise_equal(*({n: each[n].index_select(1, others) for n in OUTPUTS} for each in (changed, expected)))
     assert changed[Output.OUT][1, 20].isnan().all()
@@ -100,7 +100,7 @@ def test_ways_differ_in_bits() -> None:
     runs = []
     for name in sets.ways():
         with multiplied_by(name):
-            results = everything(NAME, WIDE[12], sample_or_skip(NAME, BF16, WIDE[12], CPU))
+            results = results_of(NAME, WIDE[12], sample_or_skip(NAME, BF16, WIDE[12], CPU))
             runs.append(results[Gradient(parameter("layers.0.weight_h"))])
     assert all(not torch.equal(one, other) for one, other in pairwise(runs))
 

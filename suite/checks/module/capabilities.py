@@ -35,7 +35,7 @@ from suite.checks.module.runs import CASE, DROPPED, F32, KEPT, PACKED, TRACED, a
 from suite.comparison.draws import DRAWS, Draw, draw, implementation, model_and_draw
 from suite.comparison.runs import Returned, State, arguments, by_output, outputs, packed, plain
 from suite.comparison.tensors import OUTPUTS, Gradient, Results, X, parameter
-from suite.comparison.tolerance import assert_bitwise_equal, assert_close
+from suite.comparison.tolerance import assert_bitwise_equal, assert_within_rule
 from suite.shared.usage import peak_bytes
 
 #: So many rows that chunks are short, so few units that the weights of one step are small compared with all outputs.
@@ -141,7 +141,7 @@ def onnx(name: str, device: torch.device) -> None:
     results: Results = {}
     for output, array in zip(OUTPUTS, arrays, strict=True):
         results[output] = torch.from_numpy(array)[None]
-    assert_close(results, wider, CPU, 1)
+    assert_within_rule(results, wider, CPU, 1)
 
 
 def traced(name: str, device: torch.device) -> None:
@@ -168,7 +168,7 @@ def ensemble(name: str, device: torch.device) -> None:
     numbers = [(sample.params, sample.x, sample.cotangents) for sample in samples]
     stacked = tree_map(lambda *q: torch.stack(q), *numbers)
     results = vmap(partial(_gradients, model))(*stacked)
-    assert_close(results, CASE, device, DRAWS)
+    assert_within_rule(results, CASE, device, DRAWS)
 
 
 def _gradients(model: HyperLSTM, params: dict[str, Tensor], x: Tensor, cotangents: tuple[Tensor, ...]) -> Results:
@@ -325,7 +325,7 @@ def in_a_group(wrap: Callable[[HyperLSTM], Module], name: str, device: torch.dev
         results = plain(model, CASE, sample, call=lambda model, *arguments: packed(wrapped, *arguments))
         whole: Results = tree_map_only(DTensor, DTensor.full_tensor, results)
         stacked: Results = {key: value[None] for key, value in whole.items()}
-        assert_close(stacked, CASE, CPU, 1)
+        assert_within_rule(stacked, CASE, CPU, 1)
     finally:
         dist.destroy_process_group()
 

@@ -11,7 +11,7 @@ from suite.cases.verification import TWO_LAYERS
 from suite.comparison.draws import DRAWS, Build, Draw
 from suite.comparison.runs import Outcome, by_output, plain
 from suite.comparison.tensors import Arguments, Gradient, Results, X, parameter
-from suite.comparison.tolerance import assert_close, evaluate
+from suite.comparison.tolerance import assert_within_rule, evaluate
 
 F32 = torch.float32
 #: Results of a call of a model on the numbers of a draw.
@@ -34,7 +34,7 @@ def agrees(build: Build, case: Case, device: torch.device, call: Call = plain) -
 
     outcome = evaluate(build, case, F32, device, rounded=F32, run=run)
     assert not outcome.findings, ", ".join(map(str, outcome.findings))
-    assert_close(outcome.results, case, device, DRAWS)
+    assert_within_rule(outcome.results, case, device, DRAWS)
 
 
 def by_grad(model: HyperLSTM, sample: Draw) -> Results:
