@@ -208,7 +208,9 @@ def export(session: nox.Session) -> None:
 def kernels(session: nox.Session, older: str | None) -> None:
     """Interpret and compile every Triton kernel.
 
-    With the newest Triton all, for six kinds of card. With an older one, or arguments after `--`, some for one card.
+    With the newest Triton, all are compiled for six kinds of card, and all tests of kernels run. With an older one, the
+    same tests run, which compile some for one card. Arguments after `--` choose among the quick tests, and nothing else
+    is compiled.
     """
     install(session, "suite")
     if older is not None:
