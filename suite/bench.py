@@ -30,11 +30,12 @@ from suite import report
 from suite.bench_compare import same_twice
 from suite.candidates import submission
 from suite.candidates.names import BASELINE
+from suite.cases.case import Case
 from suite.cases.spelling import SPELLING, Axis, SizeError, axis, parse
 from suite.cases.workloads import WORKLOADS, Pass
 from suite.checks.kernels import TRITON
 from suite.checks.kernels.compiled import Way, precompile
-from suite.comparison.memory import memory_of, most_bytes, shortage
+from suite.comparison.memory import Shortage, memory_of, most_bytes, shortage
 from suite.measure import choice, hardware, roofline
 from suite.measure.choice import MINUTES, Pair, amount, by_default, minutes, parent, with_submitted
 from suite.measure.job import Job
@@ -125,15 +126,19 @@ def about_untimed(incapable: Sequence[Pair], left_out: Sequence[Pair]) -> str | 
     return f"Left out unless asked for: {'; '.join(parts)}." if parts else None
 
 
+def shortage_here(name: str, case: Case, dtype: torch.dtype, device: torch.device) -> Shortage | None:
+    """The shortage of a device's memory for what is timed of a case, None if there is enough."""
+    return shortage(name, case, dtype, most_bytes(memory_of(device)), training=case.training)
+
+
 def why_too_large(options: argparse.Namespace) -> str | None:
     """Sentence about a size that would not fit into memory, before anything of it is there; None if all fit."""
     if not choice.names_sizes(options):
         return None
     dtypes = [Arithmetic(dtype).dtype for dtype in options.dtype or ["float32"]]
-    most = most_bytes(memory_of(options.device))
     for workload in choice.workloads(options):
         for dtype in dtypes:
-            lacking = shortage(ROUNDS_AS_NAIVE, workload.case, dtype, most, training=workload.case.training)
+            lacking = shortage_here(ROUNDS_AS_NAIVE, workload.case, dtype, options.device)
             if lacking:
                 return f"--size: {workload.name}: {lacking}"
     return None
@@ -143,8 +148,7 @@ def fitting(job: Job) -> Job:
     """A job at a size that is named, which does not run if the candidate needs more memory than the comparison."""
     if not job.workload.asked_for or job.skipped or job.candidate not in names():
         return job
-    most = most_bytes(memory_of(job.device))
-    lacking = shortage(job.candidate, job.case, job.torch_dtype, most, training=job.case.training)
+    lacking = shortage_here(job.candidate, job.case, job.torch_dtype, job.device)
     return replace(job, skipped=Ended(Status.TOO_LARGE, str(lacking))) if lacking else job
 
 

@@ -216,7 +216,7 @@ def judge(
 
     A tensor is right if its relative L2 error is at most TIMES the oracle's own in dtype plus FLOOR eps of dtype, if it
     is finite, and if it is all zero where the oracle's tensor is. In another dtype than that of `in_dtype` it is wrong,
-    but for a gradient, which autograd gives in the dtype of its argument. Under TF32 eps is that of TF32, since cuBLAS
+    except a gradient, which autograd gives in the dtype of its argument. Under TF32 eps is that of TF32, since cuBLAS
     may compute some of the products of `in_dtype` in float32.
 
     oracle: results in float64. in_dtype: those of the same implementation in dtype.

@@ -145,8 +145,7 @@ class Benchmark:
     def dtypes(self) -> list[str]:
         """The dtypes that its device quotes, first the one in which ours trained a workload of the headline."""
         dtypes = QUOTED_DTYPES[self.device] if self.device else ()
-        of_headline = self.fastest[self.fastest["workload"].isin(QUOTED) & ~self.fastest["layer_norm"]]
-        trained = set(of_headline["dtype"])
+        trained = set(self.of_headline["dtype"])
         return sorted(dtypes, key=lambda dtype: dtype not in trained)
 
     def places(self) -> Iterator[Place]:
@@ -162,6 +161,13 @@ class Benchmark:
         timed = self.rows[ours & trains & self.rows["ratio"].notna()]
         first: pd.DataFrame = timed.loc[timed.groupby(self.table.place, sort=False)["ratio"].idxmin()]
         return first
+
+    @property
+    def of_headline(self) -> pd.DataFrame:
+        """The rows of `fastest` of workloads that the headline quotes, without layer norm, in every dtype."""
+        ours = self.fastest
+        without_norm: pd.DataFrame = ours[ours["workload"].isin(QUOTED) & ~ours["layer_norm"]]
+        return without_norm
 
     def trained(self, beside: pd.Series, candidates: Sequence[str]) -> pd.DataFrame:
         """Training rows of candidates at the place of a training row, which have a figure."""

@@ -1,12 +1,13 @@
 """What a benchmark says in sentences: the headline, or why there is none, and where the machine had two states."""
 
+from collections.abc import Sequence
 from statistics import median
 
 import pandas as pd
 
 from suite.candidates.catalogue import alternatives, find
 from suite.candidates.names import BASELINE, PADDED
-from suite.cases.workloads import QUOTED, Pass
+from suite.cases.workloads import Pass
 from suite.pages.benchmark import Benchmark
 from suite.pages.markdown import Markup
 from suite.results.format import significant3, size_of_whole, with_interval
@@ -17,16 +18,10 @@ PASS_TITLES = {Pass.TRAIN: "training step", Pass.FORWARD: "forward pass"}
 
 
 def quoted(benchmark: Benchmark) -> pd.DataFrame:
-    """The rows of `fastest` that the headline is about: QUOTED in the dtype of the device; without these, all rows."""
-    ours = benchmark.fastest
-    if ours.empty:
-        return ours
-    without_norm = ours[ours["workload"].isin(QUOTED) & ~ours["layer_norm"]]
-    for dtype in benchmark.dtypes:
-        of_dtype: pd.DataFrame = without_norm[without_norm["dtype"] == dtype]
-        if len(of_dtype):
-            return of_dtype
-    return ours
+    """The rows of `fastest` that the headline is about: `of_headline` in the first of `dtypes`; without these, all."""
+    ours = benchmark.of_headline
+    in_first: pd.DataFrame = ours[ours["dtype"].isin(benchmark.dtypes[:1])]
+    return in_first if len(in_first) else benchmark.fastest
 
 
 def headline(benchmark: Benchmark, markup: Markup) -> list[str]:
@@ -87,11 +82,11 @@ def _known(row: pd.Series) -> bool:
 
 def in_words(row: pd.Series) -> str:
     """A place in a sentence, such as "char-ptb (T 10 of 100, B 64 of 128, float32, layer norm)"."""
-    return _setting_in_words(row, *(["layer norm"] if row["layer_norm"] else []))
+    return _setting_in_words(row, ["layer norm"] if row["layer_norm"] else [])
 
 
-def _setting_in_words(row: pd.Series, *about: str) -> str:
-    """A setting in a sentence, with what else is about it."""
+def _setting_in_words(row: pd.Series, about: Sequence[str] = ()) -> str:
+    """A setting in a sentence, with further words about it."""
     words = [size_of_whole(row, "T"), size_of_whole(row, "B"), row["dtype"], *about]
     return f"{row['workload']} ({', '.join(words)})"
 

@@ -36,7 +36,7 @@ def _shown(match: re.Match[str]) -> str:
 class Markup:
     """How sentences mark words where they are shown.
 
-    strong_mark, code_mark: what stands on either side of strong words, and of words of code.
+    strong_mark, code_mark: the mark on either side of strong words, and of words of code.
     escape: shows any other text as it is.
     """
 

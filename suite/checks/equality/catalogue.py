@@ -129,7 +129,7 @@ def grouped(name: str) -> list[Comparison]:
 
 
 def _compared_dtypes(impl: Impl, dtypes: Iterable[torch.dtype]) -> list[torch.dtype]:
-    """Those of `dtypes_at_size`; of the oracle of wide cases float64 alone, as only the module around it differs."""
+    """The dtypes in which it is compared; of the oracle float64 alone, as only the module around it differs."""
     if impl.name == WIDE_ORACLE:
         return [F64]
     return [dtype for dtype in dtypes if dtype in dtypes_at_size(impl)]

@@ -18,6 +18,7 @@ def _either(option: str, values: tuple[Any, ...], other: str, others: tuple[Any,
     return {"operator": "or", "conditions": conditions}
 
 
+#: Trained without a state.
 _WITHOUT_STATE = tuple(trained for trained in Trained if not trained.needs_state)
 #: What does not go together.
 _CONSTRAINTS = [

@@ -118,9 +118,13 @@ def in_layouts(layouts: Layouts, of: Run = run_plain) -> Run:
     return run
 
 
+def layout_of_tokens(layouts: Layouts) -> Layout:
+    """The layout of the data of a PackedSequence, which is that of x."""
+    return layouts.get(Kind.X, Tensor.contiguous)
+
+
 def _use(name: str, layouts: Layouts) -> Use:
-    layout_of_tokens = layouts.get(Kind.X, Tensor.contiguous)
-    on_packed = partial(run_plain, call=partial(packed, of_tokens=layout_of_tokens))
+    on_packed = partial(run_plain, call=partial(packed, of_tokens=layout_of_tokens(layouts)))
     return Use(name, in_layouts(layouts, on_packed))
 
 

@@ -16,7 +16,7 @@ from suite.cases.case import Case
 from suite.checks.equality.covering import covering_calls
 from suite.checks.equality.extremes import FAR_FROM_0, LARGE_CELLS
 from suite.checks.equality.gradients import with_cotangents_of, without_other_gradients
-from suite.checks.equality.layouts import OF_ALL_TENSORS, in_layouts
+from suite.checks.equality.layouts import OF_ALL_TENSORS, in_layouts, layout_of_tokens
 from suite.checks.equality.leftovers import watched
 from suite.checks.equality.options import LAYER_OPTIONS, OPTIONS, Call, Domains, Form, Masks, Trained
 from suite.checks.equality.tasks import Group
@@ -115,7 +115,7 @@ def _run_of(call: Call) -> Run:
 
 
 def _in_form(call: Call, model: nn.Module, case: Case, x: Tensor, state: State | None) -> Returned:
-    """Call the model on sequences in the form of a call; one alone lies in rows that are longer than its features."""
+    """Call the model on sequences in the form of a call; one alone is a view of rows that are longer."""
     alone = call.form is Form.ALONE
     turned = call.batch_first and not (alone or case.lengths)
     if alone:
@@ -123,8 +123,7 @@ def _in_form(call: Call, model: nn.Module, case: Case, x: Tensor, state: State |
         state = state and tuple(part[..., 0, :] for part in state)
     elif turned:
         x = x.transpose(0, 1).contiguous()
-    layout_of_tokens = OF_ALL_TENSORS[call.layout].get(Kind.X, Tensor.contiguous)
-    out, last = packed(model, case, x, state, layout_of_tokens)
+    out, last = packed(model, case, x, state, layout_of_tokens(OF_ALL_TENSORS[call.layout]))
     if alone:
         return out.unsqueeze(1), tuple(part.unsqueeze(1) for part in last)
     return out.transpose(0, 1) if turned else out, last

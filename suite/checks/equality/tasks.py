@@ -119,7 +119,7 @@ class DrawCounts(NamedTuple):
         return self.in_float32 if dtype == F32 else self.in_others
 
 
-#: DrawCounts of a wide case by min(H, S): the first number above it applies, and one draw if there is none. The rule is
+#: Draws of a wide case by min(H, S): the first number above it applies, and one draw if there is none. The rule is
 #: about norms over many numbers: the gradient of a bias of few units may nearly cancel, and its relative error is then
 #: chance.
 NARROW = {32: DrawCounts(DRAWS, 3), 64: DrawCounts(3, 1)}
