@@ -24,7 +24,7 @@ from suite.cases.case import Case
 from suite.cases.verification import ROWS as OF_ROWS
 from suite.cases.verification import SPLIT, WIDE
 from suite.cases.workloads import TIMED
-from suite.checks.definition.test_paper import OURS
+from suite.checks.definition.paper import OURS
 from suite.checks.equality import activations, catalogue
 from suite.checks.equality.pairs import COMBINATIONS
 from suite.checks.equality.tasks import WIDE_ORACLE
