@@ -1,4 +1,4 @@
-"""`nox -s report`: write pages, plots and the report under results/, and the tables of README.md, from CSV files.
+"""`nox -s report`: write pages, plots and the report under results/, and the tables of README.md, from result files.
 
 nox -s report
 nox -s report -- --check results/<machine>     whether a folder can be handed in; writes nothing
@@ -6,211 +6,120 @@ nox -s report -- --check results/<machine>     whether a folder can be handed in
 
 import argparse
 import os
+import re
 import sys
-from collections.abc import Collection, Mapping, Sequence
+from base64 import b64encode
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import pandas as pd
+from markdown_it import MarkdownIt
 
 from suite import handed_in
 from suite.candidates.names import BASELINE
-from suite.pages import bench, readme, sizes, verify
-from suite.pages.bench import WORKLOAD
-from suite.pages.benchmark import Benchmark, Setting
-from suite.pages.markdown import Markdown, escaped
-from suite.pages.page import Column, Heading, Link, Linked, Page, Part, Plot, Sheet, enumerated, page_text
-from suite.pages.plots import svg
-from suite.pages.webpage import report_html
-from suite.results.format import dates, machine, with_interval
-from suite.results.names import TableName
-from suite.results.provenance import stale
-from suite.results.statistics import Interval, interval
-from suite.results.tables import TABLES
+from suite.pages import bench, readme, text, verify
+from suite.pages.benchmark import Benchmark, setting
+from suite.pages.plots import bar_plot, svg
+from suite.results.format import machine, ratio_text, with_interval
+from suite.results.run import Run, read
+from suite.results.statistics import interval
 from suite.shared.files import RESULTS, ResultsError, path_of, write_whole
 
-PAGES = (bench.PAGE, verify.PAGE, sizes.PAGE)
-LEAD = Markdown(
-    f"Training time / {BASELINE} of the fastest implementation, without layer norm; below 1 is faster. In parentheses "
-    f"are 95 % confidence intervals, which take three visits. */ padded*: to {BASELINE} on the padded batch, where "
-    "that is faster than on packed sequences."
-)
-FOOT = Markdown(
-    "Each folder has the results of one machine, written by `nox -s verify` and `nox -s bench`. `nox -s report` "
-    "writes this page and all others again from the CSV files, and `report.html`: all pages in one, with all plots "
-    "and sortable tables. *stale*: code that some rows depend on has changed since they were made. README.md shows, "
-    "for each kind of device, a machine that is not stale; of several the one with the most training rows of "
-    f"{WORKLOAD} that have an interval; then the newest; then the one with the most visits."
-)
-HAND_IN = Markdown("""## Results of your machine
-
-Run this in a checkout without changes, and open a pull request with the folder of your machine, whose path the second
-command prints. The third says what is wrong with the folder, if anything is: each row needs three visits, so give the
-second more minutes where it does.
-
-```sh
-nox -s verify
-nox -s bench
-nox -s report -- --check results/<machine>
-```
-""")
+#: By run, its page.
+PAGES = {"bench": bench.page, "verify": verify.page}
+MARKDOWN = MarkdownIt("commonmark").enable("table")
 
 
-def machines(results: Path) -> list[Path]:
-    """Folders of machines with results; those whose benchmark is current come first."""
+def runs(folder: Path) -> dict[str, Run]:
+    """The runs of a machine."""
+    found = {name: read(folder, name) for name in PAGES}
+    return {name: run for name, run in found.items() if run is not None}
+
+
+def machines(results: Path) -> dict[Path, dict[str, Run]]:
+    """Runs of each machine: that of README.md comes first, then those that are not stale, then the newest."""
     if not results.is_dir():
         raise ResultsError(f"{results}: expected a folder of results, but there is none.")
-    return sorted(readme.folders_of_machines(results), key=readme.precedence)
+    found = {folder: runs(folder) for folder in sorted(results.iterdir()) if folder.is_dir()}
+
+    def newest(folder: Path) -> str:
+        return max(run.stamp.date for run in found[folder].values())
+
+    folders = sorted((folder for folder in found if found[folder]), key=newest, reverse=True)
+    folders.sort(key=lambda folder: (folder.name != readme.MACHINE, all(run.stale for run in found[folder].values())))
+    return {folder: found[folder] for folder in folders}
 
 
-class IndexLine(NamedTuple):
-    """A line of the index; to_padded: whether its ratios are to `torch.nn.LSTM` on the padded batch."""
-
-    setting: Setting
-    to_padded: bool = False
-
-    def __str__(self) -> str:
-        return f"{self.setting}, / padded" if self.to_padded else str(self.setting)
-
-
-class MachinePage(NamedTuple):
-    """A page of the machine that a folder is of."""
-
-    folder: Path
-    page: Page
-
-    @property
-    def file(self) -> Path:
-        return self.page.path(self.folder)
-
-
-class Fastest(NamedTuple):
-    """The fastest implementation of a machine, and its ratio."""
-
-    implementation: str
-    ratio: Interval
-
-    def __str__(self) -> str:
-        return f"{with_interval(self.ratio)} {self.implementation}"
+def index(results: Path, of_machines: Mapping[Path, Mapping[str, Run]]) -> str:
+    """Markdown of results/README.md."""
+    lines = dict[str, dict[str, str]]()
+    labels = list[tuple[str, bool, Sequence[tuple[str, str]]]]()
+    for folder, of_folder in of_machines.items():
+        run = next(iter(of_folder.values()))
+        label = f"{machine(run.stamp)}, {run.stamp.date}"
+        if label in {other for other, _, _ in labels}:
+            label += f", {folder.name}"
+        paths = [(name, (folder / f"{name}.md").relative_to(results).as_posix()) for name in of_folder]
+        labels.append((label, run.stale, paths))
+        if "bench" in of_folder:
+            for _, row in Benchmark.of(of_folder["bench"].rows).fastest().iterrows():
+                if not row["layer_norm"]:
+                    line = lines.setdefault(setting(row), {"workload": setting(row)})
+                    line[label] = f"{with_interval(interval(row))} {row['implementation']}"
+                    if pd.notna(row["to_padded"]):
+                        name = f"{setting(row)}, / padded"
+                        line = lines.setdefault(name, {"workload": name})
+                        line[label] = f"{ratio_text(row['to_padded'])} {row['implementation']}"
+    return text.page("results.md", baseline=BASELINE, fastest=text.table_of([*lines.values()]), machines=labels)
 
 
-def index(results: Path, folders: Sequence[Path], pages: Collection[MachinePage]) -> list[Part]:
-    """Parts of results/README.md: one table of all machines, and links to the pages of each folder, or else its CSV."""
-    setting = Column("workload")
-    columns = list[Column]()
-    lines = dict[IndexLine, dict[Column, Any]]()
-    links = list[Markdown | Link]()
-    for folder in folders:
-        label = escaped(folder.name)
-        rows = TABLES[TableName.BENCH].read(folder)
-        if len(rows):
-            heading = _label(folder, rows, taken={column.heading for column in columns})
-            label = escaped(heading)
-            column = Column(heading, str, lambda fastest: float(fastest.ratio.ratio))
-            columns.append(column)
-            for line, fastest in _fastest(Benchmark.of(rows)).items():
-                lines.setdefault(line, {setting: line})[column] = fastest
-            if stale(TableName.BENCH, rows).any():
-                label = Markdown(f"{label}, **stale**")
-        files = [page.file for page in pages if page.folder == folder] or tables_of_project(folder)
-        if files:
-            of_files = [Link(file.stem, file.relative_to(results)) for file in sorted(files)]
-            links += [Markdown(f"- {label}: "), *enumerated(of_files), Markdown("\n")]
-    table: list[Part] = [LEAD, Sheet([setting, *columns], list(lines.values()))] if lines else []
-    return [Heading("Results", level=1), *table, Linked(links), FOOT, HAND_IN]
-
-
-def _label(folder: Path, rows: pd.DataFrame, taken: Collection[str]) -> str:
-    """What the index calls a machine: no more than it takes to tell it from those before."""
-    label = f"{machine(rows.iloc[0])}, {dates(rows)}"
-    for further in (rows["cpu_capability"].iloc[0], folder.name):
-        if label in taken:
-            label += f", {further}"
-    return label
-
-
-def _fastest(benchmark: Benchmark) -> dict[IndexLine, Fastest]:
-    """The fastest implementation of a machine on each line of the index."""
-    none = float("nan")
-    by_line = dict[IndexLine, Fastest]()
-    for _, row in benchmark.fastest.iterrows():
-        if not row["layer_norm"]:
-            setting = Setting.of(row)
-            name = row["implementation"]
-            by_line[IndexLine(setting)] = Fastest(name, interval(row))
-            if pd.notna(row["to_padded"]):
-                by_line[IndexLine(setting, to_padded=True)] = Fastest(name, Interval(row["to_padded"], none, none))
-    return by_line
-
-
-def tables_of_project(folder: Path) -> list[Path]:
-    """The CSV files of a machine that git does not ignore."""
-    files = [table.path(folder) for table in TABLES.values() if table.of_project]
-    return [file for file in files if file.exists()]
-
-
-def pages_of(folder: Path, pages: Sequence[Page] = PAGES) -> dict[MachinePage, list[Part]]:
-    """Parts of pages of one machine, without those of which it has no rows."""
-    by_page = dict[MachinePage, list[Part]]()
-    for page in pages:
-        parts = page.read(folder)
-        if parts:
-            by_page[MachinePage(folder, page)] = parts
-    return by_page
-
-
-def files_of(pages: Mapping[MachinePage, Sequence[Part]]) -> dict[Path, str]:
-    """Texts of pages and of the plots that are files beside them."""
-    files = {page.file: page_text(parts) for page, parts in pages.items()}
-    for page, parts in pages.items():
-        for part in parts:
-            if isinstance(part, Plot) and part.has_file:
-                files[page.folder / part.file] = svg(part.draw())
+def write_machine(folder: Path) -> list[Path]:
+    """Write the pages and plots of the runs in a folder; return the files of the pages."""
+    files = list[Path]()
+    for name, run in runs(folder).items():
+        files.append(folder / f"{name}.md")
+        write_whole(files[-1], PAGES[name](run))
+        if name == "bench":
+            for file, figure in bench.plots(run).items():
+                write_whole(folder / file, svg(figure))
     return files
 
 
-def write_machine(folder: Path, pages: Sequence[Page] = PAGES) -> list[MachinePage]:
-    """Write pages of one machine and their plots from its CSV files, and nothing else; return the pages."""
-    by_page = pages_of(folder, pages)
-    for file, text in files_of(by_page).items():
-        write_whole(file, text)
-    return list(by_page)
+def report_html(results: Path, of_machines: Mapping[Path, Mapping[str, Run]]) -> str:
+    """HTML of the report: the index and all pages in one file, with all plots."""
+
+    def html(markdown: str) -> str:
+        # A link to a page is one to its section; tables scroll in boxes.
+        inside = re.sub(r"\]\(([^)/]+)/(bench|verify)\.md\)", r"](#\1-\2)", markdown)
+        inside = re.sub(r"^!\[.*\]\(.*\)$", "", inside, flags=re.MULTILINE)
+        tables = str(MARKDOWN.render(inside))
+        return tables.replace("<table>", '<div class="scroll"><table>').replace("</table>", "</table></div>")
+
+    sections = []
+    for folder, of_folder in of_machines.items():
+        for name, run in of_folder.items():
+            figures = dict(bench.plots(run)) if name == "bench" else {}
+            panels = bench.speed_panels(Benchmark.of(run.rows)) if name == "bench" else []
+            if panels:
+                figures[f"Time / {BASELINE}"] = bar_plot(panels, "", f"time / {BASELINE}", columns=2)
+            images = [(alt, b64encode(svg(figure).encode()).decode()) for alt, figure in figures.items()]
+            sections.append((f"{folder.name}-{name}", html(PAGES[name](run)), images))
+    return text.page("report.html", index=html(index(results, of_machines)), sections=sections)
 
 
 def write_all(results: Path) -> list[Path]:
-    """Write every page from the CSV files under results/, their index, the report, and README.md; return these files.
-
-    A machine without pages whose rows are stale is in the index alone, unless README.md shows it. ResultsError names a
-    damaged file, and then nothing has been written.
-    """
-    folders = machines(results)
-    sections = dict[MachinePage, list[Part]]()
-    of_readme = readme.chosen(results).values()
-    for folder in folders:
-        has_pages = any(page.path(folder).exists() for page in PAGES if page.of_project)
-        if has_pages or _current(folder) or folder in of_readme:
-            sections |= pages_of(folder)
-        else:
-            sections |= pages_of(folder, (sizes.PAGE,))
-    of_project = [page for page in sections if page.page.of_project]
-    readme_text = page_text(index(results, folders, of_project))
-    parts_by_file = {page.file: parts for page, parts in sections.items()}
-    report_text = report_html(results, index(results, folders, sections), parts_by_file)
-    ours = {results / "README.md": readme_text, results / "report.html": report_text}
+    """Write every page, the index, the report, and README.md; return these files."""
+    of_machines = machines(results)
+    files = [file for folder in of_machines for file in write_machine(folder)]
+    others = {
+        results / "README.md": index(results, of_machines),
+        results / "report.html": report_html(results, of_machines),
+    }
     if results == RESULTS:
-        ours[readme.README] = readme.updated(results)
-    for file, text in (files_of(sections) | ours).items():
-        write_whole(file, text)
-    return [*parts_by_file, *ours]
-
-
-def _current(folder: Path) -> bool:
-    """True if a benchmark or a verification of the machine is not stale."""
-    for name in (TableName.BENCH, TableName.VERIFY):
-        rows = TABLES[name].read(folder)
-        if len(rows) and not stale(name, rows).any():
-            return True
-    return False
+        others[readme.README] = readme.updated(of_machines[results / readme.MACHINE]["bench"], results / readme.MACHINE)
+    for file, content in others.items():
+        write_whole(file, content)
+    return [*files, *others]
 
 
 def parser() -> argparse.ArgumentParser:

@@ -13,23 +13,16 @@ from types import SimpleNamespace
 from typing import Any
 from unittest.mock import MagicMock
 
-import pandas as pd
 import pytest
 from _pytest.terminal import _REPORTCHARS_DEFAULT as REPORTCHARS
 
-from impls.definition import dtype_name
-from impls.registry import ORACLE
 from suite import bench, bench_compare, report
 from suite.cases.examples import CPU
-from suite.cases.verification import TWO_LAYERS
-from suite.checks.equality.catalogue import every_comparison
-from suite.checks.equality.tasks import WIDE_ORACLE, Task
 from suite.measure import choice
 from suite.package.sessions import recorded
-from suite.results.examples import runs, verified
-from suite.results.names import TableName
+from suite.results.examples import benchmark, runs, verification, verified
+from suite.results.run import folder_of, read
 from suite.results.status import Ended, Status
-from suite.results.tables import TABLES, folder_of
 from suite.shared import files, machine
 from suite.shared.files import ROOT, ResultsError
 from suite.verify import conclusion, failures, selection, writing
@@ -51,7 +44,7 @@ PATHS: dict[str, tuple[Callable[[], argparse.ArgumentParser], list[str], dict[st
     "verify several": (verify_parser, ["--impl", "a.py", "b.py", "--impl=c.py"], {"impl": ["a.py", "b.py", "c.py"]}),
     "bench after =": (bench.parser, ["--impl=a.py", "--results=out"], {"impl": ["a.py"], "results": "out"}),
     "bench several": (bench.parser, ["--impl", "a.py", "b.py", "--impl", "c.py"], {"impl": ["a.py", "b.py", "c.py"]}),
-    "compare": (bench_compare.parser, ["old", "./new/bench.csv"], {"old": "old", "new": "new/bench.csv"}),
+    "compare": (bench_compare.parser, ["old", "./new"], {"old": "old", "new": "new"}),
     "report": (report.parser, ["--results", "out"], {"results": "out"}),
     "above": (bench.parser, ["--results", "../out"], {"results": "../out"}),
     "odd": (bench.parser, ["--impl=a b:ü/mein LSTM.py"], {"impl": ["a b:ü/mein LSTM.py"]}),
@@ -229,12 +222,9 @@ def test_a_benchmark_fails_where_a_row_went_wrong(
 ) -> None:
     """What runs out of memory is a result."""
 
-    def measure(jobs: Sequence[Any], folder: Path, *_: Any) -> list[dict[str, Any]]:
-        rows = []
-        for job in jobs:
-            rows += job.rows(Ended(outcome) if job.candidate == "batched" else Ended())
-        TABLES[TableName.BENCH].put(folder, rows, CPU)
-        return rows
+    def measure(jobs: Sequence[Any], *_: Any) -> tuple[list[Any], list[Any], bool]:
+        rows = [row for job in jobs for row in job.rows(Ended(outcome) if job.candidate == "batched" else Ended())]
+        return rows, [], True
 
     monkeypatch.setattr(bench, "measure", measure)
     chosen = ["--implementation", "batched", "deferred", "--workload", "small", "--dtype", "float32"]
@@ -371,12 +361,12 @@ def finish(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Path]]:
     """Return a function that ends a verification of one comparison, and returns the folders that rows are put into."""
     put = list[Path]()
 
-    def write(results: Path, *_: object, **__: object) -> list[Path]:
-        put.append(results)
-        return []
+    def write(session: Any, *_: object) -> Path:
+        put.append(session.config.option.results)
+        return Path("folder")
 
-    def finish(status: int, *arguments: str, writes: Callable[..., list[Path]] = write) -> list[Path]:
-        monkeypatch.setitem(sys.modules, "suite.verify.writing", SimpleNamespace(write=writes))
+    def finish(status: int, *arguments: str, writes: Callable[..., Path] = write) -> list[Path]:
+        monkeypatch.setattr(writing, "write", writes)
         config = configured("--device", "cpu", *arguments)
         verify_options.pytest_configure(config)
         config.pluginmanager = SimpleNamespace(get_plugin=lambda _: SimpleNamespace(stats={}))
@@ -387,8 +377,7 @@ def finish(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Path]]:
             hook.send(None)
         return put
 
-    rows = TABLES[TableName.VERIFY].filled(pd.DataFrame([verified()]))
-    monkeypatch.setattr(conclusion, "rows_of_tests", lambda reporter: {TableName.VERIFY: rows})
+    monkeypatch.setattr(conclusion, "rows_of_tests", lambda reporter: {"verify": verification(verified()).rows})
     return finish
 
 
@@ -413,65 +402,44 @@ def test_sizes_that_are_named_are_no_rows_of_the_project(
     assert capsys.readouterr().out.splitlines()[-1] == PASSED
 
 
-def test_rows_at_sizes_that_are_named_stay_beside_all_others(tmp_path: Path) -> None:
-    """Also of a case that a default run compares with another oracle; rows of other cases that are gone do not stay."""
-    known = TWO_LAYERS.id
-    compared = verified(case=known, oracle=ORACLE)
-    named = [verified(case=case, oracle=WIDE_ORACLE, asked_for=True) for case in (known, "H8")]
-    for rows in ([compared, verified(case="H16")], named[:1], named[1:], [compared]):
-        writing.write(tmp_path, CPU, {TableName.VERIFY: pd.DataFrame(rows)})
-    (folder,) = tmp_path.iterdir()
-    kept = TABLES[TableName.VERIFY].read(folder)[["case", "oracle", "asked_for"]]
-    expected = [(known, ORACLE, False), (known, WIDE_ORACLE, True), ("H8", WIDE_ORACLE, True)]
-    assert list(kept.itertuples(index=False, name=None)) == expected
+def session(testpaths: Sequence[str] = ("suite/checks",), **options: Any) -> Any:
+    source = pytest.Config.ArgsSource
+    usual = dict.fromkeys(("keyword", "markexpr", "deselect", "maxfail", "impl", "size"))
+    return SimpleNamespace(
+        config=SimpleNamespace(
+            option=SimpleNamespace(**usual | options),
+            args_source=source.TESTPATHS,
+            ArgsSource=source,
+            getini=lambda name: [*testpaths],
+        )
+    )
 
 
-def test_rows_of_other_code_that_no_default_run_makes_go(tmp_path: Path) -> None:
-    """Else they would be stale, and the benchmark refuse the implementation, until such a run; what failed stays."""
-    tasks = {True: list[Task](), False: list[Task]()}
-    for task in every_comparison():
-        tasks[task.comparison.default].append(task)
-
-    def row(task: Task, **changes: Any) -> dict[str, Any]:
-        comparison = task.comparison
-        about: dict[str, Any] = {
-            "dtype": dtype_name(comparison.dtype),
-            "case": comparison.id,
-            "oracle": comparison.oracle.name,
-        }
-        return verified(task.name, **about, **changes)
-
-    (thorough, failed, today, *_), (default, new, *_) = tasks[False], tasks[True]
-    before = [row(today)]
-    before += [row(task, sources="of other code") for task in (thorough, default)]
-    before.append(row(failed, ratio=2, sources="of other code"))
-    named: dict[str, Any] = {"case": "H8", "oracle": WIDE_ORACLE, "asked_for": True}
-    before += [verified("batched", **named), verified("deferred", **named, sources="of other code")]
-    table, folder = TABLES[TableName.VERIFY], folder_of(tmp_path, CPU)
-    table.replace(folder, before, writing.CHECKED)
-    writing.write(tmp_path, CPU, {TableName.VERIFY: pd.DataFrame([row(new)])})
-    kept = set(table.read(folder)[list(table.key)].itertuples(index=False, name=None))
-    expected = [*(row(task) for task in (failed, today, default, new)), verified("batched", **named)]
-    assert kept == {tuple(of_row[column] for column in table.key) for of_row in expected}
+@pytest.mark.parametrize(
+    ("made", "status", "whole"),
+    [
+        (session(), pytest.ExitCode.OK, True),
+        (session(), pytest.ExitCode.TESTS_FAILED, True),
+        (session(), pytest.ExitCode.INTERRUPTED, False),
+        (session(keyword="naive"), pytest.ExitCode.OK, False),
+        (session(markexpr="onnx"), pytest.ExitCode.OK, False),
+        (session(impl=["a.py"]), pytest.ExitCode.OK, False),
+        (session(maxfail=1), pytest.ExitCode.TESTS_FAILED, False),
+        (session(["suite/checks", "suite/results"]), pytest.ExitCode.OK, False),
+    ],
+)
+def test_a_verification_that_makes_all_checks_is_whole(made: Any, status: int, whole: bool) -> None:
+    assert writing.is_whole(made, status) is whole
 
 
-def test_a_verification_whose_results_are_damaged_or_not_written_fails(
-    finish: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The first before any test, the second after its conclusion."""
+def test_a_verification_whose_results_are_not_written_fails(finish: Any) -> None:
+    """After its conclusion."""
 
-    def refuse(*_: object, **__: object) -> list[Path]:
+    def refuse(*_: object) -> Path:
         raise ResultsError("cannot be used")
 
     with pytest.raises(pytest.exit.Exception, match=rf"^cannot be used\n{re.escape(PASSED)}$") as ended:
         finish(pytest.ExitCode.OK, writes=refuse)
-    assert ended.value.returncode == pytest.ExitCode.USAGE_ERROR
-    monkeypatch.setattr(conclusion, "folder_of", refuse)
-    config = configured("--device", "cpu")
-    verify_options.pytest_configure(config)
-    session: Any = SimpleNamespace(config=config)
-    with pytest.raises(pytest.exit.Exception, match=r"^cannot be used$") as ended:
-        conclusion.pytest_sessionstart(session)
     assert ended.value.returncode == pytest.ExitCode.USAGE_ERROR
 
 
@@ -480,9 +448,7 @@ def test_a_benchmark_ends_with_a_sentence_about_each_file(monkeypatch: pytest.Mo
         "suite.candidates.submission.files", lambda: {"batched": Path("batched.py"), "naive": Path("n.py")}
     )
     rows = [*runs("batched", 0.2), *runs("deferred", 0.1), *runs("row_scaled", 0.4), *runs("naive", 0)]
-    last = bench.conclusion(
-        pd.DataFrame([*rows, *runs("batched", 0.3, layer_norm=True)]), TABLES[TableName.BENCH]
-    ).splitlines()[-3:]
+    last = bench.about_files(benchmark(*rows, *runs("batched", 0.3, layer_norm=True)).rows)
     where = "on small (T 3 of 100, B 2 of 8, float32"
     took = "a training step takes {} times as long as one of torch.nn.LSTM"
     assert last == [
@@ -526,7 +492,10 @@ def test_rows_and_conclusion_outlive_an_interruption(tmp_path: Path) -> None:
         os.killpg(process.pid, signal.SIGINT)
         output = process.stdout.read()
     assert process.returncode != 0
-    rows = pd.read_csv(tmp_path / "out" / machine.slug(CPU) / "verify.csv")
+    (folder,) = (folder_of(tmp_path / "out", CPU) / "raw").iterdir()
+    run = read(folder, "verify")
+    assert run is not None
+    rows = run.rows
     assert 2 <= len(rows) < 30
     assert set(rows["verdict"]) == {"pass"}
     assert re.search(r"\nInterrupted: the rest was not checked\. All comparisons with the equation passed: ", output)

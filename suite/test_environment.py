@@ -12,9 +12,8 @@ import pytest
 
 from suite.candidates import ours
 from suite.cases.examples import CPU
-from suite.results.examples import runs
-from suite.results.names import TableName
-from suite.results.tables import TABLES, stamp
+from suite.results.examples import benchmark, runs
+from suite.results.run import stamp
 from suite.shared.files import ROOT
 
 COMMANDS = """
@@ -24,7 +23,7 @@ from suite import bench, bench_compare, report
 from suite.shared import files
 assert bench.main(["--device", "cpu", "--list", "--results", "out"]) == 0
 report.main(["--results", "."])
-assert bench_compare.main(["old", "new/bench.csv"]) == 0
+assert bench_compare.main(["old", "new"]) == 0
 assert "impl=auto (" in repr(HyperLSTM(3, 4, 4, 2, 1))
 files.write_whole(pathlib.Path("letter.txt"), "\\u00fc")
 """
@@ -41,7 +40,7 @@ ODD = {
 def test_commands_run_in_an_odd_environment(tmp_path: Path) -> None:
     folder = tmp_path / "two words:ü"
     for name in ("old", "new"):
-        TABLES[TableName.BENCH].replace(folder / name, runs("batched", 0.1, processor="Prozessor für Tests"))
+        benchmark(*runs("batched", 0.1), processor="Prozessor für Tests").write(folder / name)
     empty = dict.fromkeys(("CXX", "XDG_CACHE_HOME", "HYPERLSTM_INVOKED_FROM", "HYPERLSTM_IMPL", ours.BASE), "")
     kept = {
         "TORCH_EXTENSIONS_DIR": os.environ.get("TORCH_EXTENSIONS_DIR") or str(Path.home() / ".cache/torch_extensions")
@@ -67,8 +66,7 @@ def _time_zone(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.mark.usefixtures("_time_zone")
 def test_rows_have_the_date_of_utc() -> None:
-    row = {"implementation": "batched"}
-    before, date, after = datetime.now(UTC).date(), stamp(CPU, TableName.VERIFY, row)["date"], datetime.now(UTC).date()
+    before, date, after = datetime.now(UTC).date(), stamp("verify", CPU).date, datetime.now(UTC).date()
     assert date in (before.isoformat(), after.isoformat())
 
 

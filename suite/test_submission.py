@@ -17,7 +17,6 @@ from suite.candidates.names import ORDER
 from suite.checks.module.files import BY_HAND, EXAMPLE
 from suite.comparison.tensors import Gradient, X
 from suite.comparison.tolerance import Judgement
-from suite.results import provenance
 from suite.shared import process
 from suite.shared.files import ROOT
 from suite.verify import failures
@@ -84,8 +83,6 @@ def test_what_a_file_imports_from_beside_it_is_part_of_it(tmp_path: Path, monkey
     (one.parent / "json.py").write_text("raise ImportError('in place of another')")
     one.write_text("import json\nfrom helpers import run")
     submission.load(one)
-    assert submission.sources("one") == [one, one.with_name("helpers.py")]
-    assert set(submission.sources("one")) <= {*provenance.source_files(ROOT, "one")}
     assert str(one.parent) not in sys.path  # where another module would be found in place of one that is not installed
     three.write_text(EXAMPLE)
     monkeypatch.syspath_prepend(three.parent)
@@ -271,7 +268,7 @@ def test_files_are_verified_beside_them(tmp_path: Path) -> None:
     assert re.search(
         rf"^FAILED test_equality\.py::test_equals_the_oracle\[maskless-.*-float64\]: {refusal}$", output, re.M
     )
-    assert re.search(r"^plain +\d+ +[\d.]+ +float64 +\w[^\n]*[a-z] +- +pass *$", output, re.MULTILINE)
+    assert re.search(r"^plain +float64 +\d+ +[\d.]+ +\w[^\n]* +pass *$", output, re.MULTILINE)
     assert "undeclared does not support recurrent_dropout." in output
     assert "Verification failed: maskless in float64" in output.replace("**", "")
     assert (tmp_path / "plain-results" / ".gitignore").read_text() == "*\n"

@@ -1,7 +1,7 @@
 """A candidate: something that the benchmark times."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -12,7 +12,6 @@ from impls.registry import OPTIONS
 from suite.cases.case import Case, Feature
 from suite.comparison.draws import Build, draw
 from suite.shared.devices import DeviceType
-from suite.shared.machine import Software
 
 
 @dataclass(frozen=True)
@@ -34,16 +33,6 @@ class Candidate:
     #: Whether it pads packed sequences, and is timed on these alone.
     pads: bool = False
 
-    # What decides where it is timed by default.
-    #: Whether every new combination of sizes is compiled first, which takes many seconds.
-    compiles_each_size: bool = False
-    #: Whether it is a reference form, which is written like the equation, and slow.
-    literal: bool = False
-    #: Whether its gradient is written by hand, not recorded by autograd.
-    hand_written: bool = True
-    #: Whether others wrote it. Without a GPU it is timed by default on few workloads.
-    of_others: bool = False
-
     # How its results are compared.
     #: Whether it computes what a HyperLSTM does, so that its results are compared with those of a verified one.
     compared: bool = True
@@ -52,11 +41,7 @@ class Candidate:
     #: An implementation that computes part of it.
     built_on: str = ""
 
-    # What it needs, and what its times depend on.
-    #: Files of the project on which its times depend, beside those of an implementation.
-    files: tuple[str, ...] = ()
-    #: By kind of device, what it uses beside torch.
-    software: Mapping[str, Software] = field(default_factory=dict)
+    # What it needs.
     #: Other projects' modules that its first call imports, which takes long.
     modules: tuple[str, ...] = ()
     #: Kinds of device on which it may run.

@@ -9,7 +9,6 @@ from suite.candidates.candidate import alternative
 from suite.cases.case import Case
 from suite.comparison.draws import implementation
 from suite.shared.devices import DeviceType
-from suite.shared.machine import Software
 from suite.shared.text import in_one_line
 
 
@@ -37,18 +36,7 @@ CANDIDATE = alternative(
     "compiled",
     build_as_ours,
     why_unavailable=why_not,
-    compiles_each_size=True,
-    hand_written=False,
     built_on="batched",
-    files=(
-        "suite/candidates/compiled.py",
-        "suite/candidates/compiled_lstm.py",
-        "impls/batched.py",
-        "impls/calls.py",
-        "impls/definition.py",
-        "impls/hyperlstm.py",
-    ),
-    software={DeviceType.CPU: Software(compiler="g++"), DeviceType.CUDA: Software(triton=True)},
     modules=("torch._dynamo", "torch._inductor.compile_fx"),
     called="torch.compile",
 )

@@ -34,9 +34,6 @@ CANDIDATE = alternative(
     build_as_ours,
     frozenset(),
     why_unavailable=why_not,
-    compiles_each_size=True,
     of_torch=False,
     modules=("jax",),
-    files=("suite/candidates/jax.py", "suite/candidates/jax_lstm.py", "impls/definition.py"),
-    of_others=True,
 )

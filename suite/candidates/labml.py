@@ -42,9 +42,6 @@ CANDIDATE = alternative(
     build=build,
     layer_norms=(True,),
     why_unavailable=lambda *_: None,
-    hand_written=False,
     to_ours=from_labml,
     modules=("labml_nn.hypernetworks.hyper_lstm",),
-    of_others=True,
-    files=("suite/candidates/labml.py",),
 )

@@ -13,7 +13,6 @@ import impls
 from impls import registry
 from suite.candidates.candidate import Candidate, drawn
 from suite.comparison.draws import implementation
-from suite.shared.machine import Software
 
 #: Environment variable with a folder whose `impls` is timed instead of this checkout's.
 BASE = "HYPERLSTM_BASE"
@@ -49,10 +48,6 @@ def candidate_of(name: str) -> Candidate:
         layer_norms=(False, True) if "layer_norm" in impl.options else (False,),
         options=impl.options,
         why_unavailable=why_not,
-        literal=impl.literal,
-        hand_written=impl.hand_written,
-        software=dict.fromkeys((*impl.devices, *impl.interpreted_on), Software(impl.compiler, impl.triton)),
         modules=("triton",) if impl.triton else (),
         devices=impl.devices,
-        files=("suite/candidates/ours.py",),
     )

@@ -138,16 +138,6 @@ def files() -> dict[str, Path]:
     return {path.stem: path for path in paths}
 
 
-def sources(name: str) -> list[Path]:
-    """The file of an implementation, and what it imports from its folder."""
-    file = files()[name]
-    beside = [path for path in siblings().values() if path.parent == file.parent]
-    result = [file]
-    for path in sorted(beside):
-        result += sorted(path.rglob("*.py")) if path.is_dir() else [path]
-    return result
-
-
 def inherit() -> list[str]:
     """Register the implementations that the process which started this one has, and return their names."""
     return [load(path).name for path in files().values()]

@@ -8,7 +8,7 @@ import torch
 from torch.nn.utils.rnn import pack_sequence
 
 from suite.candidates.catalogue import candidates, find
-from suite.candidates.names import ALTERNATIVES
+from suite.candidates.names import ALTERNATIVES, PADDED
 from suite.cases.case import Case, Feature, Start
 from suite.cases.examples import CPU, TINY
 from suite.shared.marks import impl_params
@@ -18,7 +18,7 @@ F32 = torch.float32
 TIMED = [
     candidate.name
     for candidate in candidates()
-    if "cpu" in candidate.devices and not (candidate.compiles_each_size or candidate.pads)
+    if "cpu" in candidate.devices and candidate.name not in ("compiled", "jax", PADDED)
 ]
 
 

@@ -1,11 +1,10 @@
-"""The workloads of the benchmark: cases with a name, and when each is timed by default."""
+"""The workloads of the benchmark: cases with a name."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from suite.cases.case import Case, Start, lengths
-from suite.shared.devices import DeviceType
 
 
 class Pass(StrEnum):
@@ -20,17 +19,6 @@ class Pass(StrEnum):
 class Workload:
     """A case that the benchmark times.
 
-    A run is by default if it is told no workload.
-
-    by_default: types of device on which a run by default times it.
-    time_reference_forms: where a run by default times naive and row_scaled on it: a type of device, and whether with
-        layer norm.
-    time_bfloat16: a run that is told no dtype times it in bfloat16 too, if the processor multiplies that.
-    time_compiled: what compiles for tens of seconds is timed on it, without layer norm.
-    time_others: without a GPU, a run by default times the HyperLSTMs of others on it: JAX and labml.
-    time_fastest_alone: types of device on which a run by default times only what `auto` takes, and torch.nn.LSTM.
-    time_headline_alone: types of device on which a run by default times only what the headline compares: these two and
-        what a user could take instead.
     quoted: the headline quotes it, without layer norm.
     short: T and B without a GPU, if they are smaller.
     uncut: the case before it was shortened; None if it is whole.
@@ -39,13 +27,6 @@ class Workload:
 
     name: str
     case: Case
-    by_default: tuple[DeviceType, ...] = ()
-    time_reference_forms: tuple[tuple[DeviceType, bool], ...] = ()
-    time_bfloat16: bool = False
-    time_compiled: bool = False
-    time_others: bool = False
-    time_fastest_alone: tuple[DeviceType, ...] = ()
-    time_headline_alone: tuple[DeviceType, ...] = ()
     quoted: bool = False
     short: tuple[int, int] | None = None
     uncut: Case | None = None
@@ -79,8 +60,6 @@ def resized(case: Case, T: int, B: int) -> Case:
     return replace(case, T=T, B=B, lengths=lengths(T, B) if case.lengths else ())
 
 
-#: Without a GPU, and on one.
-BOTH = (DeviceType.CPU, DeviceType.CUDA)
 _SMALL = Case(T=100, B=8, I=32, H=64, S=16, Z=4)
 _MEDIUM = Case(T=50, B=32, I=50, H=256, S=64, Z=4)
 _CHAR_PTB = Case(T=100, B=128, I=50, H=1000, S=128, Z=4)
@@ -91,36 +70,17 @@ _HANDWRITING = Case(T=300, B=32, I=3, H=900, S=128, Z=4)
 #: serves and generates: there forward counts. Two layers with all options are as in decoders. Those with lengths are
 #: packed.
 _WORKLOADS = (
-    Workload("small", _SMALL, BOTH),
-    Workload(
-        "medium",
-        _MEDIUM,
-        BOTH,
-        time_reference_forms=((DeviceType.CPU, False), (DeviceType.CUDA, False), (DeviceType.CUDA, True)),
-        time_bfloat16=True,
-        time_compiled=True,
-        time_others=True,
-        quoted=True,
-    ),
-    Workload("char-ptb", _CHAR_PTB, BOTH, time_headline_alone=(DeviceType.CPU,), quoted=True, short=(10, 64)),
-    Workload("enwik8", _ENWIK8, (DeviceType.CUDA,), short=(5, 16)),
-    Workload("stream", replace(_CHAR_PTB, B=1), BOTH, time_fastest_alone=(DeviceType.CPU,), short=(20, 1)),
-    Workload("step", replace(_MEDIUM, T=1, B=1, state=Start.STACKED, training=False), BOTH),
+    Workload("small", _SMALL),
+    Workload("medium", _MEDIUM, quoted=True),
+    Workload("char-ptb", _CHAR_PTB, quoted=True, short=(10, 64)),
+    Workload("enwik8", _ENWIK8, short=(5, 16)),
+    Workload("stream", replace(_CHAR_PTB, B=1), short=(20, 1)),
+    Workload("step", replace(_MEDIUM, T=1, B=1, state=Start.STACKED, training=False)),
     Workload("handwriting", _HANDWRITING, short=(20, 32)),
     Workload("small-ragged", replace(_SMALL, lengths=lengths(100, 8))),
-    Workload(
-        "medium-ragged",
-        replace(_MEDIUM, lengths=lengths(50, 32)),
-        (DeviceType.CPU,),
-        time_fastest_alone=(DeviceType.CPU,),
-    ),
-    Workload("char-ptb-ragged", replace(_CHAR_PTB, lengths=lengths(100, 128)), (DeviceType.CUDA,), short=(20, 64)),
-    Workload(
-        "two-layers",
-        replace(_MEDIUM, L=2, layer_norm=True, recurrent_dropout=0.1),
-        BOTH,
-        time_fastest_alone=BOTH,
-    ),
+    Workload("medium-ragged", replace(_MEDIUM, lengths=lengths(50, 32))),
+    Workload("char-ptb-ragged", replace(_CHAR_PTB, lengths=lengths(100, 128)), short=(20, 64)),
+    Workload("two-layers", replace(_MEDIUM, L=2, layer_norm=True, recurrent_dropout=0.1)),
 )
 WORKLOADS = {workload.name: workload for workload in _WORKLOADS}
 #: Names of those that the headline quotes.

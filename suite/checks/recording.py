@@ -2,48 +2,52 @@
 
 from enum import StrEnum
 from itertools import chain
+from operator import itemgetter
 from typing import Any
 
 import pandas as pd
 import pytest
 import torch
 
+from impls import names
 from impls.definition import dtype_name
 from suite.cases.case import Case
 from suite.comparison.tolerance import Judgement
-from suite.results.names import TableName
+from suite.results.columns import KEYS, Row
 from suite.results.outcomes import CaseOutcome, deciding
-from suite.results.tables import TABLES
-from suite.results.use_modules import UseModule
+from suite.results.run import frame
 from suite.shared.arithmetic import Arithmetic
 
 #: The name among a test's user properties of a row: its table, the file and name of the test's function, and its cells.
 ROW = "row"
+#: Of a test, its number in the run.
+NUMBER = pytest.StashKey[int]()
 #: A value of a column.
 Cell = str | int | float | bool
 
 
 class Keep:
-    """Keeps one row of a table of results, see `suite/results/tables.toml`, with a test."""
+    """Keeps one row of a table of results, see `suite/results/columns.py`, with a test."""
 
     def __init__(self, test: pytest.Function) -> None:
         self.test = test
 
-    def __call__(self, table: TableName, /, **row: Cell) -> None:
+    def __call__(self, table: str, /, **row: Cell) -> None:
         # xdist carries no enumerations.
         for column, value in row.items():
             if isinstance(value, StrEnum):
                 row[column] = str(value)
         function = str(self.test.path), self.test.originalname
-        self.test.user_properties.append((ROW, (str(table), function, row)))
+        number = self.test.stash.get(NUMBER, 0)
+        self.test.user_properties.append((ROW, (table, function, number, row)))
 
 
 class Record:
     """Keeps one row of the verification table.
 
     ended: the worst judgement of the comparison, or how it ended without one. reason: why it has none. oracle,
-    interpreted, forward_only, asked_for, defined: see `suite/results/tables.toml`. case: whose sizes the row has, if it
-    is of one.
+    interpreted: Triton's interpreter ran the kernels. forward_only: no gradients were compared. case: whose sizes the
+    row has, if it is of one.
     """
 
     def __init__(self, keep: Keep) -> None:
@@ -60,20 +64,18 @@ class Record:
         reason: str = "",
         interpreted: bool = False,
         forward_only: bool = False,
-        asked_for: bool = False,
-        defined: UseModule | None = None,
         case: Case | None = None,
     ) -> None:
         dtype = dtype_name(arithmetic) if isinstance(arithmetic, torch.dtype) else str(arithmetic)
         about: dict[str, Cell] = {"implementation": implementation, "dtype": dtype, "case": comparison}
         about |= {"oracle": oracle, "interpreted": interpreted, "forward_only": forward_only}
-        about |= {"asked_for": asked_for, "reason": reason, "defined": defined or ""}
+        about |= {"reason": reason}
         if case is not None:
             about |= case.sizes
         if isinstance(ended, Judgement):
-            self.keep(TableName.VERIFY, **about, **ended.columns, verdict=CaseOutcome.of(wrong=ended.wrong))
+            self.keep("verify", **about, **ended.columns, verdict=CaseOutcome.of(wrong=ended.wrong))
         else:
-            self.keep(TableName.VERIFY, **about, verdict=ended)
+            self.keep("verify", **about, verdict=ended)
 
 
 @pytest.fixture
@@ -88,27 +90,36 @@ def record(keep: Keep) -> Record:
     return Record(keep)
 
 
-def rows_of_tests(reporter: pytest.TerminalReporter) -> dict[TableName, pd.DataFrame]:
-    """Rows that tests of all processes kept, by table.
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Number the tests of a run, by which rows are in one order whichever process ends first."""
+    for number, item in enumerate(session.items):
+        item.stash[NUMBER] = number
+
+
+def rows_of_tests(reporter: pytest.TerminalReporter) -> dict[str, pd.DataFrame]:
+    """Rows that tests of all processes kept, by table, in the order of the tests.
 
     ValueError names two tests that are cases of one function and kept rows of one key. Tests of two functions may
     compare the same in two ways, of which the results have that which decides; and a test may have run again.
     """
-    rows: dict[TableName, list[dict[str, Any]]] = {}
+    numbered: dict[str, list[tuple[int, Row]]] = {}
     kept: dict[tuple[Any, ...], str] = {}
     for outcome in chain.from_iterable(reporter.stats.values()):
         if getattr(outcome, "when", None) != "teardown":
             continue
         for key, value in outcome.user_properties:
             if key == ROW:
-                name, function, row = value
-                table = TableName(name)
-                identity = (*function, name, *TABLES[table].key_of(row))
+                table, function, number, row = value
+                identity = (*function, table, *(row.get(column) for column in KEYS[table]))
                 before = kept.setdefault(identity, outcome.nodeid)
                 if before != outcome.nodeid:
                     raise ValueError(f"{outcome.nodeid}: expected a row of a key of its own, got that of {before}")
-                rows.setdefault(table, []).append(row)
-    tables = {name: TABLES[name].filled(pd.DataFrame(lines)) for name, lines in rows.items()}
-    if TableName.VERIFY in tables:
-        tables[TableName.VERIFY] = deciding(tables[TableName.VERIFY], TABLES[TableName.VERIFY].key)
+                numbered.setdefault(table, []).append((number, row))
+    tables = dict[str, pd.DataFrame]()
+    for table, rows in numbered.items():
+        tables[table] = frame(table, [row for _, row in sorted(rows, key=itemgetter(0))])
+    if "verify" in tables:
+        decide = deciding(tables["verify"], KEYS["verify"]).sort_index()
+        ranks = {name: rank for rank, name in enumerate(names())}
+        tables["verify"] = decide.sort_values("implementation", key=lambda column: column.map(ranks), kind="stable")
     return tables

@@ -5,9 +5,8 @@ from typing import Any
 
 import pytest
 
-from suite.checks.recording import ROW, Keep, rows_of_tests
+from suite.checks.recording import NUMBER, ROW, Keep, rows_of_tests
 from suite.results.examples import verified
-from suite.results.names import TableName
 
 #: Functions of two tests, by file and name.
 EQUALITY = "suite/checks/equality/test_equality.py", "test_equals_the_oracle"
@@ -21,7 +20,7 @@ def kept(*rows: Kept) -> Any:
     reports = []
     for function, parameter, row in rows:
         test = f"{'::'.join(function)}[{parameter}]"
-        properties = [(ROW, ("verify", function, row))]
+        properties = [(ROW, ("verify", function, 0, row))]
         reports.append(SimpleNamespace(when="teardown", nodeid=test, user_properties=properties))
     return SimpleNamespace(stats={"": reports})
 
@@ -36,15 +35,15 @@ def test_a_test_may_run_again_and_another_compare_the_same() -> None:
     rows = [(EQUALITY, "a", verified(ratio=0.1)), (EQUALITY, "a", verified(ratio=0.2))]
     rows.append((INTERPRETED, "a", verified(ratio=0.3)))
     rows.append((EQUALITY, "c", verified(ratio=0.4, dtype="float64")))
-    assert sorted(rows_of_tests(kept(*rows))[TableName.VERIFY]["ratio"]) == [0.3, 0.4]
+    assert sorted(rows_of_tests(kept(*rows))["verify"]["ratio"]) == [0.3, 0.4]
 
 
 @pytest.mark.parametrize("parameter", ["a[0]"])
 def test_a_row_is_kept_with_the_function_of_its_test(parameter: str, request: pytest.FixtureRequest) -> None:
     """Which has no parameter in its name."""
     test = request.node
-    Keep(test)(TableName.VERIFY, case=parameter)
+    Keep(test)("verify", case=parameter)
     ((name, value),) = test.user_properties
     test.user_properties.clear()  # no row of this run
     function = __file__, "test_a_row_is_kept_with_the_function_of_its_test"
-    assert (name, value) == (ROW, ("verify", function, {"case": parameter}))
+    assert (name, value) == (ROW, ("verify", function, test.stash[NUMBER], {"case": parameter}))

@@ -19,8 +19,8 @@ from suite.cases.workloads import Pass
 from suite.measure import work
 from suite.measure.job import Job, RefusedError, Turned
 from suite.measure.timing import Input, Repeats, Step, Stopwatch, Turns
+from suite.results.columns import Row, about_pass
 from suite.results.status import Ended
-from suite.results.tables import Row, about_pass
 from suite.shared import usage
 from suite.shared.devices import DeviceType
 

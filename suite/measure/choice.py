@@ -1,20 +1,18 @@
-"""What a run times, by default and with options."""
+"""The jobs of a run: those of the plan, and of options that name others."""
 
 import argparse
 import math
 from collections.abc import Sequence
-from dataclasses import replace
-from itertools import product
-from typing import NamedTuple
 
 import torch
 
 from impls import registry
 from suite.candidates import submission
 from suite.candidates.candidate import Candidate
-from suite.candidates.catalogue import alternatives, candidates, find
+from suite.candidates.catalogue import candidates, find
 from suite.candidates.names import BASELINE, PADDED
-from suite.cases.case import Case
+from suite.cases import plan
+from suite.cases.plan import ELSEWHERE, PLAN, Line
 from suite.cases.spelling import MEDIUM, short
 from suite.cases.workloads import WORKLOADS, Workload
 from suite.measure.guard import guard
@@ -41,27 +39,25 @@ def parent() -> argparse.ArgumentParser:
     result = argparse.ArgumentParser(add_help=False)
     add = result.add_argument
     names = [candidate.name for candidate in candidates()]
-    add("--implementation", nargs="+", choices=names, help="default: all, what is slow in few places")
-    dtypes = [str(arithmetic) for arithmetic in Arithmetic]
-    add("--dtype", nargs="+", choices=dtypes, default=["float32"], help="default: float32")
+    add("--workload", nargs="+", choices=WORKLOADS, help="default: those of the plan, see --list")
+    add("--implementation", nargs="+", choices=names, help="default: those of the plan")
+    add("--dtype", nargs="+", choices=[*map(str, Arithmetic)], help="default: those of the plan, float32 elsewhere")
+    add("--full", action="store_true", help="the paper's T and B, which a run without a GPU shortens")
     device = machine.default_device()
     add("--device", type=machine.device_of, default=device, help="default: CUDA if there is one, else the CPU")
     add("--results", type=path_of, help="folder with a folder for each machine; default: results/")
     return result
 
 
-def fastest(device: torch.device, dtype: str) -> str | None:
-    """The implementation that `auto` takes; None if none runs, as without a GPU on "cuda"."""
-    try:
-        return registry.resolve(registry.AUTO, device, Arithmetic(dtype).dtype).name
-    except RuntimeError:
-        return None
-
-
 def fastest_of(device: torch.device, dtypes: Sequence[str]) -> list[str]:
-    """The implementations that `auto` takes in some dtypes; none in a dtype in which none runs."""
-    taken = [fastest(device, dtype) for dtype in dtypes]
-    return [name for name in taken if name is not None]
+    """The implementations that `auto` takes in some dtypes; none in a dtype in which none runs, as without a GPU."""
+    taken = list[str]()
+    for dtype in dtypes:
+        try:
+            taken.append(registry.resolve(registry.AUTO, device, Arithmetic(dtype).dtype).name)
+        except RuntimeError:
+            continue
+    return taken
 
 
 def with_submitted(options: argparse.Namespace) -> argparse.Namespace:
@@ -76,7 +72,7 @@ def with_submitted(options: argparse.Namespace) -> argparse.Namespace:
         check()
     except RefusedError as error:
         raise SystemExit(f"--impl: {error}.") from error
-    beside = options.implementation or [BASELINE, *fastest_of(options.device, dtypes), "jax"]
+    beside = options.implementation or [*fastest_of(options.device, dtypes), "jax"]
     changed = {
         "implementation": [*dict.fromkeys((*loaded, *beside))],
         "dtype": dtypes,
@@ -91,14 +87,10 @@ def multiplies_bfloat16() -> bool:
     return bool(torch.cpu.get_capabilities().get("avx512_bf16"))
 
 
-def by_default(device: str) -> list[str]:
-    """Workloads that are timed by default on a kind of device."""
-    return [name for name, workload in WORKLOADS.items() if device in workload.by_default]
-
-
-def names_sizes(options: argparse.Namespace) -> bool:
-    """True if a run is told sizes, instead of workloads."""
-    return bool(options.size or options.sweep)
+def is_plan(options: argparse.Namespace) -> bool:
+    """True if a run of the benchmark is asked for the whole plan, at least as long as by default."""
+    selects = (options.workload, options.implementation, options.dtype, options.full, options.size, options.sweep)
+    return not any([*selects, options.impl]) and minutes(options) >= MINUTES[DeviceType(options.device.type)]
 
 
 def workloads(options: argparse.Namespace) -> list[Workload]:
@@ -106,98 +98,66 @@ def workloads(options: argparse.Namespace) -> list[Workload]:
 
     SizeError if a sweep is over what lengths have.
     """
-    if names_sizes(options):
+    if options.size or options.sweep:
         cases = options.size or [MEDIUM]
         if options.sweep:
             cases = [resized for case in cases for resized in options.sweep.along(case)]
         return [Workload(short(case), case, asked_for=True) for case in dict.fromkeys(cases)]
-    chosen = [WORKLOADS[name] for name in options.workload or by_default(options.device.type)]
+    chosen = [WORKLOADS[name] for name in options.workload or plan.workloads(options.device.type)]
     cut = options.device.type == DeviceType.CPU and not options.full
     return [workload.shortened for workload in chosen] if cut else chosen
 
 
+def lines(options: argparse.Namespace, workload: Workload) -> list[Line]:
+    """Lines of the plan for a workload, with what options name instead."""
+    device = DeviceType(options.device.type)
+    of_plan = [line for line in PLAN[device] if line.workload == workload.name]
+    if options.implementation or not of_plan:
+        of_plan = [Line(workload.name, options.implementation or ELSEWHERE[device])]
+    if options.dtype:
+        in_float32 = [line for line in of_plan if "float32" in line.dtypes]
+        return [line._replace(dtypes=tuple(options.dtype)) for line in in_float32]
+    if device == DeviceType.CPU and not multiplies_bfloat16():
+        return [line for line in of_plan if line.dtypes != ("bfloat16",)]
+    return of_plan
+
+
 def jobs(options: argparse.Namespace) -> list[Job]:
-    """Jobs of a run of the benchmark: what its options name, and the defaults where they name nothing."""
-    dtypes = options.dtype or ["float32"]
-    if options.dtype is None and options.device.type == DeviceType.CPU and multiplies_bfloat16():
-        dtypes = [*dtypes, "bfloat16"]
-    timed = candidates()
-    if options.implementation:
-        timed = [find(name) for name in options.implementation]
+    """Jobs of a run: by dtype and workload those of `lines`, and the baselines that take the workload's case."""
     todo = list[Job]()
-    for dtype, workload, candidate in product(dtypes, workloads(options), timed):
-        norms = list[bool]()
-        for norm in candidate.layer_norms:
-            in_workload = norm in workload.layer_norms or not candidate.compared
-            if in_workload and _timed(options, candidate, workload, dtype, norm):
-                norms.append(norm)
-        if norms:
-            todo.append(Job("bench", candidate.name, workload, dtype, options.device, tuple(norms)))
-    return _each_once(todo) if names_sizes(options) else todo
+    for workload in workloads(options):
+        norms = dict[tuple[str, str], list[bool]]()
+        of_workload = lines(options, workload)
+        for line in of_workload:
+            for dtype in line.dtypes:
+                for name in (*line.candidates, BASELINE, PADDED):
+                    norms.setdefault((dtype, name), []).extend(line.layer_norms)
+        for (dtype, name), asked in norms.items():
+            candidate = find(name)
+            forms = layer_norms(candidate, workload, asked)
+            if forms and candidate.takes(workload.case):
+                todo.append(Job("bench", name, workload, dtype, options.device, forms))
+    timed = [workload.name for workload in workloads(options)]
+    order = [candidate.name for candidate in candidates()]
+    dtypes = [*map(str, Arithmetic)]
+    return sorted(
+        todo, key=lambda job: (dtypes.index(job.dtype), timed.index(job.workload.name), order.index(job.candidate))
+    )
 
 
-def _each_once(todo: Sequence[Job]) -> list[Job]:
-    """The first job of each candidate on a case: `torch.nn.LSTM` has one at sizes that differ in layer norm alone."""
-    first = dict[tuple[str, str, tuple[Case, ...]], Job]()
-    for job in todo:
-        first.setdefault((job.candidate, job.dtype, tuple(job.cases)), job)
-    return list(first.values())
+def layer_norms(candidate: Candidate, workload: Workload, asked: Sequence[bool]) -> tuple[bool, ...]:
+    """Whether a candidate is timed without layer norm and with it."""
+    if not candidate.compared:  # the baselines have none
+        return (False,)
+    return tuple(norm for norm in candidate.layer_norms if norm in workload.layer_norms and norm in asked)
 
 
-def _timed(options: argparse.Namespace, candidate: Candidate, workload: Workload, dtype: str, layer_norm: bool) -> bool:
-    """True if a candidate is timed on a workload."""
-    device = options.device.type
-    if options.dtype is None and dtype != "float32":  # bfloat16, which the processor multiplies
-        return workload.time_bfloat16 and candidate.name in (BASELINE, fastest(options.device, dtype))
-    if not candidate.takes(workload.case):
-        return False
-    if options.implementation:
-        return True
-    if not options.workload and device in (*workload.time_fastest_alone, *workload.time_headline_alone):
-        timed = [BASELINE, PADDED, fastest(options.device, dtype)]
-        if device in workload.time_fastest_alone:
-            return candidate.name in timed
-        if candidate.name not in (*timed, *alternatives()):
-            return False
-    if candidate.of_others and device == DeviceType.CPU:
-        asked = workload.time_others or bool(options.workload)
-        return asked and (candidate.of_torch or dtype == "float32")
-    if candidate.compiles_each_size:
-        return dtype == "float32" and workload.time_compiled and not layer_norm
-    if candidate.literal and not options.workload and (device, layer_norm) not in workload.time_reference_forms:
-        return False
-    # A GPU times the forms that autograd differentiates in the first dtype alone.
-    first_dtype = options.dtype[0] if options.dtype else "float32"
-    return device == DeviceType.CPU or candidate.hand_written or dtype == first_dtype
-
-
-class Pair(NamedTuple):
-    """A candidate on a workload, by their names."""
-
-    candidate: str
-    workload: str
-
-
-def incapable(options: argparse.Namespace) -> list[Pair]:
+def incapable(options: argparse.Namespace) -> list[str]:
     """What a run is asked to time, and cannot, as the candidate lacks what the case has."""
-    pairs = list[Pair]()
-    for name, workload in product(options.implementation or (), workloads(options)):
-        if not find(name).takes(workload.case):
-            pairs.append(Pair(name, workload.name))
-    return pairs
-
-
-def left_out(options: argparse.Namespace, todo: Sequence[Job]) -> list[Pair]:
-    """What a run whose options name no implementation leaves out of its workloads in its first dtype."""
-    if options.implementation:
-        return []
-    timed = {(job.candidate, replace(job.case, layer_norm=False)) for job in todo}
-    pairs = list[Pair]()
-    for candidate, workload in product(candidates(), workloads(options)):
-        able = options.device.type in candidate.devices and candidate.takes(workload.case)
-        if able and (candidate.name, replace(workload.case, layer_norm=False)) not in timed:
-            pairs.append(Pair(candidate.name, workload.name))
-    return pairs
+    asked = options.implementation or ()
+    return [
+        f"{name} on {each.name}" for each in workloads(options) for name in asked if not find(name).takes(each.case)
+    ]
 
 
 def minutes(options: argparse.Namespace) -> float:

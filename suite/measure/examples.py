@@ -13,8 +13,8 @@ from suite.measure import bench as visit
 from suite.measure.job import Job, Turned
 from suite.measure.server import Server
 from suite.measure.timing import Stopwatch, Work
+from suite.results.columns import Row
 from suite.results.status import Ended
-from suite.results.tables import Row
 
 
 def job(candidate: str = "batched", case: Case = TINY, name: str = "small", **changes: Any) -> Job:

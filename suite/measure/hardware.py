@@ -11,7 +11,7 @@ from suite.candidates.names import BASELINE
 from suite.cases.workloads import WORKLOADS
 from suite.measure.job import Job
 from suite.measure.timing import Stopwatch, Work
-from suite.results.tables import Row
+from suite.results.columns import Row
 from suite.shared.arithmetic import Arithmetic
 from suite.shared.devices import DeviceType
 

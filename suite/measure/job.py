@@ -5,17 +5,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
-import pandas as pd
 import psutil
 import torch
 
-from suite.candidates import submission
 from suite.candidates.catalogue import find
 from suite.cases.case import Case
 from suite.cases.workloads import Workload
-from suite.results import provenance
+from suite.results.columns import Row, about_pass
+from suite.results.run import Run, red
 from suite.results.status import Ended, Status
-from suite.results.tables import Row, about_pass
 from suite.shared.arithmetic import Arithmetic
 from suite.shared.devices import DeviceType
 
@@ -76,19 +74,17 @@ class Job:
         full = " full" if self.workload.short else ""
         return f"{self.workload.name}{full} {self.dtype} {self.candidate}"
 
-    def planned(self, verify: pd.DataFrame) -> "Job":
-        """Job of the benchmark with the reason if it does not run; verify: rows of verify.csv of this machine."""
+    def planned(self, verify: Run | None) -> "Job":
+        """The job, with the reason if it does not run here; verify: the last verification of this machine."""
         reason = Arithmetic(self.dtype).why_not(self.device)
         if reason is None:
             reason = find(self.candidate).why_unavailable(self.device, self.torch_dtype)
         if reason is not None:
             return replace(self, skipped=Ended(Status.NOT_RUN, reason))
-        why = provenance.refused(verify, self.candidate, self.dtype)
-        # A file is edited often, and checked in its first visit.
-        if not why or (why is provenance.Refusal.STALE and self.candidate in submission.files()):
-            return self
-        detail = f"verify.csv is {why} for {self.candidate} in {self.dtype}"
-        return replace(self, skipped=Ended(Status.REFUSED, detail))
+        if red(verify, self.candidate, self.dtype):
+            detail = f"verify.csv is red for {self.candidate} in {self.dtype}"
+            return replace(self, skipped=Ended(Status.REFUSED, detail))
+        return self
 
     def rows(self, ended: Ended) -> list[Row]:
         """Rows of the benchmark without figures, in the order that a visit yields them."""

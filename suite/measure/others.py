@@ -9,7 +9,7 @@ from typing import NamedTuple
 import psutil
 import torch
 
-from suite.results.tables import Row
+from suite.results.columns import Row
 
 #: A visit beside which other processes had more than this share of the cores does not count.
 BUSY = 0.1

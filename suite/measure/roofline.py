@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
+from suite.results.columns import Row
 from suite.results.statistics import FIGURES, Interval
 from suite.results.status import Bound, Ended, Status
-from suite.results.tables import Row
 
 #: No row can multiply more than this share of the rate of products, which other moments may reach than the best one.
 MOST = 1.25

@@ -15,10 +15,10 @@ from suite.measure.job import Job
 from suite.measure.others import BUSY, Others, gpu, gpu_columns
 from suite.measure.server import Server
 from suite.measure.timing import SLOW
+from suite.results.columns import Row
 from suite.results.format import significant3
 from suite.results.statistics import FEWEST, first_values, interval, summarised
 from suite.results.status import Status
-from suite.results.tables import Row
 from suite.shared.devices import DeviceType
 
 #: Columns with the state of a GPU.

@@ -29,8 +29,8 @@ from suite.measure import bench, hardware, timing, work
 from suite.measure.guard import guard
 from suite.measure.job import Job, Measurement, RefusedError, Turned
 from suite.measure.others import State, gpu
+from suite.results.columns import Row
 from suite.results.status import Ended, Status
-from suite.results.tables import Row
 from suite.shared.devices import DeviceType
 from suite.shared.files import ROOT, write_whole
 from suite.shared.process import killed_with
@@ -55,9 +55,8 @@ class Exited(NamedTuple):
     cpu_s: float
 
 
-def new_log(folder: Path, name: str) -> Path:
-    """Path of an empty log in a machine's folder, for what visits print; ResultsError if it cannot be written."""
-    log = folder / "raw" / name
+def new_log(log: Path) -> Path:
+    """Path of an empty log, for what visits print; ResultsError if it cannot be written."""
     write_whole(log, "")
     return log
 

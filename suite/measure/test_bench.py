@@ -9,12 +9,11 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import pandas as pd
 import pytest
 import torch
 
 from impls import HyperLSTM
-from suite import bench
+from suite import bench, bench_compare
 from suite.candidates.candidate import drawn
 from suite.candidates.catalogue import find
 from suite.candidates.names import BASELINE, PADDED
@@ -30,13 +29,12 @@ from suite.measure.examples import rows as rows_of
 from suite.measure.job import Job, RefusedError
 from suite.measure.others import BUSY
 from suite.measure.runner import Side, Visit
-from suite.results.examples import runs, verified
-from suite.results.names import TableName
-from suite.results.provenance import Refusal
+from suite.results.columns import Row
+from suite.results.examples import benchmark as run_of
+from suite.results.examples import runs, verification, verified
+from suite.results.run import Run, folder_of, read
 from suite.results.status import Ended, Status
-from suite.results.tables import STAMP, TABLES, stamp
 from suite.shared.files import ResultsError
-from suite.shared.machine import slug
 
 RAGGED = replace(TINY, lengths=(3, 1))
 Measure = Callable[[Job, list[dict[str, Any]], bool], Ended]
@@ -48,16 +46,23 @@ def benchmark(results: Path, names: Sequence[str], *options: str) -> int:
     return bench.main([*where, "--implementation", *names, *options])
 
 
+def written(results: Path, *, whole: bool = False) -> tuple[Run, Path]:
+    """Return the run that a benchmark wrote, and its folder."""
+    machine = folder_of(results, CPU)
+    (folder,) = [machine] if whole else [path for path in (machine / "raw").iterdir() if path.is_dir()]
+    run = read(folder, "bench")
+    assert run is not None
+    return run, folder
+
+
 @pytest.mark.thorough("a whole benchmark")
-def test_runs_are_kept_and_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    folder, page = tmp_path / slug(CPU), tmp_path / slug(CPU) / "bench.md"
-    names = ["batched_cpu", BASELINE]
-    assert benchmark(tmp_path, names, "--minutes", "1.2") == 0
-    assert benchmark(tmp_path, names, "--minutes", "1.2") == 0
-    assert re.search(r"The same code twice: \d of 4 rows differ", capsys.readouterr().out)
-    (twice,) = TABLES[TableName.TWICE].read(folder).to_dict("records")
-    assert (twice["workload"], twice["rows"]) == ("small", 4)
-    assert f"{twice['differ']} of the 4 rows with an interval in both differ" in page.read_text()
+def test_two_runs_are_kept_and_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for _ in range(2):
+        assert benchmark(tmp_path, ["batched_cpu"], "--minutes", "0.5") == 0
+    folders = [str(path) for path in (folder_of(tmp_path, CPU) / "raw").iterdir() if path.is_dir()]
+    assert len(folders) == 2
+    bench_compare.main(folders)
+    assert re.search(r"\d same", capsys.readouterr().out)
 
 
 @pytest.fixture
@@ -79,20 +84,48 @@ def test_an_interrupted_run_keeps_its_rows(
             return Ended()
         if next(remaining, None) is None:
             raise KeyboardInterrupt
-        rows += [{c: v for c, v in row.items() if c not in STAMP} for row in runs(one.candidate, 0.1)]
+        rows += runs(one.candidate, 0.1)
         return Ended()
 
     serve(measure)
     monkeypatch.setitem(WORKLOADS, "small", Workload("small", TINY))
     assert benchmark(tmp_path, ["batched", "deferred", BASELINE]) == 130
-    assert list(TABLES[TableName.BENCH].read(tmp_path / slug(CPU))["status"]) == [Status.OK] * 2
-    assert capsys.readouterr().out.splitlines()[-1].startswith("Interrupted: ")
+    run, folder = written(tmp_path)
+    assert list(run.rows["status"]) == [Status.OK] * 2
+    printed = capsys.readouterr().out
+    assert "\nInterrupted: the results have the rows of the visits that ended.\n" in printed
+    assert printed.splitlines()[-1] == f"Results: {folder}"
+
+
+@pytest.mark.parametrize(
+    ("options", "interrupted", "whole"),
+    [([], False, True), (["--minutes", "9"], False, True), ([], True, False), (["--minutes", "1"], False, False),
+     (["--implementation", "batched"], False, False), (["--dtype", "float32"], False, False)],
+)  # fmt: skip
+def test_a_run_of_the_whole_plan_alone_replaces_the_results(
+    options: list[str], interrupted: bool, whole: bool, tmp_path: Path, serve: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(sides: Sequence[Side], jobs: Sequence[Job], *_: Any) -> None:
+        for one in jobs:
+            sides[0].visits[one] = [Visit(one.rows(Ended(Status.NO_MEMORY)))]
+        if interrupted:
+            raise KeyboardInterrupt
+
+    serve(timed)
+    monkeypatch.setattr(bench, "run", run)
+    run_of(*runs("naive", 0.1)).write(folder_of(tmp_path, CPU))
+    assert bench.main(["--device", "cpu", "--results", str(tmp_path), *options]) == 130 * interrupted
+    before = read(folder_of(tmp_path, CPU), "bench")
+    assert before is not None
+    assert (len(before.rows) > 2) is whole
+    if not whole:
+        written(tmp_path)
 
 
 def timed(one: Job, rows: list[dict[str, Any]], first: bool) -> Ended:
     """Stand for a visit that takes 0.1 s."""
     if one.measurement == "bench":
-        rows += [{c: v for c, v in row.items() if c not in STAMP} for row in runs(one.candidate, 0.1, visits=None)]
+        rows += runs(one.candidate, 0.1, visits=None)
     return Ended()
 
 
@@ -112,8 +145,7 @@ def test_a_run_ends_after_its_minutes_and_gives_ours_more_visits(
     monkeypatch.setattr(bench, "run", run)
     monkeypatch.setattr(bench, "time", SimpleNamespace(time=lambda: 1000.0))
     monkeypatch.setattr("suite.candidates.submission.files", lambda: {"row_scaled": Path("row_scaled.py")})
-    fastest = choice.fastest(CPU, "float32")
-    assert fastest is not None
+    (fastest,) = choice.fastest_of(CPU, ["float32"])
     benchmark(tmp_path, [fastest, "naive", "row_scaled", BASELINE], "--minutes", "3")
     assert ends == [1000 + 3 * 60]
     assert wants == {fastest: 3.0, "row_scaled": 3.0, BASELINE: 3.0, "naive": 1.5}
@@ -129,20 +161,20 @@ def test_rows_are_compared_with_the_rates_of_the_hardware(
             rows.append({**rates})
             return Ended()
         for row in runs(one.candidate, 0.1, multiply_adds=3e6, least_bytes=2e6, visits=None):
-            rows.append({name: value for name, value in row.items() if name not in (*STAMP, "share", "bound")})
+            rows.append({name: value for name, value in row.items() if name not in ("share", "bound")})
         return Ended()
 
     serve(measure)
     monkeypatch.setitem(WORKLOADS, "small", Workload("small", TINY))
-    folder = tmp_path / slug(CPU)
     assert benchmark(tmp_path, ["batched"], "--minutes", "0") == 0
-    assert list(TABLES[TableName.BENCH].read(folder)["share"]) == pytest.approx([0.3] * 2)
-    (hardware,) = TABLES[TableName.HARDWARE].read(folder).to_dict("records")
+    run, folder = written(tmp_path)
+    assert list(run.rows["share"]) == pytest.approx([0.3] * 4)
+    (hardware,) = run.tables["hardware"].to_dict("records")
     assert {name: hardware[name] for name in rates} == rates
     assert "| 30% compute |" in (folder / "bench.md").read_text()
 
 
-def test_a_run_says_what_it_leaves_out_who_disturbs_it_and_where_its_tables_are(
+def test_a_run_says_what_it_does_not_time_who_disturbs_it_and_where_its_results_are(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(bench, "Server", lambda *_, **__: FakeServer(timed))
@@ -153,8 +185,7 @@ def test_a_run_says_what_it_leaves_out_who_disturbs_it_and_where_its_tables_are(
     printed = capsys.readouterr().out
     assert "Not timed, for what the case has: torch.nn.LSTM padded on small.\n" in printed
     assert "This machine is busy: other processes have 42% of its cores." in printed
-    assert f"\nTables: {tmp_path / slug(CPU) / 'bench.md'}\n" in printed
-    assert "rows stay those of an earlier run" not in printed
+    assert f"\nResults: {written(tmp_path)[1]}\n" in printed
     assert "Refused" not in printed
 
 
@@ -164,9 +195,7 @@ def test_a_full_disk_ends_a_run_after_its_summary(
 ) -> None:
     serve(timed)
     monkeypatch.setitem(WORKLOADS, "small", Workload("small", TINY))
-    folder, replace_file = tmp_path / slug(CPU), Path.replace
-    TABLES[TableName.BENCH].replace(folder, runs("naive", 0.1))
-    before = TABLES[TableName.BENCH].path(folder).read_text()
+    replace_file = Path.replace
 
     def full(self: Path, target: Path) -> Path:
         if target.name == file:
@@ -180,7 +209,6 @@ def test_a_full_disk_ends_a_run_after_its_summary(
     printed = capsys.readouterr().out
     assert "train, ms" in printed
     assert printed.splitlines()[-1] == "No headline: an interval takes 3 visits."
-    assert (TABLES[TableName.BENCH].path(folder).read_text() == before) == (file == "bench.csv")
 
 
 def test_a_folder_that_cannot_be_written_ends_a_run_before_it_starts(tmp_path: Path, serve: Any) -> None:
@@ -197,81 +225,59 @@ def test_a_folder_that_cannot_be_written_ends_a_run_before_it_starts(tmp_path: P
     assert seen == []
 
 
-def test_a_run_says_which_rows_stay(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    rows = [row | stamp(CPU, TableName.BENCH, row) for row in runs("batched", 0.1, visits=12)]
-    TABLES[TableName.BENCH].replace(tmp_path / slug(CPU), rows)
-    new = runs("batched", 0.2, visits=2) + runs("deferred", 0.2)
-    bench.put(tmp_path / slug(CPU), new, CPU, TABLES[TableName.BENCH])
-    assert "2 of 4 rows stay those of an earlier run with over twice the visits." in capsys.readouterr().out
-
-
 def test_a_busy_machine_is_said_to_be() -> None:
     assert "This machine is busy: other processes have 42% of its cores." in str(bench.about_others(0.42))
     assert bench.about_others(BUSY) is None
 
 
-def test_sizes_have_a_table_and_a_page_of_their_own(
-    tmp_path: Path, serve: Any, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_sweep_has_a_table_and_a_plot(tmp_path: Path, serve: Any, capsys: pytest.CaptureFixture[str]) -> None:
     def grows(one: Job, rows: list[dict[str, Any]], first: bool) -> Ended:
-        if one.measurement == "hardware":
-            rows.append({"dtype": "float32", "multiply_adds_per_s": 1e12, "bytes_per_s": 1e12})
-        else:
-            seconds = 0.1 if one.candidate == "batched" else 0.05
-            figures = runs(one.candidate, seconds * one.case.H / 64, baseline_s=one.case.H / 1280, visits=None)
-            figures = [row | {"ratio": seconds / 0.05, "multiply_adds": one.case.H**2} for row in figures]
-            rows += [
-                {c: v for c, v in (a | {k: b[k] for k in b.keys() - a.keys()}).items() if c not in STAMP}
-                for a, b in zip(one.rows(Ended()), figures, strict=True)
-            ]
+        if one.measurement == "bench":
+            seconds = (0.1 if one.candidate == "batched" else 0.05) * one.case.H / 64
+            for about, row in zip(one.rows(Ended()), runs(one.candidate, seconds, visits=None), strict=True):
+                grown = {"ratio": 20 * seconds * 64 / one.case.H, "multiply_adds": one.case.H**2}
+                rows.append(row | about | grown | {"baseline_s": one.case.H / 1280})
         return Ended()
 
     serve(grows)
-    folder = tmp_path / slug(CPU)
-    TABLES[TableName.BENCH].replace(folder, runs("batched", 0.1))
-    where = ["--device", "cpu", "--results", str(tmp_path), "--minutes", "0", "--implementation", "batched", BASELINE]
-    assert bench.main([*where, "--size", "B8-L2-norm"]) == 0
-    assert "B8-H256-L2-norm, T 50, B 8, float32, layer norm on" in capsys.readouterr().out
+    where = ["--device", "cpu", "--results", str(tmp_path), "--minutes", "0", "--implementation", "batched"]
     assert bench.main([*where, "--sweep", "H=64,128"]) == 0
     printed = capsys.readouterr().out
     assert "H 64 to 128 (T 50, B 32, I 50, S 64, Z 4, L 1, float32)" in printed
     assert "batched, H 64 to 128: 2.00 times, multiply-adds 4.00 times." in printed
-    assert f"\nPlot: {folder / 'sweep-H-float32.svg'}\n" in printed
-    assert max(map(len, printed.replace(str(tmp_path), "").splitlines())) <= 140
-    assert {path.name for path in folder.iterdir()} == {
-        *("bench.csv", "raw", "sizes.csv", "sizes.md", "sweep-H-float32.svg"),
-    }
-    assert {*TABLES[TableName.SIZES].read(folder)["workload"]} == {"B8-H256-L2-norm", "H64", "H128"}
-    assert len(TABLES[TableName.BENCH].read(folder)) == 2
+    run, folder = written(tmp_path)
+    assert {path.name for path in folder.glob("*.svg")} == {"sweep-H-float32.svg"}
+    assert {*run.rows["workload"]} == {"H64", "H128"}
 
 
-def test_what_is_red_or_stale_is_never_timed(tmp_path: Path, serve: Any, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("sources", [None, "old"])
+def test_what_is_red_is_never_timed(
+    sources: str | None, tmp_path: Path, serve: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
     seen = list[str]()
 
     def measure(one: Job, rows: list[dict[str, Any]], first: bool) -> Ended:
         seen.append(one.candidate)
-        return Ended(Status.FAILED, "not tried")
+        return Ended(Status.NO_MEMORY, "not tried")
 
     serve(measure)
-    rows = [verified("batched", 0.5), verified("deferred", 2), verified("row_scaled", 0.5) | {"sources": "old"}]
-    TABLES[TableName.VERIFY].replace(tmp_path / slug(CPU), rows)
-    assert benchmark(tmp_path, ["batched", "deferred", "row_scaled"], "--minutes", "0") == 1
-    assert "Refused, as verify.csv is red or stale: run nox -s verify.\n" in capsys.readouterr().out
-    assert set(seen) == {BASELINE, "batched"}  # the baseline measures the hardware
-    rows_by_name = TABLES[TableName.BENCH].read(tmp_path / slug(CPU)).groupby("implementation")
-    ends = {name: {Ended.of(row) for _, row in rows.iterrows()} for name, rows in rows_by_name}
-    assert {name: ended for name, ended in ends.items() if any(each.refused for each in ended)} == {
-        name: {Ended(Status.REFUSED, f"verify.csv is {why} for {name} in float32")}
-        for name, why in (("deferred", Refusal.RED), ("row_scaled", Refusal.STALE))
-    }
+    made = verification(verified("batched", 0.5), verified("deferred", 2))
+    replace(made, stamp=replace(made.stamp, sources=sources or made.stamp.sources)).write(folder_of(tmp_path, CPU))
+    assert benchmark(tmp_path, ["batched", "deferred"], "--minutes", "0") == 1
+    assert "Refused, as verify.csv is red: deferred. Run nox -s verify.\n" in capsys.readouterr().out
+    assert set(seen) == {BASELINE, "batched"}
+    rows = written(tmp_path)[0].rows
+    refused = rows[rows["status"] == Status.REFUSED]
+    assert {*refused["implementation"]} == {"deferred"}
+    assert {*refused["detail"]} == {"verify.csv is red for deferred in float32"}
 
 
-@pytest.mark.parametrize(("why", "timed"), [(None, True), (Refusal.STALE, True), (Refusal.RED, False)])
-def test_a_file_is_timed_unless_red(why: Refusal | None, timed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is stale was edited since; a visit checks it."""
-    monkeypatch.setattr("suite.candidates.submission.files", lambda: {"batched": Path("batched.py")})
-    monkeypatch.setattr("suite.results.provenance.refused", lambda *_: why)
-    assert (job("batched").planned(pd.DataFrame()).skipped is None) is timed
+def test_a_stale_verification_is_said_to_be(tmp_path: Path, serve: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    serve(timed)
+    made = verification(verified("batched", 0.5))
+    replace(made, stamp=replace(made.stamp, sources="old")).write(folder_of(tmp_path, CPU))
+    assert benchmark(tmp_path, ["batched"], "--minutes", "0") == 0
+    assert "Code has changed since the last verification on this machine" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("name", ["stream", "char-ptb-ragged"])
@@ -311,20 +317,10 @@ def test_a_file_that_slows_the_baseline_is_refused(
 ) -> None:
     monkeypatch.setattr("suite.candidates.submission.files", lambda: {"batched": Path("batched.py")} if file else {})
     mine = runs("batched", 0.1, visits=visits, baseline_s=0.05 * slower)
-    rows = bench.believed([*mine, *runs(BASELINE, 0.05)], {}, TABLES[TableName.BENCH])
+    rows = bench.believed([*mine, *runs(BASELINE, 0.05)], {})
     why = Ended(Status.REFUSED, "beside it torch.nn.LSTM takes 1.6 times as long as beside itself")
     assert [Ended.of(row) for row in rows] == [why if refused else Ended()] * 2 + [Ended()] * 2
     assert [row["ratio"] is None for row in rows] == [refused] * 2 + [False] * 2
-
-
-@pytest.mark.parametrize(
-    ("changes", "compared"),
-    [({}, True), ({"date": "2020-02-29"}, True), ({"sources": "elsewhere"}, False), ({"torch": "1.0"}, False)],
-)
-def test_a_run_is_compared_with_rows_of_this_code(changes: dict[str, str], compared: bool, tmp_path: Path) -> None:
-    rows = [row | stamp(CPU, TableName.BENCH, row) | changes for row in runs("batched", 0.1)]
-    TABLES[TableName.BENCH].replace(tmp_path, rows)
-    assert len(bench.same_code(TABLES[TableName.BENCH].read(tmp_path))) == 2 * compared
 
 
 class Wrong(HyperLSTM):
@@ -430,13 +426,13 @@ FASTEST = "small (T 3 of 100, B 2 of 8, float32): a training step of {} takes"
 @pytest.mark.parametrize(
     ("rows", "lines"),
     [
-        ([], ["No rows."]),
-        (runs("batched", 0.1) + runs("deferred", 0.05), [FASTEST.format("deferred")]),
+        (runs("batched", 0.1) + runs("deferred", 0.05), [FASTEST.format("`deferred`")]),
         (runs("batched", 0), [WRONG.format("2 of 2"), "No implementation was timed"]),
-        (runs("batched", 0.1) + runs("deferred", 0), [WRONG.format("2 of 4"), FASTEST.format("batched")]),
+        (runs("batched", 0.1) + runs("deferred", 0), [WRONG.format("2 of 4"), FASTEST.format("`batched`")]),
     ],
-    ids=["none", "fastest", "wrong", "some-wrong"],
+    ids=["fastest", "wrong", "some-wrong"],
 )
-def test_the_last_lines_answer(rows: list[dict[str, Any]], lines: list[str]) -> None:
-    printed = bench.conclusion(pd.DataFrame(rows), TABLES[TableName.BENCH]).splitlines()
+def test_the_last_lines_answer(rows: list[Row], lines: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    bench.show(run_of(*rows), [])
+    printed = capsys.readouterr().out.splitlines()[-len(lines) :]
     assert [line[: len(start)] for line, start in zip(printed, lines, strict=True)] == lines

@@ -17,9 +17,8 @@ from suite.cases.case import Case
 from suite.measure.examples import job
 from suite.measure.runner import Side, Visit
 from suite.measure.server import Server, new_log
-from suite.results.names import TableName
+from suite.results.columns import Row
 from suite.results.status import Ended, Status
-from suite.results.tables import TABLES, Row
 
 FOLDER = Path(__file__).with_name("cheats")
 #: A cheat that is not refused takes as long as the honest file, but for noise, in one of so many visits.
@@ -57,7 +56,7 @@ def visited(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Visited]:
     file = folder / "cheat.py"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(submission.VARIABLE, submission.written([file]))
-        with Server(new_log(folder, "log.txt"), folder) as server:
+        with Server(new_log(folder / "log.txt"), folder) as server:
 
             def visit(name: str, candidate: str = file.stem) -> Visit:
                 shutil.copy(FOLDER / f"{name}.py", file)
@@ -106,9 +105,7 @@ def test_a_file_does_not_gain_by_keeping_the_cores_busy(visited: Visited, honest
     side = Side(object.__new__(Server))
     side.visits[file] = [visited("keeps_the_cores_busy") for _ in range(VISITS)]
     side.visits[alone] = [visited("honest", BASELINE) for _ in range(VISITS)]
-    rows = [
-        row for row in bench.believed(side.summary(), {}, TABLES[TableName.BENCH]) if row["implementation"] == "cheat"
-    ]
+    rows = [row for row in bench.believed(side.summary(), {}) if row["implementation"] == "cheat"]
     for row, ratio in zip(rows, honest, strict=True):
         ended = Ended.of(row)
         slows = ended.refused and ended.detail.startswith("beside it torch.nn.LSTM takes ")

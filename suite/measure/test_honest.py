@@ -20,7 +20,7 @@ from suite.measure import bench as visit
 from suite.measure import timing, work
 from suite.measure.examples import job, rows
 from suite.measure.job import RefusedError
-from suite.results.tables import Row
+from suite.results.columns import Row
 
 PACKED = replace(TINY, T=16, B=8, lengths=lengths(16, 8))
 #: Seconds of a call of each model, and of its first call.

@@ -17,8 +17,8 @@ from suite.measure.examples import FakeServer, job, others
 from suite.measure.job import Job
 from suite.measure.others import State
 from suite.measure.runner import Score, Side, Visit, fewest_first, half, need, rests_on, visits
+from suite.results.columns import Row
 from suite.results.status import Ended, Status
-from suite.results.tables import Row
 
 #: Seconds, ratio and spread between visits (a standard deviation of logarithms) of a fake job.
 Fake = tuple[float, float, float]

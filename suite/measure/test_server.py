@@ -21,8 +21,8 @@ from suite.measure import server as server_module
 from suite.measure.examples import job
 from suite.measure.job import Job
 from suite.measure.server import Server
+from suite.results.columns import Row
 from suite.results.status import Ended, Status
-from suite.results.tables import Row
 from suite.shared.devices import DeviceType
 from suite.shared.files import ROOT
 
@@ -40,7 +40,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def server(folder: Path) -> Iterator[Server]:
     (folder / "raw").mkdir()  # of a run before
-    with Server(server_module.new_log(folder, "log.txt"), folder, folder) as running:
+    with Server(server_module.new_log(folder / "raw" / "log.txt"), folder, folder) as running:
         yield running
 
 
@@ -60,7 +60,7 @@ def test_a_server_takes_its_own_checkout(tmp_path: Path, monkeypatch: pytest.Mon
         (tmp_path / name).mkdir()
         (tmp_path / name / "__init__.py").write_text("raise ImportError('of another checkout')\n")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    with Server(server_module.new_log(tmp_path, "log.txt"), tmp_path) as server:
+    with Server(server_module.new_log(tmp_path / "log.txt"), tmp_path) as server:
         assert ends(server, job(), first=False) == [Ended()] * 2
 
 

@@ -23,7 +23,7 @@ from suite.candidates.names import BASELINE
 from suite.cases.case import Case
 from suite.comparison.tolerance import bits
 from suite.measure.job import RefusedError
-from suite.results.tables import Row
+from suite.results.columns import Row
 from suite.shared.devices import DeviceType
 
 Work = Callable[[], object]

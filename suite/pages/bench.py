@@ -1,9 +1,7 @@
 """The page of the benchmark: how long everything takes compared with an LSTM, and what explains it."""
 
-from collections import defaultdict
-from dataclasses import replace
-from functools import partial
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -13,88 +11,108 @@ from impls.registry import find
 from suite.candidates.names import BASELINE, PADDED
 from suite.cases.case import SIZES
 from suite.cases.workloads import Pass
-from suite.pages.bench_tables import bench_summary, time_table
-from suite.pages.benchmark import Benchmark, Place, Setting
+from suite.pages import text
+from suite.pages.benchmark import NORM, Benchmark, decisive_pass, heading, in_quoted_dtype, setting
 from suite.pages.headline import summary
-from suite.pages.markdown import ON_PAGE, Markdown, escaped
-from suite.pages.page import Body, Column, Heading, OtherTables, Page, Part, Plot, Sheet
 from suite.pages.plots import Bar, Panel, bar_plot
-from suite.results.format import count, percent, shortened, significant3, sizes
-from suite.results.names import TableName
+from suite.results.columns import MEANING
+from suite.results.format import (
+    MB,
+    NONE,
+    count,
+    machine,
+    made,
+    percent,
+    ratio_text,
+    shortened,
+    significant3,
+    sizes,
+    with_interval,
+)
+from suite.results.run import Run
 from suite.results.statistics import interval
 from suite.results.status import Ended, Status
-from suite.results.tables import MEANING
 
-#: The workload of the plot and of the README's table, without layer norm, in the dtype that the headline quotes
-#: wherever anything was timed in it.
+#: The workload of the plot and of the README's table, without layer norm, in the dtype that the device quotes.
 WORKLOAD = "medium"
-#: The name of this plot, as `Plot` has it.
-TRAINING = f"training-{WORKLOAD}"
-#: Sizes of a batch, and of a model.
-BATCH, OF_MODEL = ("T", "B"), ("I", "H", "S", "Z", "L")
+#: The file of this plot.
+TRAINING = f"training-{WORKLOAD}.svg"
 #: What a plot shows beside its bars.
 INTERVALS_SHOWN = "lines show 95 % confidence intervals, the grey band the noise floor"
-
-READ = Markdown(f"""## How to read this
-
-A time is that of a forward pass without gradient, or of a training step: forward, mean square, backward, without an
-optimiser. */ LSTM* is its ratio to `{BASELINE}` with the same I, H, L, T and B, which has neither a hypernetwork nor
-layer norm: the median of visits to fresh processes, with a 95 % confidence interval between them. Below 1 is faster.
-*work / LSTM* is the ratio of multiply-adds, and */ compiled*, */ labml* and */ jax* are ratios of times to theirs;
-`compiled` is `batched` with its step through `torch.compile`, and labml's module exists only with layer norm.
-
-Compare rows by their ratios, and do not divide the milliseconds of two rows: they were measured minutes apart, while
-the clock of the machine may have changed, and each ratio is to the rounds of `{BASELINE}` that alternated with its own.
-So a bar of a plot in milliseconds is not the time of its row.
-
-The row of `{BASELINE}` compares the baseline with itself (the A/A run); how far its interval reaches from 1 is the
-noise floor. A verdict is about the ratio on its left: of the training step or, where B is 1, of the forward pass.
-*faster* and *slower* mean that the whole interval is beyond the noise floor; otherwise it is *undecided*. *few visits*
-are fewer than the three that an interval takes, *few A/A visits* those of the baseline against itself. *busy* is the
-share of the cores that other processes had during the visits; such a row is in no headline. Times include the input
-projection and any per-call packing or allocation, of the baseline too, but not building, compiling and loading.
-
-*Ragged* workloads are packed sequences with lengths uniform in [T/4, T]. `{PADDED}` runs all steps of all rows, which
-can take less time than `{BASELINE}` on packed ones; where it does, */ padded* is the ratio to it. *tf32* is float32
-with products in TF32; float32 itself is IEEE for all, cuDNN included. On a GPU, a time is that of calls in a row, none
-of which waits for the one before, as in training.
-
-- *train, MB*, *forward, MB*: {MEANING["peak_bytes"]}
-- *of roofline*: {MEANING["share"]}
-- *refused*: the verification on this machine failed or is stale, or a visit showed that its figures cannot be right.
-
-suite/measure/README.md says how it is measured, suite/results/tables.toml what further columns bench.csv has.
-""")
-HARDWARE = Markdown("""## The hardware
-
-*of roofline* is relative to these rates: the faster one of torch.mm and oneDNN on square matrices, and a large copy,
-whose bytes are read and written; each the best of some rounds.
-""")
-TWICE = """## The same code twice
-
-Of two runs of the same code, {differ} of the {rows} rows with an interval in both differ as `nox -s compare` sees it:
-their intervals do not overlap, and the ratios differ by more than 20 %. *largest* is the largest change of a ratio.
-"""
+#: Headings that fit a terminal of 80 columns, beside those of the pass that is judged.
+SHORT = ("implementation", *(f"{timed}, ms" for timed in Pass), "verdict", "MB / LSTM", "busy")
 
 
-def readme_rows(benchmark: Benchmark) -> pd.DataFrame:
-    """Training rows of `WORKLOAD` without layer norm at one place.
+def time_table(rows: pd.DataFrame) -> pd.DataFrame:
+    """Table of times, ratios and memory at a place, a line for each candidate."""
+    decisive = decisive_pass(rows)
+    of_memory = Pass.TRAIN if (rows["pass"] == Pass.TRAIN).any() else Pass.FORWARD
+    headings = ["implementation"]
+    for timed in Pass:
+        headings += [f"{timed}, ms", f"{timed} / LSTM"]
+        if timed == decisive:  # beside the figure that it judges
+            headings += ["verdict", f"{timed} / padded"]
+    headings += [f"{of_memory}, MB", "MB / LSTM", "of roofline", "busy"]
+    lines = []
+    for name, of_candidate in rows.groupby("implementation", sort=False):
+        line = dict.fromkeys(headings, NONE) | {"implementation": str(name)}
+        for _, row in of_candidate.iterrows():
+            timed = row["pass"]
+            ok = row["status"] == Status.OK
+            line[f"{timed}, ms"] = significant3(1e3 * row["median_s"]) if ok else row["status"]
+            line[f"{timed} / LSTM"] = figure(interval(row), with_interval) if ok else NONE
+            if timed == of_memory:
+                line[f"{timed}, MB"] = figure(row["peak_bytes"] / MB, significant3)
+                line["MB / LSTM"] = figure(row["memory_ratio"], ratio_text)
+            if timed == decisive:
+                line["verdict"] = row["verdict"] or NONE
+                line[f"{timed} / padded"] = figure(row["to_padded"], ratio_text)
+                line["of roofline"] = figure(row["share"], lambda share: f"{percent(share)} {row['bound']}")
+                line["busy"] = figure(row["busy"], percent)
+        lines.append(line)
+    return text.table_of(lines)
 
-    Of the dtypes quoted on the device, in their order, it is the first place in which anything has a figure; if none
-    has, the first place.
-    """
+
+def figure(value: Any, write: Callable[[Any], str]) -> str:
+    """Text of a figure, a dash for NaN."""
+    return NONE if pd.isna(value[0] if isinstance(value, tuple) else value) else write(value)
+
+
+def terminal_table(rows: pd.DataFrame) -> pd.DataFrame:
+    """The columns of `time_table` that fit a terminal."""
+    decisive = decisive_pass(rows)
+    table = time_table(rows)
+    shown = (*SHORT, f"{decisive} / LSTM", f"{decisive} / padded")
+    short: pd.DataFrame = table[[column for column in table if column in shown]]
+    return short
+
+
+def fastest_table(benchmark: Benchmark) -> pd.DataFrame:
+    """Table of the implementations that train fastest, by workload."""
+    lines = []
+    for _, row in benchmark.fastest().iterrows():
+        line = {
+            "workload": setting(row),
+            "layer norm": NORM[row["layer_norm"]],
+            "fastest": row["implementation"],
+            "train, ms": significant3(1e3 * row["median_s"]),
+            "/ LSTM": with_interval(interval(row)),
+            "work / LSTM": figure(row["work"], ratio_text),
+            "/ padded": figure(row["to_padded"], ratio_text),
+            "MB / LSTM": figure(row["memory_ratio"], ratio_text),
+        }
+        lines.append(line)
+    return text.table_of(lines)
+
+
+def readme_rows(benchmark: Benchmark, device: str) -> pd.DataFrame:
+    """Training rows of `WORKLOAD` without layer norm in the dtype that the device quotes."""
     rows = benchmark.rows
-    is_shown = (rows["workload"] == WORKLOAD) & ~rows["layer_norm"] & (rows["pass"] == Pass.TRAIN)
-    trained = replace(benchmark, rows=rows[is_shown])
-    quoted = [place for place in trained.places() if place.row["dtype"] in benchmark.dtypes]
-    quoted.sort(key=lambda place: benchmark.dtypes.index(place.row["dtype"]))
-    for place in quoted:
-        if place.rows["ratio"].notna().any():
-            return place.rows
-    return quoted[0].rows if quoted else trained.rows.iloc[:0]
+    shown = (rows["workload"] == WORKLOAD) & ~rows["layer_norm"] & (rows["pass"] == Pass.TRAIN)
+    return in_quoted_dtype(rows[shown], device)
 
 
-def training(rows: pd.DataFrame) -> Figure:
+def training_plot(rows: pd.DataFrame) -> Figure:
     """Milliseconds per training step, a bar for each candidate; rows: of `readme_rows`, with figures.
 
     A bar is the ratio times the baseline's median over all rows, so that bars compare as ratios do.
@@ -122,118 +140,81 @@ def speed_panels(benchmark: Benchmark) -> list[Panel]:
     """
     literal = [name for name in names() if find(name).literal]
     panels = []
-    for place in benchmark.places():
-        rows = place.rows
-        shown = rows["ratio"].notna() & ~rows["implementation"].isin(literal)
-        judged = rows[shown & (rows["pass"] == place.decisive)]
-        if len(judged):
-            row = place.row
+    for rows in benchmark.places():
+        shown = rows["ratio"].notna() & ~rows["implementation"].isin(literal) & (rows["pass"] == decisive_pass(rows))
+        if shown.any():
+            judged = rows[shown]
+            row = judged.iloc[0]
             norm = ", norm" if row["layer_norm"] else ""
-            title = f"{row['workload']}, {row['dtype']}{norm}, {place.decisive}\n{sizes(row, BATCH)}"
-            bars = {candidate["implementation"]: _bar(candidate) for _, candidate in judged.iterrows()}
-            panels.append(Panel(title, bars, judged["floor"].iloc[0]))
+            title = f"{row['workload']}, {row['dtype']}{norm}, {row['pass']}\n{sizes(row, ('T', 'B'))}"
+            panels.append(Panel(title, {of["implementation"]: _bar(of) for _, of in judged.iterrows()}, row["floor"]))
     return panels
 
 
-def hardware_table(rows: pd.DataFrame) -> Sheet:
-    columns = {
-        "dtype": Column("dtype"),
-        "gflop_per_s": Column("matrix product, GFLOP/s", count),
-        "product": Column("by"),
-        "side": Column("side", count),
-        "gb_per_s": Column("copy, GB/s", significant3),
-    }
-    gflop_per_s = 2e-9 * rows["multiply_adds_per_s"]
-    return Sheet.of_rows(columns, rows.assign(gflop_per_s=gflop_per_s, gb_per_s=1e-9 * rows["bytes_per_s"]))
+def hardware_table(rows: pd.DataFrame) -> pd.DataFrame:
+    return text.table_of(
+        [
+            {
+                "dtype": row["dtype"],
+                "matrix product, GFLOP/s": count(2e-9 * row["multiply_adds_per_s"]),
+                "by": row["product"],
+                "side": count(row["side"]),
+                "copy, GB/s": significant3(1e-9 * row["bytes_per_s"]),
+            }
+            for _, row in rows.iterrows()
+        ]
+    )
 
 
-def twice_table(rows: pd.DataFrame) -> Sheet:
-    """For each setting, of how many rows two runs of the same code differed; rows: of twice.csv."""
-    columns = {
-        "setting": Column("workload"),
-        "rows": Column("rows", count),
-        "differ": Column("differ", count),
-        "largest": Column("largest", percent),
-    }
-    return Sheet.of_rows(columns, rows.assign(setting=[str(Setting.of(row)) for _, row in rows.iterrows()]))
-
-
-def _body(rows: pd.DataFrame, others: OtherTables) -> Body:
-    benchmark = Benchmark.of(rows)
-    parts = list[Part]()
-    fastest = bench_summary(benchmark)
-    if len(fastest):
-        parts += [Heading("The fastest to train"), fastest]
-    timed = readme_rows(benchmark).dropna(subset="ratio")
-    if len(timed):
-        caption = f"{training_caption(timed.iloc[0])}; ratio times the median of {BASELINE}: {INTERVALS_SHOWN}"
-        parts.append(Plot(TRAINING, caption, partial(training, timed), has_file=True))
-    panels = speed_panels(benchmark)
-    if panels:
-        caption = f"Time as a multiple of that of {BASELINE}: {INTERVALS_SHOWN}"
-        parts.append(Plot("speed", caption, partial(bar_plot, panels, "", f"time / {BASELINE}", columns=2)))
-    parts += [*time_tables(benchmark), *without_figures(rows), READ]
-    if TableName.TWICE in others:
-        twice = others[TableName.TWICE]
-        about_twice = TWICE.format(differ=twice["differ"].sum(), rows=twice["rows"].sum())
-        parts += [Markdown(about_twice), twice_table(twice)]
-    if TableName.HARDWARE in others:
-        parts += [HARDWARE, hardware_table(others[TableName.HARDWARE])]
-    return Body(summary_text(benchmark), parts)
-
-
-def summary_text(benchmark: Benchmark) -> Markdown:
-    """The summary of a benchmark, a paragraph for each sentence."""
-    return Markdown("\n\n".join(ON_PAGE.strong(sentence) for sentence in summary(benchmark, ON_PAGE)))
-
-
-def time_tables(benchmark: Benchmark) -> list[Part]:
-    """What cannot be timed, and a table for each place."""
-    parts = list[Part](Markdown(f"`{name}` was not timed: {escaped(reason)}") for name, reason in benchmark.unable)
-    for place in benchmark.places():
-        parts += [Heading(place.heading), _about(place), time_table(place)]
-    return parts
-
-
-class Failure(NamedTuple):
-    """A candidate, and how its visits ended."""
-
-    implementation: str
-    ended: Ended
-
-
-def without_figures(rows: pd.DataFrame) -> list[Part]:
-    """A list of what was refused or failed, none without it; rows: of a benchmark."""
-    workloads = defaultdict[Failure, list[str]](list)
-    for row in rows.to_dict("records"):
-        if row["status"] not in (Status.OK, Status.NOT_RUN):
-            of_failure = workloads[Failure(row["implementation"], Ended.of(row))]
-            if row["workload"] not in of_failure:
-                of_failure.append(row["workload"])
-    if not workloads:
-        return []
-    lines = []
-    for (name, ended), where in workloads.items():
-        failure = escaped(f"{', '.join(where)}: {ended}")
-        lines.append(f"- `{name}` on {failure}")
-    return [Heading("What has no figures"), Markdown("\n".join(lines))]
-
-
-def _about(place: Place) -> Markdown:
+def about(rows: pd.DataFrame) -> str:
     """The sizes of a place and its noise floor."""
-    row = place.row
+    row = rows.iloc[0]
     tokens = row["T"] * row["B"]
-    sentences = [f"{sizes(row, OF_MODEL)}."]
+    sentences = [f"{sizes(row, ('I', 'H', 'S', 'Z', 'L'))}."]
     if row["tokens"] < tokens:
         sentences.append(f"Packed: {count(row['tokens'])} tokens instead of {count(tokens)}.")
     cut = shortened(row)
     if cut:
         sentences.append(f"Shortened: {', '.join(cut)}.")
-    floors = place.rows.dropna(subset="floor").drop_duplicates("pass")
+    floors = rows.dropna(subset="floor").drop_duplicates("pass")
     if len(floors):
         shares = [f"{percent(timed['floor'])} ({timed['pass']})" for _, timed in floors.iterrows()]
         sentences.append(f"Noise floor: {', '.join(shares)}.")
-    return escaped(" ".join(sentences))
+    return " ".join(sentences)
 
 
-PAGE = Page(TableName.BENCH, "Benchmark", _body, others=(TableName.HARDWARE, TableName.TWICE))
+def without_figures(rows: pd.DataFrame) -> Sequence[str]:
+    """What was refused or failed, a sentence for each reason; rows: of a benchmark."""
+    workloads: dict[tuple[str, str], dict[str, None]] = {}
+    for _, row in rows[~rows["status"].isin([Status.OK, Status.NOT_RUN])].iterrows():
+        workloads.setdefault((row["implementation"], str(Ended.of(row))), {})[row["workload"]] = None
+    return [f"`{name}` on {', '.join(where)}: {ended}" for (name, ended), where in workloads.items()]
+
+
+def page(run: Run) -> str:
+    """Markdown of the page."""
+    benchmark = Benchmark.of(run.rows)
+    timed = readme_rows(benchmark, run.stamp.device).dropna(subset="ratio")
+    return text.page(
+        "bench.md",
+        machine=machine(run.stamp),
+        summary=summary(benchmark, run.stamp.device),
+        made=made(run.stamp, stale=run.stale),
+        fastest=fastest_table(benchmark),
+        training=None if timed.empty else training_caption(timed.iloc[0]),
+        training_file=TRAINING,
+        intervals=INTERVALS_SHOWN,
+        unable=benchmark.unable,
+        places=[(heading(rows.iloc[0]), about(rows), time_table(rows)) for rows in benchmark.places()],
+        failures=without_figures(run.rows),
+        hardware=hardware_table(run.tables["hardware"]),
+        meaning=MEANING,
+        baseline=BASELINE,
+        padded=PADDED,
+    )
+
+
+def plots(run: Run) -> dict[str, Figure]:
+    """Plots that the page shows, by the names of their files."""
+    timed = readme_rows(Benchmark.of(run.rows), run.stamp.device).dropna(subset="ratio")
+    return {} if timed.empty else {TRAINING: training_plot(timed)}

@@ -2,24 +2,25 @@
 
 from typing import Any
 
-import pandas as pd
-
 from suite.candidates.names import BASELINE
 from suite.cases.workloads import WORKLOADS
-from suite.pages.bench import PAGE
-from suite.pages.page import page_text
-from suite.results.examples import runs
+from suite.pages import bench
+from suite.pages.benchmark import Benchmark
+from suite.results.columns import Row
+from suite.results.examples import benchmark, runs
 
-Rows = list[dict[str, Any]]
 
-
-def at(workload: str, rows: Rows, **changes: Any) -> Rows:
+def at(workload: str, rows: list[Row], **changes: Any) -> list[Row]:
     whole = WORKLOADS[workload].case
     return [row | {"workload": workload, "whole_T": whole.T, "whole_B": whole.B} | changes for row in rows]
 
 
-def page(rows: Rows) -> str:
-    return page_text(PAGE.content(pd.DataFrame(rows)))
+def page(rows: list[Row]) -> str:
+    return bench.page(benchmark(*rows))
+
+
+def beside(rows: list[Row]) -> Benchmark:
+    return Benchmark.of(benchmark(*rows).rows)
 
 
 LSTM = runs(BASELINE, 0.05)

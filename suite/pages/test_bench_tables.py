@@ -1,24 +1,19 @@
 """Tables of the benchmark have ratios with intervals, and say why there is no figure or reason to doubt one."""
 
 import re
-from io import StringIO
 from typing import Any
 
-import pandas as pd
 import pytest
-from rich.console import Console
 
 from suite.candidates.names import BASELINE, PADDED
 from suite.cases.workloads import Pass
-from suite.pages.bench import PAGE
-from suite.pages.bench_tables import RATIO, terminal_table
-from suite.pages.benchmark import Benchmark
-from suite.pages.examples import LSTM, NORM, OURS, Rows, at, page
-from suite.pages.page import VERDICT, page_text
-from suite.results.examples import runs
-from suite.results.names import TableName
+from suite.pages import bench, text
+from suite.pages.bench import terminal_table
+from suite.pages.examples import LSTM, NORM, OURS, at, beside, page
+from suite.results.columns import Row
+from suite.results.examples import HERE, benchmark, runs
+from suite.results.run import Run
 from suite.results.status import Status
-from suite.results.tables import TABLES
 
 
 def test_tables_have_ratios_or_say_why_not() -> None:
@@ -37,10 +32,10 @@ def test_tables_have_ratios_or_say_why_not() -> None:
     assert text.count("| torch.nn.LSTM | 50.0 | 1.00 (0.99-1.01) | 50.0 | 1.00 (0.99-1.01) | undecided |") == 2
     assert "Shortened: T 3 of 100, B 2 of 8. Noise floor: 1.0% (forward), 1.0% (train)." in text
     assert "`naive` on small: time-out: 9 s" in text
-    heads = "| workload | layer norm | fastest | train, ms | / LSTM | work / LSTM | / labml | MB / LSTM |"
-    assert f"## The fastest to train\n\n{heads}\n|{' --- |' * 3}{' ---: |' * 5}\n" in text
-    assert "| small, T 3, B 2, float32 | off | batched | 100 | 2.00 (1.98-2.02) | 1.45 | - | 1.50 |" in text
-    assert "| small, T 3, B 2, float32 | on | batched | 300 | 6.00 (5.94-6.06) | 1.45 | 0.50 | 1.50 |" in text
+    heads = "| workload | layer norm | fastest | train, ms | / LSTM | work / LSTM | MB / LSTM |"
+    assert f"## The fastest to train\n\n{heads}\n|{' --- |' * 3}{' ---: |' * 4}\n" in text
+    assert "| small, T 3, B 2, float32 | off | batched | 100 | 2.00 (1.98-2.02) | 1.45 | 1.50 |" in text
+    assert "| small, T 3, B 2, float32 | on | batched | 300 | 6.00 (5.94-6.06) | 1.45 | 1.50 |" in text
 
 
 @pytest.mark.parametrize(
@@ -64,7 +59,7 @@ def test_a_verdict_takes_an_interval_beyond_the_noise(
 
     rows = runs("batched", 0.1, **ends(first)) + (runs(BASELINE, 0.05, **ends(second)) if second else [])
     rows += at("medium", runs(BASELINE, 0.05, spread=0))  # the noise floor of another workload
-    table = Benchmark.of(pd.DataFrame(rows)).rows
+    table = beside(rows).rows
     assert set(table["verdict"][table["implementation"] == "batched"]) == {words}
     assert f" | {words} | " in page(rows)
 
@@ -77,9 +72,9 @@ def test_one_sequence_is_judged_by_its_forward_pass(B: int, decisive: str) -> No
     assert "| slower |" in next(line for line in text.splitlines() if line.startswith("| batched |"))
     (head,) = (line for line in text.splitlines() if line.startswith("| implementation | forward"))
     assert f"| {decisive} / LSTM | verdict |" in head, "a verdict stands beside the figure that it judges"
-    (place,) = Benchmark.of(pd.DataFrame(rows)).places()
-    columns = terminal_table(place).shown
-    assert columns[columns.index(VERDICT) - 1] == RATIO[Pass(decisive)]
+    (place,) = beside(rows).places()
+    columns = [*terminal_table(place)]
+    assert columns[columns.index("verdict") - 1] == f"{decisive} / LSTM"
 
 
 @pytest.mark.parametrize(("B", "roofline"), [(1, "25% compute"), (2, "50% memory")])
@@ -95,9 +90,9 @@ def test_memory_is_that_of_training_and_the_roofline_that_of_the_pass_that_count
 
 def test_where_all_have_layer_norm_the_baseline_is_beside_them_alone() -> None:
     rows = [*runs("batched_cpu", 0.1, layer_norm=True), *LSTM]
-    assert {*Benchmark.of(pd.DataFrame(rows)).rows["layer_norm"]} == {True}
-    assert {*Benchmark.of(pd.DataFrame([*rows, *OURS])).rows["layer_norm"]} == {True, False}
-    assert {*Benchmark.of(pd.DataFrame(LSTM)).rows["layer_norm"]} == {False}
+    assert {*beside(rows).rows["layer_norm"]} == {True}
+    assert {*beside([*rows, *OURS]).rows["layer_norm"]} == {True, False}
+    assert {*beside(LSTM).rows["layer_norm"]} == {False}
     assert "layer norm off" not in page(rows)
 
 
@@ -119,7 +114,7 @@ def test_packed_rows_are_compared_with_the_padded_baseline_where_that_is_faster(
     text = page(at("medium-ragged", [*runs("batched_cpu", 0.02), *runs(PADDED, 0.025), *LSTM, *norm]))
     assert re.search(r"\| batched_cpu \| .* \| 0.40 \(0.40-0.40\) \| faster \| 0.80 \|", text)
     assert re.search(r"\| batched_cpu \| .* \| 0.60 \(0.59-0.61\) \| faster \| 1.20 \|", text)
-    assert re.search(r"\| workload .* / LSTM \| / padded \|", text)
+    assert re.search(r"\| workload .* / LSTM \| / padded \| MB", text)
     slower = at("medium-ragged", [*runs("batched_cpu", 0.02), *runs(PADDED, 0.06), *LSTM])
     assert "/ padded |" not in page(slower)
 
@@ -150,38 +145,25 @@ ABSENT = runs("batched", 0.1) + runs("jax", 0, status=Status.NOT_RUN, detail="ja
     ],
     ids=["failed", "cannot-run", "too-large", "no-figures", "packed", "norm-elsewhere"],
 )  # fmt: skip
-def test_a_page_shows_and_hides(rows: Rows, shown: list[str], hidden: list[str]) -> None:
+def test_a_page_shows_and_hides(rows: list[Row], shown: list[str], hidden: list[str]) -> None:
     text = page(rows)
     assert [text.count(part) for part in shown] == [1] * len(shown)
     assert [part for part in hidden if part in text] == []
-    assert all(len(terminal_table(place)) for place in Benchmark.of(pd.DataFrame(rows)).places())
+    assert all(len(terminal_table(place)) for place in beside(rows).places())
 
 
-def test_the_same_code_twice_and_the_hardware_are_shown() -> None:
-    rows = pd.DataFrame(runs("batched", 0.1))
-    about = TABLES[TableName.TWICE].filled(rows)
-    twice = about.assign(
-        workload=["small", "medium"], dtype="float32", T=3, B=2, rows=[22, 8], differ=[1, 3], largest=0.2
-    )
-    rates = {"multiply_adds_per_s": 7e10, "bytes_per_s": 5e10, "side": 2048, "product": "torch.mm"}
-    text = page_text(
-        PAGE.content(rows, {TableName.TWICE: twice, TableName.HARDWARE: about[:1].assign(dtype="float32", **rates)})
-    )
-    assert "**Stale**: 5 of 5 rows (of batched) depend" in text
-    assert "4 of the 30 rows with an interval in both differ" in text
-    assert "| medium, T 3, B 2, float32 | 8 | 3 | 20% |" in text
-    assert "| float32 | 140 | torch.mm | 2,048 | 50.0 |" in text
+def test_the_hardware_and_where_a_run_was_made_are_shown() -> None:
+    rates = {"dtype": "float32", "multiply_adds_per_s": 7e10, "bytes_per_s": 5e10, "side": 2048, "product": "torch.mm"}
+    shown = bench.page(Run.of("bench", HERE, {"bench": OURS, "hardware": [rates]}))
+    assert "| float32 | 140 | torch.mm | 2,048 | 50.0 |" in shown
+    assert f"{HERE.date}, by commit c: torch {HERE.torch}, " in shown
+    assert "Stale" not in shown
+    assert "Stale: code that it rests on has changed" in bench.page(benchmark(*OURS, sources="old"))
 
 
-@pytest.mark.parametrize("width", [20, *range(70, 100), 120])
-def test_tables_in_a_terminal_cut_no_word(width: int) -> None:
+def test_tables_in_a_terminal_cut_no_figure(capsys: pytest.CaptureFixture[str]) -> None:
     rows = runs("naive", 0, status=Status.NO_MEMORY) + runs("row_scaled", 0.51, 1 << 30) + runs("batched_cuda", 0.9)
-    console = Console(file=StringIO(), width=width)
-    for place in Benchmark.of(pd.DataFrame(rows + LSTM)).places():
-        terminal_table(place).show(place.heading, console)
-    lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
-    words = {word.rstrip(",:") for line in lines for word in line.split()}
-    assert {"small", "implementation", "row_scaled", "batched_cuda", "torch.nn.LSTM", "undecided", "1,074"} <= words
-    assert {"forward,", "train,", "ms", "/", "verdict", "MB"} <= {word for line in lines for word in line.split()}
-    assert max(map(len, lines)) <= max(width, 74)
-    assert any("10.2 (10.1-10.3)" in line for line in lines) == (width > 73)  # on a line where there is room
+    for place in beside(rows + LSTM).places():
+        text.show(terminal_table(place), "title")
+    words = {word for line in capsys.readouterr().out.splitlines() for word in line.split()}
+    assert {"implementation", "row_scaled", "batched_cuda", "torch.nn.LSTM", "undecided", "1,074", "10.2"} <= words

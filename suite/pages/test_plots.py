@@ -1,7 +1,6 @@
 """In a plot every name has its own colour, and bars are ratios."""
 
 import numpy as np
-import pandas as pd
 import pytest
 from matplotlib.axes import Axes
 from matplotlib.container import BarContainer
@@ -9,8 +8,8 @@ from matplotlib.figure import Figure
 
 from suite.candidates.names import BASELINE, ORDER
 from suite.cases.workloads import Pass
-from suite.pages.bench import readme_rows, speed_panels, training
-from suite.pages.benchmark import Benchmark
+from suite.pages.bench import readme_rows, speed_panels, training_plot
+from suite.pages.examples import beside
 from suite.pages.plots import Bar, Line, Lines, Panel, bar_plot, colour, line_plot, styles, svg
 from suite.results.examples import runs
 
@@ -64,8 +63,8 @@ def test_training_bars_compare_as_paired_ratios() -> None:
     rows += runs(BASELINE, 0.05, ratio_low=0.96, ratio_high=1.1)
     rows += runs("compiled", 0.1, layer_norm=True) + runs("naive", 9.0, dtype="bfloat16") + runs("jax", 0)
     rows += runs("mine", 0.2, ratio_low=None, ratio_high=None)  # of a file outside the project
-    medium = pd.DataFrame([row | {"workload": "medium"} for row in rows] + runs("labml", 0.1))
-    figure = training(readme_rows(Benchmark.of(medium)).dropna(subset="ratio"))
+    medium = [row | {"workload": "medium"} for row in rows] + runs("labml", 0.1)
+    figure = training_plot(readme_rows(beside(medium), "cpu").dropna(subset="ratio"))
     axes, widths = figure.axes[0], lengths(figure.axes[0])
     assert figure.get_supxlabel() == "ms per training step"
     assert list(widths) == [BASELINE, "batched", "deferred", "mine"]
@@ -81,42 +80,28 @@ def test_training_bars_compare_as_paired_ratios() -> None:
 
 def test_a_baseline_that_differs_from_itself_has_its_own_interval() -> None:
     rows = runs(BASELINE, 0.05, workload="medium", ratio=0.98, ratio_low=0.97, ratio_high=0.99)
-    figure = training(readme_rows(Benchmark.of(pd.DataFrame(rows))).dropna(subset="ratio"))
+    figure = training_plot(readme_rows(beside(rows), "cpu").dropna(subset="ratio"))
     (lstm,) = whiskers(figure.axes[0])
     assert lstm[1] / lstm[0] == pytest.approx(0.99 / 0.97)
 
 
 @pytest.mark.parametrize(("device", "dtype"), [("cpu", "float32"), ("cuda", "bfloat16")])
 def test_the_dtype_of_the_plot_is_that_which_people_train_in(device: str, dtype: str) -> None:
-    rows = [
-        row
-        for each in ("float32", "bfloat16")
-        for row in runs("batched", 0.1, workload="medium", dtype=each, device=device)
-    ]
-    assert set(readme_rows(Benchmark.of(pd.DataFrame(rows)))["dtype"]) == {dtype}
-    others = [row for row in rows if row["dtype"] == "float32"]
-    assert set(readme_rows(Benchmark.of(pd.DataFrame(others)))["dtype"]) == {"float32"}
-    # The headline is about ours, of which none was trained in bfloat16.
-    others += runs(BASELINE, 0.05, workload="medium", dtype="bfloat16", device=device)
-    assert set(readme_rows(Benchmark.of(pd.DataFrame(others)))["dtype"]) == {"float32"}
-
-
-@pytest.mark.parametrize(("seconds", "T"), [(0.1, 3), (0, 50)], ids=["first", "with-figures"])
-def test_the_plot_is_of_one_place(seconds: float, T: int) -> None:
-    rows = [*runs("batched", seconds, workload="medium"), *runs("batched", 0.4, workload="medium", T=50, B=32)]
-    assert set(readme_rows(Benchmark.of(pd.DataFrame(rows)))["T"]) == {T}
+    rows = [row for each in ("float32", "bfloat16") for row in runs("batched", 0.1, workload="medium", dtype=each)]
+    assert set(readme_rows(beside(rows), device)["dtype"]) == {dtype}
+    assert set(readme_rows(beside(rows[:2]), device)["dtype"]) == {"float32"}
 
 
 def test_speed_shows_the_pass_that_is_judged_at_the_place() -> None:
     rows = [*runs("batched", 0.1), *runs("naive", 0.3), *runs(BASELINE, 0.05)]
     forward = [row for row in rows if row["implementation"] == "naive" or row["pass"] == Pass.FORWARD]
-    assert [len(speed_panels(Benchmark.of(pd.DataFrame(those)))) for those in (rows, forward)] == [1, 0]
+    assert [len(speed_panels(beside(those))) for those in (rows, forward)] == [1, 0]
 
 
 def test_speed_has_a_panel_for_each_place_and_the_pass_that_counts() -> None:
     rows = runs("batched", 0.1, B=1)[:1] + runs("batched", 0.4, B=1)[1:] + runs("compiled", 0.2, layer_norm=True)
     rows += runs(BASELINE, 0.05) + runs("naive", 0.3) + runs("jax", 0)
-    panels = speed_panels(Benchmark.of(pd.DataFrame(rows)))
+    panels = speed_panels(beside(rows))
     assert {panel.title: {name: bar.length for name, bar in panel.bars.items()} for panel in panels} == {
         "small, float32, forward\nT 3, B 1": {"batched": 2.0},
         "small, float32, norm, train\nT 3, B 2": {"compiled": 4.0, BASELINE: 1.0},
@@ -141,8 +126,7 @@ def test_speed_has_a_panel_for_each_place_and_the_pass_that_counts() -> None:
 
 
 def test_bars_from_a_busy_machine_are_marked() -> None:
-    rows = pd.DataFrame(runs("batched", 0.1) + runs(BASELINE, 0.05)).assign(busy=[0.4, 0.4, None, None])
-    panels = speed_panels(Benchmark.of(rows))
+    panels = speed_panels(beside(runs("batched", 0.1, busy=0.4) + runs(BASELINE, 0.05)))
     assert [text.get_text() for text in bar_plot(panels, "", "x").axes[0].texts] == ["1.00", "2.00, busy"]
 
 

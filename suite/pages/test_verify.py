@@ -1,32 +1,28 @@
 """A verification says what failed, what was checked, what was not and why, whichever row it is in."""
 
 import math
-import re
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pytest
 
 from suite.cases.verification import MULTIPLIED
-from suite.pages import webpage
-from suite.pages.markdown import ON_PAGE, TERMINAL
-from suite.pages.page import VERDICT, page_text
-from suite.pages.verify import PAGE, TENSOR, conclusion, reach_table, worst_errors
-from suite.results.examples import HERE
-from suite.results.names import TableName
+from suite.pages import verify
+from suite.pages.text import markdown
+from suite.pages.verify import conclusion, reach_table, worst_errors
+from suite.results.columns import Row
+from suite.results.examples import verification
 from suite.results.outcomes import CaseOutcome
-from suite.results.tables import TABLES
+from suite.results.run import frame, read
 
 ON_CUDA = "batched_cuda runs on cuda, not on cpu."
-Rows = list[dict[str, Any]]
 
 
-def row(implementation: str, dtype: str, ratio: float | None, reason: str = "", /, **sizes: int) -> dict[str, Any]:
+def row(implementation: str, dtype: str, ratio: float | None, reason: str = "", /, **sizes: int) -> Row:
     outcome = CaseOutcome.SKIPPED if ratio is None else CaseOutcome.of(wrong=ratio > 1)
     about = {"implementation": implementation, "dtype": dtype, "case": MULTIPLIED[0], **sizes}
     about |= {"verdict": outcome, "reason": reason}
-    return HERE | about | {"ratio": ratio, "tensor": "" if ratio is None else f"out {ratio}"}
+    return about | {"ratio": ratio, "tensor": "" if ratio is None else f"out {ratio}"}
 
 
 RIGHT = [row("naive", "float64", 0.25), row("naive", "float32", 0.5), row("batched", "float32", 0.125)]
@@ -35,22 +31,22 @@ SKIPPED_ONE = row("batched_cuda", "float32", None, ON_CUDA)
 CRASHED = row("batched", "float32", 9.0, "RuntimeError: no") | {"ratio": None, "tensor": ""}
 
 
-def table(rows: Rows) -> pd.DataFrame:
-    """Return the rows of a verification as they are read."""
-    return TABLES[TableName.VERIFY].filled(pd.DataFrame(rows))
+def table(rows: list[Row]) -> pd.DataFrame:
+    """Return the rows of a verification."""
+    return frame("verify", rows)
 
 
 PASSED = "All comparisons with the equation passed: {}, worst error {} of the limit."
 
 
-def faults(*verdicts: str) -> pd.DataFrame:
-    """Return a table of planted faults with these verdicts."""
-    about = {"implementation": "batched", "dtype": "float32"} | HERE
-    rows = [
-        {"edit": f"edit {n}", "kind": "step" if n == 0 else "norm", "verdict": verdict}
-        for n, verdict in enumerate(verdicts)
+def faults(*verdicts: str) -> list[Row]:
+    """Return rows of planted faults with these verdicts."""
+    about = {"implementation": "batched", "dtype": "float32"}
+    kinds = ["step", *["norm"] * len(verdicts)]
+    return [
+        about | {"edit": f"edit {n}", "kind": kind, "verdict": verdict}
+        for n, (kind, verdict) in enumerate(zip(kinds, verdicts, strict=False))
     ]
-    return pd.DataFrame([about | each for each in rows])
 
 
 ALL_FIVE = PASSED.format("3 implementations, 5 comparisons", "0.50")
@@ -71,12 +67,12 @@ ONE = PASSED.format("1 implementation, 1 comparison", "0.25")
          f"{ALL_THREE} `batched_cuda` was not checked: {ON_CUDA}"),
         # The failure is neither the first row of its dtype nor the largest of its implementation.
         ([*RIGHT, row("batched", "float64", 0.1), row("batched", "float64", 9.0)], [], 1,
-         "1 test FAILED. **Verification failed**: batched in float64."),
+         "1 test FAILED. Verification failed: batched in float64."),
         ([row("batched", "float32", 0.1), CRASHED, *RIGHT], [], 1,
-         "1 test FAILED. **Verification failed**: batched in float32."),
+         "1 test FAILED. Verification failed: batched in float32."),
         ([row("naive", "float32", 2.0), row("naive", "float32", 3.0), *RIGHT, row("batched", "bfloat16", 1.5)], [], 3,
-         "3 tests FAILED. **Verification failed**: naive in float32, batched in bfloat16."),
-        ([row("_my_", "float32", 2.0)], [], 1, r"1 test FAILED. **Verification failed**: \_my\_ in float32."),
+         "3 tests FAILED. Verification failed: naive in float32, batched in bfloat16."),
+        ([row("_my_", "float32", 2.0)], [], 1, "1 test FAILED. Verification failed: _my_ in float32."),
         (RIGHT, [], 2, f"2 tests FAILED. {ALL_THREE}"),
         ([], [], 2, "2 tests FAILED."),
         ([SKIPPED_ONE], [], 0, ""),
@@ -85,24 +81,16 @@ ONE = PASSED.format("1 implementation, 1 comparison", "0.25")
         ([], ["rejected", "SURVIVED"], 0, "1 of 2 planted faults were found."),
     ],
 )  # fmt: skip
-def test_the_conclusion_says_whether_all_is_right(rows: Rows, verdicts: list[str], failed: int, sentences: str) -> None:
-    tables = {TableName.VERIFY: table(rows), TableName.FAULTS: faults(*verdicts)}
-    assert conclusion({name: table for name, table in tables.items() if len(table)}, ON_PAGE, failed) == sentences
-
-
-def test_a_conclusion_in_a_terminal_has_the_stars_of_a_message_alone() -> None:
-    refused = row("batched", "float32", None, "Expected *args, got `x`.")
-    rows = table([row("naive", "float32", 2.0), INTERPRETED_ONE, refused])
-    assert conclusion({TableName.VERIFY: rows}, TERMINAL, 1) == (
-        "1 test FAILED. Verification failed: naive in float32. batched_cuda was only interpreted. "
-        "batched was not checked: Expected *args, got `x`."
-    )
+def test_the_conclusion_says_whether_all_is_right(
+    rows: list[Row], verdicts: list[str], failed: int, sentences: str
+) -> None:
+    assert conclusion(verification(*rows, faults=faults(*verdicts)).tables, failed) == sentences
 
 
 def test_a_fault_is_found_in_every_dtype_or_not_at_all() -> None:
     found = faults("rejected", "rejected")
-    both = pd.concat([found, found[:1].assign(dtype="float64", verdict="SURVIVED")], ignore_index=True)
-    text = page_text(PAGE.content(table(RIGHT), {TableName.FAULTS: both}))
+    both = [*found, found[0] | {"dtype": "float64", "verdict": "SURVIVED"}]
+    text = verify.page(verification(*RIGHT, faults=both))
     assert "1 of 2 planted faults were found." in text
     assert "| step | 1 | 0 |\n| norm | 1 | 1 |" in text
     assert "- edit 0, in batched, float64: SURVIVED" in text
@@ -122,15 +110,12 @@ def test_the_largest_sizes_are_those_that_passed() -> None:
         row("batched_cpu", "float32", None, "why", **OTHERS, T=99, H=99),
         row("naive", "float64", 0.1, **OTHERS, T=400, H=8),
     ]
-    reach = reach_table(table(rows))
-    assert reach.markdown().splitlines() == [
+    assert markdown(reach_table(table(rows))).splitlines() == [
         "| implementation | dtype | T | B | I | H | S | Z |",
         f"|{' --- |' * 2}{' ---: |' * 6}",
         "| batched_cpu | float32 | 7 (200) | 3 | 5 | 40 | 8 | 4 |",
         "| naive | float64 | 400 | 3 | 5 | 8 | 8 | 4 |",
     ]
-    orders = re.findall(r'data-order="(\S+)"', webpage.table(reach))
-    assert orders[::6] == ["7.0", "400.0"]  # of T, whose texts are "7 (200)" and "400"
 
 
 def test_the_worst_of_several_is_shown() -> None:
@@ -138,7 +123,7 @@ def test_the_worst_of_several_is_shown() -> None:
     rows[1]["use"] = "observed"
     rows += [row("naive", "float64", 0.1), row("batched", "float32", 0.4), CRASHED, SKIPPED_ONE]
     rows += [INTERPRETED_ONE | {"dtype": "bfloat16"}, row("batched_cuda", "bfloat16", 3.0) | {"interpreted": True}]
-    lines = [" | ".join(line.values()) for line in worst_errors(table(rows)).texts()]
+    lines = [" | ".join(line) for line in worst_errors(table(rows)).to_numpy().tolist()]
     assert lines == [
         "naive | float32 | 3 | 0.90 | out 0.9 | observed | pass",
         "naive | float64 | 1 | 0.10 | out 0.1 | - | pass",
@@ -147,30 +132,30 @@ def test_the_worst_of_several_is_shown() -> None:
         "batched_cuda | bfloat16 | 2 | 3.00 | out 3.0 | - | 1 FAILED, interpreted",
     ]
     changed = {"verdict": CaseOutcome.FAIL, "ratio": math.inf, "tensor": "", "finding": "argument changed: x"}
-    (line,) = worst_errors(table([INTERPRETED_ONE | changed])).texts()
-    assert (line[TENSOR], line[VERDICT]) == ("argument changed: x", "1 FAILED, interpreted")
-    (line,) = worst_errors(table([CRASHED])).texts()
-    assert (line[TENSOR], line[VERDICT]) == ("RuntimeError: no", "1 FAILED")
+    (line,) = worst_errors(table([INTERPRETED_ONE | changed])).to_dict("records")
+    assert (line["tensor"], line["verdict"]) == ("argument changed: x", "1 FAILED, interpreted")
+    (line,) = worst_errors(table([CRASHED])).to_dict("records")
+    assert (line["tensor"], line["verdict"]) == ("RuntimeError: no", "1 FAILED")
     assert len(worst_errors(table(rows), by=["implementation"])) == 3
-    text = page_text(PAGE.content(table(rows)))
-    assert "**Verification failed**: batched in float32, batched_cuda in bfloat16." in text
+    text = verify.page(verification(*rows))
+    assert "Verification failed: batched in float32, batched_cuda in bfloat16." in text
     assert "## Planted faults" not in text
 
 
 def test_why_a_group_has_no_error_is_shown_from_a_file(tmp_path: Path) -> None:
     """Where a whole column is empty, too."""
     for rows in ([CRASHED, SKIPPED_ONE], [*RIGHT, CRASHED | {"dtype": "bfloat16"}, SKIPPED_ONE]):
-        TABLES[TableName.VERIFY].replace(tmp_path, rows)
-        lines = worst_errors(TABLES[TableName.VERIFY].read(tmp_path)).texts()
-        assert [line[TENSOR] for line in lines[-2:]] == ["RuntimeError: no", ON_CUDA]
+        verification(*rows).write(tmp_path)
+        run = read(tmp_path, "verify")
+        assert run is not None
+        assert [*worst_errors(run.rows)["tensor"]][-2:] == ["RuntimeError: no", ON_CUDA]
 
 
 def test_capabilities_number_their_reasons() -> None:
     can = [("vmap", "naive", "pass", ""), ("vmap", "batched", "no", "It *refuses*.")]
     can += [("export", "naive", "no", "Why."), ("export", "batched", "FAIL", "It *refuses*.")]
     columns = ("capability", "implementation", "outcome", "reason")
-    capabilities = pd.DataFrame([HERE | dict(zip(columns, each, strict=True)) for each in can])
-    text = page_text(PAGE.content(table(RIGHT), {TableName.CAPABILITIES: capabilities}))
+    text = verify.page(verification(*RIGHT, capabilities=[dict(zip(columns, each, strict=True)) for each in can]))
     assert "|  | `naive` | `batched` |" in text
     assert "| vmap | pass | no (1) |\n| export | no (2) | FAIL (1) |" in text
     assert "1. It \\*refuses\\*.\n2. Why." in text

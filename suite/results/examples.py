@@ -6,21 +6,30 @@ from typing import Any
 from suite.cases.examples import CPU, TINY
 from suite.cases.verification import MULTIPLIED
 from suite.cases.workloads import WORKLOADS, Pass
-from suite.results.names import TableName
+from suite.results.columns import Row, about_pass
 from suite.results.outcomes import CaseOutcome
+from suite.results.run import Run, stamp
 from suite.results.status import Ended, Status
-from suite.results.tables import about_pass, stamp
 
-HERE = stamp(CPU, TableName.HARDWARE, {}) | {"dirty": False}
+HERE = replace(stamp("bench", CPU), commit="c", dirty=False)
 
 
-def verified(implementation: str = "batched", ratio: float = 0.5, **changes: Any) -> dict[str, Any]:
+def verified(implementation: str = "batched", ratio: float = 0.5, **changes: Any) -> Row:
     """Row as a verification makes it."""
     about = {"implementation": implementation, "dtype": "float32", "case": MULTIPLIED[0], "oracle": "", "tensor": "out"}
-    about |= {"reason": "", "defined": ""}
     figures = {"verdict": CaseOutcome.of(wrong=ratio > 1), "ratio": ratio, "error": ratio / 1e6, "allowed": 1e-6}
-    row = about | figures | changes
-    return stamp(CPU, TableName.VERIFY, row) | {"dirty": False} | row
+    return about | figures | changes
+
+
+def verification(*rows: Row, commit: str = "c", **tables: list[Row]) -> Run:
+    """A run of nox -s verify."""
+    made = replace(stamp("verify", CPU), commit=commit, dirty=False)
+    return Run.of("verify", made, {"verify": rows, **tables})
+
+
+def benchmark(*rows: Row, **changes: Any) -> Run:
+    """A run of nox -s bench; changes: of its stamp."""
+    return Run.of("bench", replace(HERE, **changes), {"bench": rows})
 
 
 def runs(
@@ -30,12 +39,11 @@ def runs(
     layer_norm: bool = False,
     spread: float = 0.01,
     **changes: Any,
-) -> list[dict[str, Any]]:
+) -> list[Row]:
     """Rows as a run makes them, with a baseline of 50 ms; 0 seconds mean a time-out.
 
     spread: half of the interval, as a share of the ratio.
     """
-    stamp = HERE | {"commit": "c", "sources": "s"}
     ratio = seconds / 0.05
     figures = {
         **Ended().columns, "median_s": seconds, "baseline_s": 0.05, "ratio": ratio, "ratio_low": ratio * (1 - spread),
@@ -46,7 +54,6 @@ def runs(
     return [
         about_pass(WORKLOADS["small"], replace(TINY, layer_norm=layer_norm), candidate, "float32", timed)
         | (figures if seconds else timed_out)
-        | stamp
         | changes
         for timed in Pass
     ]

@@ -5,15 +5,12 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from suite.results.columns import WHOLE
+from suite.results.run import Stamp
 from suite.results.statistics import Interval
-from suite.results.tables import WHOLE
 from suite.shared.devices import DeviceType
 from suite.shared.machine import without_trademarks
 
-#: Columns that say where rows were measured; the rows of a page are grouped by them.
-ENVIRONMENT = ("device", "processor", "cpu_capability", "threads", "torch", "python")
-#: Columns of what only some rows use, and what pages call them.
-SOFTWARE = {"compiler": "compiler", "triton": "Triton", "driver": "driver", "cudnn": "cuDNN"}
 #: Shown where there is no figure.
 NONE = "-"
 MB = 1e6
@@ -66,18 +63,22 @@ def shortened(row: pd.Series) -> list[str]:
     return [size_of_whole(row, size) for size, column in WHOLE.items() if pd.notna(row[column])]
 
 
-def machine(row: pd.Series) -> str:
-    """Name of the machine of a row, such as "two cores of an AMD EPYC (Zen 4)"."""
-    name = re.sub(" Processor", "", without_trademarks(row["processor"]), flags=re.IGNORECASE)
-    if row["device"] != DeviceType.CPU:
+def machine(stamp: Stamp) -> str:
+    """Name of the machine of a run, such as "two cores of an AMD EPYC (Zen 4)"."""
+    name = re.sub(" Processor", "", without_trademarks(stamp.processor), flags=re.IGNORECASE)
+    if stamp.device != DeviceType.CPU:
         return name
-    cores = {1: "one core", 2: "two cores"}.get(row["threads"], f"{row['threads']} cores")
+    cores = {1: "one core", 2: "two cores"}.get(stamp.threads, f"{stamp.threads} cores")
     article = "an" if name[0] in "AEIOUaeiou" else "a"
     return f"{cores} of {article} {name}"
 
 
-def dates(rows: pd.DataFrame) -> str:
-    """Day on which rows were measured, or the first and the last of several."""
-    first = min(rows["date"])
-    last = max(rows["date"])
-    return first if first == last else f"{first} to {last}"
+def made(stamp: Stamp, *, stale: bool) -> str:
+    """Where, when and with which code a run was made, a sentence."""
+    of_code = f"commit {stamp.commit or 'unknown'}{' with changes' if stamp.dirty else ''}"
+    versions = "".join(f", {name} {version}" for name, version in stamp.versions.items())
+    sentence = (
+        f"Made on {machine(stamp)}, {stamp.date}, by {of_code}: torch {stamp.torch}, Python {stamp.python}, CPU "
+        f"instructions {stamp.cpu_capability}{versions}."
+    )
+    return f"{sentence} Stale: code that it rests on has changed since." if stale else sentence

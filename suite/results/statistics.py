@@ -12,9 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from suite.results.names import TableName
+from suite.results.columns import KEYS, Row
 from suite.results.status import Ended
-from suite.results.tables import TABLES, Row
 
 #: Share of runs whose interval has the ratio, and the fewest visits that give an interval.
 COVERAGE, FEWEST = 0.95, 3
@@ -116,7 +115,7 @@ def _trigamma(x: np.ndarray) -> np.ndarray:
 
 def summarised(visits: Iterable[Sequence[Row]]) -> list[Row]:
     """Rows of a run's visits, one for each key of the benchmark, with medians, and intervals of the ratios."""
-    key = TABLES[TableName.BENCH].key
+    key = KEYS["bench"]
     groups = defaultdict[tuple[Hashable, ...], list[Row]](list)
     for row in chain.from_iterable(visits):
         values = tuple(row.get(column) for column in key)

@@ -9,7 +9,6 @@ import shutil
 import subprocess
 from functools import cache
 from importlib import metadata
-from typing import NamedTuple
 
 import cpuinfo
 import torch
@@ -19,18 +18,6 @@ from suite.shared.devices import DeviceType
 
 #: Processor flags of the instruction sets that multiply bfloat16, by name: two of x86-64, one of aarch64.
 INSTRUCTIONS = {"AMX": "amx_bf16", "AVX512-BF16": "avx512_bf16", "BF16": "bf16"}
-
-
-class Software(NamedTuple):
-    """What a computation uses beside torch.
-
-    compiler: command that compiles its C++, unless the environment variable CXX names another. triton: its kernels are
-    Triton's. cudnn: `torch.nn.LSTM` runs beside it, on a GPU in cuDNN.
-    """
-
-    compiler: str = ""
-    triton: bool = False
-    cudnn: bool = False
 
 
 def default_device() -> torch.device:
@@ -99,17 +86,11 @@ def slug(device: torch.device) -> str:
     return re.sub(r"[^a-z0-9]+", "-", without_trademarks(words).lower()).strip("-")
 
 
-def versions(software: Software, device: torch.device) -> dict[str, str]:
-    """Versions of the software that a computation uses on a device, by column: compiler, Triton, driver and cuDNN."""
-    found = dict[str, str]()
-    if software.compiler:
-        found["compiler"] = compiler(os.environ.get("CXX", "").strip() or software.compiler)
-    if software.triton:
-        found["triton"] = _installed("triton")
+def versions(device: torch.device) -> dict[str, str]:
+    """Versions of what compiles or computes beside torch, by name: compiler, Triton, driver and cuDNN."""
+    found = {"compiler": compiler(os.environ.get("CXX", "").strip() or "c++"), "triton": _installed("triton")}
     if device.type == DeviceType.CUDA:
-        found["driver"] = driver()
-        if software.cudnn:
-            found["cudnn"] = str(torch.backends.cudnn.version() or "")
+        found |= {"driver": driver(), "cudnn": str(torch.backends.cudnn.version() or "")}
     return {name: version for name, version in found.items() if version}
 
 

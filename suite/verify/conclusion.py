@@ -2,31 +2,13 @@
 
 from collections.abc import Generator
 
-import pandas as pd
 import pytest
 
 from suite.checks.recording import rows_of_tests
-from suite.pages import verify
-from suite.pages.markdown import TERMINAL
-from suite.results.names import TableName
+from suite.pages import text, verify
 from suite.results.outcomes import ran
-from suite.results.tables import folder_of
 from suite.shared.files import ResultsError
 from suite.verify.failures import failures_of
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_sessionstart(session: pytest.Session) -> None:
-    """Refuse damaged results at once."""
-    config = session.config
-    if hasattr(config, "workerinput"):
-        return
-    if config.option.results is None:
-        return
-    try:
-        folder_of(config.option.results, config.option.device)
-    except ResultsError as error:
-        pytest.exit(str(error), returncode=pytest.ExitCode.USAGE_ERROR)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -38,23 +20,19 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Generator[
     if reporter is None or hasattr(config, "workerinput"):  # a worker, whose rows its parent writes
         return result
     tables = rows_of_tests(reporter)
-    compared = ran(tables[TableName.VERIFY]) if TableName.VERIFY in tables else pd.DataFrame()
-    if len(compared):
-        errors = verify.worst_view(compared)
-        errors.show("Worst error against the equation, as a multiple of what is allowed")
-    conclusion = verify.conclusion(tables, TERMINAL, len(failures_of(reporter)))
+    if "verify" in tables and len(ran(tables["verify"])):
+        errors = verify.worst_errors(ran(tables["verify"]), by=["implementation"])
+        text.show(errors, "Worst error against the equation, as a multiple of what is allowed")
+    conclusion = verify.conclusion(tables, len(failures_of(reporter)))
     if exitstatus == pytest.ExitCode.INTERRUPTED:
         conclusion = f"Interrupted: the rest was not checked. {conclusion}"
     if tables and config.option.results is not None:
-        from suite.verify.writing import write  # imports many checks
+        from suite.verify.writing import write
 
         try:
-            pages = write(config.option.results, config.option.device, tables)
+            print(f"\nResults: {write(session, exitstatus, tables)}")
         except ResultsError as error:
             pytest.exit(f"{error}\n{conclusion}", returncode=pytest.ExitCode.USAGE_ERROR)
-        for page in pages:
-            if page.page == verify.PAGE:
-                print(f"\nPage: {page.file}")
     if conclusion:
         print(conclusion)
     return result

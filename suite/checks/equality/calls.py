@@ -28,7 +28,6 @@ from suite.comparison.runs import (
     state_of,
 )
 from suite.comparison.tensors import OUTPUTS, Results, X
-from suite.results.use_modules import UseModule
 
 
 def _in_pieces(model: HyperLSTM, case: Case, sample: Draw) -> Outcome:
@@ -79,7 +78,6 @@ INFERENCE = Group(
         # Chunks of two and three steps, the shorter ones first.
         Use("no_grad in chunks", in_chunks(3 * NUMBERS, of=_without_gradient(torch.no_grad)), _outputs, gradient=False),
     ),
-    UseModule.CALLS,
 )
 
 
@@ -102,5 +100,4 @@ CALLS = Group(
         Use("observed", observed(run_plain)),
         Use("after calls of other sizes", _after_other_sizes),
     ),
-    UseModule.CALLS,
 )

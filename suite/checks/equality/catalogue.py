@@ -9,6 +9,7 @@ import torch
 from impls import names
 from impls.registry import ORACLE, Impl, find
 from suite.cases.case import Case, Start, lengths
+from suite.cases.plan import workloads
 from suite.cases.verification import IN_EVERY_DTYPE, IN_FLOAT16, IN_FLOAT64, ROWS, SPLIT, VERIFY_FIRST, WIDE
 from suite.cases.workloads import TIMED
 from suite.checks.equality import calls, changes, extremes, gradients, layouts
@@ -77,7 +78,7 @@ def in_default_run(impl: Impl, case: Case, dtype: torch.dtype) -> bool:
       alone treats float16 in another way than bfloat16.
     """
     if case in TIMED:
-        if DeviceType.CPU not in TIMED[case].by_default:
+        if TIMED[case].name not in workloads(DeviceType.CPU):
             return DeviceType.CPU not in impl.devices and dtype == F32 and case.layer_norm
         return dtype == F32 or (dtype in (F64, BF16) and case.layer_norm)
     if case in (*WIDE, SPLIT, ROWS):

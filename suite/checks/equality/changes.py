@@ -17,7 +17,6 @@ from suite.checks.equality.use import Use
 from suite.comparison.draws import Draw
 from suite.comparison.runs import Outcome, arguments, backward, gradients, outputs, plain
 from suite.comparison.tensors import OUTPUTS, STATE, Argument, Finding, Output, Results, Wrong, X, parameter
-from suite.results.use_modules import UseModule
 
 Parameters = dict[str, Tensor]
 
@@ -160,5 +159,4 @@ CHANGES = Group(
         *(Use(f"{place} changed before backward", partial(_edited, place)) for place in EDITED),
         Use("results doubled in place", _doubled),
     ),
-    UseModule.CHANGES,
 )

@@ -35,7 +35,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def check(device: torch.device, record: Record) -> Check:
     """Function that compares an implementation and keeps a row of the verification table."""
 
-    def compare_and_record(task: Task, *, asked_for: bool = False) -> None:
+    def compare_and_record(task: Task) -> None:
         name, comparison, shortage = task
         group = comparison.group
         keep_row = partial(
@@ -46,8 +46,6 @@ def check(device: torch.device, record: Record) -> Check:
             oracle=comparison.oracle.name,
             interpreted=find(name).interpreted(device),
             forward_only=group.forward_only,
-            asked_for=asked_for,
-            defined=group.defined,
             case=comparison.case,
         )
         reason = why_unavailable(name, device, comparison.dtype, comparison.case.options)

@@ -10,7 +10,6 @@ from suite.checks.equality.use import Use
 from suite.comparison.draws import DrawChange, ValueChange, with_values
 from suite.comparison.runs import run_plain
 from suite.comparison.tensors import CELLS, Argument, Gate, Kind
-from suite.results.use_modules import UseModule
 
 
 def with_open_forget_gate(bias: Tensor, by: float) -> Tensor:
@@ -62,7 +61,7 @@ def _extreme(name: str, change: DrawChange) -> Use:
 FAR_FROM_0 = _draw_with(_with_means_far_from_0)
 LARGE_CELLS = _draw_with(_large_cells)
 #: Of cases with layer norm.
-MEANS_FAR_FROM_0 = Group("means far from 0", (_extreme("means far from 0", FAR_FROM_0),), UseModule.EXTREMES)
+MEANS_FAR_FROM_0 = Group("means far from 0", (_extreme("means far from 0", FAR_FROM_0),))
 #: Of cases without.
 SATURATED = Group(
     "saturated",
@@ -71,5 +70,4 @@ SATURATED = Group(
         _extreme("cells stay large", LARGE_CELLS),
         _extreme("near 0", _draw_with(_near_0)),
     ),
-    UseModule.EXTREMES,
 )

@@ -14,7 +14,6 @@ from suite.checks.equality.use import Use
 from suite.comparison.draws import Cotangents, Draw
 from suite.comparison.runs import Outcome, Run, Selector, arguments, gradients, outputs, run_plain
 from suite.comparison.tensors import Gradient, H, Kind, Output, Results, X
-from suite.results.use_modules import UseModule
 
 # What requires a gradient
 
@@ -42,7 +41,6 @@ FROZEN = Group(
         _training("x alone", lambda leaf: leaf == X),
         _training("h alone", lambda leaf: leaf == H),
     ),
-    UseModule.GRADIENTS,
 )
 
 
@@ -110,5 +108,4 @@ GRADIENTS = Group(
         _chunked(80, residuals=True),
         _chunked(80, residuals=False),
     ),
-    UseModule.GRADIENTS,
 )

@@ -16,7 +16,6 @@ from suite.comparison.draws import Draw, by_argument, with_values
 from suite.comparison.runs import Outcome, Run, packed, run_plain
 from suite.comparison.tensors import Argument, Kind
 from suite.comparison.tolerance import changed_arguments
-from suite.results.use_modules import UseModule
 
 #: Function that returns a tensor of the same numbers in another layout.
 Layout = Callable[[Tensor], Tensor]
@@ -141,12 +140,10 @@ AT_ONCE = Group(
         *(_use_of_equal(name, layouts) for name, layouts in EXPANDED.items()),
         Use("columns first, observed", observed(in_layouts(OF_ALL_TENSORS[MemoryLayout.COLUMNS_FIRST]))),
     ),
-    UseModule.LAYOUTS,
 )
 #: By name, the tensors of one kind, which are padded while the others are contiguous.
 _PADDED = {"x": Kind.X, "states": Kind.STATE, "parameters": Kind.PARAMETER, "cotangents": Kind.COTANGENT}
 LAID_OUT = Group(
     "layouts",
     (*AT_ONCE.uses, *(_use(f"{name} padded", {kind: PADDED}) for name, kind in _PADDED.items())),
-    UseModule.LAYOUTS,
 )

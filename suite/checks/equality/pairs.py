@@ -24,7 +24,6 @@ from suite.checks.equality.use import AutocastMode, Use
 from suite.comparison.draws import Draw, inputs
 from suite.comparison.runs import Outcome, Returned, Run, Selector, State, packed, run_plain
 from suite.comparison.tensors import H_HAT, C, Finding, Kind, Output, Wrong, X, parameter
-from suite.results.use_modules import UseModule
 
 #: Lengths of the sequences of packed forms. The permutation that sorts UNSORTED is not its own inverse, so that to
 #: confuse the two would show.
@@ -171,7 +170,7 @@ class Combination(NamedTuple):
     @property
     def group(self) -> Group:
         """The use alone, by its name."""
-        return Group(self.use.name, (self.use,), UseModule.PAIRS)
+        return Group(self.use.name, (self.use,))
 
 
 def combinations(domains: Domains) -> list[Combination]:

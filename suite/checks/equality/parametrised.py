@@ -11,9 +11,9 @@ from suite.shared.marks import implementation_mark
 
 
 class Check(Protocol):
-    """Makes a comparison of an implementation, and keeps a row; asked_for: a person named the size."""
+    """Makes a comparison of an implementation, and keeps a row."""
 
-    def __call__(self, task: Task, *, asked_for: bool = False) -> None: ...
+    def __call__(self, task: Task) -> None: ...
 
 
 def every(tasks: Iterable[Task], *, left_out: str) -> pytest.MarkDecorator:

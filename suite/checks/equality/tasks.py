@@ -17,7 +17,6 @@ from suite.comparison.draws import DRAWS, Build
 from suite.comparison.memory import Shortage
 from suite.comparison.runs import run_plain
 from suite.comparison.tolerance import Judgement, Oracle, compare, naive_oracle
-from suite.results.use_modules import UseModule
 
 F64, F32, BF16, F16 = torch.float64, torch.float32, torch.bfloat16, torch.float16
 
@@ -25,13 +24,11 @@ F64, F32, BF16, F16 = torch.float64, torch.float32, torch.bfloat16, torch.float1
 class Group(NamedTuple):
     """Uses that one comparison makes of a model, one after the other.
 
-    name: unique; in ids and rows, and what lists of faults name. defined: the module on whose source the rows depend;
-    None for the plain call.
+    name: unique; in ids and rows, and what lists of faults name.
     """
 
     name: str
     uses: tuple[Use, ...]
-    defined: UseModule | None
 
     @property
     def forward_only(self) -> bool:
@@ -45,7 +42,7 @@ class Group(NamedTuple):
 
 
 #: The plain call: one call with all gradients.
-PLAIN = Group("plain call", (Use("plain call", run_plain),), None)
+PLAIN = Group("plain call", (Use("plain call", run_plain),))
 
 
 class Comparison(NamedTuple):

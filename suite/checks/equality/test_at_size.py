@@ -8,4 +8,4 @@ from suite.checks.equality.tasks import Task
 
 @pytest.mark.at_size
 def test_equals_the_oracle(sized: Task, check: Check) -> None:
-    check(sized, asked_for=True)
+    check(sized)

@@ -34,7 +34,7 @@ def test_a_row_is_red_where_its_test_fails(
 
     with nullcontext() if verdict is PASS else pytest.raises(AssertionError, match=r"^out: relative error"):
         check(Task("naive", Fixed(*against_naive(TINY, torch.float64))))
-    ((_, (table, _, row)),) = request.node.user_properties
+    ((_, (table, _, _, row)),) = request.node.user_properties
     request.node.user_properties.clear()  # of no verification
     assert (table, row["verdict"]) == ("verify", verdict)
 
@@ -45,11 +45,11 @@ def test_an_error_of_several_lines_is_one_line_of_a_row(check: Check, request: p
     def crash(model: HyperLSTM, case: Case, sample: Draw) -> Outcome:
         raise RuntimeError("CUDA error:\n  out of memory\n")
 
-    group = Group("two uses", (Use("plain", run_plain), Use("crash", crash)), None)
+    group = Group("two uses", (Use("plain", run_plain), Use("crash", crash)))
     comparison = against_naive(TINY, torch.float64, group)
     with pytest.raises(RuntimeError):
         check(Task("naive", comparison))
-    ((_, (_, _, row)),) = request.node.user_properties
+    ((_, (_, _, _, row)),) = request.node.user_properties
     request.node.user_properties.clear()  # of no verification
     assert row["verdict"] == FAIL
     assert row["reason"] == f"RuntimeError: CUDA error: out of memory in the use 'crash' of {comparison.id}"
@@ -61,6 +61,6 @@ def test_a_row_says_whether_kernels_were_interpreted(
 ) -> None:
     monkeypatch.setattr(Impl, "interpreted", lambda impl, device: interpreted)
     check(Task(ORACLE, against_naive(TINY, torch.float64)))
-    ((_, (_, _, row)),) = request.node.user_properties
+    ((_, (_, _, _, row)),) = request.node.user_properties
     request.node.user_properties.clear()  # of no verification
     assert row["interpreted"] is interpreted

@@ -12,7 +12,6 @@ from suite.checks.faults.faults import FAULTS, Planted
 from suite.checks.recording import Keep
 from suite.comparison.tensors import OUTPUTS, Gradient
 from suite.comparison.tolerance import Judgement
-from suite.results.names import TableName
 from suite.results.outcomes import FaultOutcome
 from suite.shared.arithmetic import Arithmetic
 
@@ -44,7 +43,7 @@ def keep_row(
     row = {"edit": fault.name, "kind": fault.kind, "implementation": planted.edited.runs}
     row |= {"dtype": dtype_name(fault.dtype), "case": comparison, "verdict": verdict}
     figures = worst.columns if worst is not None else {}
-    keep(TableName.FAULTS, **row, **figures, wrong=wrong)
+    keep("faults", **row, **figures, wrong=wrong)
 
 
 def caught(planted: Planted) -> tuple[Comparison | None, Judgement | None, list[Judgement]]:

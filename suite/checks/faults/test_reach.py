@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from impls.registry import IMPLS, find
+from suite.cases.plan import workloads
 from suite.cases.workloads import TIMED
 from suite.checks.equality.catalogue import grouped, small, wide
 from suite.checks.equality.tasks import BF16, F32, F64
@@ -32,8 +33,8 @@ def test_a_default_run_compares_what_a_cpu_times(name: str) -> None:
     on_cpu = DeviceType.CPU in find(name).devices
     for case, workload in TIMED.items():
         dtypes = {F32}
-        if DeviceType.CPU not in workload.by_default and (on_cpu or not case.layer_norm):
+        if workload.name not in workloads(DeviceType.CPU) and (on_cpu or not case.layer_norm):
             dtypes = set()
-        elif DeviceType.CPU in workload.by_default and case.layer_norm:
+        elif workload.name in workloads(DeviceType.CPU) and case.layer_norm:
             dtypes = {F32, F64, BF16}.intersection(find(name).dtypes)
         assert {dtype for dtype in DTYPES if (case, dtype) in compared} == dtypes

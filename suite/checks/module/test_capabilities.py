@@ -11,7 +11,6 @@ from suite.checks.module.marks import marks_of
 from suite.checks.module.runs import KEPT
 from suite.checks.recording import Keep
 from suite.comparison.draws import model_and_draw
-from suite.results.names import TableName
 from suite.results.outcomes import CapabilityOutcome
 from suite.shared.marks import impl_param
 
@@ -45,9 +44,7 @@ def test_capability(capability: str, implementation: str, device: torch.device, 
         reason = "".join(str(error).splitlines()[:1])
         raise
     finally:
-        keep(
-            TableName.CAPABILITIES, capability=capability, implementation=implementation, outcome=outcome, reason=reason
-        )
+        keep("capabilities", capability=capability, implementation=implementation, outcome=outcome, reason=reason)
 
 
 @pytest.mark.onnx

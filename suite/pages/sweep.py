@@ -1,0 +1,101 @@
+"""How cost grows along one size that a run was told several values of: a table, and a plot."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from suite.candidates.names import BASELINE
+from suite.cases.case import SIZES
+from suite.cases.workloads import Pass
+from suite.pages import text
+from suite.pages.bench import figure
+from suite.pages.benchmark import NORM, Benchmark, decisive_pass
+from suite.pages.headline import PASS_TITLES
+from suite.pages.plots import Line, Lines, line_plot
+from suite.results.format import MB, count, percent, significant3, sizes, with_interval
+from suite.results.statistics import interval
+from suite.results.status import Status
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Rows of one pass that differ in a size alone, with `seconds`: the ratio times the baseline's median there."""
+
+    size: str
+    name: str
+    rows: pd.DataFrame
+
+    @property
+    def title(self) -> str:
+        row, values = self.rows.iloc[0], sorted({*self.rows[self.size]})
+        rest = [sizes(row, [size for size in SIZES if size != self.size]), row["dtype"]]
+        return (
+            f"{self.size} {count(values[0])} to {count(values[-1])} ({', '.join(rest)}), norm {NORM[row['layer_norm']]}"
+        )
+
+    def of_candidates(self) -> dict[str, pd.DataFrame]:
+        """Rows with figures of each candidate, by size."""
+        timed = self.rows[self.rows["seconds"].notna()].sort_values(self.size, kind="stable")
+        return {str(name): rows.set_index(self.size) for name, rows in timed.groupby("implementation", sort=False)}
+
+    def table(self) -> pd.DataFrame:
+        """Table of the ratios and times that the plot shows."""
+        lines = []
+        for _, row in self.rows.sort_values(["implementation", self.size], kind="stable").iterrows():
+            ok = row["status"] == Status.OK
+            line = {"implementation": row["implementation"], self.size: count(row[self.size])}
+            line[f"{row['pass']}, ms"] = significant3(1e3 * row["seconds"]) if ok else row["status"]
+            line[f"{row['pass']} / LSTM"] = figure(interval(row), with_interval)
+            line |= {"verdict": row["verdict"] or "-", "MB": figure(row["peak_bytes"] / MB, significant3)}
+            lines.append(line | {"busy": figure(row["busy"], percent)})
+        return text.table_of(lines)
+
+    def growth(self) -> list[str]:
+        """Growth between the last two sizes, by candidate."""
+        sentences = []
+        for name, at in self.of_candidates().items():
+            if len(at) > 1:
+                times = [
+                    significant3(at[column].iloc[-1] / at[column].iloc[-2]) for column in ("seconds", "multiply_adds")
+                ]
+                span = f"{self.size} {count(at.index[-2])} to {count(at.index[-1])}"
+                sentences.append(f"{name}, {span}: {times[0]} times, multiply-adds {times[1]} times.")
+        return sentences
+
+    def draw(self) -> Figure:
+        """Ratio and time over the size, a line for each candidate."""
+        ratios = dict[str, Line]()
+        times = dict[str, Line]()
+        for name, at in self.of_candidates().items():
+            values = [*at.index]
+            figures = {column: at[column].to_numpy(float) for column in ("ratio", "ratio_low", "ratio_high", "seconds")}
+            lstm = figures["seconds"] / figures["ratio"]
+            ratios[name] = Line(values, figures["ratio"], figures["ratio_low"], figures["ratio_high"])
+            ends = lstm * figures["ratio_low"], lstm * figures["ratio_high"]
+            times[name] = Line(values, figures["seconds"], *ends, is_baseline=name == BASELINE)
+        floors = self.rows.groupby(self.size)["floor"].first()
+        floor = floors.to_numpy(float)
+        # Its ratio is 1, and its band the noise floor.
+        ratios[BASELINE] = Line([*floors.index], np.ones(len(floor)), 1 / (1 + floor), 1 + floor, is_baseline=True)
+        timed = Pass(self.rows["pass"].iloc[0])
+        panels = [Lines(f"time / {BASELINE}", ratios), Lines(f"ms per {PASS_TITLES[timed]}", times, 1e3)]
+        return line_plot(panels, self.size)
+
+
+def sweeps(benchmark: Benchmark, size: str) -> Sequence[Sweep]:
+    """Rows of a run that differ in a size alone: their names differ in no other part."""
+    rows = benchmark.rows
+    rest = rows["workload"].map(lambda name: re.sub(rf"(^|-){size}\d+", "", name))
+    result = list[Sweep]()
+    others = [rows[column] for column in ("dtype", "layer_norm", *SIZES) if column != size]
+    for _, of_rest in rows.groupby([rest, *others], sort=False):
+        judged = of_rest[of_rest["pass"] == decisive_pass(of_rest)]
+        lstm = (judged["median_s"] / judged["ratio"]).groupby(judged[size]).transform("median")
+        row = judged.iloc[0]
+        parts = ["sweep", size, *filter(None, [rest[judged.index[0]].strip("-")]), row["dtype"]]
+        result.append(Sweep(size, "-".join(parts), judged.assign(seconds=lstm * judged["ratio"])))
+    return result

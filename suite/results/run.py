@@ -1,0 +1,178 @@
+"""A run's results: CSV files, and beside them one JSON file that says where, when and with which code all were made."""
+
+import json
+import platform
+import secrets
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+
+from impls.definition import dtype_name
+from suite.results import provenance
+from suite.results.columns import COLUMNS, Row
+from suite.results.outcomes import CaseOutcome
+from suite.shared import machine
+from suite.shared.arithmetic import Arithmetic
+from suite.shared.files import ResultsError, write_whole
+from suite.shared.text import in_one_line
+
+#: By run, its tables, the main one first; each is `<table>.csv`, and the stamp is `<run>.json`.
+TABLES: Mapping[str, Sequence[str]] = {
+    "bench": ("bench", "hardware"),
+    "verify": ("verify", "faults", "capabilities"),
+}
+#: By type of a column, what a cell without a value has.
+EMPTY = {str: "", bool: False, int: 0, float: float("nan"), tuple: ()}
+
+
+@dataclass(frozen=True)
+class Stamp:
+    """Where and when a run was made, and with which code; `sources` is the hash of all that it rests on."""
+
+    device: str
+    processor: str
+    cpu_capability: str
+    threads: int
+    torch: str
+    python: str
+    date: str
+    commit: str
+    dirty: bool
+    sources: str
+    #: Of what compiles or computes beside torch, by name.
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+
+def stamp(run: str, device: torch.device) -> Stamp:
+    """That of a run which this process makes now."""
+    commit, dirty = provenance.commit()
+    return Stamp(
+        device.type,
+        machine.name(device),
+        torch.backends.cpu.get_cpu_capability(),
+        torch.get_num_threads(),
+        str(torch.__version__),
+        platform.python_version(),
+        datetime.now(UTC).date().isoformat(),
+        commit,
+        dirty,
+        provenance.sources(run),
+        machine.versions(device),
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """The results of one run of `nox -s bench` or `nox -s verify`, by its name.
+
+    tables: each has all of COLUMNS.
+    """
+
+    name: str
+    stamp: Stamp
+    tables: Mapping[str, pd.DataFrame]
+
+    @classmethod
+    def of(cls, name: str, stamp: Stamp, tables: Mapping[str, Iterable[Row] | pd.DataFrame]) -> "Run":
+        """A run of these rows; ValueError names a column that none of its tables has."""
+        frames = dict[str, pd.DataFrame]()
+        for table in TABLES[name]:
+            rows = tables.get(table, ())
+            frames[table] = frame(table, rows.to_dict("records") if isinstance(rows, pd.DataFrame) else rows)
+        return cls(name, stamp, frames)
+
+    @property
+    def rows(self) -> pd.DataFrame:
+        """Rows of the main table."""
+        return self.tables[self.name]
+
+    @property
+    def stale(self) -> bool:
+        """True if a file that it rests on has changed since."""
+        return self.stamp.sources != provenance.sources(self.name)
+
+    def write(self, folder: Path) -> None:
+        """Write all files, the stamp last; they replace those of a run before. ResultsError says why it cannot."""
+        for table, rows in self.tables.items():
+            several = [column for column, of_type in COLUMNS[table].items() if of_type is tuple]
+            texts = {
+                column: rows[column].map(lambda numbers: " ".join(f"{n:.6g}" for n in numbers)) for column in several
+            }
+            write_whole(folder / f"{table}.csv", rows.assign(**texts).to_csv(index=False))
+        write_whole(folder / f"{self.name}.json", json.dumps(asdict(self.stamp), indent=2, ensure_ascii=False) + "\n")
+
+
+def read(folder: Path, name: str) -> Run | None:
+    """The run of that name in a folder, None without one; ResultsError if a file is damaged."""
+    path = folder / f"{name}.json"
+    if not path.exists():
+        return None
+    try:
+        stamp = Stamp(**json.loads(path.read_text(encoding="utf-8")))
+        tables = dict[str, pd.DataFrame]()
+        for table in TABLES[name]:
+            path = folder / f"{table}.csv"
+            tables[table] = _read(table, path) if path.exists() else frame(table, ())
+    except (OSError, TypeError, ValueError) as error:  # errors of decoding, of JSON and of pandas are ValueErrors
+        raise ResultsError(
+            f"{path}: {in_one_line(error).rstrip('.')}: take it from git again, or make it anew."
+        ) from error
+    return Run(name, stamp, tables)
+
+
+def _read(table: str, path: Path) -> pd.DataFrame:
+    types = {column: float if of_type is int else of_type for column, of_type in COLUMNS[table].items()}
+    words = {column: "str" for column, of_type in types.items() if of_type in (str, tuple)}
+    rows = pd.read_csv(
+        path, dtype=words, keep_default_na=False, na_values=[""]
+    )  # an implementation may be called "null"
+    for column, of_type in types.items():
+        if column in rows and of_type is tuple:
+            rows[column] = [tuple(map(float, text.split())) if isinstance(text, str) else () for text in rows[column]]
+        elif column in rows and of_type is bool and not rows[column].isin([True, False]).all():
+            raise ValueError(f"{column}: expected True and False alone")
+    return frame(table, rows.to_dict("records"))
+
+
+def frame(table: str, rows: Iterable[Mapping[Any, Any]]) -> pd.DataFrame:
+    """Rows with every column of a table, and what EMPTY has where a row lacks one; ValueError names another column."""
+    rows = list(rows)
+    unknown = {*()}.union(*rows) - COLUMNS[table].keys()
+    if unknown:
+        raise ValueError(f"{table}: expected columns of suite/results/columns.py, got {', '.join(sorted(unknown))}")
+    columns = dict[str, pd.Series]()
+    for column, of_type in COLUMNS[table].items():
+        values = [row.get(column) for row in rows]
+        absent = [value is None or (isinstance(value, float) and value != value) for value in values]
+        empty = EMPTY.get(of_type)
+        cells = [empty if none else value for value, none in zip(values, absent, strict=True)]
+        columns[column] = pd.Series(cells, dtype=object if of_type in (str, tuple) else of_type)
+    return pd.DataFrame(columns)
+
+
+def folder_of(results: Path, device: torch.device) -> Path:
+    """Folder of this machine's results."""
+    return results / machine.slug(device)
+
+
+def folder_for(results: Path, device: torch.device, *, whole: bool) -> Path:
+    """Where a run writes: the machine's folder if it is whole, else one of its own, which git ignores."""
+    folder = folder_of(results, device)
+    if whole:
+        return folder
+    return folder / "raw" / f"{datetime.now(UTC):%Y-%m-%d-%H%M%S}-{secrets.token_hex(2)}"
+
+
+def red(verify: Run | None, implementation: str, dtype: str) -> bool:
+    """True if a comparison of an implementation failed in a dtype, with this torch."""
+    if verify is None or verify.stamp.torch != str(torch.__version__):
+        return False
+    dtypes = {dtype, dtype_name(Arithmetic(dtype).dtype)}  # what is wrong in float32 is wrong in TF32
+    rows = verify.rows
+    of_both = (rows["implementation"] == implementation) & rows["dtype"].isin(dtypes)
+    return bool((rows["verdict"][of_both] == CaseOutcome.FAIL).any())

@@ -1,0 +1,120 @@
+"""A run is read as it was written, what is damaged is refused, and what it rests on is hashed."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from suite.cases.examples import CPU
+from suite.results import provenance
+from suite.results.columns import COLUMNS
+from suite.results.examples import HERE, benchmark, runs, verification, verified
+from suite.results.run import TABLES, Run, folder_for, folder_of, read, red, stamp
+from suite.shared.files import ROOT, ResultsError
+
+ROWS = runs("batched", 0.1, median_s_visits=(0.1, 0.25)) + runs("null", 0, detail='a, "b"')
+
+
+def test_a_run_is_read_as_it_was_written(tmp_path: Path) -> None:
+    made = replace(HERE, commit="1234567890", sources="1e5", versions={"compiler": "c++ 12"})
+    run = Run.of("bench", made, {"bench": ROWS})
+    run.write(tmp_path)
+    again = read(tmp_path, "bench")
+    assert again is not None
+    assert again.stamp == made
+    for table in TABLES["bench"]:
+        pd.testing.assert_frame_equal(again.tables[table], run.tables[table])
+        assert [*again.tables[table]] == [*COLUMNS[table]]
+    benchmark(*ROWS[:1]).write(tmp_path)
+    assert len(pd.read_csv(tmp_path / "bench.csv")) == 1  # none of the run before
+    assert read(tmp_path, "verify") is None
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new"),
+    [
+        ("bench.json", '"threads"', '"thread"'),
+        ("bench.json", "}", ""),
+        ("bench.csv", "small,3", "small,three"),
+        ("bench.csv", ",False,", ",no,"),
+        ("bench.csv", "0.1 0.25", "0.1 x"),
+        ("bench.csv", "workload,", "work,"),
+        ("bench.csv", "\nsmall", "\n<<<<<<< HEAD\nsmall"),
+    ],
+)
+def test_a_damaged_file_is_named(file: str, old: str, new: str, tmp_path: Path) -> None:
+    benchmark(*ROWS).write(tmp_path)
+    text = (tmp_path / file).read_text()
+    assert old in text
+    (tmp_path / file).write_text(text.replace(old, new, 1))
+    with pytest.raises(ResultsError, match=rf"{file}: "):
+        read(tmp_path, "bench")
+
+
+def test_a_column_that_no_table_has_is_named() -> None:
+    with pytest.raises(ValueError, match=r"bench: expected columns of suite/results/columns\.py, got speed"):
+        benchmark(ROWS[0] | {"speed": 1})
+
+
+def test_what_is_not_whole_has_a_folder_of_its_own(tmp_path: Path) -> None:
+    assert folder_for(tmp_path, CPU, whole=True) == folder_of(tmp_path, CPU)
+    folders = {folder_for(tmp_path, CPU, whole=False) for _ in range(3)}
+    assert {folder.parent for folder in folders} == {folder_of(tmp_path, CPU) / "raw"}
+    assert len(folders) == 3
+
+
+@pytest.mark.parametrize(
+    ("rows", "dtype", "changes", "is_red"),
+    [
+        ([verified("batched", 2)], "float32", {}, True),
+        ([verified("batched", 2)], "tf32", {}, True),
+        ([verified("batched", 2)], "float64", {}, False),
+        ([verified("naive", 2)], "float32", {}, False),
+        ([verified("batched", 0.5)], "float32", {}, False),
+        ([verified("batched", 2)], "float32", {"torch": "1.0"}, False),
+        ([verified("batched", 2)], "float32", {"sources": "old"}, True),
+    ],
+)
+def test_what_failed_is_red(rows: list[Any], dtype: str, changes: Any, is_red: bool) -> None:
+    run = verification(*rows)
+    assert red(replace(run, stamp=replace(run.stamp, **changes)), "batched", dtype) is is_red
+    assert not red(None, "batched", dtype)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    for name in {*provenance.RESTS_ON["bench"], *provenance.RESTS_ON["verify"]}:
+        path = tmp_path / name
+        path = path if path.suffix else path / "file.py"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("code\n")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("file", "stale"),
+    [
+        ("impls/file.py", {"bench", "verify"}), ("impls/new.h", {"bench", "verify"}), ("impls/README.md", set()),
+        ("suite/measure/timing.py", {"bench"}), ("suite/comparison/file.py", {"verify"}),
+        ("suite/comparison/test_file.py", set()), ("suite/pages/bench.py", set()),
+    ],
+)  # fmt: skip
+def test_a_run_is_stale_where_a_file_changed_that_it_rests_on(file: str, stale: set[str], root: Path) -> None:
+    def hashes() -> dict[str, str]:
+        return {run: provenance.sources.__wrapped__(run, root) for run in TABLES}
+
+    before = hashes()
+    (root / "impls" / "file.py").write_bytes(b"code\r\n")  # as git writes it on Windows
+    assert hashes() == before
+    (root / file).parent.mkdir(exist_ok=True)
+    (root / file).write_text("changed")
+    assert {run for run, now in hashes().items() if now != before[run]} == stale
+
+
+def test_what_runs_rest_on_is_there() -> None:
+    assert [name for names in provenance.RESTS_ON.values() for name in names if not (ROOT / name).exists()] == []
+    assert not verification().stale
+    assert benchmark(sources="").stale
+    assert stamp("bench", CPU).sources != stamp("verify", CPU).sources
