@@ -17,7 +17,7 @@ nox.options.default_venv_backend = "uv|virtualenv"  # which installs in a third 
 PYPROJECT = nox.project.load_toml("pyproject.toml")
 #: Tests that show whether a build of batched_cpu is right.
 EQUALITY = "suite/checks/equality/test_equality.py"
-SPLIT = "suite/checks/kernels/test_split.py"
+SPLIT = "suite/checks/cpu/test_split.py"
 CAPABILITIES = "suite/checks/module/test_capabilities.py"
 #: The cases of batched_cpu among tests.
 BATCHED_CPU = "impl(name='batched_cpu')"
@@ -29,7 +29,7 @@ INSTALLED = (("3.11", "torch==2.11.0"), ("3.13", "torch"))
 CLANG_VERSION = 14
 #: Dependency groups of other Tritons than the newest, with which kernels are checked.
 OLDER_TRITONS = ("of-torch-cuda", "lowest-triton")
-#: The sanitizers of GCC under which batched_cpu is checked, see suite/checks/kernels/sanitized.py.
+#: The sanitizers of GCC under which batched_cpu is checked, see suite/checks/cpu/sanitized.py.
 SANITIZERS = ("address", "thread")
 #: A session that runs in the environment of `environment`, so that torch is installed once for all of these.
 shared = nox.session(venv_backend="none", requires=["environment"])
@@ -236,7 +236,7 @@ def platforms(session: nox.Session) -> None:
     if shutil.which(clang) is None:
         session.skip(f"compiled for aarch64; not run with {clang}, which is not here")
     env = {"CXX": clang, "TORCH_EXTENSIONS_DIR": str(scratch / "extensions")}
-    chosen = ("-m", BATCHED_CPU, "-p", "suite.checks.kernels.built", "--results", str(scratch / "results"))
+    chosen = ("-m", BATCHED_CPU, "-p", "suite.checks.cpu.built", "--results", str(scratch / "results"))
     run_tests(session, EQUALITY, SPLIT, options=chosen, variables=env)
 
 
@@ -296,7 +296,7 @@ def sanitize(session: nox.Session) -> None:
     """Check batched_cpu under sanitizers of GCC, on Linux."""
     for sanitizer in SANITIZERS:
         scratch = str(scratch_of(session) / sanitizer)
-        python(session, "-m", "suite.checks.kernels.sanitized", sanitizer, scratch, *session.posargs)
+        python(session, "-m", "suite.checks.cpu.sanitized", sanitizer, scratch, *session.posargs)
 
 
 @nox.session(requires=["environment"])

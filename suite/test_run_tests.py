@@ -10,7 +10,7 @@ from unittest.mock import MagicMock
 import pytest
 import torch
 
-from suite.checks.kernels import sanitized
+from suite.checks.cpu import sanitized
 from suite.checks.module.files import EXAMPLE
 from suite.run_tests import arguments_of, ending, main, parser
 from suite.shared import machine

@@ -28,7 +28,7 @@ def main(folder: str, *arguments: str) -> int:
     sys.path[0] = folder
     sys.dont_write_bytecode = True  # which would have this folder's paths, and lie in the checkout
     options = ["-q", "--rootdir", folder, "-p", "no:cacheprovider", "-p", "no:benchmark"]
-    return pytest.main([*options, "-p", "suite.checks.kernels.built", *arguments])
+    return pytest.main([*options, "-p", "suite.checks.cpu.built", *arguments])
 
 
 if __name__ == "__main__":

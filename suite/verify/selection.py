@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import pytest
 
 from suite.candidates import submission
-from suite.checks.kernels.sanitized import SANITIZERS
+from suite.checks.cpu.sanitized import SANITIZERS
 
 
 def pytest_configure(config: pytest.Config) -> None:

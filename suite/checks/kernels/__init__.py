@@ -1,4 +1,4 @@
-"""Checks of the C++ and the Triton kernels."""
+"""Checks of the Triton kernels."""
 
 #: The implementation that is written in Triton.
 TRITON = "batched_cuda"

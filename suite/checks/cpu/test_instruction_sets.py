@@ -13,7 +13,7 @@ from impls.batched_cpu import loading, sets
 from impls.definition import dtype_name
 from suite.cases.case import Case, Start
 from suite.cases.verification import VERIFY_FIRST, WIDE
-from suite.checks.kernels.instrumented import instrumented
+from suite.checks.cpu.instrumented import instrumented
 from suite.comparison.draws import implementation
 from suite.comparison.tolerance import compare, naive_oracle
 

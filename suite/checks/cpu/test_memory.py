@@ -18,9 +18,9 @@ from impls.definition import Inputs, LayerParams, LayerState, Mask, cell_dtype, 
 from impls.gradient.chunks import Limits
 from impls.gradient.operator import NAMES, Saved, allocate_states
 from suite.cases.case import Case
-from suite.checks.kernels.guarded import Guarded
-from suite.checks.kernels.instrumented import instrumented
-from suite.checks.kernels.programs import NEEDS_COMPILER, run
+from suite.checks.cpu.guarded import Guarded
+from suite.checks.cpu.instrumented import instrumented
+from suite.checks.cpu.programs import NEEDS_COMPILER, run
 from suite.comparison.tolerance import assert_bitwise_equal
 
 HERE = Path(__file__).parent

@@ -15,9 +15,9 @@ from impls.batched_cpu import build, loading
 from impls.definition import dtype_name
 from impls.gradient.chunks import limited
 from suite.cases.case import Case, Start
-from suite.checks.kernels.guarded import started_with
-from suite.checks.kernels.instrumented import HANGS, ended_after, instrumented
-from suite.checks.kernels.splits import CASES, of_split
+from suite.checks.cpu.guarded import started_with
+from suite.checks.cpu.instrumented import HANGS, ended_after, instrumented
+from suite.checks.cpu.splits import CASES, of_split
 from suite.comparison.draws import implementation
 from suite.comparison.tensors import OUTPUTS, Gradient, parameter
 from suite.comparison.tolerance import assert_bitwise_equal, evaluate, judge, reference

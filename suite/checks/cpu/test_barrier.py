@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from impls.batched_cpu import build
+from suite.checks.cpu.programs import NEEDS_COMPILER, compiled, run
 from suite.checks.faults.planting import listed
-from suite.checks.kernels.programs import NEEDS_COMPILER, compiled, run
 
 HERE = Path(__file__).parent
 FAULTS = listed(HERE / "barrier.toml")

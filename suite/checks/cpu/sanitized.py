@@ -1,6 +1,6 @@
 """Runs tests with batched_cpu built under sanitizers of GCC, on Linux.
 
-`python -m suite.checks.kernels.sanitized SANITIZER FOLDER ARGUMENTS`: SANITIZER is a name of `SANITIZERS`, FOLDER keeps
+`python -m suite.checks.cpu.sanitized SANITIZER FOLDER ARGUMENTS`: SANITIZER is a name of `SANITIZERS`, FOLDER keeps
 the build and the results, and ARGUMENTS are pytest's. What a sanitizer finds it prints, and ends the process.
 """
 
@@ -66,7 +66,7 @@ def arguments_of(sanitizer: Sanitizer, folder: Path, user: Sequence[str]) -> lis
     """Arguments of `suite.run_tests`; those of a user come last, so they win."""
     chosen = ["--thorough", "-m", f"{sanitizer.marker} and impl(name='batched_cpu')"]
     # pytest would capture what a sanitizer says, and lose it when the process ends.
-    options = ["-p", "suite.checks.kernels.built", "--capture=sys", "--results", str(folder / "results")]
+    options = ["-p", "suite.checks.cpu.built", "--capture=sys", "--results", str(folder / "results")]
     # In one process, and without a limit on seconds: a sanitizer takes many times as long.
     options += ["-n0", "-o", "faulthandler_timeout=0"]
     return ["--testpaths", "suite/checks", "--", *chosen, *options, *user]

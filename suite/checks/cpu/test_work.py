@@ -14,7 +14,7 @@ from impls.batched_cpu import KEEPS_V_FROM, sets
 from impls.gradient.chunks import limited
 from suite.cases.case import Case, lengths
 from suite.cases.workloads import WORKLOADS, resized
-from suite.checks.kernels.instrumented import Counted, Instrumented, instrumented
+from suite.checks.cpu.instrumented import Counted, Instrumented, instrumented
 from suite.comparison.draws import implementation
 
 CPU, F32 = torch.device("cpu"), torch.float32

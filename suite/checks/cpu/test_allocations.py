@@ -13,7 +13,7 @@ from impls import batched_cpu, why_unavailable
 from impls.definition import dtype_name
 from impls.gradient.chunks import limited
 from suite.cases.case import Case
-from suite.checks.kernels.instrumented import HANGS, ended_after, instrumented
+from suite.checks.cpu.instrumented import HANGS, ended_after, instrumented
 from suite.comparison.draws import model_and_draw
 from suite.comparison.tolerance import assert_bitwise_equal
 

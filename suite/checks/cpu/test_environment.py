@@ -23,7 +23,7 @@ import torch
 
 from impls import HyperLSTM, proof, registry
 from impls.batched_cpu import build, loading, sets
-from suite.checks.kernels.programs import NEEDS_COMPILER
+from suite.checks.cpu.programs import NEEDS_COMPILER
 
 F32 = torch.float32
 COMMANDS = {None: ["c++"], "": ["c++"], "  ": ["c++"], "ccache 'my g++'": ["ccache", "my g++"]}

@@ -19,7 +19,7 @@ from impls.batched_cpu import build, loading, sets
 from impls.definition import LayerParams
 from suite.cases.case import Case
 from suite.cases.verification import VERIFY
-from suite.checks.kernels.programs import NEEDS_COMPILER
+from suite.checks.cpu.programs import NEEDS_COMPILER
 from suite.comparison.draws import model_and_draw
 from suite.shared.files import ROOT
 

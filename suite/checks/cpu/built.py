@@ -1,4 +1,4 @@
-"""A plugin of pytest, `-p suite.checks.kernels.built`, that builds batched_cpu before its tests, or ends the run.
+"""A plugin of pytest, `-p suite.checks.cpu.built`, that builds batched_cpu before its tests, or ends the run.
 
 Without a library they would be skipped.
 """

@@ -1,0 +1,1 @@
+"""Checks of the C++ of `batched_cpu`."""
