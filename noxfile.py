@@ -122,7 +122,7 @@ def verify(session: nox.Session) -> None:
 @shared
 def cuda(session: nox.Session) -> None:
     """Check what only an NVIDIA GPU can show, in at most 5 minutes."""
-    python(session, "-m", "suite.checks.kernels.native", *session.posargs)
+    python(session, "-m", "suite.checks.triton.native", *session.posargs)
 
 
 @shared
@@ -216,11 +216,11 @@ def kernels(session: nox.Session, older: str | None) -> None:
     if older is not None:
         session.install(*group(older))
     elif not session.posargs:
-        python(session, "-m", "suite.checks.kernels.compiled")
+        python(session, "-m", "suite.checks.triton.compiled")
     options = ["-m", "triton"]
     if not session.posargs:
         options += ["--thorough", "--results", str(scratch_of(session))]
-    files = [f"suite/checks/kernels/test_{name}.py" for name in ("kernels", "interpreter")]
+    files = [f"suite/checks/triton/test_{name}.py" for name in ("kernels", "interpreter")]
     run_tests(session, *files, options=options)
 
 

@@ -53,7 +53,7 @@ def path(name: str, device: torch.device) -> Path:
 def why_unverified(name: str, device: torch.device) -> str | None:
     """None if a mark holds here, else the reason in a sentence, with what to run."""
     how = (
-        "run `python -m suite.checks.kernels.native` in a checkout with this Python; `nox -s cuda` verifies only "
+        "run `python -m suite.checks.triton.native` in a checkout with this Python; `nox -s cuda` verifies only "
         "nox's own environment."
     )
     try:

@@ -32,8 +32,8 @@ from suite.candidates.names import BASELINE
 from suite.cases.case import Case
 from suite.cases.spelling import SPELLING, SizeError, axis, parse
 from suite.cases.workloads import Pass
-from suite.checks.kernels import TRITON
-from suite.checks.kernels.compiled import Way, precompile
+from suite.checks.triton import TRITON
+from suite.checks.triton.compiled import Way, precompile
 from suite.comparison.memory import Shortage, memory_of, most_bytes, shortage
 from suite.measure import choice, hardware, roofline
 from suite.measure.choice import MINUTES, amount, is_plan, minutes, parent, with_submitted
@@ -156,7 +156,7 @@ def fitting(job: Job) -> Job:
 
 
 def measure(jobs: Sequence[Job], log: Path, until: float) -> tuple[list[Row], list[Row], bool]:
-    """Visit jobs until the time is up; return their rows, the rates of the hardware, and whether it was not interrupted."""
+    """Visit jobs until the time is up; return rows, rates of the hardware, and whether it was not interrupted."""
     if not jobs:
         return [], [], True
     device = jobs[0].device

@@ -1,6 +1,6 @@
 """What pytest loads for the suite: plugins of one idea each, with their hooks and fixtures."""
 
-from suite.checks.kernels import interpreter_only
+from suite.checks.triton import interpreter_only
 
 pytest_plugins = (
     "suite.checks.implementations",

@@ -25,7 +25,7 @@ SELFTEST = tuple(f"suite/{folder}" for folder in FOLDERS)
 COMMANDS = ("suite/test_commands.py", "suite/test_environment.py")
 MODULE = "suite/checks/module"
 EQUALITY = "suite/checks/equality"
-OTHERS = ("suite/checks/cost", "suite/checks/definition", "suite/checks/kernels/test_batched_cuda.py")
+OTHERS = ("suite/checks/cost", "suite/checks/definition", "suite/checks/triton/test_batched_cuda.py")
 IMPL = ("suite/test_submission.py", "suite/test_option.py")
 FURTHER = " ".join([*IMPL, "suite/checks/faults/test_reach.py"])
 #: By folder, its tests in a default run, and further tests, which run if a mutant survives those before.

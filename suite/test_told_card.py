@@ -7,10 +7,10 @@ import pytest
 
 from suite.shared.process import run
 
-PLUGIN = "suite.checks.kernels.told_card"
+PLUGIN = "suite.checks.triton.told_card"
 #: Of the files that `nox -s verify` runs, those whose tests may depend on the device. What is left out computes on the
 #: CPU wherever it runs: the folders `definition` and `faults`, `batched_cpu`, and what Triton interprets or compiles.
-FILES = ("equality", "module", *(f"kernels/test_{name}.py" for name in ("native", "mark", "batched_cuda")))
+FILES = ("equality", "module", *(f"triton/test_{name}.py" for name in ("native", "mark", "batched_cuda")))
 #: Of the implementations one, and no module that takes seconds to import.
 CHOSEN = "(batched_cuda or not equality) and not Parallel and not shard and not two_sizes"
 

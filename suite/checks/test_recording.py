@@ -10,7 +10,7 @@ from suite.results.examples import verified
 
 #: Functions of two tests, by file and name.
 EQUALITY = "suite/checks/equality/test_equality.py", "test_equals_the_oracle"
-INTERPRETED = "suite/checks/kernels/test_kernels.py", "test_interpreted"
+INTERPRETED = "suite/checks/triton/test_kernels.py", "test_interpreted"
 #: A row, and the function and the parameter of the test that kept it.
 Kept = tuple[tuple[str, str], str, dict[str, Any]]
 

@@ -20,7 +20,7 @@ from suite.candidates.names import BASELINE, PADDED
 from suite.cases.case import Case
 from suite.cases.examples import CPU, TINY
 from suite.cases.workloads import WORKLOADS, Workload
-from suite.checks.kernels.compiled import CARDS, Way
+from suite.checks.triton.compiled import CARDS, Way
 from suite.comparison.draws import implementation
 from suite.measure import bench as visit
 from suite.measure import choice, runner

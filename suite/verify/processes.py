@@ -55,8 +55,8 @@ def pytest_sessionstart(session: pytest.Session) -> None:
                     why_unavailable(impl.name, "cpu", dtype)  # builds it, which each worker would do otherwise
     chosen = bool(config.option.keyword or config.option.markexpr)  # chosen tests compile what they need
     if config.getoption("--device").type == DeviceType.CUDA and not chosen:
-        from suite.checks.kernels import ahead  # imports many checks
-        from suite.checks.kernels.compiled import precompile
+        from suite.checks.triton import ahead  # imports many checks
+        from suite.checks.triton.compiled import precompile
 
         precompile(ahead.of_checks(config.getoption("--thorough")), config.getoption("--device"))
 

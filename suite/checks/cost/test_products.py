@@ -23,7 +23,7 @@ from impls.registry import find
 from suite.cases.case import Case, Start
 from suite.checks.cost.counted import CASES, OF_TORCH, Operators
 from suite.checks.implementations import skip_unless_checked
-from suite.checks.kernels.launched import recorded
+from suite.checks.triton.launched import recorded
 from suite.comparison.draws import model_and_draw
 from suite.comparison.runs import arguments, outputs, plain
 from suite.shared.marks import impl_param, impl_params

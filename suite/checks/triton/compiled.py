@@ -1,7 +1,7 @@
 """Kernels of `batched_cuda`, compiled ahead of time for GPUs that need not exist here.
 
 They are what a GPU would run, as `launched.py` records it: the same kernels, tiles, warps and argument types. Their
-instructions are read too (`instructions.py`). `python -m suite.checks.kernels.compiled` fails on what does not fit:
+instructions are read too (`instructions.py`). `python -m suite.checks.triton.compiled` fails on what does not fit:
 Triton compiles nothing while its interpreter is on.
 """
 
@@ -28,8 +28,8 @@ from impls.batched_cuda.split import A10, A100, B200, H100, L4, RTX_5090, Card
 from impls.definition import dtype_name
 from suite.cases.case import Case
 from suite.cases.workloads import WORKLOADS
-from suite.checks.kernels import TRITON, instructions
-from suite.checks.kernels.launched import Launch, recorded
+from suite.checks.triton import TRITON, instructions
+from suite.checks.triton.launched import Launch, recorded
 from suite.shared.devices import DeviceType
 from suite.shared.process import killed_with
 

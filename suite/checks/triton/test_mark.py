@@ -18,11 +18,11 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from impls import HyperLSTM, batched_cuda, proof, registry
 from impls.batched_cuda.split import H100
 from suite.cases.case import Case
-from suite.checks.kernels import ahead, native
-from suite.checks.kernels.ahead import PRECISIONS
-from suite.checks.kernels.compiled import Kernel
-from suite.checks.kernels.native import First
-from suite.checks.kernels.told_card import CUDA, NAME, tell
+from suite.checks.triton import ahead, native
+from suite.checks.triton.ahead import PRECISIONS
+from suite.checks.triton.compiled import Kernel
+from suite.checks.triton.native import First
+from suite.checks.triton.told_card import CUDA, NAME, tell
 
 pytestmark = pytest.mark.skipif(find_spec("triton") is None, reason="Triton is not installed.")
 
@@ -37,7 +37,7 @@ def card(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
 
 
 UNVERIFIED = f"batched_cuda has not been verified on this {NAME} with this driver, torch, Triton and these sources: run"
-HOW = "run `python -m suite.checks.kernels.native` in a checkout with this Python"
+HOW = "run `python -m suite.checks.triton.native` in a checkout with this Python"
 
 
 def on_card(dtype: torch.dtype = torch.float32) -> tuple[str, list[str]]:

@@ -14,8 +14,8 @@ import pytest
 import torch
 
 from impls.batched_cuda import launching, layout, split
-from suite.checks.kernels.compiled import described
-from suite.checks.kernels.launched import Launch
+from suite.checks.triton.compiled import described
+from suite.checks.triton.launched import Launch
 from suite.comparison import tolerance
 from suite.comparison.tensors import Output
 

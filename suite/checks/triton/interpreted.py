@@ -26,7 +26,7 @@ from suite.checks.equality.options import Trained
 from suite.checks.equality.pairs import OF_A_LAYER
 from suite.checks.equality.tasks import WIDE_ORACLE, Comparison, against_naive, against_wide
 from suite.checks.faults.planting import Edited, Fault, listed
-from suite.checks.kernels import TRITON
+from suite.checks.triton import TRITON
 from suite.comparison.draws import Cotangents, Draw, implementation, model_and_draw
 from suite.comparison.runs import plain
 from suite.comparison.tensors import Gradient, parameter
@@ -161,7 +161,7 @@ def judged(comparison: Comparison, device: torch.device) -> Judgement:
 
 def compared(name: str) -> tuple[Judgement, dict[Any, int]]:
     """Worst judgement of a comparison of `SOME` on one draw, and what was wrong with how many addresses."""
-    from suite.checks.kernels.traced import traced
+    from suite.checks.triton.traced import traced
 
     comparison = SOME[name]
     on_one_draw = comparison._replace(oracle=comparison.oracle._replace(draws=1))
@@ -198,7 +198,7 @@ def patch_language_once() -> None:
 
 def caught(name: str) -> bool:
     """True if one of its calls shows a fault of `FAULTS`, by the damaged tensor or by the trace."""
-    from suite.checks.kernels.traced import traced
+    from suite.checks.triton.traced import traced
 
     fault = FAULTS[name]
     with edited(fault).planted() as build, traced() as trace:

@@ -26,11 +26,11 @@ from suite.checks.equality.tasks import PLAIN
 from suite.checks.equality.values import error_of_cells_far_from_0
 from suite.checks.faults.planting import stale
 from suite.checks.faults.reach import unmet
-from suite.checks.kernels import TRITON, compiled, instructions, interpreted
-from suite.checks.kernels.ahead import of_checks
-from suite.checks.kernels.instructions import Instruction
-from suite.checks.kernels.launched import recorded
 from suite.checks.recording import Record
+from suite.checks.triton import TRITON, compiled, instructions, interpreted
+from suite.checks.triton.ahead import of_checks
+from suite.checks.triton.instructions import Instruction
+from suite.checks.triton.launched import recorded
 from suite.shared.process import ProcessError, killed_with, run
 
 pytestmark = [
@@ -217,7 +217,7 @@ def test_every_kernel_of_a_verification_is_compiled_before_it(tmp_path: Path) ->
     """Those that tests of a default run start on an H100, but what only a GPU runs; the plugin starts none."""
     chosen = ("-k", f"{TRITON} and not not_finite", "--device", "cpu", "--results", str(tmp_path / "results"))
     folders = [f"suite/checks/{name}" for name in ("equality", "module")]
-    plugins = ("-p", "suite.checks.kernels.noted", "-p", "no:benchmark", "-p", "no:cacheprovider")
+    plugins = ("-p", "suite.checks.triton.noted", "-p", "no:benchmark", "-p", "no:cacheprovider")
     noted = str(tmp_path / "noted")
     with suppress(ProcessError):  # tests that compare by themselves fail
         run(

@@ -18,7 +18,7 @@ from torch import Tensor
 from triton.runtime import interpreter
 
 from impls.batched_cuda.split import Card, Sizes, Split, Step
-from suite.checks.kernels.traced import Program, Trace, tracing
+from suite.checks.triton.traced import Program, Trace, tracing
 
 #: Seconds after which programs that still wait are taken for ones that wait for ever.
 LIMIT = 120.0

@@ -11,8 +11,8 @@ from impls.definition import dtype_name
 from suite.cases.case import Case, Start
 from suite.cases.verification import VERIFY_TILES
 from suite.checks.faults.planting import Edited, Fault, edits, listed
-from suite.checks.kernels import TRITON
-from suite.checks.kernels.members import LIMIT, together
+from suite.checks.triton import TRITON
+from suite.checks.triton.members import LIMIT, together
 from suite.comparison.draws import implementation
 from suite.comparison.tolerance import compare, naive_oracle
 

@@ -1,4 +1,4 @@
-"""Checks of `batched_cuda` on a GPU, after which `impl="auto"` takes it there: `python -m suite.checks.kernels.native`.
+"""Checks of `batched_cuda` on a GPU, after which `impl="auto"` takes it there: `python -m suite.checks.triton.native`.
 
 `nox -s cuda` runs it. It takes first what only a GPU can show, in some minutes, with kernels compiled in parallel.
 """
@@ -17,8 +17,8 @@ import pytest
 import torch
 
 from impls import proof, why_unavailable
-from suite.checks.kernels import TRITON, ahead
-from suite.checks.kernels.compiled import Kernel, precompile
+from suite.checks.triton import TRITON, ahead
+from suite.checks.triton.compiled import Kernel, precompile
 from suite.shared import machine
 from suite.shared.devices import DeviceType
 from suite.shared.files import ResultsError, write_whole

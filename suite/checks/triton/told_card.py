@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from impls import batched_cuda, proof, registry
-from suite.checks.kernels import TRITON
+from suite.checks.triton import TRITON
 
 #: Environment variable with the folder, for a run of pytest whose plugin this is.
 VARIABLE = "HYPERLSTM_TOLD_CARD"

@@ -12,7 +12,7 @@ from impls.definition import Inputs, LayerParams, LayerState, Mask
 from impls.gradient import chunks, operator
 from impls.registry import find
 from suite.cases.case import Case
-from suite.checks.kernels import TRITON
+from suite.checks.triton import TRITON
 from suite.shared.arithmetic import Arithmetic
 from suite.shared.usage import Called
 

@@ -18,8 +18,10 @@ from impls import why_unavailable
 from impls.batched_cuda import split
 from suite.cases.case import Case
 from suite.checks.equality.tasks import against_naive
-from suite.checks.kernels import TRITON, interpreted
-from suite.checks.kernels.ahead import (
+from suite.checks.module.runs import by_grad
+from suite.checks.recording import Record
+from suite.checks.triton import TRITON, interpreted
+from suite.checks.triton.ahead import (
     FIRST,
     FULL,
     FULL_PACKED,
@@ -30,11 +32,9 @@ from suite.checks.kernels.ahead import (
     ROWS,
     STEPS,
 )
-from suite.checks.kernels.interpreted import CASES
-from suite.checks.kernels.launched import either_split
-from suite.checks.kernels.native import First, at_once
-from suite.checks.module.runs import by_grad
-from suite.checks.recording import Record
+from suite.checks.triton.interpreted import CASES
+from suite.checks.triton.launched import either_split
+from suite.checks.triton.native import First, at_once
 from suite.comparison.draws import implementation, model_and_draw
 from suite.comparison.tensors import Results
 from suite.comparison.tolerance import Oracle, assert_bitwise_equal, compare, reference

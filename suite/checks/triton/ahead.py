@@ -10,10 +10,10 @@ from suite.cases.verification import DROPOUT, RAGGED
 from suite.cases.workloads import WORKLOADS
 from suite.checks.equality import activations, values
 from suite.checks.equality.catalogue import DROPPED, grouped, paired, small, wide
-from suite.checks.kernels import TRITON
-from suite.checks.kernels.compiled import Way as Way
-from suite.checks.kernels.interpreted import CASES
 from suite.checks.module import capabilities, models, runs
+from suite.checks.triton import TRITON
+from suite.checks.triton.compiled import Way as Way
+from suite.checks.triton.interpreted import CASES
 
 PRECISIONS = ("float32", "tf32", "bfloat16", "float16")
 #: As large as users run it, where a product is another instruction, tiles have extra columns, and members share rows.

@@ -18,8 +18,8 @@ from impls.batched_cuda import layout
 from impls.batched_cuda.parts import tf32
 from impls.definition import LayerParams
 from suite.cases.case import Case, Start
-from suite.checks.kernels import TRITON
-from suite.checks.kernels.traced import traced
+from suite.checks.triton import TRITON
+from suite.checks.triton.traced import traced
 from suite.comparison.draws import implementation, model_and_draw
 from suite.comparison.tolerance import assert_bitwise_equal, evaluate
 

@@ -19,9 +19,9 @@ from impls.batched_cuda import split, why_no_driver
 from impls.gradient.chunks import limited, limits
 from impls.registry import find, resolve
 from suite.cases.workloads import WORKLOADS
-from suite.checks.kernels import TRITON, native, told_card
-from suite.checks.kernels.ahead import FULL, STEPS
-from suite.checks.kernels.launched import recorded
+from suite.checks.triton import TRITON, native, told_card
+from suite.checks.triton.ahead import FULL, STEPS
+from suite.checks.triton.launched import recorded
 from suite.verify import processes
 
 needs_triton = pytest.mark.skipif(find_spec("triton") is None, reason="Triton is not installed.")
