@@ -1,6 +1,7 @@
 """The table of implementations, to which `register` adds: which exist, and which of them run on a device in a dtype."""
 
 import os
+import re
 import sys
 import warnings
 from collections.abc import Iterable
@@ -50,6 +51,25 @@ def _unsuited_card(name: str, device: torch.device, least: tuple[int, int]) -> s
         wanted, has = (".".join(map(str, numbers)) for numbers in (least, capability))
         return f"{name} needs compute capability {wanted} or higher; this card has {has}."
     return None
+
+
+@constant
+@cache
+def why_no_code(device: torch.device) -> str | None:
+    """None if this build of torch has code for that NVIDIA GPU, else the reason in a sentence."""
+    built, has = torch.cuda.get_arch_list(), torch.cuda.get_device_capability(device)
+    if torch.version.hip is not None or not built:
+        return None
+    for arch in built:  # such as sm_86, code of that card, or compute_90, which the driver compiles for later ones
+        kind, _, digits = arch.partition("_")
+        least = divmod(int(re.sub(r"\D", "", digits)), 10)
+        if least <= has and (kind == "compute" or least[0] == has[0]):
+            return None
+    card = f"{torch.cuda.get_device_name(device)}, whose compute capability is {has[0]}.{has[1]}"
+    return (
+        f"torch {torch.__version__} has code for {', '.join(built)}, and none for this {card}: "
+        "install a build of torch for it, such as one for an older or newer CUDA."
+    )
 
 
 @cache
@@ -170,6 +190,8 @@ class Impl:
             return f"{self.name} computes in {', '.join(map(dtype_name, self.dtypes))}, not in {dtype_name(dtype)}."
         if device.type == "cuda" and not torch.cuda.is_available():
             return "torch sees no CUDA device here."
+        if device.type == "cuda" and (reason := why_no_code(device)):
+            return reason
         if device.type == "cuda" and self.capability is not None:
             return _unsuited_card(self.name, device, self.capability)
         return None
@@ -386,10 +408,10 @@ def resolve(name: str, device: torch.device, dtype: torch.dtype, options: Iterab
         reasons.append(reason)
         if impl.probe and impl.why_unsuited(device, dtype, options) is None:
             lost.append(reason)
-    untried = [impl for impl in IMPLS if impl.name not in candidates and impl.runs_on(device)]
-    able = [impl.name for impl in untried if dtype in impl.dtypes and impl.options >= {*options}]
+    untried = [impl for impl in IMPLS if impl.name not in candidates]
+    able = [impl.name for impl in untried if impl.why_unsuited(device, dtype, options) is None]
     message = (
-        f"impl={name!r} is unavailable on {device} in {dtype_name(dtype)}: {' '.join(reasons)} "
+        f"impl={name!r} is unavailable on {device} in {dtype_name(dtype)}: {' '.join(dict.fromkeys(reasons))} "
         f"In {dtype_name(dtype)} on {device.type}: {', '.join(able) or 'none'}."
     )
     if name != AUTO and (option := find(name).lacking(options)):

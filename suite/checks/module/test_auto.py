@@ -81,10 +81,34 @@ def test_a_gpu_that_torch_does_not_see_or_that_is_not_nvidias_is_a_reason(monkey
     for name in ("batched", "batched_cuda"):
         assert why_unavailable(name, "cuda") == "torch sees no CUDA device here."
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
     monkeypatch.setattr(torch.version, "hip", "6.4")
     amd = "batched_cuda is written for NVIDIA cards; this build of torch is for AMD's."
     assert why_unavailable("batched_cuda", "cuda") == amd
     assert why_unavailable("batched", "cuda") is None
+
+
+@pytest.mark.parametrize(
+    ("capability", "built", "runs"),
+    [
+        ((7, 0), ["sm_75", "sm_80", "sm_120"], False),
+        ((9, 0), ["sm_80", "sm_86"], False),
+        ((8, 9), ["sm_80", "sm_86"], True),
+        ((12, 0), ["sm_80", "compute_90"], True),
+    ],
+)
+def test_a_gpu_that_torch_has_no_code_for_is_a_reason(
+    capability: tuple[int, int], built: list[str], runs: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a V100 under a torch for CUDA 13, where each call would end in "no kernel image is available"."""
+    answers = {"is_available": True, "get_device_capability": capability, "get_device_name": "V100"}
+    for name, answer in answers.items():
+        monkeypatch.setattr(torch.cuda, name, lambda *_, answer=answer: answer)
+    monkeypatch.setattr(torch.cuda, "get_arch_list", lambda: built)
+    registry.why_no_code.cache_clear()
+    reason = why_unavailable("batched", "cuda")
+    registry.why_no_code.cache_clear()
+    assert reason is None if runs else "and none for this V100" in str(reason)
 
 
 def test_auto_skips_an_experimental_implementation(monkeypatch: pytest.MonkeyPatch) -> None:
