@@ -19,7 +19,6 @@ from _pytest.terminal import _REPORTCHARS_DEFAULT as REPORTCHARS
 from suite import bench, bench_compare, report
 from suite.cases.examples import CPU
 from suite.measure import choice
-from suite.package.sessions import recorded
 from suite.results.examples import benchmark, runs, verification, verified
 from suite.results.run import folder_of, read
 from suite.results.status import Ended, Status
@@ -84,14 +83,6 @@ def test_a_path_is_the_one_that_was_typed(tmp_path: Path, monkeypatch: pytest.Mo
     (tmp_path / "version2.py").touch()
     assert files.path_of("mine.py") == tmp_path / "mine.py"
     assert files.path_of("~no-such-user/out") == tmp_path / "~no-such-user/out"
-
-
-@pytest.mark.parametrize("command", ["verify", "selftest", "bench", "report", "compare", "cuda", "sanitize"])
-def test_a_command_knows_where_it_was_called_and_has_time_to_write(command: str, tmp_path: Path) -> None:
-    run = recorded(command, tmp_path, "--results=out").runs[0]
-    assert run.command[-1] == "--results=out"
-    assert run.variables[files.INVOKED_FROM] == "/home/me"
-    assert run.options["interrupt_timeout"] >= 30
 
 
 @pytest.mark.parametrize(

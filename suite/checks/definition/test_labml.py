@@ -7,7 +7,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from impls import HyperLSTM
 from impls.convert import from_labml, to_labml
 from impls.definition import dtype_name
 from suite.candidates.labml import build_as_ours
@@ -15,7 +14,6 @@ from suite.cases.case import Case, Start
 from suite.comparison.draws import draw, implementation
 from suite.comparison.tensors import Gradient, parameter
 from suite.comparison.tolerance import DTYPES, compare, naive_oracle
-from suite.package.documents import CHECKS, table
 
 CASE = Case(T=7, B=3, I=4, H=6, S=5, Z=2, layer_norm=True, state=Start.STACKED)
 CPU = torch.device("cpu")
@@ -83,24 +81,3 @@ def test_what_is_missing_unexpected_or_misshapen_is_named() -> None:
         "layers.1.bias: expected [4, 6], got none",
         "layers.1.extra: expected none, got [1]",
     ]
-
-
-def test_the_page_says_how_labmls_module_and_ours_start(labml: Module) -> None:
-    """And labml's eps, and the order of what its hyper LSTM reads."""
-    rows = {what: cells for what, *cells in table(CHECKS, "")}
-    *_, labmls, here = zip(*rows.values(), strict=True)
-    of_labml, of_ours = (dict(zip(rows, column, strict=True)) for column in (labmls, here))
-    theirs, ours = labml(CASE.I, CASE.H, CASE.S, CASE.Z, 1), HyperLSTM(CASE.I, CASE.H, CASE.S, CASE.Z, 1)
-    norms = [module for module in theirs.modules() if isinstance(module, nn.LayerNorm)]
-    assert {norm.eps for norm in norms} == {float(of_labml["its eps"])}
-    numbers = params(1)
-    read = to_labml(numbers)["cells.0.hyper.input_lin.weight"]
-    parts = [numbers[f"layers.0.hyper_weight_{letter}"] for letter in of_labml["hyper LSTM's input"].split(", ")]
-    assert read.equal(torch.cat(parts, dim=2).flatten(0, 1))
-    of_theirs = [theirs.get_parameter(f"cells.0.w_{letter}.0") for letter in "hx"]
-    of_here = [ours.get_parameter(f"layers.0.weight_{letter}")[0] for letter in "hx"]
-    for column, weights in ((of_labml, of_theirs), (of_ours, of_here)):
-        for start, weight in zip(column["start of W_h, W_x"].split(", "), weights, strict=True):
-            product = weight.mT @ weight
-            expected = {"0": torch.zeros_like(product), "orthogonal": torch.eye(len(product))}[start]
-            torch.testing.assert_close(product, expected, atol=1e-5, rtol=0)

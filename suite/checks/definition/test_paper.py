@@ -10,9 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from impls import HyperLSTM
-from impls.definition import LayerParams, shapes
+from impls.definition import LayerParams
 from suite.checks.definition.paper import MODELS, OURS
-from suite.package.documents import CHECKS, evaluated, said, table
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -22,37 +21,6 @@ def test_parameter_counts_are_the_papers(name: str) -> None:
     model = HyperLSTM(I, H, S, Z, L, layer_norm=layer_norm, device="meta")
     n = sum(p.numel() for p in model.parameters()) + (H + 1) * outputs
     assert round(n / 1e6, 2) == OURS.get(name, published)
-
-
-def test_the_page_lists_the_counts_that_differ() -> None:
-    rows = {model: [float(cell) for cell in cells] for model, *cells in table(CHECKS, "model")}
-    expected = dict[str, list[float]]()
-    for name, ours in OURS.items():
-        I, H, S, Z, _, _, outputs, published = MODELS[name]
-        expected[name] = [I, H, S, Z, outputs, published, ours]
-    assert rows == expected
-    right, every = said(CHECKS, r"has the parameters of (\d) of the (\d) HyperLSTMs")
-    assert (int(every), int(right)) == (len(MODELS), len(MODELS) - len(OURS))
-
-
-def count(I: int, H: int, S: int, Z: int, *, layer_norm: bool) -> int:
-    return sum(map(math.prod, shapes(I, H, S, Z, layer_norm=layer_norm).values()))
-
-
-def test_the_page_says_what_embeddings_and_norms_add() -> None:
-    """And that this is more, or less, than what separates the paper's rows."""
-    smaller, larger = "char-PTB Layer Norm HyperLSTM", "char-PTB Layer Norm HyperLSTM, large embedding"
-    few, many, more = said(CHECKS, r"going from Z (\d+) to Z (\d+) adds (.*?) parameters, more than separate")
-    I, H, S, *_ = MODELS[larger]
-    added = evaluated(more, {"H": H, "S": S})
-    assert count(I, H, S, int(many), layer_norm=True) - count(I, H, S, int(few), layer_norm=True) == added
-    assert added > 1e6 * (MODELS[larger][-1] - MODELS[smaller][-1])
-    plain, normed = "enwik8 HyperLSTM", "enwik8 Layer Norm HyperLSTM"
-    (more,) = said(CHECKS, r"layer norm adds (.*?) parameters, less than a third of what separates")
-    I, H, S, Z, *_ = MODELS[normed]
-    added = evaluated(more, {"H": H, "S": S})
-    assert count(I, H, S, Z, layer_norm=True) - count(I, H, S, Z, layer_norm=False) == added
-    assert added < 1e6 * (MODELS[normed][-1] - MODELS[plain][-1]) / 3
 
 
 def assert_orthogonal(gate: Tensor) -> None:
