@@ -2,7 +2,6 @@
 
 import os
 import platform
-import shlex
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -53,14 +52,11 @@ def install_labml(session: nox.Session) -> None:
     session.install("--no-deps", *group("labml"))
 
 
-def shared_bin(session: nox.Session) -> Path:
-    """Folder of the executables of `environment`."""
-    return (session.cache_dir.parent / "environment" / ("Scripts" if os.name == "nt" else "bin")).absolute()
-
-
 def bin_of(session: nox.Session) -> Path:
-    """Folder of the session's executables, or of the shared ones."""
-    return Path(session.bin) if session.venv_backend != "none" else shared_bin(session)
+    """Folder of the executables of the session, or of `environment`, in which sessions without their own run."""
+    if session.venv_backend != "none":
+        return Path(session.bin)
+    return (session.cache_dir.parent / "environment" / ("Scripts" if os.name == "nt" else "bin")).absolute()
 
 
 def scratch_of(session: nox.Session) -> Path:
@@ -151,6 +147,8 @@ def lint(session: nox.Session) -> None:
     session.run("ruff", "format", "--check", ".")
     session.run("mypy")
     session.run("lint-imports")
+    session.run("validate-pyproject", "pyproject.toml")
+    session.run("deptry", ".")
     sources: list[str] = []
     for pattern in ("impls/**/*.h", "impls/**/*.cpp", "suite/**/*.h", "suite/**/*.cpp"):
         sources += map(str, sorted(Path().glob(pattern)))
@@ -298,12 +296,3 @@ def sanitize(session: nox.Session) -> None:
     for sanitizer in SANITIZERS:
         scratch = str(scratch_of(session) / sanitizer)
         python(session, "-m", "suite.checks.cpu.sanitized", sanitizer, scratch, *session.posargs)
-
-
-@nox.session(requires=["environment"])
-def mutate(session: nox.Session) -> None:
-    """Score tests by mutants: `-- --seed 7 --n 40 suite/measure`."""
-    session.install(*group("mutate"))
-    program = str(shared_bin(session) / "python")
-    command = shlex.join([program, "-m", "suite.run_tests", "--"])
-    session.run("python", "-m", "suite.mutate", command, *session.posargs)

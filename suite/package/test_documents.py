@@ -1,16 +1,26 @@
-"""Links of the project's pages lead somewhere, and their commands are accepted."""
+"""Links of the project's pages lead somewhere, their commands are accepted, and their Python runs."""
 
 import re
 import shlex
-from functools import cache
+import sys
+from functools import cache, partial
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
+from mktestdocs import check_md_file
+from torch import Tensor
 
 import noxfile
+from impls import HyperLSTM
+from impls.registry import ORACLE
 from suite import bench, bench_compare, report
+from suite.cases.case import Case, Start
+from suite.comparison.draws import implementation
+from suite.comparison.tolerance import compare
 from suite.shared.files import ROOT
 
 PAGES = [ROOT / "README.md", *(page for name in ("impls", "suite", "results") for page in ROOT.glob(f"{name}/**/*.md"))]
@@ -67,3 +77,41 @@ def test_commands_are_accepted(page: Path, pytestconfig: pytest.Config) -> None:
             else:
                 _, unknown = pytestconfig._parser.parse_known_and_unknown_args(arguments)
                 assert not unknown, command
+
+
+def blocks(page: Path) -> list[str]:
+    """Blocks of Python."""
+    return [token.content for token in tokens(page) if token.type == "fence" and token.info == "python"]
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page)], ids=name_of)
+def test_python_runs(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where `hyperlstm` is the package, as where it is installed."""
+    for name, module in [*sys.modules.items()]:
+        if name.split(".")[0] == "impls":
+            monkeypatch.setitem(sys.modules, name.replace("impls", "hyperlstm", 1), module)
+    check_md_file(page, memory=True)
+
+
+@pytest.mark.parametrize("layer_norm", [False, True], ids=["plain", "norm"])
+def test_the_step_as_printed_is_the_oracle(layer_norm: bool) -> None:
+    (block,) = [block for block in blocks(ROOT / "impls" / "README.md") if "def step(" in block]
+    exec(block, printed := dict[str, Any]())
+
+    def build(case: Case, dtype: torch.dtype, device: torch.device) -> HyperLSTM:
+        model = implementation(ORACLE)(case, dtype, device)
+
+        def forward(x: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
+            step = torch.func.vmap(partial(printed["step"], model.layers[0]))  # over the batch
+            out, state = [], tuple(part[0] for part in state)
+            for x_t in x:
+                state = step(x_t, *state)
+                out.append(state[0])
+            return torch.stack(out), tuple(part[None] for part in state)
+
+        model.forward = forward  # type: ignore[method-assign, assignment]
+        return model
+
+    case = Case(T=7, B=3, I=4, H=6, S=5, Z=2, layer_norm=layer_norm, state=Start.STACKED)
+    worst = compare(build, case, torch.float64, torch.device("cpu"))[0]
+    assert not worst.wrong, worst
