@@ -190,7 +190,7 @@ def lowest(session: nox.Session) -> None:
     install_labml(session)
     # Pages and comparisons of results take more of pandas than checks do; builds and files of `--impl` much of torch.
     of_pandas = ("suite/results", "suite/measure/test_bench_compare.py", "suite/pages")
-    of_torch = ("suite/package/test_extension.py", "suite/test_submission.py", "suite/test_option.py")
+    of_torch = ("suite/package/test_extension.py", "suite/test_submission.py")
     run_tests(session, "suite/checks", *of_pandas, *of_torch)
 
 

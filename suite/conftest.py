@@ -9,6 +9,7 @@ pytest_plugins = (
     "suite.verify.processes",
     "suite.verify.selection",
     "suite.verify.failures",
+    "suite.verify.limits",
     "suite.verify.conclusion",
 )
 collect_ignore = [str(file.path) for file in interpreter_only.FILES]

@@ -13,17 +13,14 @@ import pytest
 
 from suite.shared.devices import DeviceType
 from suite.shared.files import ROOT
-from suite.verify.arguments import add_options
+from suite.verify.arguments import LONG, SHORT, add_options, ending
 
 #: The project's configuration of pytest, which would otherwise depend on the paths among its arguments; and the options
 #: of the suite, which pytest knows before it looks for the first conftest.py, so that their values are no tests.
 SUITE = (f"--config-file={ROOT / 'pyproject.toml'}", "-p", "suite.verify.options")
-#: The tests of a file are run by one process, since they share what it makes.
-WORKERS = ("-q", "--numprocesses=auto", "--no-loadscope-reorder", "-p", "no:benchmark")
-#: Seconds after which a process prints where its test is, and ends: more than any test takes that ends. A test that
-#: hangs is found sooner where no test takes long: with `--impl`, and on a GPU, where a kernel may wait for ever.
-LIMIT = 1000
-SHORT_LIMIT = 120
+WORKERS = ("-q", "--numprocesses=auto", "--dist=worksteal", "-p", "no:benchmark")
+#: Failures of a file of `--impl` take a line each, see `suite/verify/failures.py`.
+LINES = ("--tb=no", "-rN")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -47,18 +44,15 @@ def arguments_of(options: argparse.Namespace) -> list[str]:
     suite_parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     add_options(suite_parser.add_argument)
     of_suite, _ = suite_parser.parse_known_args(options.arguments)
-    # Tests of a file of `--impl` share nothing, so each process takes the next. With `--size` each comparison may take
-    # most of the memory, so one process makes them one after another.
-    dist = "worksteal" if of_suite.impl and not of_suite.size else "loadscope"
     all_short = of_suite.impl or (options.short_on_gpu and of_suite.device.type == DeviceType.CUDA)
-    limit = SHORT_LIMIT if all_short else LIMIT
-    testpaths = ["-o", f"testpaths={shlex.join(options.testpaths)}"] if options.testpaths else []
-    return [*SUITE, *WORKERS, f"--dist={dist}", *ending(limit), *testpaths, *options.arguments]
-
-
-def ending(seconds: int) -> list[str]:
-    """Arguments with which a test that takes longer prints where it is and ends its process."""
-    return ["-o", f"faulthandler_timeout={seconds}", "-o", "faulthandler_exit_on_timeout=true"]
+    arguments = [*SUITE, *WORKERS, *ending(SHORT if all_short else LONG)]
+    if of_suite.impl:
+        arguments += LINES
+    if of_suite.size:  # each comparison may take most of the memory
+        arguments.append("-n0")
+    if options.testpaths:
+        arguments += ["-o", f"testpaths={shlex.join(options.testpaths)}"]
+    return [*arguments, *options.arguments]
 
 
 def main(arguments: Sequence[str]) -> int:

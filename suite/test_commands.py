@@ -14,7 +14,6 @@ from typing import Any
 from unittest.mock import MagicMock
 
 import pytest
-from _pytest.terminal import _REPORTCHARS_DEFAULT as REPORTCHARS
 
 from suite import bench, bench_compare, report
 from suite.cases.examples import CPU
@@ -39,13 +38,9 @@ def verify_parser() -> argparse.ArgumentParser:
 #: By command that takes them, paths as they are typed, and as they are meant from /home/me.
 PATHS: dict[str, tuple[Callable[[], argparse.ArgumentParser], list[str], dict[str, Any]]] = {
     "verify after =": (verify_parser, ["--impl=a.py", "--results=out"], {"impl": ["a.py"], "results": "out"}),
-    "verify apart": (verify_parser, ["--impl", "a.py", "--results", "out"], {"impl": ["a.py"], "results": "out"}),
     "verify several": (verify_parser, ["--impl", "a.py", "b.py", "--impl=c.py"], {"impl": ["a.py", "b.py", "c.py"]}),
-    "bench after =": (bench.parser, ["--impl=a.py", "--results=out"], {"impl": ["a.py"], "results": "out"}),
-    "bench several": (bench.parser, ["--impl", "a.py", "b.py", "--impl", "c.py"], {"impl": ["a.py", "b.py", "c.py"]}),
     "compare": (bench_compare.parser, ["old", "./new"], {"old": "old", "new": "new"}),
     "report": (report.parser, ["--results", "out"], {"results": "out"}),
-    "above": (bench.parser, ["--results", "../out"], {"results": "../out"}),
     "odd": (bench.parser, ["--impl=a b:ü/mein LSTM.py"], {"impl": ["a b:ü/mein LSTM.py"]}),
 }
 
@@ -90,9 +85,7 @@ def test_a_path_is_the_one_that_was_typed(tmp_path: Path, monkeypatch: pytest.Mo
     [
         ("mine.py", "mine.py: expected a file or folder under suite/; an implementation in a file comes after --impl"),
         ("suite/checks/test_no.py::test_a", "suite/checks/test_no.py: expected .*, but there is none of this name"),
-        ("/tmp", "/tmp: expected a file or folder under suite/"),
         ("suite/checks/module/test_auto.py::test_a", None),
-        ("suite/checks", None),
     ],
 )
 def test_a_file_without_tests_of_ours_is_named(argument: str, message: str | None) -> None:
@@ -104,27 +97,19 @@ def test_a_file_without_tests_of_ours_is_named(argument: str, message: str | Non
         assert re.match(message, said)
 
 
-@pytest.mark.parametrize("text", ["foo", "meta", "cuda:x", "cuda:-1", "mps", "", "CPU", "cuda:1 "])
-@pytest.mark.parametrize("parser", [bench.parser, bench_compare.parser, verify_parser])
-def test_a_device_that_is_none_is_an_error_of_usage(
-    parser: Callable[[], argparse.ArgumentParser], text: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.mark.parametrize("text", ["foo", "meta", "cuda:x", "cuda:-1"])
+def test_a_device_that_is_none_is_an_error_of_usage(text: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match=r"^2$"):
-        parser().parse_args(["--device", text])
-    assert (
-        f"--device: expected cpu, cuda, or a GPU by its number such as cuda:1; got {text!r}" in capsys.readouterr().err
-    )
+        bench.parser().parse_args(["--device", text])
+    assert f"expected cpu, cuda, or a GPU by its number such as cuda:1; got {text!r}" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("count", "device", "reason"),
     [
-        (0, "cpu", None),
         (0, "cuda", "--device: torch sees no GPU here, so there is no cuda:0"),
         (1, "cuda", None),
         (1, "cuda:1", "--device: torch sees 1 GPU here, so there is no cuda:1"),
-        (2, "cuda:1", None),
-        (2, "cuda:10", "--device: torch sees 2 GPUs here, so there is no cuda:10"),
     ],
 )
 def test_a_gpu_that_is_not_here_is_named(
@@ -139,18 +124,12 @@ def test_a_gpu_that_is_not_here_is_named(
             assert reason in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("number", ["-1", "nan", "inf", "-0.5", "five", ""])
-@pytest.mark.parametrize(
-    ("parser", "option"),
-    [(bench.parser, "--minutes"), (bench_compare.parser, "--minutes"), (bench_compare.parser, "--threshold")],
-)
-def test_an_amount_is_a_number_of_at_least_0(
-    parser: Callable[[], argparse.ArgumentParser], option: str, number: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.mark.parametrize("number", ["-1", "nan", "inf", ""])
+def test_an_amount_is_a_number_of_at_least_0(number: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match=r"^2$"):
-        parser().parse_args([f"{option}={number}"])
-    assert f"argument {option}: " in capsys.readouterr().err
-    assert getattr(parser().parse_args([f"{option}=0"]), option[2:]) == 0
+        bench.parser().parse_args([f"--minutes={number}"])
+    assert "argument --minutes: " in capsys.readouterr().err
+    assert bench.parser().parse_args(["--minutes=0"]).minutes == 0
 
 
 @pytest.mark.parametrize(
@@ -233,8 +212,7 @@ def test_few_minutes_are_not_the_default(minutes: float, monkeypatch: pytest.Mon
 
 def configured(*arguments: str) -> Any:
     """A configuration of pytest, as the suite sees it, for arguments of verify."""
-    of_pytest = {"durations": None, "tbstyle": "auto", "reportchars": REPORTCHARS}
-    option = SimpleNamespace(**vars(verify_parser().parse_args(arguments)), **of_pytest)
+    option = SimpleNamespace(**vars(verify_parser().parse_args(arguments)), durations=None)
     return SimpleNamespace(
         option=option,
         args=["suite/checks"],
@@ -250,32 +228,25 @@ def test_files_of_pytest_start_in_the_folder_of_the_user(tmp_path: Path, monkeyp
     assert (config.option.xmlpath, config.option.log_file) == (str(tmp_path / "junit.xml"), None)
 
 
-def test_a_thorough_run_lists_its_slowest_tests() -> None:
-    for arguments, slowest in (([], False), (["--thorough"], True)):
-        config = configured("--device", "cpu", *arguments)
-        verify_options.pytest_configure(config)
-        assert bool(config.option.durations) == slowest
-
-
 def marked(*names: str) -> Any:
     """A test with these marks."""
     return SimpleNamespace(get_closest_marker=lambda name: name in names or None)
 
 
-def test_sizes_that_are_named_are_compared_alone() -> None:
-    at_a_size = marked("at_size")
-    other = marked()
-    for arguments, chosen in (([], other), (["--size", "H8"], at_a_size)):
-        items = [item for item in (at_a_size, other) if selection.asked_for(item, configured(*arguments))]
-        assert items == [chosen]
-
-
 @pytest.mark.parametrize(
     ("marks", "arguments", "asked"),
-    [(["thorough"], [], False), (["thorough"], ["--thorough"], True), ([], [], True)],
-    ids=["default", "thorough", "unmarked"],
+    [
+        ([], [], True),
+        (["thorough"], [], False),
+        (["thorough"], ["--thorough"], True),
+        (["at_size"], [], False),
+        (["at_size"], ["--size", "H8"], True),
+        ([], ["--size", "H8"], False),
+    ],
 )
-def test_what_is_thorough_is_left_out_unless_asked(marks: list[str], arguments: list[str], asked: bool) -> None:
+def test_thorough_tests_and_those_of_sizes_are_made_where_they_are_named(
+    marks: list[str], arguments: list[str], asked: bool
+) -> None:
     assert selection.asked_for(marked(*marks), configured(*arguments)) == asked
 
 
@@ -292,56 +263,23 @@ def test_verify_refuses_what_it_cannot_check(tmp_path: Path, monkeypatch: pytest
         verify_options.pytest_configure(configured("--device", "cpu", "--impl", str(tmp_path / "mine.py")))
 
 
-@pytest.mark.parametrize(
-    ("typed", "style", "short", "listed"),
-    [
-        ([], "no", True, ""),
-        (["-rA"], "no", True, "A"),
-        (["-vrA"], "no", True, "A"),
-        (["--tb=short"], "short", False, REPORTCHARS),
-        (["--tb=no"], "no", False, REPORTCHARS),
-    ],
-    ids=["default", "-rA", "-vrA", "--tb=short", "--tb=no"],
-)
-def test_failures_of_a_file_take_a_line_unless_asked(
-    typed: list[str], style: str, short: bool, listed: str, tmp_path: Path, pytestconfig: pytest.Config
-) -> None:
-    option = pytestconfig._parser.parse_known_args([*typed, "--impl", str(tmp_path / "mine.py")])
-    verify_options.shorten_failures(option)
-    assert (option.tbstyle, option.short_failures, option.reportchars) == (style, short, listed)
-    assert verify_options.results_of(option) == tmp_path / "mine-results"
+def test_failures_of_a_file_take_a_line_for_each_test() -> None:
+    def failed(name: str, **said: str) -> SimpleNamespace:
+        return SimpleNamespace(nodeid=name, user_properties=[*said.items()], longreprtext="its worker crashed")
 
-
-@pytest.mark.parametrize(
-    ("short", "shown"),
-    [
-        (
-            True,
-            [
-                "FAILED test_a.py::test_b[1/2]: is wrong",
-                "FAILED suite/test_c.py::test_d: its worker crashed",
-                "With --tb=short, where each comes from.",
-            ],
-        ),
-        (False, []),
-    ],
-)
-def test_failures_are_listed_where_they_take_a_line(short: bool, shown: list[str]) -> None:
-    config = configured("--device", "cpu")
-    config.option.short_failures = short
-    said = [(failures.LINE, "test_a.py::test_b[1/2]: is wrong")]
-    failed = SimpleNamespace(nodeid="suite/test_a.py::test_b[1/2]", user_properties=said, longreprtext="a traceback")
-    crashed = SimpleNamespace(nodeid="suite/test_c.py::test_d", user_properties=[], longreprtext="its worker crashed")
+    config: Any = SimpleNamespace(option=SimpleNamespace(impl=["mine.py"], tbstyle="no"))
+    reports = [failed("test_a.py::test_b[2]", line="of 2"), failed("test_a.py::test_b[1]", line="of 1")]
     lines = list[str]()
-    reporter: Any = SimpleNamespace(stats={"failed": [failed, crashed]}, write_line=lines.append)
+    reporter: Any = SimpleNamespace(
+        stats={"failed": reports, "error": [failed("test_c.py::test_d")]}, write_line=lines.append
+    )
     failures.pytest_terminal_summary(reporter, config)
-    assert lines == shown
-
-
-def test_a_fixture_that_fails_is_a_failure() -> None:
-    reports: dict[str, list[Any]] = {"failed": [1], "error": [2, 3], "passed": [4]}
-    reporter: Any = SimpleNamespace(stats=reports)
-    assert failures.failures_of(reporter) == [*reports["failed"], *reports["error"]]
+    assert lines == [
+        "FAILED of 1 (1 more of this test)",
+        "FAILED test_c.py::test_d: its worker crashed",
+        "With --tb=short, where each comes from.",
+    ]
+    assert verify_options.results_of(configured("--impl", "mine.py").option) == Path.cwd() / "mine-results"
 
 
 PASSED = "All comparisons with the equation passed: 1 implementation, 1 comparison, worst error 0.50 of the limit."

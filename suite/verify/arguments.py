@@ -8,6 +8,10 @@ from suite.comparison.tolerance import DTYPES
 from suite.shared import machine
 from suite.shared.files import path_of
 
+#: Seconds, more than any test or fixture takes that ends. A test that hangs is found sooner where no test takes long:
+#: with `--impl`, and on a GPU, where a kernel may wait for ever.
+LONG, SHORT = 1000, 120
+
 
 def add_options(add: Callable[..., object]) -> None:
     """Add the options of a verification; add: `addoption` of pytest, or `add_argument` of argparse."""
@@ -19,3 +23,8 @@ def add_options(add: Callable[..., object]) -> None:
     add("--size", type=parse, nargs="+", action="extend", default=[], help=f"compare at these sizes alone: {SPELLING}")
     dtypes = [dtype_name(dtype) for dtype in DTYPES]
     add("--dtype", choices=dtypes, nargs="+", action="extend", default=[], help="of --size; default: all")
+
+
+def ending(seconds: float) -> list[str]:
+    """Arguments of pytest with which a test that takes longer ends its process."""
+    return ["-o", f"faulthandler_timeout={seconds}", "-o", "faulthandler_exit_on_timeout=true"]

@@ -1,5 +1,6 @@
-"""Failures in a line each, which a run of `--impl` shows in place of tracebacks."""
+"""Failures of a file of `--impl`, in a line for each test: its first failure, and how many more it has."""
 
+from collections import defaultdict
 from collections.abc import Generator
 
 import pytest
@@ -32,15 +33,18 @@ def pytest_runtest_makereport(
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Show a line of each failure where the run has short failures, which `options.py` decides."""
-    if not config.option.short_failures:
+    """Show a line for each test that failed, unless pytest shows tracebacks."""
+    if not config.option.impl or config.option.tbstyle != "no":
         return
-    failures = failures_of(terminalreporter)
-    for failure in failures:
+    by_test = defaultdict[str, list[pytest.TestReport]](list)
+    for failure in sorted(failures_of(terminalreporter), key=lambda report: report.nodeid):
+        by_test[failure.nodeid.partition("[")[0]].append(failure)
+    for first, *others in by_test.values():
         # Of a process that crashed, xdist makes the report.
-        line = dict(failure.user_properties).get(LINE, f"{failure.nodeid}: {failure.longreprtext}")
-        terminalreporter.write_line(f"FAILED {line}")
-    if failures:
+        line = dict(first.user_properties).get(LINE, f"{first.nodeid}: {first.longreprtext}")
+        more = f" ({len(others)} more of this test)" if others else ""
+        terminalreporter.write_line(f"FAILED {line}{more}")
+    if by_test:
         terminalreporter.write_line("With --tb=short, where each comes from.")
 
 

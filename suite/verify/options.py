@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from _pytest.terminal import _REPORTCHARS_DEFAULT as REPORTCHARS  # pytest's own list of failures
 
 from suite.candidates import submission
 from suite.shared import machine
@@ -31,7 +30,6 @@ def pytest_configure(config: pytest.Config) -> None:
         path = getattr(config.option, name, None)
         if path:
             setattr(config.option, name, str(path_of(path)))
-    shorten_failures(config.option)
     try:
         if config.option.impl:
             submission.load_all(config.option.impl, config.option.device)
@@ -49,15 +47,6 @@ def why_no_tests(arguments: Sequence[str]) -> str | None:
         if not path.exists():
             return f"{path}: expected a file or folder under suite/, but there is none of this name"
     return None
-
-
-def shorten_failures(option: argparse.Namespace) -> None:
-    """Let failures of the files of `--impl` take a line each, unless the user chooses how pytest shows them."""
-    option.short_failures = bool(option.impl) and option.tbstyle == "auto"
-    if option.short_failures:
-        option.tbstyle = "no"
-        if option.reportchars == REPORTCHARS:
-            option.reportchars = ""
 
 
 def results_of(option: argparse.Namespace) -> Path | None:

@@ -12,7 +12,6 @@ from impls.registry import IMPLS
 from suite.shared import machine
 from suite.shared.arithmetic import Arithmetic
 from suite.shared.devices import DeviceType
-from suite.verify.scheduling import pytest_xdist_make_scheduler as pytest_xdist_make_scheduler
 
 # It warns where torch sees no GPU but finds a CUDA toolkit.
 logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)

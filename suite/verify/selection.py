@@ -1,6 +1,5 @@
-"""Which tests of those that pytest collects a run makes, and in which order."""
+"""Which tests of those that pytest collects a run makes."""
 
-import math
 from collections.abc import Sequence
 
 import pytest
@@ -17,19 +16,12 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what is not asked for, and put first what is marked so."""
-    items.sort(key=order)
+    """Leave out what is not asked for."""
     chosen, left_out = list[pytest.Item](), list[pytest.Item]()
     for item in items:
         (chosen if asked_for(item, config) else left_out).append(item)
     config.hook.pytest_deselected(items=left_out)
     items[:] = chosen
-
-
-def order(item: pytest.Item) -> float:
-    """The number of its marker `order`, or infinity, behind all that have one."""
-    marker = item.get_closest_marker("order")
-    return math.inf if marker is None else float(marker.args[0])
 
 
 def asked_for(item: pytest.Item, config: pytest.Config) -> bool:

@@ -6,8 +6,6 @@ from suite.checks.equality.catalogue import of_every_implementation, small
 from suite.checks.equality.parametrised import Check, every
 from suite.checks.equality.tasks import Task
 
-pytestmark = pytest.mark.order(7)
-
 
 @pytest.mark.address_sanitizer
 @every(of_every_implementation(small), left_out="other cases of each implementation and dtype")

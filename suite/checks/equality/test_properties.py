@@ -21,8 +21,6 @@ from suite.comparison.tensors import OF_SEQUENCES, Argument, Output, Results, X
 from suite.comparison.tolerance import assert_bitwise_equal
 from suite.shared.marks import impl_param
 
-pytestmark = pytest.mark.order(9)
-
 #: A small case, beside ROWS, which has rows, units and embeddings enough for several tiles, threads and panels, with
 #: edges. Both are compared by value, too, since a check of bits compares an implementation with itself.
 SMALL = VERIFY_FIRST[0]

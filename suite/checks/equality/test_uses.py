@@ -2,8 +2,6 @@
 
 from itertools import combinations, product
 
-import pytest
-
 from suite.cases.case import Start
 from suite.checks.equality.catalogue import grouped, of_every_implementation, paired
 from suite.checks.equality.options import DEFAULTS, OPTIONS, Call, Form, Trained
@@ -11,8 +9,6 @@ from suite.checks.equality.pairs import COMBINATIONS, RATES
 from suite.checks.equality.parametrised import Check, every
 from suite.checks.equality.tasks import Task
 from suite.shared.files import ROOT
-
-pytestmark = pytest.mark.order(5)
 
 
 # One implementation after the other on each case, so that its references are in memory.

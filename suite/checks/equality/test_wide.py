@@ -1,13 +1,9 @@
 """At the sizes that people run, every implementation equals row_scaled in float64, which equals the equation there."""
 
-import pytest
-
 from suite.cases.verification import IN_FLOAT16
 from suite.checks.equality.catalogue import of_every_implementation, wide
 from suite.checks.equality.parametrised import Check, every
 from suite.checks.equality.tasks import F16, Task
-
-pytestmark = pytest.mark.order(3)
 
 
 def by_case(task: Task) -> tuple[str, str, str]:

@@ -10,8 +10,6 @@ from suite.checks.faults.planting import Edited, edits, listed, stale
 from suite.comparison.tensors import STATE, Finding, Gradient, Output, Subject, Wrong, parameter
 from suite.comparison.tolerance import Judgement
 
-pytestmark = pytest.mark.order(1)
-
 
 def test_every_edit_applies() -> None:
     reasons = stale(planted.edited for planted in FAULTS)

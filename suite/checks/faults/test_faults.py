@@ -15,8 +15,6 @@ from suite.comparison.tolerance import Judgement
 from suite.results.outcomes import FaultOutcome
 from suite.shared.arithmetic import Arithmetic
 
-pytestmark = pytest.mark.order(6)
-
 CPU = torch.device("cpu")
 
 

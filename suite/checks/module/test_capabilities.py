@@ -14,8 +14,6 @@ from suite.comparison.draws import model_and_draw
 from suite.results.outcomes import CapabilityOutcome
 from suite.shared.marks import impl_param
 
-pytestmark = pytest.mark.order(4)
-
 
 def cell(impl: Impl, title: str) -> object:
     """An implementation and a capability as parameters of a test."""

@@ -13,8 +13,6 @@ from suite.checks.module.marks import marks_of
 from suite.shared import process
 from suite.shared.marks import impl_param
 
-pytestmark = pytest.mark.order(10)
-
 #: Those written like the equation keep nothing between calls; those that autograd differentiates hardly do.
 NAMES = {
     True: [impl.name for impl in IMPLS if not impl.literal],

@@ -14,7 +14,6 @@ from suite.checks.triton.interpreter_only import FILES, File
 from suite.shared.process import run
 
 pytestmark = [
-    pytest.mark.order(8),
     pytest.mark.thorough("batched_cuda interpreted: groups of several members, rounding"),
     pytest.mark.skipif(find_spec("triton") is None, reason="Triton is not installed."),
 ]

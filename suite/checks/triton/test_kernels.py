@@ -34,7 +34,6 @@ from suite.checks.triton.launched import recorded
 from suite.shared.process import ProcessError, killed_with, run
 
 pytestmark = [
-    pytest.mark.order(2),
     pytest.mark.triton,
     pytest.mark.skipif(find_spec("triton") is None, reason="Triton is not installed."),
 ]
