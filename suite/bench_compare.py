@@ -5,8 +5,8 @@
     nox -s compare -- --base REV --workload medium --implementation batched deferred --minutes 2
 
 With `--base`, visits of the two revisions alternate: the interval of the quotients of neighbouring visits excludes 1,
-and 1 of 20 comparisons of equal code has such a row. On a shared host, OLD and NEW of the same code differ by up to 20 %
-in candidates in Python. A row that is slower by more than the threshold, or whose peak memory rose by more, is a
+and 1 of 20 comparisons of equal code has such a row. On a shared host, OLD and NEW of the same code differ by up to
+20 % in candidates in Python. A row that is slower by more than the threshold, or whose peak memory rose by more, is a
 *regression*; a figure that NEW lacks is *missing*. The command exits 1 on either, but for a time-out.
 """
 

@@ -6,6 +6,8 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import pandas as pd
+
 from suite.measure.roofline import MOST
 from suite.results.outcomes import CapabilityOutcome, CaseOutcome, FaultOutcome
 from suite.results.run import Run, read
@@ -25,32 +27,47 @@ FAILED = {
 
 def problems(folder: Path) -> Iterator[str]:
     """Sentences that say why a folder cannot be taken, none if it can."""
-    runs = {name: read(folder, name) for name in ("bench", "verify")}
-    for name, run in runs.items():
+    bench, verify = read(folder, "bench"), read(folder, "verify")
+    for name, run in (("bench", bench), ("verify", verify)):
         if run is None:
             yield f"{folder}: expected the results of nox -s {name}, but there are none."
-            continue
-        if run.stamp.dirty:
-            yield f"{name}: made by code with changes that no commit has."
-        elif not known(run.stamp.commit):
-            yield f"{name}: commit {run.stamp.commit!r} is not in the history of this checkout."
-        if run.stale:
-            yield f"{name}: code that it rests on has changed since."
-        yield from private(folder, run)
-    bench, verify = runs["bench"], runs["verify"]
+        else:
+            yield from of_code(run)
+            yield from private(folder, run)
     if bench is not None and verify is not None and bench.stamp.commit != verify.stamp.commit:
         yield "bench and verify were made by two commits."
     if bench is not None:
-        timed = bench.rows[bench.rows["status"] == Status.OK]
-        few = timed[~(timed["visits"] >= FEWEST)]
-        fast = timed[(timed["bound"] == Bound.COMPUTE) & (timed["share"] > MOST)]
-        if len(few):
-            yield f"bench.csv: {len(few)} rows have fewer than {FEWEST} visits."
-        if len(fast):
-            yield f"bench.csv: {len(fast)} rows multiply faster than this machine can."
+        yield from of_times(bench.rows)
+    if verify is not None:
+        yield from of_verification(verify)
+
+
+def of_code(run: Run) -> Iterator[str]:
+    """Sentences about the code that made a run."""
+    if run.stamp.dirty:
+        yield f"{run.name}: made by code with changes that no commit has."
+    elif not known(run.stamp.commit):
+        yield f"{run.name}: commit {run.stamp.commit!r} is not in the history of this checkout."
+    if run.stale:
+        yield f"{run.name}: stale, as code that it rests on has changed since."
+
+
+def of_times(rows: pd.DataFrame) -> Iterator[str]:
+    """Sentences about rows of a benchmark."""
+    timed = rows[rows["status"] == Status.OK]
+    few = int((timed["visits"] < FEWEST).sum())
+    fast = int(((timed["bound"] == Bound.COMPUTE) & (timed["share"] > MOST)).sum())
+    if few:
+        yield f"bench.csv: {few} rows have fewer than {FEWEST} visits."
+    if fast:
+        yield f"bench.csv: {fast} rows multiply faster than this machine can."
+
+
+def of_verification(verify: Run) -> Iterator[str]:
+    """Sentences about tables of which rows failed."""
     for table, (column, failure) in FAILED.items():
-        rows = verify.tables[table] if verify is not None else []
-        wrong = sum(rows[column] == failure) if len(rows) else 0
+        rows = verify.tables[table]
+        wrong = int((rows[column] == failure).sum())
         if wrong:
             yield f"{table}.csv: {wrong} rows of {len(rows)} failed."
 

@@ -83,7 +83,7 @@ def good(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ({}, "can be handed in"),
         ({"commit": "d"}, "commit 'd' is not in the history"),
         ({"dirty": True}, "bench: made by code with changes"),
-        ({"sources": "old"}, "bench: code that it rests on has changed since"),
+        ({"sources": "old"}, "bench: stale, as code that it rests on has changed since"),
         ({"processor": "/home/me/cpu"}, "bench.json: expected no path and no name of a host, got '/home/me/cpu'"),
         ({"visits": 2}, "bench.csv: 2 rows have fewer than 3 visits"),
         ({"share": 1.3}, "bench.csv: 2 rows multiply faster than this machine can"),

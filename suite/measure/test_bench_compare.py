@@ -71,7 +71,7 @@ def test_results_of_two_machines_are_said_to_be(tmp_path: Path, capsys: pytest.C
 
 
 def test_a_folder_without_rows_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ResultsError, match="expected a folder with a bench.json"):
+    with pytest.raises(ResultsError, match=r"expected a folder with a bench\.json"):
         bench_compare.main([str(tmp_path), str(tmp_path)])
 
 

@@ -67,7 +67,7 @@ def time_table(rows: pd.DataFrame) -> pd.DataFrame:
             if timed == decisive:
                 line["verdict"] = row["verdict"] or NONE
                 line[f"{timed} / padded"] = figure(row["to_padded"], ratio_text)
-                line["of roofline"] = figure(row["share"], lambda share: f"{percent(share)} {row['bound']}")
+                line["of roofline"] = NONE if pd.isna(row["share"]) else f"{percent(row['share'])} {row['bound']}"
                 line["busy"] = figure(row["busy"], percent)
         lines.append(line)
     return text.table_of(lines)

@@ -131,7 +131,8 @@ def in_quoted_dtype(rows: pd.DataFrame, device: str) -> pd.DataFrame:
         in_dtype: pd.DataFrame = rows[rows["dtype"] == dtype]
         if len(in_dtype):
             return in_dtype
-    return rows.iloc[:0]
+    none: pd.DataFrame = rows.iloc[:0]
+    return none
 
 
 def _at_places(rows: pd.DataFrame) -> pd.DataFrame:

@@ -47,7 +47,7 @@ COLUMNS: Mapping[str, Mapping[str, type]] = {
 #: By column, what pages say that it means.
 MEANING = {
     "peak_bytes": "Peak memory of torch's allocator, above parameters and input; none of what torch does not compute.",
-    "share": "Least time that the hardware allows for the multiply-adds (compute) or the bytes (memory), over the time.",
+    "share": "Least time that the hardware allows for the multiply-adds (compute) or bytes (memory), over the time.",
 }
 #: Columns of a benchmark that make a setting, a place (at which candidates are compared), and a row.
 SETTING: Sequence[str] = ("dtype", "workload", "T", "B")

@@ -3,7 +3,7 @@
 import json
 import platform
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -127,10 +127,9 @@ def read(folder: Path, name: str) -> Run | None:
 
 def _read(table: str, path: Path) -> pd.DataFrame:
     types = {column: float if of_type is int else of_type for column, of_type in COLUMNS[table].items()}
-    words = {column: "str" for column, of_type in types.items() if of_type in (str, tuple)}
-    rows = pd.read_csv(
-        path, dtype=words, keep_default_na=False, na_values=[""]
-    )  # an implementation may be called "null"
+    words: dict[Hashable, type[str]] = {name: str for name, of_type in types.items() if of_type in (str, tuple)}
+    # An implementation may be called "null".
+    rows = pd.read_csv(path, dtype=words, keep_default_na=False, na_values=[""])
     for column, of_type in types.items():
         if column in rows and of_type is tuple:
             rows[column] = [tuple(map(float, text.split())) if isinstance(text, str) else () for text in rows[column]]

@@ -1,12 +1,13 @@
 """Figures are written with as many digits as they have to say something."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
-import pandas as pd
 import pytest
 
+from suite.results.examples import HERE
 from suite.results.format import count, machine, percent, ratio_text, significant3, sizes, with_interval
 from suite.results.statistics import Interval
 
@@ -40,4 +41,4 @@ def test_figures(write: Callable[[Any], str], value: Any, text: str) -> None:
     ],
 )
 def test_a_machine_is_its_cores_and_processor(row: dict[str, Any], name: str) -> None:
-    assert machine(pd.Series({"device": "cpu"} | row)) == name
+    assert machine(replace(HERE, **({"device": "cpu"} | row))) == name
