@@ -1,6 +1,6 @@
 """Memory of `batched_cpu` in tests: arrays filled with NaN, each between pages that end the process if it touches them.
 
-Linux alone has what this takes.
+On Linux alone.
 """
 
 import ctypes
@@ -14,7 +14,6 @@ from torch import Tensor
 
 from impls.batched_cpu import loading
 
-#: Pointers of C.
 _NUMBERS = ctypes.POINTER(ctypes.c_int64)
 _HANDLE = ctypes.POINTER(ctypes.c_void_p)
 #: Types of torch's functions that are replaced, see torch.h.
@@ -24,7 +23,6 @@ _EMPTY = ctypes.CFUNCTYPE(
 _ADDRESS = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, _HANDLE)
 _DELETE = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p)
 
-#: Of Linux: no access to pages.
 _NO_ACCESS = 0
 _READ_AND_WRITE = mmap.PROT_READ | mmap.PROT_WRITE
 #: All bits set: NaN in every floating-point dtype.
@@ -35,7 +33,7 @@ _NAN = 0xFF
 def started_with(library: loading.Library, functions: Mapping[str, Any]) -> Iterator[None]:
     """Let a library call these functions in place of torch's and OpenMP's of the same names, while the context is open.
 
-    None stands for one that there is not.
+    None stands for a missing one.
     """
     library.start(functions)
     try:
@@ -45,22 +43,22 @@ def started_with(library: loading.Library, functions: Mapping[str, Any]) -> Iter
 
 
 class Guarded:
-    """Arrays on pages of their own, either at the end of these or at their begin.
+    """Arrays on pages of their own, at the end of these or at their begin.
 
-    live, peak: bytes that a library has, now and at most since `peak` was set.
+    live: bytes that a library has.
     """
 
-    def __init__(self, *, at_end: bool = True) -> None:
+    def __init__(self, *, at_end: bool) -> None:
         self.at_end = at_end
-        self.live = self.peak = 0
-        #: The address of each array, with that of its pages, their bytes, and its own bytes.
-        self.arrays: dict[int, tuple[int, int, int]] = {}
+        self.live = 0
+        #: By the address of each array: that of its pages, their bytes, and its own bytes.
+        self._arrays: dict[int, tuple[int, int, int]] = {}
         self._libc = ctypes.CDLL(None)
-        of_pages, number = ctypes.c_void_p, ctypes.c_size_t
-        self._libc.mmap.restype = of_pages
-        self._libc.mmap.argtypes = (of_pages, number, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long)
-        self._libc.mprotect.argtypes = (of_pages, number, ctypes.c_int)
-        self._libc.munmap.argtypes = (of_pages, number)
+        pages, number = ctypes.c_void_p, ctypes.c_size_t
+        self._libc.mmap.restype = pages
+        self._libc.mmap.argtypes = (pages, number, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long)
+        self._libc.mprotect.argtypes = (pages, number, ctypes.c_int)
+        self._libc.munmap.argtypes = (pages, number)
 
     def placed(self, value: Tensor) -> Tensor:
         """A copy of a tensor."""
@@ -85,7 +83,6 @@ class Guarded:
         def empty(_: int, sizes: Any, strides: Any, dtype: int, device: int, index: int, tensor: Any) -> int:
             tensor[0] = self._take(sizes[0])
             self.live += sizes[0]
-            self.peak = max(self.peak, self.live)
             return 0
 
         def address(tensor: int, memory: Any) -> int:
@@ -93,9 +90,9 @@ class Guarded:
             return 0
 
         def delete(tensor: int) -> int:
-            if tensor not in self.arrays:  # a view of one
+            if tensor not in self._arrays:  # a view of one
                 return int(delete_of_torch(tensor))
-            self.live -= self.arrays[tensor][-1]
+            self.live -= self._arrays[tensor][-1]
             self._free(tensor)
             return 0
 
@@ -109,7 +106,7 @@ class Guarded:
 
     def close(self) -> None:
         """Free all arrays; no tensor may be used any more."""
-        for array in [*self.arrays]:
+        for array in [*self._arrays]:
             self._free(array)
 
     def _take(self, n: int) -> int:
@@ -122,9 +119,9 @@ class Guarded:
             raise MemoryError(f"expected {n} bytes, but there is no memory for them")
         array: int = begin + whole - n if self.at_end else begin
         ctypes.memset(array, _NAN, n)
-        self.arrays[array] = pages, total, n
+        self._arrays[array] = pages, total, n
         return array
 
     def _free(self, array: int) -> None:
-        pages, total, _ = self.arrays.pop(array)
+        pages, total, _ = self._arrays.pop(array)
         self._libc.munmap(pages, total)
