@@ -1,9 +1,11 @@
 """Loads the compiled library: the wheel's, or one built on this machine at first use."""
 
 import ctypes
+import os
 import shutil
 import subprocess
 import threading
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
@@ -80,9 +82,12 @@ class Library:
     def _choose_way(self) -> None:
         self._library.hyperlstm_use_tiles.restype = ctypes.c_bool
         wanted = sets.way() == sets.WAYS[-1]
-        if self._library.hyperlstm_use_tiles(wanted) != wanted:
-            helps = f"{sets.WAY_VARIABLE}={sets.WAYS[-2]} helps"
-            raise sets.WayError(f"batched_cpu: the system does not let this process use AMX. {helps}.")
+        if self._library.hyperlstm_use_tiles(wanted) == wanted:
+            return
+        refused, named = "batched_cpu: the system does not let this process use AMX", os.environ.get(sets.WAY_VARIABLE)
+        if named:
+            raise sets.WayError(f"{refused}, which {sets.WAY_VARIABLE}={named} asks for.")
+        warnings.warn(f"{refused}. It multiplies bfloat16 by AVX512-BF16, which is slower.", stacklevel=2)
 
     def function(self, name: str, *types: Any) -> Callable[..., Any]:
         """The exported function of that name; types: types of its arguments."""

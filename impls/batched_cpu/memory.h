@@ -15,11 +15,12 @@
 
 namespace hyperlstm::inline HYPERLSTM_SET {
 
-// Requests huge pages for memory that is about to be written. Large arrays return to the system after each use, and
-// faulting them in again by pages of 4 KiB takes longer than computing their values.
+// Requests huge pages for an array, unless it is null, that is about to be written. Large arrays return to the system
+// after each use, and faulting them in again by pages of 4 KiB takes longer than computing their values.
 template <class A>
 void advise_huge_pages(const A* memory, int64_t n) {
 #if defined(__linux__) && defined(MADV_HUGEPAGE)
+  if (memory == nullptr) return;
   constexpr uintptr_t kHuge = uintptr_t(2) << 20;
   const uintptr_t address = reinterpret_cast<uintptr_t>(memory);
   const uintptr_t begin = (address + kHuge - 1) & ~(kHuge - 1), end = (address + n * sizeof(A)) & ~(kHuge - 1);

@@ -80,6 +80,10 @@ struct TileRegion {};
 #else
 constexpr int64_t kTileRowsOfAmx = 16, kTileDepth = 32, kPanelRow = 4 * 64;  // the last, of a panel, in bytes
 
+// Completes all stores before the tile instructions that follow. Without it GCC may drop or delay some: it does not
+// know that _tile_loadd reads memory and, before 12.4 and 13.3, takes the 64 bytes that _tile_loadconfig reads for 8.
+ALWAYS_INLINE void complete_stores(const void* read) { asm volatile("" ::"r"(read) : "memory"); }
+
 // The rows of the tiles that this thread has configured while a region is open; other code may configure its own.
 class TileRegion {
  public:
@@ -107,6 +111,7 @@ class TileRegion {
       config.bytes[i] = 64;
       config.rows[i] = weights ? kTileDepth / 2 : second == 0 || i % 2 == 0 ? first : second;
     }
+    complete_stores(&config);
     _tile_loadconfig(&config);
     first_ = first;
     second_ = second;
@@ -124,6 +129,7 @@ template <int N>
 ALWAYS_INLINE void multiply_one_tile(Lhs<BFloat16> lhs, const BFloat16* weights, int64_t K, Into<float> into) {
   constexpr int64_t V = 16;
   const int64_t bytes = 4 * into.stride;
+  complete_stores(lhs.numbers);
   if (into.add) {
     _tile_loadd(0, into.numbers, bytes);
     if constexpr (N > 1) _tile_loadd(1, into.numbers + V, bytes);
@@ -166,6 +172,7 @@ ALWAYS_INLINE void multiply_two_tiles(
   constexpr int64_t V = 16;
   const int64_t bytes = 4 * into.stride;
   float* const second = into.numbers + first * into.stride;
+  complete_stores(lhs.numbers);
   if (into.add) {
     _tile_loadd(0, into.numbers, bytes);
     _tile_loadd(1, second, bytes);
