@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from . import calls
 from .calls import Sequences, by_segments, draw, layout, stacked, starts
 from .definition import ROLES, Inputs, LayerParams, LayerState, Mask, Role, masked, shapes
-from .registry import AUTO, IMPLS, OPTIONS, compiled_at_first_call, find, resolve, why_unproven
+from .registry import AUTO, OPTIONS, compiled_at_first_call, find, resolve
 from .tracing import constant
 
 
@@ -149,7 +149,7 @@ class HyperLSTM(nn.Module):
         return laid_out.out(y), (h, c, h_hat, c_hat)
 
     def extra_repr(self) -> str:
-        """The sizes, the options that are on, and the implementation, with what "auto" chooses now and why."""
+        """The sizes, the options that are on, and the implementation, with what "auto" chooses now."""
         sizes = f"{self.input_size}, {self.hidden_size}, {self.hyper_size}, {self.n_z}, {self.n_layers}"
         options = {name: getattr(self, name) for name in ("batch_first", "dropout", "recurrent_dropout")}
         changed = "".join(f", {name}={value}" for name, value in options.items() if value)
@@ -167,11 +167,9 @@ class HyperLSTM(nn.Module):
         if name := compiled_at_first_call(device, dtype, self._options()):
             return f" ({name}, compiled at the first call)"
         try:
-            chosen = resolve(AUTO, device, dtype, self._options())
+            return f" ({resolve(AUTO, device, dtype, self._options()).name})"
         except RuntimeError:
             return " (none available)"
-        reasons = [why_unproven(i.name, device, dtype) for i in IMPLS if i.experimental and i.runs_on(device)]
-        return f" ({'; '.join([chosen.name, *filter(None, reasons)])})"
 
 
 class Layer(nn.Module):

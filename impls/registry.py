@@ -15,8 +15,7 @@ import torch
 from torch import Tensor
 
 from .definition import Inputs, LayerParams, LayerState, Run, dtype_name
-from .proof import why_unverified
-from .tracing import constant, in_transform, is_recorded
+from .tracing import constant, constant_once, in_transform, is_recorded, level_of_caller
 
 _FLOATS = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
@@ -53,8 +52,7 @@ def _unsuited_card(name: str, device: torch.device, least: tuple[int, int]) -> s
     return None
 
 
-@constant
-@cache
+@constant_once
 def why_no_code(device: torch.device) -> str | None:
     """None if this build of torch has code for that NVIDIA GPU, else the reason in a sentence."""
     built, has = torch.cuda.get_arch_list(), torch.cuda.get_device_capability(device)
@@ -70,16 +68,6 @@ def why_no_code(device: torch.device) -> str | None:
         f"torch {torch.__version__} has code for {', '.join(built)}, and none for this {card}: "
         "install a build of torch for it, such as one for an older or newer CUDA."
     )
-
-
-@cache
-def why_unproven(name: str, device: torch.device, dtype: torch.dtype) -> str | None:
-    """None if "auto" may take an experimental implementation, else the reason; warns if this GPU could verify it."""
-    if device.type != "cuda":
-        return f"{name} is experimental."
-    if (reason := find(name).why_unavailable(device, dtype)) is None and (reason := why_unverified(name, device)):
-        warnings.warn(f"{reason} Until then impl={AUTO!r} takes a slower implementation.", RuntimeWarning, stacklevel=2)
-    return reason
 
 
 def _unsupported(impl: str, option: str) -> str:
@@ -118,8 +106,8 @@ class Impl:
         its kernels can be checked without a GPU. Such a run is never chosen by "auto" and never timed.
     compiler: command that compiles its C++ at first use, unless the environment variable CXX names another.
     triton: its kernels are written in Triton.
-    experimental: "auto" takes it only on a GPU that has verified it, see `proof.py`; one that needs a GPU is, until the
-        results of a GPU in each of its dtypes are part of the project.
+    experimental: "auto" does not take it, and only says that it is there; one that needs a GPU is, until results of a
+        GPU in each of its dtypes are part of the project.
     """
 
     name: str
@@ -318,7 +306,7 @@ def why_unavailable(
 ) -> str | None:
     """None if the implementation runs on device in dtype with options such as "layer_norm", else the reason.
 
-    An experimental implementation runs if it is named; `repr` of a model says why "auto" does not take it.
+    An experimental implementation runs if it is named.
     ValueError if the name or an option is unknown, TypeError if dtype is not a dtype.
     """
     if not isinstance(dtype, torch.dtype):
@@ -342,23 +330,33 @@ def _by_preference(device: torch.device, dtype: torch.dtype) -> list[str]:
     """Names that "auto" may take, preferred ones first; strings, since torch.compile cannot treat rows as constants."""
     taken = []
     for impl in sorted(IMPLS, key=_preference, reverse=True):
-        if impl.experimental and not (impl.runs_on(device) and _proven_or_unavailable(impl, device, dtype)):
-            continue
-        if not (impl.interpreted_on and impl.interpreted(device)):
+        if not impl.experimental and not (impl.interpreted_on and impl.interpreted(device)):
             taken.append(impl.name)
     return taken
 
 
-def _proven_or_unavailable(impl: Impl, device: torch.device, dtype: torch.dtype) -> bool:
-    """True if this GPU has verified it, and if it is unavailable, of which `resolve` says why."""
-    return impl.why_unavailable(device, dtype) is not None or why_unproven(impl.name, device, dtype) is None
-
-
-@constant
-@cache
+@constant_once
 def _warn_of_fallback(reason: str, chosen: str) -> None:
     """Warn, once a process, that "auto" takes another than the fastest, which could not be built or loaded."""
-    warnings.warn(f"{reason} Until then impl={AUTO!r} runs {chosen!r}, which is slower.", RuntimeWarning, stacklevel=2)
+    text = f"{reason} Until then impl={AUTO!r} runs {chosen!r}, which is slower."
+    warnings.warn(text, RuntimeWarning, stacklevel=level_of_caller())
+
+
+@constant_once
+def _mention_experimental(chosen: str, device: torch.device, dtype: torch.dtype, options: tuple[str, ...]) -> None:
+    """Warn, once a process, of an experimental implementation that would run on a GPU where "auto" takes another."""
+    for impl in IMPLS:
+        if impl.experimental and impl.why_unavailable(device, dtype, options) is None:
+            _warn_of_experimental(impl.name, chosen)
+
+
+@cache
+def _warn_of_experimental(name: str, chosen: str) -> None:
+    text = (
+        f"impl={AUTO!r} runs {chosen!r} on this GPU. impl={name!r} is expected to be faster, but is experimental: "
+        "there are no results of it on a GPU yet. `nox -s cuda`, in a checkout, says whether it is right on this one."
+    )
+    warnings.warn(text, UserWarning, stacklevel=level_of_caller())
 
 
 def compiled_at_first_call(device: torch.device, dtype: torch.dtype, options: Iterable[str] = ()) -> str | None:
@@ -392,9 +390,10 @@ def resolve(name: str, device: torch.device, dtype: torch.dtype, options: Iterab
     and lists the rows that support such parameters; it is an UnsupportedOptionError if the named row lacks an option.
     """
     candidates = [name] if name != AUTO else _by_preference(device, dtype)
-    if is_recorded():
+    recorded, transformed = is_recorded(), in_transform()
+    if recorded:
         candidates = _by_autograd(candidates, name, RuntimeError, _RECORDED)
-    if in_transform():
+    if transformed:
         candidates = _by_autograd(candidates, name, NotImplementedError, _TRANSFORMED)
     reasons: list[str] = []
     lost: list[str] = []
@@ -404,6 +403,8 @@ def resolve(name: str, device: torch.device, dtype: torch.dtype, options: Iterab
         if reason is None:
             if name == AUTO and lost:
                 _warn_of_fallback(lost[0], impl.name)
+            if name == AUTO and device.type == "cuda" and not (recorded or transformed):
+                _mention_experimental(impl.name, device, dtype, tuple(options))
             return impl
         reasons.append(reason)
         if impl.probe and impl.why_unsuited(device, dtype, options) is None:

@@ -1,7 +1,11 @@
-"""What torch does around a call: it traces or transforms it, and finds that a saved tensor was changed since."""
+"""What there is around a call: the line that made it, torch that traces or transforms it, edits of saved tensors."""
 
+import os
+import sys
 from collections.abc import Callable
-from typing import Any, TypeVar
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeVar, cast
 
 import torch
 from torch.autograd import forward_ad
@@ -18,6 +22,27 @@ def constant(function: F) -> F:
     """
     function._dynamo_marked_constant = True  # type: ignore[attr-defined]
     return function
+
+
+def constant_once(function: F) -> F:
+    """The same, and call it once for each set of arguments, as `functools.cache`, which torch.compile ignores."""
+    cached = cache(function)
+
+    @constant
+    def call(*arguments: Any) -> Any:
+        return cached(*arguments)
+
+    call.cache_clear = cached.cache_clear  # type: ignore[attr-defined]
+    return cast(F, call)
+
+
+def level_of_caller() -> int:
+    """`stacklevel` of a warning that is about the line of a user which led here, through this package and torch."""
+    inside = tuple(f"{Path(file).parent}{os.sep}" for file in (__file__, torch.__file__))
+    frame, level = sys._getframe(1), 1
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(inside):
+        frame, level = frame.f_back, level + 1
+    return level
 
 
 @constant

@@ -9,11 +9,11 @@ import shutil
 import subprocess
 from functools import cache
 from importlib import metadata
+from pathlib import Path
 
 import cpuinfo
 import torch
 
-from impls.proof import driver
 from suite.shared.devices import DeviceType
 
 #: Processor flags of the instruction sets that multiply bfloat16, by name: two of x86-64, one of aarch64.
@@ -92,6 +92,16 @@ def versions(device: torch.device) -> dict[str, str]:
     if device.type == DeviceType.CUDA:
         found |= {"driver": driver(), "cudnn": str(torch.backends.cudnn.version() or "")}
     return {name: version for name, version in found.items() if version}
+
+
+def driver() -> str:
+    """Version of the driver of NVIDIA's GPUs as its kernel module says; where its file is not, that of its CUDA."""
+    module = Path("/proc/driver/nvidia/version")
+    version = re.search(r"\d+\.[\d.]+", module.read_text()) if module.exists() else None
+    if version:
+        return version[0]
+    number = torch._C._cuda_getDriverVersion()  # type: ignore[attr-defined]
+    return f"CUDA {number // 1000}.{number % 1000 // 10}"
 
 
 @cache

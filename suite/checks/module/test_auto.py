@@ -1,5 +1,6 @@
 """`impl="auto"` takes the preferred implementation that can run, and the registry says why others cannot."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -12,9 +13,8 @@ from suite.checks.module.runs import F32
 
 
 def preferred(device: torch.device) -> str:
-    """The available implementation with the highest preference, an experimental one on a GPU that has verified it."""
-    able = [row for row in registry.IMPLS if why_unavailable(row.name, device) is None]
-    able = [row for row in able if not row.experimental or registry.why_unproven(row.name, device, F32) is None]
+    """The available implementation with the highest preference that is not experimental."""
+    able = [row for row in registry.IMPLS if why_unavailable(row.name, device) is None and not row.experimental]
     return max(able, key=lambda row: row.preference).name
 
 
@@ -76,18 +76,33 @@ def test_auto_skips_an_unavailable_implementation(added: str, monkeypatch: pytes
         model(torch.zeros(T, B, I))
 
 
+@pytest.fixture
+def _card(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A GPU of compute capability 9.0, as far as torch says, on which Triton's driver works."""
+    answers = {"is_available": True, "get_device_capability": (9, 0), "get_device_name": "H100"}
+    for name, answer in answers.items():
+        monkeypatch.setattr(torch.cuda, name, lambda *_, answer=answer: answer)
+    monkeypatch.setattr(registry, "_probed", lambda *_: None)
+    caches: list[Any] = [registry.why_no_code, registry._mention_experimental, registry._warn_of_experimental]
+    for cached in caches:
+        cached.cache_clear()
+    yield
+    for cached in caches:
+        cached.cache_clear()
+
+
+@pytest.mark.usefixtures("_card")
 def test_a_gpu_that_torch_does_not_see_or_that_is_not_nvidias_is_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    for name in ("batched", "batched_cuda"):
-        assert why_unavailable(name, "cuda") == "torch sees no CUDA device here."
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
     monkeypatch.setattr(torch.version, "hip", "6.4")
     amd = "batched_cuda is written for NVIDIA cards; this build of torch is for AMD's."
     assert why_unavailable("batched_cuda", "cuda") == amd
     assert why_unavailable("batched", "cuda") is None
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    for name in ("batched", "batched_cuda"):
+        assert why_unavailable(name, "cuda") == "torch sees no CUDA device here."
 
 
+@pytest.mark.usefixtures("_card")
 @pytest.mark.parametrize(
     ("capability", "built", "runs"),
     [
@@ -101,14 +116,22 @@ def test_a_gpu_that_torch_has_no_code_for_is_a_reason(
     capability: tuple[int, int], built: list[str], runs: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As a V100 under a torch for CUDA 13, where each call would end in "no kernel image is available"."""
-    answers = {"is_available": True, "get_device_capability": capability, "get_device_name": "V100"}
-    for name, answer in answers.items():
-        monkeypatch.setattr(torch.cuda, name, lambda *_, answer=answer: answer)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
     monkeypatch.setattr(torch.cuda, "get_arch_list", lambda: built)
-    registry.why_no_code.cache_clear()
     reason = why_unavailable("batched", "cuda")
-    registry.why_no_code.cache_clear()
-    assert reason is None if runs else "and none for this V100" in str(reason)
+    assert reason is None if runs else "and none for this H100" in str(reason)
+
+
+@pytest.mark.usefixtures("_card")
+def test_auto_takes_deferred_on_a_gpu_and_says_once_that_there_is_another(recwarn: pytest.WarningsRecorder) -> None:
+    cuda = torch.device("cuda", 0)
+    assert registry.resolve("auto", cuda, torch.float64).name == "deferred"
+    assert not recwarn.list
+    for _ in range(2):
+        assert registry.resolve("auto", cuda, F32, ["layer_norm"]).name == "deferred"
+    (warning,) = recwarn.list
+    assert "impl='batched_cuda' is expected to be faster, but is experimental" in str(warning.message)
+    assert warning.filename == __file__
 
 
 def test_auto_skips_an_experimental_implementation(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -123,6 +146,6 @@ def test_auto_skips_an_experimental_implementation(monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.filterwarnings("error")
 def test_auto_warns_of_no_dtype_that_a_build_would_not_bring() -> None:
-    registry._warn_of_fallback.cache_clear()
+    registry._warn_of_fallback.cache_clear()  # type: ignore[attr-defined]
     model = HyperLSTM(I, H, S, Z, L, dtype=torch.float16)
     assert model(torch.zeros(T, B, I, dtype=torch.float16))[0].dtype == torch.float16

@@ -1,14 +1,13 @@
-"""Checks of `batched_cuda` on a GPU, after which `impl="auto"` takes it there: `python -m suite.checks.triton.native`.
+"""Checks of `batched_cuda` on a GPU: `python -m suite.checks.triton.native`.
 
 `nox -s cuda` runs it. It takes first what only a GPU can show, in some minutes, with kernels compiled in parallel.
 """
 
-import json
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from enum import Enum
 from pathlib import Path
 from typing import TypeVar
@@ -16,12 +15,11 @@ from typing import TypeVar
 import pytest
 import torch
 
-from impls import proof, why_unavailable
+from impls import why_unavailable
 from suite.checks.triton import TRITON, ahead
-from suite.checks.triton.compiled import Kernel, precompile
+from suite.checks.triton.compiled import precompile
 from suite.shared import machine
 from suite.shared.devices import DeviceType
-from suite.shared.files import ResultsError, write_whole
 from suite.shared.text import in_one_line
 
 #: How often each function of `at_once` is called: a queue of a GPU takes some 1,000 launches before the host waits.
@@ -135,28 +133,10 @@ class Outcomes:
         self.complete = not others and shown >= {*First}
 
 
-def mark(device: torch.device, kernels: Iterable[Kernel]) -> str | None:
-    """Note that the GPU passed all checks, after which `impl="auto"` takes the implementation there.
-
-    The mark holds because it exists; what is in it, the conditions and the kernels that were compared, is for people.
-    None, or a sentence if it cannot be written.
-    """
-    about = proof.conditions(device) | {"kernels": sorted({kernel.id for kernel in kernels})}
-    try:
-        write_whole(proof.path(TRITON, device), json.dumps(about, indent=1) + "\n")
-    except (ResultsError, RuntimeError) as error:  # RuntimeError without a home
-        return (
-            f"All tests passed, and the mark that says so cannot be written ({error}): "
-            "set XDG_CACHE_HOME to a folder that can be, here and wherever the model runs."
-        )
-    return None
-
-
 def main(arguments: list[str]) -> int:
-    """Run the tests of `First`, with their kernels compiled before, and mark the GPU if all pass; else say why not.
+    """Run the tests of `First`, with their kernels compiled before, and say whether all passed.
 
-    The status is 0 where there is no GPU, and 1 where there is one that was not checked or marked. arguments: of
-    pytest; with any the GPU is not marked, since they may leave tests out.
+    The status is 0 where there is no GPU, and 1 where there is one that was not checked. arguments: of pytest.
     """
     device = machine.default_device()
     unseen = unseen_card()
@@ -164,21 +144,14 @@ def main(arguments: list[str]) -> int:
     if reason is not None:
         print(f"{reason} Not run: {', '.join(first.value for first in First)}.")
         return int(unseen is not None or device.type == DeviceType.CUDA)
-    kernels = precompile(ahead.of_cuda(), device)
+    precompile(ahead.of_cuda(), device)
     outcomes = Outcomes()
     options = ["-p", "no:benchmark", *limited(LIMIT), "-m", "first", *arguments]
     status = int(pytest.main([str(TESTS), *options], plugins=[outcomes]))
     if status != 0 or arguments or not outcomes.complete:
-        print(f"The GPU is not marked as one that runs {TRITON} right: not all of its tests passed, or not all ran.")
+        print(f"{TRITON} is not shown to be right on this GPU: not all of its tests passed, or not all ran.")
         return status
-    unwritten = mark(device, kernels)
-    if unwritten is not None:
-        print(unwritten)
-        return 1
-    print(
-        f"From now on impl='auto' takes {TRITON} on this GPU, with this driver, torch and Triton and these sources: "
-        f"{proof.path(TRITON, device)}"
-    )
+    print(f"{TRITON} is right on this GPU. To use it, give impl={TRITON!r}.")
     return 0
 
 

@@ -15,13 +15,10 @@ from typing import Any, NoReturn
 import pytest
 import torch
 
-from impls import batched_cuda, proof, registry
-from suite.checks.triton import TRITON
+from impls import batched_cuda, registry
 
 #: Environment variable with the folder, for a run of pytest whose plugin this is.
 VARIABLE = "HYPERLSTM_TOLD_CARD"
-#: Environment variable that is set if the GPU is marked.
-MARKED = "HYPERLSTM_TOLD_MARKED"
 NAME = "NVIDIA H100 80GB/HBM3"
 CUDA = torch.device("cuda", 0)
 #: What was asked of the GPU itself since the last test began.
@@ -62,27 +59,15 @@ def tell(patch: pytest.MonkeyPatch, folder: Path) -> None:
     properties = {"multiprocessor_count": 132, "max_shared_mem": 227 << 10}
     utils = SimpleNamespace(get_device_properties=lambda device: properties)
     patch.setattr(triton.runtime.driver, "_active", SimpleNamespace(utils=utils))
-    patch.setattr(proof, "DRIVER", folder / "version")
-    proof.DRIVER.write_text("NVRM version: NVIDIA UNIX x86_64 Kernel Module  580.65.06\n", encoding="utf-8")
-    patch.setenv("XDG_CACHE_HOME", str(folder))
-    for cached in (registry.why_unproven, batched_cuda.why_no_driver, registry._warn_of_fallback):
+    caches: list[Any] = [registry.why_no_code, batched_cuda.why_no_driver, registry._warn_of_fallback]
+    for cached in caches:
         cached.cache_clear()
-
-
-def mark() -> None:
-    """Mark the GPU as one that has verified `batched_cuda`."""
-    path = proof.path(TRITON, CUDA)
-    path.parent.mkdir(exist_ok=True)
-    path.touch()
-    registry.why_unproven.cache_clear()
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_load_initial_conftests() -> None:
     """Tell of the GPU before the run's options ask for one."""
     tell(pytest.MonkeyPatch(), Path(os.environ[VARIABLE]))
-    if os.environ.get(MARKED):
-        mark()
 
 
 @pytest.hookimpl(wrapper=True)
