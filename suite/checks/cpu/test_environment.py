@@ -1,16 +1,11 @@
-"""Variables that are empty, missing or wrong, a process without a home, versions of two digits, and failing builds."""
+"""Where batched_cpu is built, what a build depends on, and the reason that a user reads if there is none."""
 
-import errno
 import hashlib
-import io
 import os
-import platform
 import shutil
-import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from pathlib import Path
@@ -21,14 +16,13 @@ from unittest.mock import Mock
 import pytest
 import torch
 
-from impls import HyperLSTM, registry
+from impls import HyperLSTM
 from impls.batched_cpu import build, loading, sets
-from suite.checks.cpu.programs import NEEDS_COMPILER
 
-F32 = torch.float32
-COMMANDS = {None: ["c++"], "": ["c++"], "  ": ["c++"], "ccache 'my g++'": ["ccache", "my g++"]}
-
-compiled_here = pytest.mark.skipif(
+CPU, F32 = torch.device("cpu"), torch.float32
+NEEDS_COMPILER = pytest.mark.skipif(shutil.which(build.compiler()[0]) is None, reason="There is no C++ compiler.")
+#: Without the library of a wheel, in a process that has loaded none.
+COMPILED_HERE = pytest.mark.skipif(
     (build.FOLDER / build.LIBRARY).exists(), reason="A wheel's library is not compiled here."
 )
 
@@ -40,48 +34,25 @@ def set_or_unset(monkeypatch: pytest.MonkeyPatch, name: str, value: str | None) 
         monkeypatch.setenv(name, value)
 
 
-@pytest.mark.parametrize("value", COMMANDS, ids=repr)
+@pytest.fixture
+def reason(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[], str]:
+    """A function that tries to build and says why there is no library."""
+    monkeypatch.setenv(build.BUILDS_VARIABLE, str(tmp_path / "builds"))
+    monkeypatch.setattr(loading, "_find_or_build", loading._of_builds)
+    monkeypatch.setattr(loading, "_results", {})
+    return lambda: loading.why_unavailable(CPU, F32) or ""
+
+
+@pytest.mark.parametrize(
+    ("value", "command"),
+    [(None, ["c++"]), ("", ["c++"]), ("  ", ["c++"]), ("ccache 'my g++'", ["ccache", "my g++"])],
+    ids=repr,
+)
 def test_the_compiler_is_that_of_the_variable_or_the_usual_one(
-    value: str | None, monkeypatch: pytest.MonkeyPatch
+    value: str | None, command: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     set_or_unset(monkeypatch, "CXX", value)
-    assert build.compiler() == COMMANDS[value]
-
-
-@pytest.mark.parametrize("flags", [None, "", " "])
-def test_no_flags_are_none(flags: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
-    set_or_unset(monkeypatch, build.FLAGS_VARIABLE, flags)
-    assert build.extra_flags() == []
-
-
-#: By what it is, what a build depends on beside the sources.
-DEPENDS: dict[str, Callable[[pytest.MonkeyPatch], object]] = {
-    "the compiler": lambda patch: patch.setenv("CXX", "another c++"),
-    "the C library": lambda patch: patch.setattr("platform.libc_ver", lambda: ("glibc", "2.1")),
-    "the machine": lambda patch: patch.setattr("platform.machine", lambda: "riscv64"),
-    "the sources": lambda patch: patch.setattr(build, "sources", lambda: "others"),
-}
-
-
-@pytest.mark.parametrize("what", DEPENDS)
-def test_a_build_for_something_else_is_not_taken(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    parts = sets.parts(F32)
-    folder = build.folder_of(parts, [])
-    assert build.folder_of(parts, ["-g"]) != folder
-    DEPENDS[what](monkeypatch)
-    assert build.folder_of(parts, []) != folder
-
-
-def test_a_build_is_made_beside_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Temporary files may be on another file system, from which no folder can be renamed."""
-    libraries = list[Path]()
-    monkeypatch.setattr(build, "compile_library", lambda *arguments: libraries.append(arguments[-1]))
-    build.build(folder := tmp_path / "builds" / "one", sets.parts(F32), [])
-    assert [library.is_relative_to(folder.parent) for library in libraries] == [True]
-    assert [*folder.parent.iterdir()] == [folder]
-    assert folder.stat().st_mode == folder.parent.stat().st_mode, (
-        "users may share builds; a temporary folder is private"
-    )
+    assert build.compiler() == command
 
 
 @pytest.mark.parametrize("empty", [None, ""], ids=["missing", "empty"])
@@ -96,109 +67,86 @@ def test_builds_go_where_the_first_variable_says(empty: str | None, monkeypatch:
     assert build.builds() == Path("/builds")
 
 
-@pytest.fixture
-def _no_home(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As for a user without an entry, in a container."""
-
-    def no_home(_: type[Path]) -> Path:
-        raise RuntimeError("Could not determine home directory.")
-
-    monkeypatch.setattr(Path, "home", classmethod(no_home))
-    for name in ("TORCH_EXTENSIONS_DIR", "XDG_CACHE_HOME"):
-        set_or_unset(monkeypatch, name, None)
-
-
-@pytest.mark.usefixtures("_no_home")
-def test_a_cache_that_is_named_takes_no_home(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", "/cache")
-    assert build.builds() == Path("/cache/torch_extensions")
+def test_a_build_for_something_else_is_not_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = "AVX512" if torch.backends.cpu.get_cpu_capability() == "AVX2" else "AVX2"
+    copy = Path(shutil.copytree(build.FOLDER, tmp_path / "edited"))
+    (copy / "cell.h").write_text((copy / "cell.h").read_text() + "\n")
+    changes: list[Callable[[pytest.MonkeyPatch], None]] = [
+        lambda to: None,
+        lambda to: to.setenv(build.FLAGS_VARIABLE, "-g"),
+        lambda to: to.setenv("CXX", "another"),
+        lambda to: to.setattr(torch.backends.cpu, "get_cpu_capability", lambda: other),
+        lambda to: to.setattr("platform.libc_ver", lambda: ("glibc", "2.1")),
+        lambda to: to.setattr(build, "FOLDER", copy),
+        lambda to: to.setattr(build, "EPS", 1e-3),  # which is compiled in
+    ]
+    folders = set[Path]()
+    for change in changes:
+        with monkeypatch.context() as changed:
+            change(changed)
+            folders.add(build.folder_of(sets.parts(F32), build.extra_flags()))
+    assert len(folders) == len(changes)
 
 
 @pytest.mark.filterwarnings("ignore:batched_cpu could not be built")
-@compiled_here
-@pytest.mark.usefixtures("_no_home")
-def test_a_model_is_printed_without_a_home(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loading, "_results", {})
-    assert "impl=auto (deferred)" in repr(HyperLSTM(5, 7, 4, 2, 1))
-
-
-@pytest.mark.usefixtures("_no_home")
-def test_without_a_home_the_reason_says_what_helps(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    failure = loading._of_builds(F32)
-    assert isinstance(failure, loading.Failure)
-    assert "Could not determine home directory.. TORCH_EXTENSIONS_DIR set to a folder" in failure.reason
-    monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path))
-    assert build.builds() == tmp_path
-
-
-@pytest.mark.parametrize("name", ["CXX", build.FLAGS_VARIABLE])
-def test_an_open_quotation_is_a_reason(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(name, "g++ 'open")
-    failure = loading._of_builds(F32)
-    assert isinstance(failure, loading.Failure)
-    assert f"CXX or {build.FLAGS_VARIABLE} is no command line: No closing quotation" in failure.reason
-
-
-@pytest.mark.parametrize("empty", [None, ""], ids=["missing", "empty"])
-def test_without_a_wish_bfloat16_is_multiplied_the_fastest_way(
-    empty: str | None, monkeypatch: pytest.MonkeyPatch
+@COMPILED_HERE
+def test_without_a_home_a_model_is_printed_and_the_reason_says_what_helps(
+    reason: Callable[[], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    set_or_unset(monkeypatch, sets.WAY_VARIABLE, empty)
-    assert sets.way() == sets.ways()[-1]
+    """As for a user without an entry, in a container."""
+    monkeypatch.setattr(Path, "home", Mock(side_effect=RuntimeError("Could not determine home directory.")))
+    for name in ("TORCH_EXTENSIONS_DIR", "XDG_CACHE_HOME"):
+        set_or_unset(monkeypatch, name, None)
+    assert "impl=auto (deferred)" in repr(HyperLSTM(5, 7, 4, 2, 1))
+    assert "Could not determine home directory.. TORCH_EXTENSIONS_DIR set to a folder" in reason()
 
 
 @pytest.mark.parametrize(
-    ("version", "suits"),
-    [("3.5.1", False), ("3.6.0", True), ("3.10.0", True), ("10.0.0", True), ("2.9.0", False), ("3.10.0+git1a2b", True)],
+    ("name", "value", "expected"),
+    [
+        (
+            "CXX",
+            "no-such-compiler -x",
+            "it takes a C++ compiler, and 'no-such-compiler' is not on the path.",
+        ),
+        ("CXX", "g++ 'open", f"CXX or {build.FLAGS_VARIABLE} is no command line: No closing quotation"),
+        (build.FLAGS_VARIABLE, "'open", f"CXX or {build.FLAGS_VARIABLE} is no command line: No closing quotation"),
+        (build.BUILDS_VARIABLE, "/dev/null/builds", "[Errno 20] Not a directory: '/dev/null/builds"),
+    ],
+    ids=["no compiler", "open quotation", "open quotation of flags", "no folder"],
 )
-def test_versions_of_triton_are_compared_as_numbers(version: str, suits: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    triton = pytest.importorskip("triton")
-    from impls import batched_cuda
-
-    monkeypatch.setattr(triton, "__version__", version)
-    reason = batched_cuda.why_unavailable(torch.device("cpu"), F32) or ""
-    assert ("needs Triton 3.6 or newer" in reason) is not suits
-
-
-@pytest.mark.parametrize(("value", "on"), [(None, False), ("", False), ("0", False), ("1", True)])
-def test_the_interpreter_is_on_where_triton_has_it_on(
-    value: str | None, on: bool, monkeypatch: pytest.MonkeyPatch
+def test_what_keeps_a_build_from_starting_is_the_reason(
+    name: str, value: str, expected: str, reason: Callable[[], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    set_or_unset(monkeypatch, "TRITON_INTERPRET", value)
-    assert registry.find("batched_cuda").interpreted(torch.device("cpu")) == on
+    monkeypatch.setenv("CXX", sys.executable)  # a program that exists, and that nothing calls
+    monkeypatch.setenv(name, value)
+    assert reason().startswith(f"batched_cpu could not be built: {expected}")
 
 
-def test_output_of_a_compiler_is_read_whatever_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    compiler = tmp_path / "compiler"
-    compiler.write_bytes(b"#!/bin/sh\nprintf 'error: \\342\\200\\230x\\377'; exit 1\n")
+def test_the_first_error_of_a_compiler_is_the_reason(
+    reason: Callable[[], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In any encoding. A call raises an error with all its output, and a build that failed is not tried again."""
+    compiler, called = tmp_path / "compiler", tmp_path / "called"
+    said = r"in file a\na: error: \342\200\230x\377\nb: error: c\n"
+    compiler.write_text(f"#!/bin/sh\necho >> '{called}'; printf '{said}'; exit 3\n")
     compiler.chmod(0o755)
     monkeypatch.setenv("CXX", os.fspath(compiler))
-    monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path / "builds"))
-    failure = loading._of_builds(F32)
-    assert isinstance(failure, loading.Failure)
-    assert "error: " in failure.reason
-
-
-@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="One core compiles one source at a time.")
-def test_sources_are_compiled_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    both = Barrier(2)
-
-    def compiled(command: Sequence[str]) -> None:
-        target = Path(command[-1])
-        target.touch()
-        if target.suffix == ".o" and "library" not in target.name:
-            both.wait(timeout=10)  # BrokenBarrierError if the other source waits for this one
-
-    monkeypatch.setattr(build, "_run", compiled)
-    build.compile_library(["c++"], platform.machine(), [("baseline", torch.float32)], [], tmp_path / "library.so")
+    assert reason().startswith("batched_cpu could not be built: a: error: \u2018x")
+    assert ". Another compiler, named by CXX, helps, or the wheel, which has it compiled." in reason()
+    calls = called.read_text()
+    with pytest.raises(RuntimeError, match=r"(?s)in file a.*b: error: c"):
+        loading.library(F32)
+    assert called.read_text() == calls
+    assert [*(tmp_path / "builds").iterdir()] == [], "a failed build left files"
 
 
 @pytest.mark.filterwarnings("ignore:batched_cpu could not be built")
-@compiled_here
-def test_printing_a_model_compiles_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(build.BUILDS_VARIABLE, str(tmp_path / "builds"))
-    monkeypatch.setattr(loading, "_results", {})
-    monkeypatch.setenv("CXX", sys.executable)  # a program that exists, and that nothing calls
+@COMPILED_HERE
+def test_printing_a_model_compiles_nothing(
+    reason: Callable[[], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CXX", sys.executable)
     model = HyperLSTM(5, 7, 4, 2, 1)
     assert "impl=auto (batched_cpu, compiled at the first call)" in repr(model)
     assert not (tmp_path / "builds").exists()
@@ -206,145 +154,60 @@ def test_printing_a_model_compiles_nothing(tmp_path: Path, monkeypatch: pytest.M
     assert "impl=auto (deferred)" in repr(model)
 
 
-@NEEDS_COMPILER
-def test_a_model_whose_library_is_there_is_printed_without_a_word_of_compiling() -> None:
-    model = HyperLSTM(5, 7, 4, 2, 1)
-    model(torch.zeros(1, 1, 5))
-    assert "impl=auto (batched_cpu)" in repr(model)
-
-
-#: By what a compiler writes, the reason that it gives.
-COMPILERS = {
-    "": "the compiler exits with 3. Another compiler, named by CXX, helps, or the wheel, which has it compiled.",
-    "in file a:; a: error: b;error: c": "a: error: b. Another compiler, named by CXX, helps",
-    " killed;by whom": "killed. Another compiler, named by CXX, helps",
-}
-
-
-@pytest.mark.parametrize("said", COMPILERS, ids=["nothing", "errors", "no error"])
-def test_the_first_error_of_a_compiler_is_the_reason(
-    said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_threads_that_call_at_the_same_time_build_once(
+    reason: Callable[[], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The error of a call has all that it said, and a build that failed is not tried again."""
-    compiler, called = tmp_path / "compiler", tmp_path / "called"
-    lines = "".join(f"echo '{line}'; " for line in said.split(";") if line)
-    compiler.write_text(f"#!/bin/sh\necho >> '{called}'; {lines}exit 3\n")
-    compiler.chmod(0o755)
-    monkeypatch.setenv("CXX", os.fspath(compiler))
-    monkeypatch.setenv(build.BUILDS_VARIABLE, str(tmp_path / "builds"))
-    monkeypatch.setattr(loading, "_find_or_build", loading._of_builds)
-    monkeypatch.setattr(loading, "_results", {})
-    reason = loading.why_unavailable(torch.device("cpu"), F32) or ""
-    assert reason.startswith(f"batched_cpu could not be built: {COMPILERS[said]}")
-    assert capsys.readouterr().err.endswith("its C++ source for float32, once ... failed\n")
-    calls = called.read_text()
-    with pytest.raises(RuntimeError) as raised:
-        loading.library(F32)
-    assert str(raised.value).startswith(f"{reason}\n")
-    assert set(said.split(";")) <= set(str(raised.value).splitlines()) | {""}
-    assert called.read_text() == calls
-    assert [*(tmp_path / "builds").iterdir()] == [], "a failed build left files"
-
-
-@pytest.mark.parametrize(
-    ("name", "value", "reason"),
-    [
-        (
-            "CXX",
-            "no-such-compiler -x",
-            "it takes a C++ compiler, and 'no-such-compiler' is not on the path. A compiler",
-        ),
-        (build.BUILDS_VARIABLE, "/dev/null/builds", "[Errno 20] Not a directory: '/dev/null/builds"),
-    ],
-    ids=["no compiler", "no folder"],
-)
-def test_what_keeps_a_build_from_starting_is_the_reason(
-    name: str, value: str, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("CXX", sys.executable)  # which is there, and not called
-    monkeypatch.setenv(build.BUILDS_VARIABLE, str(tmp_path))
-    monkeypatch.setenv(name, value)
-    failure = loading._of_builds(F32)
-    assert isinstance(failure, loading.Failure)
-    assert failure.reason.startswith(f"batched_cpu could not be built: {reason}")
-    said = f"{build.BUILDS_VARIABLE} set to a folder that can be written helps, or the wheel"
-    assert (said in failure.reason) is (name == build.BUILDS_VARIABLE)
-
-
-@NEEDS_COMPILER
-@pytest.mark.parametrize("full", [build.BUILDS_VARIABLE, "TMPDIR"])
-def test_the_folder_that_is_full_is_named(full: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A compiler writes its temporary files to another folder than its results."""
-    library = loading.library(F32).path
-    folders = {name: tmp_path / name for name in (build.BUILDS_VARIABLE, "TMPDIR")}
-    for name, folder in folders.items():
-        folder.mkdir()
-        monkeypatch.setenv(name, str(folder))
-    monkeypatch.setenv("CXX", "false")
-    written = list[int]()
-
-    class File(io.BytesIO):
-        def write(self, data: Any) -> int:
-            written.append(len(data))
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    def temporary(*, dir: Path) -> io.BytesIO:  # noqa: A002, as of tempfile
-        return File() if dir == folders[full] else io.BytesIO()
-
-    monkeypatch.setattr(tempfile, "tempdir", str(folders["TMPDIR"]))
-    monkeypatch.setattr(tempfile, "TemporaryFile", temporary)
-    failure = loading._of_builds(F32)
-    assert isinstance(failure, loading.Failure)
-    expected = f"No space left on device: '{folders[full]}'. {full} set to a folder with room helps"
-    assert expected in failure.reason
-    assert written == [build._ROOM]
-    assert library.stat().st_size < build._ROOM
-
-
-def test_threads_that_call_at_once_build_once(monkeypatch: pytest.MonkeyPatch) -> None:
     both, tried = Barrier(2), list[torch.dtype]()
 
-    def found(dtype: torch.dtype) -> loading.Failure:
+    def slow(dtype: torch.dtype) -> loading.Failure:
         tried.append(dtype)
         time.sleep(0.05)
         return loading.Failure("it could not")
 
-    def asked(_: int) -> str | None:
+    def called(_: int) -> str:
         both.wait(timeout=10)
-        return loading.why_unavailable(torch.device("cpu"), F32)
+        return reason()
 
-    monkeypatch.setattr(loading, "_find_or_build", found)
-    monkeypatch.setattr(loading, "_results", {})
+    monkeypatch.setattr(loading, "_find_or_build", slow)
     with ThreadPoolExecutor(2) as pool:
-        assert [*pool.map(asked, range(2))] == ["it could not"] * 2
+        assert [*pool.map(called, range(2))] == ["it could not"] * 2
     assert tried == [F32]
 
 
-def library_at(folder: Path, dtype: torch.dtype) -> Path:
-    """A copy of the library for a dtype, as a wheel has it."""
-    folder.mkdir()
-    for file in loading.library(dtype).path.parent.iterdir():
-        shutil.copy(file, folder)
-    return folder / build.LIBRARY
+def test_a_damaged_build_is_replaced_and_one_that_another_process_finished_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "builds" / "one"
+    for content in ("first", "second", "third"):
+
+        def compiled(*arguments: Any, content: str = content) -> None:
+            path: Path = arguments[-1]
+            path.write_text(content)
+            build._digest(path).write_text(hashlib.sha256(content.encode()).hexdigest())
+
+        monkeypatch.setattr(build, "compile_library", compiled)
+        build.build(folder, sets.parts(F32), [])
+        if content == "first":
+            (folder / build.LIBRARY).write_text("cut")
+    assert (folder / build.LIBRARY).read_text() == "second"
+    assert [*folder.parent.iterdir()] == [folder], "a build left other files"
 
 
 @NEEDS_COMPILER
 def test_a_library_of_a_wheel_is_taken_if_it_fits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    right, cut = (library_at(tmp_path / name, F32) for name in ("right", "cut"))
-    other_dtype = library_at(tmp_path / "other", torch.float64)
-    os.truncate(cut, 10_000)
-    assert isinstance(loading._of_wheel(right, F32), loading.Library)
+    def copied(name: str, dtype: torch.dtype) -> Path:
+        shutil.copytree(loading.library(dtype).path.parent, tmp_path / name)
+        return tmp_path / name / build.LIBRARY
 
     def why(path: Path) -> str:
         failure = loading._of_wheel(path, F32)
         assert isinstance(failure, loading.Failure)
-        begin = f"The library of batched_cpu in the wheel, {path}, does not fit: "
-        assert failure.reason.startswith(begin)
-        assert failure.reason.endswith(
-            ". Installing the wheel for this machine again helps, or deleting this file: then it is built."
-        )
-        return failure.reason.removeprefix(begin)
+        assert "Installing the wheel for this machine again helps" in failure.reason
+        return failure.reason.removeprefix(f"The library of batched_cpu in the wheel, {path}, does not fit: ")
 
+    right, cut, other_dtype = copied("right", F32), copied("cut", F32), copied("other", torch.float64)
+    os.truncate(cut, 10_000)
+    assert isinstance(loading._of_wheel(right, F32), loading.Library)
     assert why(cut).startswith("it is incomplete. ")
     assert "undefined symbol: hyperlstm_forward_float32_" in why(other_dtype)
     monkeypatch.setattr(build, "sources", lambda: "others")
@@ -371,83 +234,3 @@ def test_a_system_that_does_not_permit_amx_is_said(named: str, expected: Any, mo
     library._library.hyperlstm_use_tiles.return_value = False
     with expected:
         library._choose_way()
-
-
-@pytest.mark.parametrize("constant", ["EPS", "_FLAGS"])
-def test_a_library_with_other_constants_is_of_other_sources(constant: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = build.sources()
-    monkeypatch.setattr(build, constant, {"EPS": 1e-3, "_FLAGS": "-O1"}[constant])
-    assert build.sources() != before
-
-
-def writes(content: str) -> Callable[..., None]:
-    """A function in place of `compile_library`, whose library has this content."""
-
-    def compiled(*arguments: Any) -> None:
-        path: Path = arguments[-1]
-        path.write_text(content)
-        build._digest(path).write_text(hashlib.sha256(content.encode()).hexdigest())
-
-    return compiled
-
-
-def test_a_damaged_build_is_replaced_and_one_that_another_process_finished_is_kept(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folder = tmp_path / "builds" / "one"
-    for content, damage in (("first", "cut"), ("second", ""), ("third", "")):
-        monkeypatch.setattr(build, "compile_library", writes(content))
-        build.build(folder, sets.parts(F32), [])
-        assert build.intact(folder / build.LIBRARY)
-        if damage:
-            (folder / build.LIBRARY).write_text(damage)
-            assert not build.intact(folder / build.LIBRARY)
-    assert (folder / build.LIBRARY).read_text() == "second"
-    assert [*folder.parent.iterdir()] == [folder]
-
-
-def test_an_interrupted_build_ends_its_line_and_leaves_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(build, "compile_library", Mock(side_effect=KeyboardInterrupt))
-    with pytest.raises(KeyboardInterrupt):
-        build.build(tmp_path / "builds" / "one", sets.parts(F32), [])
-    assert capsys.readouterr().err.endswith(" failed\n")
-    assert [*(tmp_path / "builds").iterdir()] == []
-
-
-def test_flags_are_for_compiling_and_linking_and_objects_are_not_kept(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    commands = list[Sequence[str]]()
-
-    def ran(command: Sequence[str]) -> None:
-        commands.append(command)
-        Path(command[-1]).touch()
-
-    monkeypatch.setattr(build, "_run", ran)
-    path = tmp_path / build.LIBRARY
-    build.compile_library(["c++", "-x"], platform.machine(), [("baseline", F32)], ["-fsanitize=address"], path)
-    assert len(commands) == 4
-    for command in commands:
-        assert command[:2] == ["c++", "-x"]
-        assert "-fsanitize=address" in command
-    assert {*tmp_path.iterdir()} == {path, build._digest(path)}
-
-
-def test_a_source_that_does_not_compile_is_the_error_and_nothing_is_linked(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    linked = list[Sequence[str]]()
-
-    def ran(command: Sequence[str]) -> None:
-        if "-shared" in command:
-            linked.append(command)
-        elif "library" in command[-1]:
-            raise subprocess.CalledProcessError(1, command, "of the last source")
-
-    monkeypatch.setattr(build, "_run", ran)
-    with pytest.raises(subprocess.CalledProcessError) as raised:
-        build.compile_library(["c++"], platform.machine(), [("baseline", F32)], [], tmp_path / build.LIBRARY)
-    assert raised.value.output == "of the last source"
-    assert linked == []
