@@ -97,6 +97,7 @@ class Impl:
     packed: it runs packed sequences in one call; the others run them segment by segment.
     hand_written: its gradient is hand-written, see `gradient/`; the others call torch's own operators one by one, which
         autograd differentiates any number of times.
+    float32_sums: in bfloat16 and float16 too, its sums and cells are in float32; `nox -s verify` then allows it less.
     literal: it is written like the equation and is slow.
     builds_weights: it builds every row's own weights at each step, for which there is no memory at large sizes.
     probe: its module has a function `why_unavailable(device, dtype)`, called if devices, dtypes and capability allow a
@@ -119,6 +120,7 @@ class Impl:
     options: frozenset[str] = frozenset({"layer_norm", "recurrent_dropout"})
     packed: bool = False
     hand_written: bool = False
+    float32_sums: bool = False
     literal: bool = False
     builds_weights: bool = False
     probe: bool = False
@@ -225,6 +227,7 @@ IMPLS = [
         dtypes=(torch.float64, torch.float32, torch.bfloat16),
         packed=True,
         hand_written=True,
+        float32_sums=True,
         probe=True,
         compiler="c++",
     ),

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map_only
 
-from impls.registry import ORACLE
+from impls.registry import ORACLE, find, names
 from suite.cases.case import Case
 from suite.comparison.draws import DRAWS, Build, Draw, DrawChange, by_argument, draw, implementation
 from suite.comparison.runs import Outcome, Run, run_plain, without_module
@@ -29,12 +29,32 @@ from suite.shared.devices import DeviceType
 
 #: Number of references that stay in memory.
 REFERENCES = 64
-#: An implementation may err by this multiple of the oracle's own error in the same dtype,
-TIMES = 2.0
-#: plus this many eps of the dtype.
-FLOOR = {torch.float64: 64, torch.float32: 4, torch.bfloat16: 4, torch.float16: 4}
-#: The dtypes that are compared.
-DTYPES = tuple(FLOOR)
+
+
+class Limit(NamedTuple):
+    """What a tensor may err by: a multiple of the oracle's own error in the same dtype, plus some eps of the dtype."""
+
+    times: float
+    floor: float
+
+
+#: By dtype. The dtypes are those that are compared.
+LIMITS = {
+    torch.float64: Limit(2, 32),
+    torch.float32: Limit(2, 4),
+    torch.bfloat16: Limit(2, 2),
+    torch.float16: Limit(2, 2),
+}
+#: In bfloat16 and float16, of an implementation whose sums and cells are in float32.
+OF_FLOAT32_SUMS = Limit(1 / 4, 1)
+DTYPES = tuple(LIMITS)
+
+
+def limit(name: str, dtype: torch.dtype) -> Limit:
+    """The limit of the implementation of that name; of what is none, such as a candidate, that of the naive form."""
+    if name in names() and find(name).float32_sums and dtype.itemsize == 2:
+        return OF_FLOAT32_SUMS
+    return LIMITS[dtype]
 
 
 @contextmanager
@@ -210,29 +230,35 @@ def relative_error(value: Tensor, oracle: Tensor) -> float:
 
 
 def judge(
-    results: Results, oracle: Results, in_dtype: Results, dtype: torch.dtype, findings: Sequence[Finding] = ()
+    name: str,
+    results: Results,
+    oracle: Results,
+    in_dtype: Results,
+    dtype: torch.dtype,
+    findings: Sequence[Finding] = (),
 ) -> list[Judgement]:
     """Apply the tolerance rule to every tensor of the oracle; return judgements, worst first: findings, then tensors.
 
-    A tensor is right if its relative L2 error is at most TIMES the oracle's own in dtype plus FLOOR eps of dtype, if it
-    is finite, and if it is all zero where the oracle's tensor is. In another dtype than that of `in_dtype` it is wrong,
+    A tensor is right if its relative L2 error is within the `limit` of the implementation of that name, if it is
+    finite, and if it is all zero where the oracle's tensor is. In another dtype than that of `in_dtype` it is wrong,
     except a gradient, which autograd gives in the dtype of its argument. Under TF32 eps is that of TF32, since cuBLAS
     may compute some of the products of `in_dtype` in float32.
 
-    oracle: results in float64. in_dtype: those of the same implementation in dtype.
+    dtype: what was computed in. oracle: results in float64. in_dtype: those of the oracle in dtype.
     """
     if results.keys() != oracle.keys():
         raise ValueError(f"results: expected the tensors {sorted(map(str, oracle))}, got {sorted(map(str, results))}")
     first = next(iter(oracle.values()))
-    floor = FLOOR[dtype] * eps(dtype, first.device)
+    times, floor = limit(name, dtype)
+    floor *= eps(dtype, first.device)
     judgements = [Judgement(finding, math.inf, floor) for finding in findings]
-    for name, exact in oracle.items():
-        own_error = relative_error(in_dtype[name], exact)
+    for result, exact in oracle.items():
+        own_error = relative_error(in_dtype[result], exact)
         if math.isinf(own_error):
-            raise ValueError(f"oracle in {dtype}: expected {name} to be finite, and zero where it is in float64")
-        other_dtype = not isinstance(name, Gradient) and results[name].dtype != in_dtype[name].dtype
-        error = math.inf if other_dtype else relative_error(results[name], exact)
-        judgements.append(Judgement(name, error, TIMES * own_error + floor))
+            raise ValueError(f"oracle in {dtype}: expected {result} to be finite, and zero where it is in float64")
+        other_dtype = not isinstance(result, Gradient) and results[result].dtype != in_dtype[result].dtype
+        error = math.inf if other_dtype else relative_error(results[result], exact)
+        judgements.append(Judgement(result, error, times * own_error + floor))
     return sorted(judgements, key=lambda judgement: -judgement.ratio)
 
 
@@ -254,12 +280,15 @@ def compare(
     cast_from: dtype of the model and its arguments, if `run` casts them to dtype.
     expected: what `run` should give, from the results of a plain call.
     """
-    name, rounded, draws = oracle or naive_oracle(dtype)
-    exact = reference(name, case, torch.float64, device, rounded, draws, change_draw)
-    in_dtype = reference(name, case, dtype, device, rounded, draws, change_draw)
+    of_oracle, rounded, draws = oracle or naive_oracle(dtype)
+    exact = reference(of_oracle, case, torch.float64, device, rounded, draws, change_draw)
+    in_dtype = reference(of_oracle, case, dtype, device, rounded, draws, change_draw)
     given = cast_from or dtype
-    outcome = evaluate(build, case, given, device, rounded=rounded, draws=draws, run=run, change_draw=change_draw)
-    return judge(outcome.results, expected(exact), expected(in_dtype), dtype, outcome.findings)
+    model = build(case, given, torch.device("meta"))
+    outcome = evaluate(
+        lambda *_: model, case, given, device, rounded=rounded, draws=draws, run=run, change_draw=change_draw
+    )
+    return judge(str(model.impl), outcome.results, expected(exact), expected(in_dtype), dtype, outcome.findings)
 
 
 def assert_within_rule(results: Results, case: Case, device: torch.device, draws: int) -> None:
@@ -267,7 +296,7 @@ def assert_within_rule(results: Results, case: Case, device: torch.device, draws
     exact = reference(ORACLE, case, torch.float64, device, torch.float32, draws)
     in_dtype = reference(ORACLE, case, torch.float32, device, torch.float32, draws)
     oracle = {name: value for name, value in exact.items() if name in results}
-    worst = judge(results, oracle, in_dtype, torch.float32)[0]
+    worst = judge(ORACLE, results, oracle, in_dtype, torch.float32)[0]
     if worst.wrong:
         raise AssertionError(str(worst))
 

@@ -27,7 +27,7 @@ REPLACED: list[tuple[Any, str]] = [
     (torch.nn.LSTM, "forward"), (torch.nn.Module, "__call__"), (Stats, "update"), (timing, "perf_counter"),
     (timing, "np"), (timing.Turns, "take"), (timing.Stopwatch, "seconds"), (work, "wrong"), (tolerance, "judge"),
     (tolerance.Judgement, "ratio"), (job, "RefusedError"), (import_module("impls.deferred"), "run"),
-    (sys.modules["suite.measure.guard"], "guard"), (runner, "median"), (tolerance, "TIMES"),
+    (sys.modules["suite.measure.guard"], "guard"), (runner, "median"), (tolerance, "LIMITS"),
 ]  # fmt: skip
 
 

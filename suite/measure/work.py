@@ -153,7 +153,7 @@ def judgements(candidate: Candidate, case: Case, name: Pass, call: Call) -> list
     gradients = dict(zip(call.parameters, call.results[len(OUTPUTS) :], strict=False))
     if gradients:
         results |= _gradients(candidate.to_ours(gradients))
-    return judge(results, exact, rounded, dtype)
+    return judge(candidate.name, results, exact, rounded, dtype)
 
 
 def expected(

@@ -18,6 +18,7 @@ from suite.cases.case import Case, Start
 from suite.checks.cpu.guarded import started_with
 from suite.checks.cpu.instrumented import HANGS, ended_after, instrumented
 from suite.checks.cpu.splits import CASES, of_split
+from suite.checks.equality.tasks import WIDE_ORACLE
 from suite.comparison.draws import implementation
 from suite.comparison.tensors import OUTPUTS, Gradient, parameter
 from suite.comparison.tolerance import assert_bitwise_equal, evaluate, judge, reference
@@ -66,15 +67,15 @@ def several_threads(threads_as_before: None) -> None:
 )
 def test_any_split_keeps_the_rule(case: Case, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
     cpu, runs = torch.device("cpu"), {}
-    oracle = reference("naive", case, torch.float64, cpu, dtype, 1)
-    naive = reference("naive", case, dtype, cpu, dtype, 1)
+    oracle = reference(WIDE_ORACLE, case, torch.float64, cpu, dtype, 1)
+    in_dtype = reference(WIDE_ORACLE, case, dtype, cpu, dtype, 1)
     with limited("cpu", rows=2 * case.B):  # chunks of two steps, and one of one
         for split in SPLITS if case in CASES else SPLITS_OF_OTHERS:
             monkeypatch.setattr(batched_cpu, "SPLIT", split)
             outcome, repeat = (
                 evaluate(implementation("batched_cpu"), case, dtype, cpu, rounded=dtype, draws=1) for _ in range(2)
             )
-            worst = judge(outcome.results, oracle, naive, dtype, outcome.findings)[0]
+            worst = judge("batched_cpu", outcome.results, oracle, in_dtype, dtype, outcome.findings)[0]
             assert not worst.wrong, (split, worst)
             assert_bitwise_equal(repeat.results, outcome.results)
             runs[split] = outcome.results

@@ -27,5 +27,5 @@ def test_activations_and_derivatives_at_any_argument(
     skip_unless_checked(name, device, dtype)
     exact = activations(ORACLE, gate, torch.float64, device, dtype)
     naive = activations(ORACLE, gate, dtype, device, dtype)
-    worst = judge(activations(name, gate, dtype, device, dtype), exact, naive, dtype)[0]
+    worst = judge(name, activations(name, gate, dtype, device, dtype), exact, naive, dtype)[0]
     assert not worst.wrong, str(worst)

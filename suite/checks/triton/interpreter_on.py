@@ -1,5 +1,5 @@
 """Plugin for a run of pytest with Triton's interpreter on, which takes half the time."""
 
-from suite.checks.triton.interpreted import patch_language_once
+from suite.checks.triton.interpreted import prepare
 
-patch_language_once()
+prepare()

@@ -61,7 +61,7 @@ def interpreter() -> Iterator[ProcessPoolExecutor]:
         with pytest.MonkeyPatch.context() as environment:
             for variable in ("TRITON_INTERPRET", "OMP_NUM_THREADS"):
                 environment.setenv(variable, "1")
-            pool.submit(interpreted.patch_language_once).result()
+            pool.submit(interpreted.prepare).result()
         yield pool
 
 
