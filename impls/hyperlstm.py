@@ -156,8 +156,8 @@ class HyperLSTM(nn.Module):
         return f"{sizes}, layer_norm={self.layer_norm}{changed}, impl={self.impl}{self._resolved()}"
 
     def _options(self) -> list[str]:
-        """The options that the implementation must support."""
-        return [name for name in OPTIONS if getattr(self, name)]
+        """The options that the implementation must support; in evaluation mode there is no mask."""
+        return [name for name in OPTIONS if getattr(self, name) and (self.training or name != "recurrent_dropout")]
 
     def _resolved(self) -> str:
         if self.impl != AUTO:
@@ -167,7 +167,8 @@ class HyperLSTM(nn.Module):
         if name := compiled_at_first_call(device, dtype, self._options()):
             return f" ({name}, compiled at the first call)"
         try:
-            return f" ({resolve(AUTO, device, dtype, self._options()).name})"
+            sizes = cast(Layer, self.layers[0]).sizes
+            return f" ({resolve(AUTO, device, dtype, self._options(), sizes).name})"
         except RuntimeError:
             return " (none available)"
 
@@ -175,17 +176,19 @@ class HyperLSTM(nn.Module):
 class Layer(nn.Module):
     """One layer, which owns its parameters and reads them at every call, so that hooks and parametrisations work.
 
-    prefix: prefix of its parameters' names in the model, for errors. sizes: shape of each of its parameters by name.
+    prefix: prefix of its parameters' names in the model, for errors. shapes: shape of each of its parameters by name.
     """
 
     def __init__(
-        self, prefix: str, sizes: calls.Shapes, device: torch.device | str | int | None, dtype: torch.dtype | None
+        self, prefix: str, shapes: calls.Shapes, device: torch.device | str | int | None, dtype: torch.dtype | None
     ) -> None:
         super().__init__()
-        self.prefix, self.shapes = prefix, sizes
-        self._shapes = list(sizes.values())
+        self.prefix, self.shapes = prefix, shapes
+        self._shapes = list(shapes.values())
+        (_, H, I), (_, S), (_, _, Z) = shapes["weight_x"], shapes["hyper_bias"], shapes["z_bias"]
+        self.sizes = {"I": I, "H": H, "S": S, "Z": Z}
         for name in LayerParams._fields:
-            shape = sizes.get(name)
+            shape = shapes.get(name)
             value = None if shape is None else nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
             self.register_parameter(name, value)
         self.reset_parameters()
@@ -242,8 +245,8 @@ class Layer(nn.Module):
             p = LayerParams._make(q if q is None else _autocast(q, dtype) for q in p)
             x, start = _autocast(x, dtype), LayerState(*(_autocast(part, dtype) for part in start))
             with torch.autocast(device_type, enabled=False):
-                return _run(p, Inputs(x, start, mask, batch_sizes), impl, options)
-        return _run(p, Inputs(x, start, mask, batch_sizes), impl, options)
+                return _run(p, Inputs(x, start, mask, batch_sizes), impl, options, self.sizes)
+        return _run(p, Inputs(x, start, mask, batch_sizes), impl, options, self.sizes)
 
     def _params(self) -> LayerParams:
         if self._has_all():
@@ -280,11 +283,13 @@ def _initialise(value: Tensor, role: Role) -> None:
             value.fill_(0.0 if role.of_bias else 1.0)
 
 
-def _run(p: LayerParams, inputs: Inputs, impl: str, options: Sequence[str]) -> tuple[Tensor, LayerState]:
-    """Choose the implementation by the options and the device and dtype of the parameters, and call it."""
+def _run(
+    p: LayerParams, inputs: Inputs, impl: str, options: Sequence[str], sizes: Mapping[str, int]
+) -> tuple[Tensor, LayerState]:
+    """Choose the implementation by options, sizes, and device and dtype of the parameters, and call it."""
     weight, x, start = p.weight_h, inputs.x, inputs.start
     calls.like_parameters(weight, x, start)
-    chosen = resolve(impl, weight.device, weight.dtype, options)
+    chosen = resolve(impl, weight.device, weight.dtype, options, sizes)
     if x.shape[0] == 0:
         # An empty result that still depends on x and the parameters, so that backward() works and leaves zeros.
         zero = sum(q.sum() for q in (x, *p.present()))

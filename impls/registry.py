@@ -4,8 +4,8 @@ import os
 import re
 import sys
 import warnings
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from importlib import import_module
 from operator import attrgetter
@@ -70,19 +70,21 @@ def why_no_code(device: torch.device) -> str | None:
     )
 
 
-def _unsupported(impl: str, option: str) -> str:
-    return f"{impl} does not support {option}."
-
-
-class UnsupportedOptionError(RuntimeError):
-    """A named implementation lacks an option of the model: `impl` and `option` by name, and `reason` in a sentence.
+class UnsupportedError(RuntimeError):
+    """A named implementation lacks an option of the model, or a size: `impl` by name, and `reason` in a sentence.
 
     message: more than the reason.
     """
 
-    def __init__(self, impl: str, option: str, message: str = "") -> None:
-        self.impl, self.option, self.reason = impl, option, _unsupported(impl, option)
-        super().__init__(message or self.reason)
+    def __init__(self, impl: str, reason: str, message: str = "") -> None:
+        self.impl, self.reason = impl, reason
+        super().__init__(message or reason)
+
+
+#: Options of the model that an implementation may lack: attributes of `HyperLSTM`, on if they are true.
+OPTIONS = ("layer_norm", "recurrent_dropout")
+#: Arguments of `HyperLSTM` by the letters of sizes that an implementation may want to be multiples.
+SIZES = {"I": "input_size", "H": "hidden_size", "S": "hyper_size", "Z": "n_z"}
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,7 @@ class Impl:
     devices: types of torch devices. dtypes: dtypes of the parameters. capability: the least compute capability of a GPU
         for which it is written; one with it runs on NVIDIA's alone.
     options: names in `OPTIONS` that it supports.
+    multiples: by letter, what a size has to be a multiple of: {"H": 8} of a kernel with blocks of 8 units.
     packed: it runs packed sequences in one call; the others run them segment by segment.
     hand_written: its gradient is hand-written, see `gradient/`; the others call torch's own operators one by one, which
         autograd differentiates any number of times.
@@ -118,6 +121,7 @@ class Impl:
     dtypes: tuple[torch.dtype, ...] = _FLOATS
     capability: tuple[int, int] | None = None
     options: frozenset[str] = frozenset({"layer_norm", "recurrent_dropout"})
+    multiples: Mapping[str, int] = field(default_factory=dict, hash=False)
     packed: bool = False
     hand_written: bool = False
     float32_sums: bool = False
@@ -128,16 +132,18 @@ class Impl:
     compiler: str = ""
     triton: bool = False
     experimental: bool = False
+    #: The layer function of an implementation that was registered, which `register` adds; None of the project's own.
+    registered: Run | None = field(default=None, repr=False)
 
     @property
     def module(self) -> str | None:
         """Full name of its module or package, None of an implementation that was registered."""
-        return None if self.name in _RUNS else _full_name(self.name)
+        return None if self.registered else _full_name(self.name)
 
     @property
     def run(self) -> Run:
         """The layer function, imported at first use."""
-        run: Run = _RUNS[self.name] if self.name in _RUNS else sys.modules[_imported(self.name)].run
+        run: Run = self.registered or sys.modules[_imported(self.name)].run
         return run
 
     def runs_on(self, device: torch.device) -> bool:
@@ -148,9 +154,15 @@ class Impl:
         """True if a run on the device would go through Triton's interpreter."""
         return device.type in self.interpreted_on and os.environ.get("TRITON_INTERPRET") == "1"
 
-    def why_unavailable(self, device: torch.device, dtype: torch.dtype, options: Iterable[str] = ()) -> str | None:
-        """None if this runs on device in dtype with the options, else the reason in a sentence."""
-        if reason := self.why_unsuited(device, dtype, options):
+    def why_unavailable(
+        self,
+        device: torch.device,
+        dtype: torch.dtype,
+        options: Iterable[str] = (),
+        sizes: Mapping[str, int] | None = None,
+    ) -> str | None:
+        """None if this runs on device in dtype with the options and sizes, by letter, else the reason in a sentence."""
+        if reason := self.why_unsuited(device, dtype, options, sizes):
             return reason
         if self.probe and device.type != "meta":
             return _probed(self.name, device, dtype)
@@ -163,17 +175,27 @@ class Impl:
         first: bool = sys.modules[_imported(self.name)].compiles_first(device, dtype)
         return first
 
-    def lacking(self, options: Iterable[str]) -> str | None:
-        """The first of these options that it does not support, None if it supports all."""
+    def lacking(self, options: Iterable[str], sizes: Mapping[str, int] | None = None) -> str | None:
+        """A sentence of the first option that it does not support, or size that does not fit; None without any."""
         for option in options:
             if option not in self.options:
-                return option
+                return f"{self.name} does not support {option}."
+        if self.multiples and sizes:
+            for letter, step in self.multiples.items():
+                if sizes[letter] % step:
+                    return f"{self.name} needs a {SIZES[letter]} that is a multiple of {step}, not {sizes[letter]}."
         return None
 
-    def why_unsuited(self, device: torch.device, dtype: torch.dtype, options: Iterable[str] = ()) -> str | None:
+    def why_unsuited(
+        self,
+        device: torch.device,
+        dtype: torch.dtype,
+        options: Iterable[str] = (),
+        sizes: Mapping[str, int] | None = None,
+    ) -> str | None:
         """The same, but for what an installation would mend."""
-        if option := self.lacking(options):
-            return _unsupported(self.name, option)
+        if reason := self.lacking(options, sizes):
+            return reason
         if not (self.runs_on(device) or self.interpreted(device)):
             return f"{self.name} runs on {' and '.join(self.devices)}, not on {device.type}."
         if dtype not in self.dtypes:
@@ -234,31 +256,41 @@ IMPLS = [
 ]
 #: Takes the implementation that is fastest here, where a name is expected.
 AUTO = "auto"
-#: Layer functions of registered implementations, by name.
-_RUNS: dict[str, Run] = {}
 
 
 #: Name of the implementation that all others are checked against.
 ORACLE = "naive"
-#: Options of the model that an implementation may lack: attributes of `HyperLSTM`, on if they are true.
-OPTIONS = tuple(sorted(frozenset().union(*(impl.options for impl in IMPLS))))
 
 
 def register(impl: Impl, run: Run) -> None:
-    """Add an implementation to this process, so that `HyperLSTM(..., impl=impl.name)` runs it.
+    """Add an implementation to this process, or replace one of that name that was added before.
+
+    `HyperLSTM(..., impl=impl.name)` then runs it.
 
     run: function of one layer, (`LayerParams`, `Inputs`) -> out [T, B, H] and the final `LayerState`. It gets at least
         one step, and packed sequences only if `impl.packed`. With a hand-written gradient (`impl.hand_written`) it is
         the result of `gradient.as_operator`. Each call checks that its results are tensors with the right shapes,
         dtype and device.
 
-    TypeError if an argument has the wrong type. ValueError if the name exists, if an option, dtype or device does not,
-    or if impl is probed, interpreted or builds weights, as only the project's own implementations can.
+    TypeError if an argument has the wrong type. ValueError if the name is one of the project's, if an option, dtype,
+    device or letter of `multiples` does not exist, or if impl is probed, interpreted or builds weights, as only the
+    project's own implementations can.
     """
     if not isinstance(impl, Impl) or not callable(run):
         raise TypeError(f"register: expected an Impl and a function, got {impl!r} and {run!r}")
-    if impl.name == AUTO or impl.name in names():
-        raise ValueError(f"impl.name: expected a name other than {AUTO!r}, {', '.join(names())}; got {impl.name!r}")
+    _check_row(impl)
+    row = replace(impl, registered=partial(_checked, run))
+    if impl.name in names():
+        IMPLS[names().index(impl.name)] = row
+    else:
+        IMPLS.append(row)
+
+
+def _check_row(impl: Impl) -> None:
+    """Raise ValueError unless the row can be registered."""
+    own = [row.name for row in IMPLS if row.registered is None]
+    if impl.name in (AUTO, *own):
+        raise ValueError(f"impl.name: expected a name other than {AUTO!r}, {', '.join(own)}; got {impl.name!r}")
     if unknown := sorted(set(impl.options) - set(OPTIONS)):
         raise ValueError(f"impl.options: expected some of {', '.join(OPTIONS)}; got {', '.join(unknown)}")
     for dtype in impl.dtypes:
@@ -268,10 +300,11 @@ def register(impl: Impl, run: Run) -> None:
         if torch.device(device).type != device:
             raise ValueError(f"impl.devices: expected types of devices such as 'cuda', got {device!r}")
     if impl.probe or impl.interpreted_on or impl.builds_weights:
-        own = "probe, interpreted_on or builds_weights"
-        raise ValueError(f"impl: expected no {own}, which the project's implementations have")
-    _RUNS[impl.name] = partial(_checked, run)
-    IMPLS.append(impl)
+        wrong = "probe, interpreted_on or builds_weights"
+        raise ValueError(f"impl: expected no {wrong}, which the project's implementations have")
+    for letter, step in impl.multiples.items():
+        if letter not in SIZES or step < 1:
+            raise ValueError(f"impl.multiples: expected positive numbers by {', '.join(SIZES)}; got {impl.multiples}")
 
 
 def _checked(run: Run, p: LayerParams, inputs: Inputs) -> tuple[Tensor, LayerState]:
@@ -384,13 +417,22 @@ def _by_autograd(candidates: list[str], name: str, error: type[Exception], why: 
     return able
 
 
-def resolve(name: str, device: torch.device, dtype: torch.dtype, options: Iterable[str] = ()) -> Impl:
+def resolve(
+    name: str,
+    device: torch.device,
+    dtype: torch.dtype,
+    options: Iterable[str] = (),
+    sizes: Mapping[str, int] | None = None,
+) -> Impl:
     """The row with that name; for "auto" the preferred one that runs natively here and is not experimental.
+
+    sizes: of the layer, by the letters in `SIZES`.
 
     While torch.onnx.export or torch.jit.trace records, inside a transform of torch.func, and under forward-mode AD,
     "auto" takes a row without a hand-written gradient. To name another one then raises RuntimeError (recording) or
     NotImplementedError. RuntimeError also gives the reasons if the named row, or for "auto" every row, is unavailable,
-    and lists the rows that support such parameters; it is an UnsupportedOptionError if the named row lacks an option.
+    and lists the rows that support such parameters; it is an UnsupportedError if the named row lacks an option or
+    a size.
     """
     candidates = [name] if name != AUTO else _by_preference(device, dtype)
     recorded, transformed = is_recorded(), in_transform()
@@ -402,7 +444,7 @@ def resolve(name: str, device: torch.device, dtype: torch.dtype, options: Iterab
     lost: list[str] = []
     for candidate in candidates:
         impl = find(candidate)
-        reason = impl.why_unavailable(device, dtype, options)
+        reason = impl.why_unavailable(device, dtype, options, sizes)
         if reason is None:
             if name == AUTO and lost:
                 _warn_of_fallback(lost[0], impl.name)
@@ -410,14 +452,14 @@ def resolve(name: str, device: torch.device, dtype: torch.dtype, options: Iterab
                 _mention_experimental(impl.name, device, dtype, tuple(options))
             return impl
         reasons.append(reason)
-        if impl.probe and impl.why_unsuited(device, dtype, options) is None:
+        if impl.probe and impl.why_unsuited(device, dtype, options, sizes) is None:
             lost.append(reason)
     untried = [impl for impl in IMPLS if impl.name not in candidates]
-    able = [impl.name for impl in untried if impl.why_unsuited(device, dtype, options) is None]
+    able = [impl.name for impl in untried if impl.why_unsuited(device, dtype, options, sizes) is None]
     message = (
         f"impl={name!r} is unavailable on {device} in {dtype_name(dtype)}: {' '.join(dict.fromkeys(reasons))} "
         f"In {dtype_name(dtype)} on {device.type}: {', '.join(able) or 'none'}."
     )
-    if name != AUTO and (option := find(name).lacking(options)):
-        raise UnsupportedOptionError(name, option, message)
+    if name != AUTO and (lacking := find(name).lacking(options, sizes)):
+        raise UnsupportedError(name, lacking, message)
     raise RuntimeError(message)

@@ -112,8 +112,8 @@ class Case:
 
     @property
     def options(self) -> list[str]:
-        """The options that an implementation must support."""
-        return [name for name in OPTIONS if getattr(self, name)]
+        """The options that an implementation must support; in evaluation mode there is no mask."""
+        return [name for name in OPTIONS if getattr(self, name) and (self.training or name not in PROBABILITIES)]
 
     @property
     def features(self) -> frozenset[Feature]:

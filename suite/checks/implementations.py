@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from impls import names, registry, why_unavailable
-from impls.registry import UnsupportedOptionError
+from impls.registry import UnsupportedError
 from suite.candidates import submission
 from suite.cases.case import Case
 from suite.comparison.draws import Draw, draw
@@ -55,7 +55,7 @@ def skipping_undeclared() -> Iterator[None]:
         yield
     except Exception as error:
         for cause in (error, error.__cause__, error.__context__):
-            if isinstance(cause, UnsupportedOptionError) and cause.impl in submission.files():
+            if isinstance(cause, UnsupportedError) and cause.impl in submission.files():
                 pytest.skip(cause.reason)
         raise
 
@@ -71,5 +71,4 @@ def pytest_runtest_call() -> Generator[None, object, object]:
 def _withdrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Withdraw, when the test ends, the implementations that it registers."""
     monkeypatch.setattr(registry, "IMPLS", [*registry.IMPLS])
-    monkeypatch.setattr(registry, "_RUNS", {**registry._RUNS})
     monkeypatch.setenv(submission.VARIABLE, os.environ.get(submission.VARIABLE, ""))

@@ -11,7 +11,7 @@ from torch.utils._pytree import tree_map_only
 
 from impls import HyperLSTM
 from impls.definition import Role
-from impls.registry import AUTO, ORACLE, UnsupportedOptionError, find
+from impls.registry import AUTO, ORACLE, UnsupportedError, find
 from suite.cases.case import Case, Start
 from suite.comparison.tensors import (
     COTANGENTS,
@@ -65,13 +65,13 @@ Build = Callable[[Case, torch.dtype, torch.device], HyperLSTM]
 def implementation(name: str, cls: type[HyperLSTM] = HyperLSTM) -> Build:
     """A builder of a case's HyperLSTM, of that class and with that implementation.
 
-    It raises UnsupportedOptionError before a call would, whose error torch.compile replaces by another.
+    It raises UnsupportedError before a call would, whose error torch.compile replaces by another.
     """
 
     def build(case: Case, dtype: torch.dtype, device: torch.device) -> HyperLSTM:
-        option = None if name == AUTO else find(name).lacking(case.options)
-        if option:
-            raise UnsupportedOptionError(name, option)
+        reason = None if name == AUTO else find(name).lacking(case.options, case.sizes)
+        if reason:
+            raise UnsupportedError(name, reason)
         model = cls(case.I, case.H, case.S, case.Z, case.L, **case.arguments, impl=name, dtype=dtype, device=device)
         return model.train(case.training)
 

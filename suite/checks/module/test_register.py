@@ -30,6 +30,11 @@ def test_is_listed_and_not_taken_for_auto(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("_withdrawn")
 def test_auto_prefers_none_that_a_user_registers() -> None:
+    """And a name may be registered again, as by a cell of a notebook that runs twice."""
+    register(Impl("other", preference=9, multiples={"H": 8}), run)
+    assert registry.resolve("auto", CPU, F32, sizes={"H": 8}).name == "other"
+    with pytest.raises(RuntimeError, match=r"other needs a hidden_size that is a multiple of 8, not 4\."):
+        HyperLSTM(3, 4, 2, 1, 1, impl="other")(torch.zeros(1, 1, 3))
     register(Impl("other"), run)
     assert HyperLSTM(3, 4, 2, 1, 1, impl="other").impl == names()[-1] == "other"
     assert registry.resolve("auto", CPU, F32).name != "other"
@@ -51,6 +56,7 @@ def run(p: object, inputs: Inputs) -> Any:
         (replace(GOOD, dtypes=(torch.int8,)), run, ValueError, "^impl.dtypes: expected floating.*got torch.int8"),
         (replace(GOOD, dtypes=("float32",)), run, ValueError, "^impl.dtypes: expected floating.*got 'float32'"),  # type: ignore[arg-type]
         (replace(GOOD, devices=("cuda:0",)), run, ValueError, "^impl.devices: expected types .*got 'cuda:0'"),
+        (replace(GOOD, multiples={"T": 8}), run, ValueError, "^impl.multiples: expected positive numbers by I"),
         (replace(GOOD, probe=True), run, ValueError, "^impl: expected no probe"),
         (replace(GOOD, interpreted_on=("cpu",)), run, ValueError, "^impl: expected no .* interpreted_on"),
         (replace(GOOD, builds_weights=True), run, ValueError, "^impl: expected no .* or builds_weights"),
@@ -61,7 +67,7 @@ def run(p: object, inputs: Inputs) -> Any:
 def test_a_bad_registration_raises_and_adds_nothing(
     impl: Any, function: Any, error: type[Exception], message: str
 ) -> None:
-    before = names(), {**registry._RUNS}
+    before = [*registry.IMPLS]
     with pytest.raises(error, match=message):
         register(impl, function)
-    assert (names(), registry._RUNS) == before
+    assert before == registry.IMPLS
