@@ -4,12 +4,14 @@ import hashlib
 import os
 import platform
 import shlex
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -25,10 +27,14 @@ FLAGS_VARIABLE = "HYPERLSTM_CXXFLAGS"
 BUILDS_VARIABLE = "TORCH_EXTENSIONS_DIR"
 #: Bytes that a build writes to either folder.
 _ROOM = 16 << 20
+#: Seconds after which a build that has not ended was killed.
+_ABANDONED = 3600
 _FLAGS = "-std=c++20 -O3 -fPIC -fno-math-errno -ffp-contract=fast -fvisibility=hidden"
 FOLDER = Path(__file__).parent
 #: File name of the library, in the wheel and in the folder of each build, next to a file with its digest.
 LIBRARY = "library.so"
+#: File in the folder of builds that a process locks while it builds.
+LOCK = "hyperlstm.lock"
 
 
 def sources() -> str:
@@ -86,12 +92,49 @@ def check_room(folder: Path, variable: str) -> None:
         raise NoRoomError(error, folder, variable) from error
 
 
+@contextmanager
+def _one_at_a_time(folder: Path) -> Iterator[None]:
+    """Let one process at a time build in a folder: the others wait, and then find what it has built."""
+    with (folder / LOCK).open("ab") as file:
+        try:
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except (
+            ImportError,
+            OSError,
+        ):  # Windows, or a file system without locks: each process builds
+            yield
+            return
+        try:
+            yield
+        finally:  # closing it is not enough where a process was forked in between
+            fcntl.flock(file, fcntl.LOCK_UN)
+
+
+def _remove_abandoned(folder: Path) -> None:
+    """Remove the temporary folders of builds that were killed."""
+    for path in folder.glob("hyperlstm_*.*"):
+        try:
+            if time.time() - path.stat().st_mtime > _ABANDONED:
+                shutil.rmtree(path)
+        except OSError:  # of another user, or removed by another process
+            continue
+
+
 def build(folder: Path, parts: Sequence[tuple[str, torch.dtype]], flags: Sequence[str]) -> None:
-    """Build in a temporary folder, then rename it, so that no process sees an incomplete build.
+    """Build a library unless another process has: in a temporary folder that is then renamed, so that none is partial.
 
     parts, flags: see `compile_library`. `NoRoomError` if the compiler fails for want of room.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
+    with _one_at_a_time(folder.parent):
+        if not intact(folder / LIBRARY):
+            _remove_abandoned(folder.parent)
+            _build(folder, parts, flags)
+
+
+def _build(folder: Path, parts: Sequence[tuple[str, torch.dtype]], flags: Sequence[str]) -> None:
     start = time.monotonic()
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f"{folder.name}.") as own:
         what = f"its C++ source for {', '.join(sorted({dtype_name(dtype) for _, dtype in parts}))}"
@@ -110,7 +153,7 @@ def build(folder: Path, parts: Sequence[tuple[str, torch.dtype]], flags: Sequenc
                 folder.rename(Path(own) / "old")
             target.rename(folder)
         except OSError:
-            if not intact(folder / LIBRARY):  # another process may have finished the same build first
+            if not intact(folder / LIBRARY):  # where there are no locks, another process may have finished first
                 raise
     print(f"{time.monotonic() - start:.0f} s", file=sys.stderr, flush=True)
 

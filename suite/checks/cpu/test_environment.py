@@ -3,6 +3,7 @@
 import hashlib
 import os
 import shutil
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -18,6 +19,7 @@ import torch
 
 from impls import HyperLSTM
 from impls.batched_cpu import build, loading, sets
+from suite.shared.files import ROOT
 
 CPU, F32 = torch.device("cpu"), torch.float32
 NEEDS_COMPILER = pytest.mark.skipif(shutil.which(build.compiler()[0]) is None, reason="There is no C++ compiler.")
@@ -138,7 +140,7 @@ def test_the_first_error_of_a_compiler_is_the_reason(
     with pytest.raises(RuntimeError, match=r"(?s)in file a.*b: error: c"):
         loading.library(F32)
     assert called.read_text() == calls
-    assert [*(tmp_path / "builds").iterdir()] == [], "a failed build left files"
+    assert [path.name for path in (tmp_path / "builds").iterdir()] == [build.LOCK], "a failed build left files"
 
 
 @pytest.mark.filterwarnings("ignore:batched_cpu could not be built")
@@ -174,10 +176,15 @@ def test_threads_that_call_at_the_same_time_build_once(
     assert tried == [F32]
 
 
-def test_a_damaged_build_is_replaced_and_one_that_another_process_finished_is_not(
+def test_a_build_replaces_a_damaged_one_and_removes_what_a_killed_one_left(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """One that another process has finished or runs stays."""
     folder = tmp_path / "builds" / "one"
+    killed, running = folder.with_name("hyperlstm_0.a"), folder.with_name("hyperlstm_1.b")
+    for other in (killed, running):
+        (other / "new").mkdir(parents=True)
+    os.utime(killed, (0, 0))
     for content in ("first", "second", "third"):
 
         def compiled(*arguments: Any, content: str = content) -> None:
@@ -190,7 +197,18 @@ def test_a_damaged_build_is_replaced_and_one_that_another_process_finished_is_no
         if content == "first":
             (folder / build.LIBRARY).write_text("cut")
     assert (folder / build.LIBRARY).read_text() == "second"
-    assert [*folder.parent.iterdir()] == [folder], "a build left other files"
+    assert {*folder.parent.iterdir()} == {folder, running, folder.with_name(build.LOCK)}
+
+
+@NEEDS_COMPILER
+@COMPILED_HERE
+def test_every_dtype_can_be_built_ahead() -> None:
+    """As an image is made, where a build that fails must end it."""
+    command = [sys.executable, "-m", "impls.batched_cpu"]
+    lines = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert {Path(line.partition(": ")[2]) for line in lines} == {loading.library(each).path for each in sets.DTYPES}
+    env = os.environ | {build.BUILDS_VARIABLE: "/dev/null/builds"}
+    assert subprocess.run(command, cwd=ROOT, env=env, capture_output=True).returncode == 1
 
 
 @NEEDS_COMPILER
