@@ -30,6 +30,7 @@ from suite import report
 from suite.candidates import submission
 from suite.candidates.names import BASELINE
 from suite.cases.case import Case
+from suite.cases.plan import DTYPES
 from suite.cases.spelling import SPELLING, SizeError, axis, parse
 from suite.cases.workloads import Pass
 from suite.checks.triton import TRITON
@@ -59,6 +60,9 @@ from suite.shared.files import path_of, write_whole
 
 #: Times as long as alone that the baseline may take beside a file.
 SLOWED = 1.5
+#: By kind of device, the seconds that a first visit to a job usually takes, and after which all have to be made.
+USUAL = {DeviceType.CPU: 5, DeviceType.CUDA: 15}
+MOST = {DeviceType.CPU: 10, DeviceType.CUDA: 30}
 
 
 def parser() -> argparse.ArgumentParser:
@@ -66,7 +70,7 @@ def parser() -> argparse.ArgumentParser:
     result = argparse.ArgumentParser("nox -s bench --", description=__doc__, formatter_class=raw, parents=[parent()])
     add = result.add_argument
     default = f"default: {MINUTES[DeviceType.CPU]:g} for each dtype, on a GPU {MINUTES[DeviceType.CUDA]:g}"
-    add("--minutes", type=amount, help=f"how long the run may take, once every job was visited; {default}")
+    add("--minutes", type=amount, help=f"how long the run may take, but for a first visit to each job; {default}")
     add("--size", type=parse, nargs="+", action="extend", default=[], help=f"time these sizes: {SPELLING}")
     add("--sweep", type=axis, metavar="H=128,256,512", help="time several values of one size, and plot over them")
     add("--list", action="store_true", help="show what would run, and end")
@@ -86,15 +90,22 @@ def benchmark(options: argparse.Namespace) -> int:
         return 0
     for sentence in about_run(options, planned, verify):
         print(f"{sentence}\n")
+    reason = why_no_file(planned)
+    if reason:
+        raise SystemExit(reason)
     jobs = [job for job in planned if not job.skipped]
     skipped = [row for job in planned if job.skipped for row in job.rows(job.skipped)]
     measured, rates, ended = measure(jobs, new_log(folder_of(results, device) / "raw" / "log.txt"), until)
     made = Run.of(
         "bench", stamp("bench", device), {"bench": in_order(planned, [*skipped, *measured]), "hardware": rates}
     )
-    folder = folder_for(results, device, whole=ended and is_plan(options))
+    kept = ended and is_plan(options)
+    reason = why_not_kept(made.rows, planned) if kept else None
+    folder = folder_for(results, device, whole=kept and reason is None)
     swept = sweep.sweeps(Benchmark.of(made.rows), options.sweep.size) if options.sweep else []
     show(made, swept)
+    if reason:
+        print(f"\nThe results of this machine stay as they were: {reason}.")
     made.write(folder)
     report.write_machine(folder)
     for over in swept:
@@ -119,6 +130,25 @@ def about_run(options: argparse.Namespace, planned: Sequence[Job], verify: Run |
     return sentences
 
 
+def why_no_file(planned: Sequence[Job]) -> str | None:
+    """Sentence about a file of `--impl` that no job of a run times; None if each is timed."""
+    for name in submission.files():
+        of_file = [job for job in planned if job.candidate == name]
+        if all(job.skipped for job in of_file):
+            reasons = dict.fromkeys(str(job.skipped) for job in of_file)
+            return f"--impl: {name} would not be timed: {'; '.join(reasons) or 'the case has what it lacks'}"
+    return None
+
+
+def why_not_kept(rows: pd.DataFrame, planned: Sequence[Job]) -> str | None:
+    """Why a run of the whole plan does not replace the results of this machine; None if it does."""
+    if rows["busy"].notna().any():
+        return "other processes kept the machine busy"
+    every = sum(len(job.rows(Ended())) for job in planned)
+    few = every - len(rows) + int((rows["visits"] < FEWEST).sum())
+    return f"{few} of {every} rows have fewer than {FEWEST} visits, so give it more --minutes" if few else None
+
+
 def in_order(planned: Sequence[Job], rows: Sequence[Row]) -> list[Row]:
     """Rows in the order of the jobs."""
 
@@ -138,7 +168,8 @@ def why_too_large(options: argparse.Namespace) -> str | None:
     """Sentence about a size that would not fit into memory, before anything of it is there; None if all fit."""
     if not (options.size or options.sweep):
         return None
-    dtypes = [Arithmetic(dtype).dtype for dtype in options.dtype or ["float32"]]
+    named = options.dtype or DTYPES[DeviceType(options.device.type)]
+    dtypes = [Arithmetic(dtype).dtype for dtype in named]
     for workload in choice.workloads(options):
         for dtype in dtypes:
             lacking = shortage_here(ROUNDS_AS_NAIVE, workload.case, dtype, options.device)
@@ -173,12 +204,22 @@ def measure(jobs: Sequence[Job], log: Path, until: float) -> tuple[list[Row], li
                 best = rates_of(server, of_dtype)
                 if best:
                     rates.append(best)
-            run([side], jobs, until, rests_on(is_ours))
+            run([side], jobs, until, rests_on(is_ours), latest_of(jobs, until))
             ended = True
         except KeyboardInterrupt:
             print("\nInterrupted: the results have the rows of the visits that ended.")
     ceilings = {row["dtype"]: row for row in rates}
     return believed(side.summary(), ceilings), rates, ended
+
+
+def latest_of(jobs: Sequence[Job], until: float) -> float:
+    """Print how long a first visit to all jobs takes, and return the time after which none starts."""
+    device = DeviceType(jobs[0].device.type)
+    now = time.time()
+    latest = max(until, now + MOST[device] * len(jobs))
+    first = f"A first visit to each takes about {len(jobs) * USUAL[device] / 60:.1f} minutes"
+    print(f"{len(jobs)} jobs. {first}; the last one starts within {(latest - now) / 60:.1f} minutes.\n")
+    return latest
 
 
 def about_others(share: float) -> str | None:
@@ -249,7 +290,8 @@ def compile_kernels(jobs: Sequence[Job], device: torch.device) -> None:
     for job in jobs:
         if job.candidate == TRITON:
             for case, step in product(job.cases, job.workload.passes):
-                ways.append(Way(replace(case, training=step is Pass.TRAIN), job.dtype))
+                evaluated = replace(case, training=False, dropout=0.0, recurrent_dropout=0.0)
+                ways.append(Way(case if step is Pass.TRAIN else evaluated, job.dtype))
     precompile(ways, device)
 
 
@@ -283,6 +325,10 @@ def about_files(rows: pd.DataFrame) -> list[str]:
         where = f"{row['implementation']} on {in_words(row)}"
         if row["status"] != Status.OK:
             sentences.append(f"{where} has no figure: {Ended.of(row)}.")
+            continue
+        if pd.notna(row["busy"]):
+            reason = "other processes kept the machine busy"
+            sentences.append(f"{where}: how many times as long a training step takes is not known, as {reason}.")
             continue
         beside = ours[(ours[place] == row[place]).all(axis=1)]
         others = {BASELINE: 1.0}

@@ -9,7 +9,7 @@ import os
 import re
 import sys
 from base64 import b64encode
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -37,7 +37,7 @@ def runs(folder: Path) -> dict[str, Run]:
 
 
 def machines(results: Path) -> dict[Path, dict[str, Run]]:
-    """Runs of each machine: that of README.md comes first, then those that are not stale, then the newest."""
+    """Runs of each machine: that of README.md comes first, then the newest."""
     if not results.is_dir():
         raise ResultsError(f"{results}: expected a folder of results, but there is none.")
     found = {folder: runs(folder) for folder in sorted(results.iterdir()) if folder.is_dir()}
@@ -46,31 +46,34 @@ def machines(results: Path) -> dict[Path, dict[str, Run]]:
         return max(run.stamp.date for run in found[folder].values())
 
     folders = sorted((folder for folder in found if found[folder]), key=newest, reverse=True)
-    folders.sort(key=lambda folder: (folder.name != readme.MACHINE, all(run.stale for run in found[folder].values())))
+    folders.sort(key=lambda folder: folder.name != readme.MACHINE)
     return {folder: found[folder] for folder in folders}
 
 
 def index(results: Path, of_machines: Mapping[Path, Mapping[str, Run]]) -> str:
-    """Markdown of results/README.md."""
+    """Markdown of results/README.md: a table of the machines that ran the code of the first one, and links to all."""
     lines = dict[str, dict[str, str]]()
-    labels = list[tuple[str, bool, Sequence[tuple[str, str]]]]()
+    labels = list[tuple[str, Sequence[tuple[str, str]]]]()
+    code = next((of_folder["bench"].stamp.sources for of_folder in of_machines.values() if "bench" in of_folder), "")
     for folder, of_folder in of_machines.items():
         run = next(iter(of_folder.values()))
         label = f"{machine(run.stamp)}, {run.stamp.date}"
-        if label in {other for other, _, _ in labels}:
+        if label in {other for other, _ in labels}:
             label += f", {folder.name}"
-        paths = [(name, (folder / f"{name}.md").relative_to(results).as_posix()) for name in of_folder]
-        labels.append((label, run.stale, paths))
-        if "bench" in of_folder:
-            for _, row in Benchmark.of(of_folder["bench"].rows).fastest().iterrows():
-                if not row["layer_norm"]:
-                    line = lines.setdefault(setting(row), {"workload": setting(row)})
-                    line[label] = f"{with_interval(interval(row))} {row['implementation']}"
-                    if pd.notna(row["to_padded"]):
-                        name = f"{setting(row)}, / padded"
-                        line = lines.setdefault(name, {"workload": name})
-                        line[label] = f"{ratio_text(row['to_padded'])} {row['implementation']}"
+        labels.append((label, [(name, (folder / f"{name}.md").relative_to(results).as_posix()) for name in of_folder]))
+        if "bench" in of_folder and of_folder["bench"].stamp.sources == code:
+            for row_label, cell in fastest(Benchmark.of(of_folder["bench"].rows)):
+                lines.setdefault(row_label, {"workload": row_label})[label] = cell
     return text.page("results.md", baseline=BASELINE, fastest=text.table_of([*lines.values()]), machines=labels)
+
+
+def fastest(benchmark: Benchmark) -> Iterator[tuple[str, str]]:
+    """Labels and cells of the fastest implementation of each workload without layer norm."""
+    for _, row in benchmark.fastest().iterrows():
+        if not row["layer_norm"]:
+            yield setting(row), f"{with_interval(interval(row))} {row['implementation']}"
+            if pd.notna(row["to_padded"]):
+                yield f"{setting(row)}, / padded", f"{ratio_text(row['to_padded'])} {row['implementation']}"
 
 
 def write_machine(folder: Path) -> list[Path]:
@@ -139,6 +142,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return handed_in.report(options.check)
     for file in write_all(options.results):
         print(f"Wrote {os.path.relpath(file)}")
+    for folder, of_folder in machines(options.results).items():
+        stale = [name for name, run in of_folder.items() if run.stale]
+        if stale:
+            print(f"{folder.name}: {' and '.join(stale)} stale, as code that they rest on has changed since.")
     return 0
 
 

@@ -306,7 +306,7 @@ def finish(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Path]]:
             hook.send(None)
         return put
 
-    monkeypatch.setattr(conclusion, "rows_of_tests", lambda reporter: {"verify": verification(verified()).rows})
+    monkeypatch.setattr(conclusion, "rows_of_tests", lambda reporter: ({"verify": verification(verified()).rows}, []))
     return finish
 
 

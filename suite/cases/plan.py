@@ -11,16 +11,18 @@ from suite.shared.devices import DeviceType
 
 
 class Line(NamedTuple):
-    """Candidates on a workload, with layer norm off, on, or both, and in some dtypes."""
+    """Candidates on a workload, with layer norm off, on, or both, in some dtypes, or without any in DTYPES."""
 
     workload: str
     candidates: Sequence[str]
     layer_norms: tuple[bool, ...] = (False, True)
-    dtypes: tuple[str, ...] = ("float32",)
+    dtypes: tuple[str, ...] = ()
 
 
+#: By kind of device, the dtypes of a line that names none.
+DTYPES = {DeviceType.CPU: ("float32",), DeviceType.CUDA: ("float32", "bfloat16")}
 OFF, ON = (False,), (True,)
-#: A GPU's are also those of a --dtype that is asked for. Without a GPU, bfloat16 takes a processor that multiplies it.
+#: Without a GPU, bfloat16 is timed on a processor that multiplies it.
 PLAN: dict[DeviceType, tuple[Line, ...]] = {
     DeviceType.CPU: (
         Line("small", ["batched", "deferred", "batched_cpu"]),

@@ -2,8 +2,8 @@
 
 from enum import StrEnum
 from itertools import chain
-from operator import itemgetter
-from typing import Any
+from operator import attrgetter
+from typing import Any, NamedTuple
 
 import pandas as pd
 import pytest
@@ -18,12 +18,21 @@ from suite.results.outcomes import CaseOutcome, deciding
 from suite.results.run import frame
 from suite.shared.arithmetic import Arithmetic
 
-#: The name among a test's user properties of a row: its table, the file and name of the test's function, and its cells.
+#: The name among a test's user properties of the fields of a `KeptRow`.
 ROW = "row"
 #: Of a test, its number in the run.
 NUMBER = pytest.StashKey[int]()
 #: A value of a column.
 Cell = str | int | float | bool
+
+
+class KeptRow(NamedTuple):
+    """A row of a table, the file and name of the function of its test, and the test's number in the run."""
+
+    table: str
+    function: tuple[str, str]
+    number: int
+    cells: Row
 
 
 class Keep:
@@ -38,8 +47,8 @@ class Keep:
             if isinstance(value, StrEnum):
                 row[column] = str(value)
         function = str(self.test.path), self.test.originalname
-        number = self.test.stash.get(NUMBER, 0)
-        self.test.user_properties.append((ROW, (table, function, number, row)))
+        kept = KeptRow(table, function, self.test.stash.get(NUMBER, 0), row)
+        self.test.user_properties.append((ROW, tuple(kept)))  # xdist carries no other tuples
 
 
 class Record:
@@ -96,30 +105,32 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         item.stash[NUMBER] = number
 
 
-def rows_of_tests(reporter: pytest.TerminalReporter) -> dict[str, pd.DataFrame]:
-    """Rows that tests of all processes kept, by table, in the order of the tests.
+def rows_of_tests(reporter: pytest.TerminalReporter) -> tuple[dict[str, pd.DataFrame], list[str]]:
+    """Rows that tests of all processes kept, by table, in the order of the tests; and what is wrong with these tests.
 
-    ValueError names two tests that are cases of one function and kept rows of one key. Tests of two functions may
-    compare the same in two ways, of which the results have that which decides; and a test may have run again.
+    Tests of two functions may compare the same in two ways, of which the results have that which decides; and a test
+    may have run again. But two cases of one function have a key each.
     """
-    numbered: dict[str, list[tuple[int, Row]]] = {}
-    kept: dict[tuple[Any, ...], str] = {}
+    every = list[KeptRow]()
+    tests: dict[tuple[Any, ...], str] = {}
+    wrong = list[str]()
     for outcome in chain.from_iterable(reporter.stats.values()):
         if getattr(outcome, "when", None) != "teardown":
             continue
-        for key, value in outcome.user_properties:
-            if key == ROW:
-                table, function, number, row = value
-                identity = (*function, table, *(row.get(column) for column in KEYS[table]))
-                before = kept.setdefault(identity, outcome.nodeid)
+        for name, value in outcome.user_properties:
+            if name == ROW:
+                row = KeptRow(*value)
+                every.append(row)
+                identity = (row.table, *row.function, *(row.cells.get(column) for column in KEYS[row.table]))
+                before = tests.setdefault(identity, outcome.nodeid)
                 if before != outcome.nodeid:
-                    raise ValueError(f"{outcome.nodeid}: expected a row of a key of its own, got that of {before}")
-                numbered.setdefault(table, []).append((number, row))
+                    wrong.append(f"{outcome.nodeid}: expected a row of a key of its own, got that of {before}")
     tables = dict[str, pd.DataFrame]()
-    for table, rows in numbered.items():
-        tables[table] = frame(table, [row for _, row in sorted(rows, key=itemgetter(0))])
+    every.sort(key=attrgetter("number"))
+    for table in dict.fromkeys(row.table for row in every):
+        tables[table] = frame(table, [row.cells for row in every if row.table == table])
     if "verify" in tables:
         decide = deciding(tables["verify"], KEYS["verify"]).sort_index()
         ranks = {name: rank for rank, name in enumerate(names())}
         tables["verify"] = decide.sort_values("implementation", key=lambda column: column.map(ranks), kind="stable")
-    return tables
+    return tables, wrong

@@ -12,7 +12,7 @@ from suite.candidates.candidate import Candidate
 from suite.candidates.catalogue import candidates, find
 from suite.candidates.names import BASELINE, PADDED
 from suite.cases import plan
-from suite.cases.plan import ELSEWHERE, PLAN, Line
+from suite.cases.plan import DTYPES, ELSEWHERE, PLAN, Line
 from suite.cases.spelling import MEDIUM, short
 from suite.cases.workloads import WORKLOADS, Workload
 from suite.measure.guard import guard
@@ -22,8 +22,8 @@ from suite.shared.arithmetic import Arithmetic
 from suite.shared.devices import DeviceType
 from suite.shared.files import path_of
 
-#: By kind of device, the default minutes of a run for each dtype asked for.
-MINUTES = {DeviceType.CPU: 5.0, DeviceType.CUDA: 16.0}
+#: By kind of device, the default minutes of a run for each dtype.
+MINUTES = {DeviceType.CPU: 5.0, DeviceType.CUDA: 8.0}
 
 
 def amount(text: str) -> float:
@@ -41,7 +41,7 @@ def parent() -> argparse.ArgumentParser:
     names = [candidate.name for candidate in candidates()]
     add("--workload", nargs="+", choices=WORKLOADS, help="default: those of the plan, see --list")
     add("--implementation", nargs="+", choices=names, help="default: those of the plan")
-    add("--dtype", nargs="+", choices=[*map(str, Arithmetic)], help="default: those of the plan, float32 elsewhere")
+    add("--dtype", nargs="+", choices=[*map(str, Arithmetic)], help="default: those of the plan")
     add("--full", action="store_true", help="the paper's T and B, which a run without a GPU shortens")
     device = machine.default_device()
     add("--device", type=machine.device_of, default=device, help="default: CUDA if there is one, else the CPU")
@@ -90,7 +90,8 @@ def multiplies_bfloat16() -> bool:
 def is_plan(options: argparse.Namespace) -> bool:
     """True if a run of the benchmark is asked for the whole plan, at least as long as by default."""
     selects = (options.workload, options.implementation, options.dtype, options.full, options.size, options.sweep)
-    return not any([*selects, options.impl]) and minutes(options) >= MINUTES[DeviceType(options.device.type)]
+    default = argparse.Namespace(device=options.device, dtype=None, minutes=None)
+    return not any([*selects, options.impl]) and minutes(options) >= minutes(default)
 
 
 def workloads(options: argparse.Namespace) -> list[Workload]:
@@ -115,11 +116,10 @@ def lines(options: argparse.Namespace, workload: Workload) -> list[Line]:
     if options.implementation or not of_plan:
         of_plan = [Line(workload.name, options.implementation or ELSEWHERE[device])]
     if options.dtype:
-        in_float32 = [line for line in of_plan if "float32" in line.dtypes]
-        return [line._replace(dtypes=tuple(options.dtype)) for line in in_float32]
-    if device == DeviceType.CPU and not multiplies_bfloat16():
-        return [line for line in of_plan if line.dtypes != ("bfloat16",)]
-    return of_plan
+        of_plan = [line for line in of_plan if not line.dtypes]
+    elif device == DeviceType.CPU and not multiplies_bfloat16():
+        of_plan = [line for line in of_plan if "bfloat16" not in line.dtypes]
+    return [line._replace(dtypes=tuple(options.dtype or line.dtypes or DTYPES[device])) for line in of_plan]
 
 
 def jobs(options: argparse.Namespace) -> list[Job]:
@@ -164,4 +164,5 @@ def minutes(options: argparse.Namespace) -> float:
     """Minutes that a run of the benchmark may take."""
     if options.minutes is not None:
         return float(options.minutes)
-    return MINUTES[DeviceType(options.device.type)] * len(options.dtype or ["float32"])
+    device = DeviceType(options.device.type)
+    return MINUTES[device] * len(options.dtype or DTYPES[device])

@@ -244,11 +244,14 @@ class Progress:
     job: Job
 
 
-def visits(sides: Sequence[Side], jobs: Sequence[Job], until: float, score: Score) -> Iterator[Progress]:
+def visits(
+    sides: Sequence[Side], jobs: Sequence[Job], until: float, score: Score, latest: float = math.inf
+) -> Iterator[Progress]:
     """Visit every job on all sides, then those with the highest scores, until the time is up or none wants a visit.
 
     A server visits each job at most once, since all its children share the memory layout of one start; then another
-    one starts. until: as `time.time` counts; the visits of the first server always end.
+    one starts. until, latest: as `time.time` counts; the first server makes its visits even if the time is up, but
+    starts none later than `latest`.
     """
     seconds = dict.fromkeys(jobs, math.inf)
     number = 1
@@ -258,7 +261,7 @@ def visits(sides: Sequence[Side], jobs: Sequence[Job], until: float, score: Scor
             side.server.wait()
         for job in sweep:
             start = time.time()
-            if number > 1 and start + seconds[job] > until:
+            if start > latest or (number > 1 and start + seconds[job] > until):
                 continue
             order = sides if random.random() < 0.5 else sides[::-1]
             for side in order:
@@ -287,19 +290,26 @@ def wanting(sides: Sequence[Side], jobs: Sequence[Job], score: Score) -> dict[Jo
     for side in sides:
         summaries = side.summaries()
         for job in jobs:
-            if not side.visits[job][-1].refused:
+            visited = side.visits.get(job)
+            if visited and not visited[-1].refused:
                 scores[job] = max(scores[job], score(job, summaries, len(side.counted(job))))
     mixed = random.sample(jobs, len(jobs))  # equal ones in random order
     ordered = sorted(mixed, key=lambda job: -scores[job])
     return {job: scores[job] for job in ordered if scores[job] > 0}
 
 
-def run(sides: Sequence[Side], jobs: Sequence[Job], until: float, score: Score = fewest_first) -> None:
+def run(
+    sides: Sequence[Side],
+    jobs: Sequence[Job],
+    until: float,
+    score: Score = fewest_first,
+    latest: float = math.inf,
+) -> None:
     """Make visits; print the milliseconds of each first one of the last side, and how far the run is at each start."""
     headings = "".join(name.rjust(FIGURE) for name in COLUMNS.values())
     print("ms".ljust(NAME) + headings, flush=True)
     last = 1
-    for progress in visits(sides, jobs, until, score):
+    for progress in visits(sides, jobs, until, score, latest):
         if progress.server > last:
             last = progress.server
             wanted = len(wanting(sides, jobs, score))
@@ -309,7 +319,10 @@ def run(sides: Sequence[Side], jobs: Sequence[Job], until: float, score: Score =
             figures = {(row["layer_norm"], row["pass"]): _figure(row) for row in rows}
             cells = "".join(figures.get(place, "").rjust(FIGURE) for place in COLUMNS)
             print(f"{progress.job.label:{NAME}}{cells}".rstrip(), flush=True)
-    if not wanting(sides, jobs, score):
+    skipped = [job.label for job in jobs if job not in sides[-1].visits]
+    if skipped:
+        print(f"The time was up before these had a visit: {', '.join(skipped)}.", flush=True)
+    elif not wanting(sides, jobs, score):
         print(f"Every figure is known as well as it should be, {_minutes(until)} before the time was up.", flush=True)
 
 

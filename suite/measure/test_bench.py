@@ -122,6 +122,44 @@ def test_a_run_of_the_whole_plan_alone_replaces_the_results(
         written(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("visits", "share", "reason"),
+    [
+        (3, 0.0, None),
+        (2, 0.0, "4 of 6 rows have fewer than 3 visits"),
+        (3, 0.5, "other processes kept the machine busy"),
+    ],
+)
+def test_results_of_a_busy_machine_or_of_few_visits_replace_none(
+    visits: int, share: float, reason: str | None, tmp_path: Path, serve: Any, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    def run(sides: Sequence[Side], jobs: Sequence[Job], *_: Any) -> None:
+        for one in jobs:
+            rows = [row | about for row, about in zip(runs("", 0.1, visits=None), one.rows(Ended()), strict=True)]
+            sides[0].visits[one] = [Visit(rows, share)] * (3 if one.candidate == BASELINE else visits)
+
+    serve(timed)
+    monkeypatch.setattr(bench, "run", run)
+    monkeypatch.setattr(choice, "jobs", lambda options: [job("batched"), job("deferred"), job(BASELINE)])
+    assert bench.main(["--device", "cpu", "--results", str(tmp_path)]) == 0
+    run_written, folder = written(tmp_path, whole=reason is None)
+    assert len(run_written.rows) == 6
+    printed = capsys.readouterr().out
+    assert printed.splitlines()[-1] == f"Results: {folder}"
+    assert (f"The results of this machine stay as they were: {reason}" in printed) is (reason is not None)
+
+
+def test_a_file_that_cannot_be_timed_ends_a_run_before_it_starts(
+    tmp_path: Path, serve: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    serve(lambda *_: pytest.fail("expected no visit"))
+    monkeypatch.setattr("suite.candidates.submission.files", lambda: {"deferred": Path("deferred.py")})
+    verification(verified("deferred", 2)).write(folder_of(tmp_path, CPU))
+    with pytest.raises(SystemExit, match=r"^--impl: deferred would not be timed: refused: verify\.csv is red"):
+        benchmark(tmp_path, ["batched", "deferred"])
+
+
 def timed(one: Job, rows: list[dict[str, Any]], first: bool) -> Ended:
     """Stand for a visit that takes 0.1 s."""
     if one.measurement == "bench":
@@ -135,9 +173,7 @@ def test_a_run_ends_after_its_minutes_and_gives_ours_more_visits(
     """Ours are the fastest one, a file, and `torch.nn.LSTM` against itself."""
     ends, wants = list[float](), dict[str, float]()
 
-    def run(
-        sides: Sequence[Side], jobs: Sequence[Job], until: float, score: runner.Score = runner.fewest_first
-    ) -> None:
+    def run(sides: Sequence[Side], jobs: Sequence[Job], until: float, score: runner.Score, latest: float) -> None:
         ends.append(until)
         wants.update((one.candidate, score(one, {}, 2)) for one in jobs)
 
@@ -240,14 +276,16 @@ def test_a_sweep_has_a_table_and_a_plot(tmp_path: Path, serve: Any, capsys: pyte
         return Ended()
 
     serve(grows)
-    where = ["--device", "cpu", "--results", str(tmp_path), "--minutes", "0", "--implementation", "batched"]
-    assert bench.main([*where, "--sweep", "H=64,128"]) == 0
+    where = ["--device", "cpu", "--results", str(tmp_path), "--implementation", "batched", "--sweep", "H=64,128"]
+    assert bench.main([*where, "--minutes", "1"]) == 0
     printed = capsys.readouterr().out
     assert "H 64 to 128 (T 50, B 32, I 50, S 64, Z 4, L 1, float32)" in printed
     assert "batched, H 64 to 128: 2.00 times, multiply-adds 4.00 times." in printed
     run, folder = written(tmp_path)
     assert {path.name for path in folder.glob("*.svg")} == {"sweep-H-float32.svg"}
     assert {*run.rows["workload"]} == {"H64", "H128"}
+    assert bench.main([*where, "--minutes", "0"]) == 0  # without intervals
+    assert "multiply-adds" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("sources", [None, "old"])
@@ -280,17 +318,21 @@ def test_a_stale_verification_is_said_to_be(tmp_path: Path, serve: Any, capsys: 
     assert "Code has changed since the last verification on this machine" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("name", ["stream", "char-ptb-ragged"])
+@pytest.mark.parametrize("name", ["stream", "char-ptb-ragged", "two-layers"])
 def test_no_visit_to_a_card_compiles_a_kernel(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nor does the next draw of its lengths."""
     ways, case = list[Way](), WORKLOADS[name].case
     monkeypatch.setattr(bench, "precompile", lambda pairs, device: ways.extend(pairs))
-    bench.compile_kernels([job("batched", case=case), job("batched_cuda", case=case)], CPU)
+    jobs = [job(name, case=case, layer_norms=(case.layer_norm,)) for name in ("batched", "batched_cuda")]
+    bench.compile_kernels(jobs, CPU)
     compiled = {kernel for way in ways for kernel in way.kernels(90, CARDS[90])}
     assert len(ways) == 2
-    for training in (False, True):
-        called = replace(visit.drawn(case, 1), training=training)
-        assert compiled >= {*Way(called, "float32").kernels(90, CARDS[90])}
+    called = set[Any]()
+    for training in (False, True):  # evaluation mode drops nothing
+        dropped = case.recurrent_dropout if training else 0.0
+        one = replace(visit.drawn(case, 1), training=training, recurrent_dropout=dropped)
+        called |= {*Way(one, "float32").kernels(90, CARDS[90])}
+    assert compiled == called
 
 
 def test_the_rates_of_the_hardware_are_of_a_quiet_moment(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -99,6 +99,13 @@ def test_the_first_server_visits_all_and_others_fill_the_time(
     assert (server.count("batched"), server.count("deferred")) == counts
 
 
+def test_no_first_visit_starts_after_the_latest_time(clock: Clock) -> None:
+    server = clock.server({"deferred": (3.0, 1.0, 0.0), "batched": FLAT})
+    jobs = [job("deferred"), job("batched")]
+    list(visits([side := Side(server)], jobs, 0.0, fewest_first, latest=2.0))
+    assert len(server.visits) == len(side.summary()) / 2 == 1
+
+
 @pytest.mark.parametrize("flip", [False, True])
 def test_each_start_draws_the_order_of_equal_jobs_and_of_sides(
     flip: bool, clock: Clock, monkeypatch: pytest.MonkeyPatch

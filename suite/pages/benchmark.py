@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from impls import names
+from suite.candidates.catalogue import alternatives
 from suite.candidates.names import BASELINE, BASELINES, PADDED
 from suite.cases.workloads import QUOTED, Pass
 from suite.results.columns import PLACE, SETTING
@@ -116,6 +117,11 @@ class Benchmark:
         of_headline = ours[ours["workload"].isin(QUOTED) & ~ours["layer_norm"]]
         in_dtype = in_quoted_dtype(of_headline, device)
         return in_dtype if len(in_dtype) else ours
+
+    def next_best(self, row: pd.Series) -> pd.Series | None:
+        """Row of the fastest alternative at the place and of the pass of a row; None if none was timed."""
+        timed = self.beside(row, [name for name in alternatives() if name != row["implementation"]])
+        return None if timed.empty else timed.loc[timed["ratio"].idxmin()]
 
     def beside(self, row: pd.Series, candidates: Sequence[str]) -> pd.DataFrame:
         """Rows with figures of candidates at the place and of the pass of a row."""

@@ -83,10 +83,10 @@ def _slowdown(row: pd.Series, benchmark: Benchmark) -> str:
 
 def _speedup(row: pd.Series, benchmark: Benchmark) -> str:
     """Speedup over the fastest of the alternatives."""
-    timed = benchmark.beside(row, [name for name in alternatives() if name != row["implementation"]])
-    if timed.empty:
+    best = benchmark.next_best(row)
+    if best is None:
         return "no alternative was timed"
-    best = timed.loc[timed["ratio"].idxmin()]
+    timed = benchmark.beside(row, [name for name in alternatives() if name != row["implementation"]])
     title = _title(best["implementation"])
     what = "the only alternative timed there"
     if len(timed) > 1:

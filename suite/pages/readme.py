@@ -52,7 +52,6 @@ def updated(run: Run, folder: Path) -> str:
         sentences=headline(benchmark, run.stamp.device),
         machine=machine(run.stamp),
         date=run.stamp.date,
-        stale=run.stale,
         workload=f"{WORKLOAD} (T {row['T']}, B {row['B']}), without layer norm, in {row['dtype']}",
         baseline=BASELINE,
         intervals=INTERVALS_SHOWN,

@@ -17,13 +17,13 @@ from suite.pages.benchmark import NORM, Benchmark, decisive_pass
 from suite.pages.headline import PASS_TITLES
 from suite.pages.plots import Line, Lines, line_plot
 from suite.results.format import MB, count, percent, significant3, sizes, with_interval
-from suite.results.statistics import interval
+from suite.results.statistics import Interval, interval
 from suite.results.status import Status
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """Rows of one pass that differ in a size alone, with `seconds`: the ratio times the baseline's median there."""
+    """Rows of one pass that differ in a size alone."""
 
     size: str
     name: str
@@ -39,7 +39,7 @@ class Sweep:
 
     def of_candidates(self) -> dict[str, pd.DataFrame]:
         """Rows with figures of each candidate, by size."""
-        timed = self.rows[self.rows["seconds"].notna()].sort_values(self.size, kind="stable")
+        timed = self.rows[self.rows["ratio"].notna()].sort_values(self.size, kind="stable")
         return {str(name): rows.set_index(self.size) for name, rows in timed.groupby("implementation", sort=False)}
 
     def table(self) -> pd.DataFrame:
@@ -48,19 +48,20 @@ class Sweep:
         for _, row in self.rows.sort_values(["implementation", self.size], kind="stable").iterrows():
             ok = row["status"] == Status.OK
             line = {"implementation": row["implementation"], self.size: count(row[self.size])}
-            line[f"{row['pass']}, ms"] = significant3(1e3 * row["seconds"]) if ok else row["status"]
+            line[f"{row['pass']}, ms"] = significant3(1e3 * row["median_s"]) if ok else row["status"]
             line[f"{row['pass']} / LSTM"] = figure(interval(row), with_interval)
             line |= {"verdict": row["verdict"] or "-", "MB": figure(row["peak_bytes"] / MB, significant3)}
             lines.append(line | {"busy": figure(row["busy"], percent)})
         return text.table_of(lines)
 
     def growth(self) -> list[str]:
-        """Growth between the last two sizes, by candidate."""
+        """Growth between the last two sizes, of each candidate whose times there have intervals on a quiet machine."""
         sentences = []
         for name, at in self.of_candidates().items():
-            if len(at) > 1:
+            known = at["ratio_low"].notna() & at["busy"].isna()
+            if len(at) > 1 and known.iloc[-2:].all():
                 times = [
-                    significant3(at[column].iloc[-1] / at[column].iloc[-2]) for column in ("seconds", "multiply_adds")
+                    significant3(at[column].iloc[-1] / at[column].iloc[-2]) for column in ("median_s", "multiply_adds")
                 ]
                 span = f"{self.size} {count(at.index[-2])} to {count(at.index[-1])}"
                 sentences.append(f"{name}, {span}: {times[0]} times, multiply-adds {times[1]} times.")
@@ -72,11 +73,12 @@ class Sweep:
         times = dict[str, Line]()
         for name, at in self.of_candidates().items():
             values = [*at.index]
-            figures = {column: at[column].to_numpy(float) for column in ("ratio", "ratio_low", "ratio_high", "seconds")}
-            lstm = figures["seconds"] / figures["ratio"]
-            ratios[name] = Line(values, figures["ratio"], figures["ratio_low"], figures["ratio_high"])
-            ends = lstm * figures["ratio_low"], lstm * figures["ratio_high"]
-            times[name] = Line(values, figures["seconds"], *ends, is_baseline=name == BASELINE)
+            figures = at[[*Interval._fields]].to_numpy(float).T
+            ratio, ratio_low, ratio_high = figures
+            ratios[name] = Line(values, ratio, ratio_low, ratio_high)
+            lstm = (at["median_s"] / at["ratio"]).to_numpy(float)
+            middle, low, high = lstm * figures
+            times[name] = Line(values, middle, low, high, is_baseline=name == BASELINE)
         floors = self.rows.groupby(self.size)["floor"].first()
         floor = floors.to_numpy(float)
         # Its ratio is 1, and its band the noise floor.
@@ -94,8 +96,7 @@ def sweeps(benchmark: Benchmark, size: str) -> Sequence[Sweep]:
     others = [rows[column] for column in ("dtype", "layer_norm", *SIZES) if column != size]
     for _, of_rest in rows.groupby([rest, *others], sort=False):
         judged = of_rest[of_rest["pass"] == decisive_pass(of_rest)]
-        lstm = (judged["median_s"] / judged["ratio"]).groupby(judged[size]).transform("median")
         row = judged.iloc[0]
         parts = ["sweep", size, *filter(None, [rest[judged.index[0]].strip("-")]), row["dtype"]]
-        result.append(Sweep(size, "-".join(parts), judged.assign(seconds=lstm * judged["ratio"])))
+        result.append(Sweep(size, "-".join(parts), judged))
     return result

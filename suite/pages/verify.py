@@ -152,7 +152,7 @@ def page(run: Run) -> str:
         "verify.md",
         machine=machine(run.stamp),
         conclusion=conclusion(run.tables),
-        made=made(run.stamp, stale=run.stale),
+        made=made(run.stamp),
         errors=worst_errors(run.rows),
         reach=reach_table(run.rows),
         faults=faults_table(run.tables["faults"]),

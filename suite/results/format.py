@@ -73,12 +73,11 @@ def machine(stamp: Stamp) -> str:
     return f"{cores} of {article} {name}"
 
 
-def made(stamp: Stamp, *, stale: bool) -> str:
+def made(stamp: Stamp) -> str:
     """Where, when and with which code a run was made, a sentence."""
     of_code = f"commit {stamp.commit or 'unknown'}{' with changes' if stamp.dirty else ''}"
     versions = "".join(f", {name} {version}" for name, version in stamp.versions.items())
-    sentence = (
+    return (
         f"Made on {machine(stamp)}, {stamp.date}, by {of_code}: torch {stamp.torch}, Python {stamp.python}, CPU "
         f"instructions {stamp.cpu_capability}{versions}."
     )
-    return f"{sentence} Stale: code that it rests on has changed since." if stale else sentence

@@ -2,6 +2,7 @@
 
 import hashlib
 import subprocess
+from collections.abc import Iterable
 from functools import cache, partial
 from pathlib import Path
 
@@ -37,13 +38,20 @@ DIGITS = 10
 @cache
 def sources(run: str, root: Path = ROOT) -> str:
     """Hash of the bytes of all files that a run rests on."""
-    digest = hashlib.sha256()
+    files = list[Path]()
     for name in RESTS_ON[run]:
         path = root / name
-        for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
-            if file.suffix in SUFFIXES and not file.name.startswith("test_"):
-                digest.update(f"{file.relative_to(root).as_posix()}\0".encode())
-                digest.update(file.read_bytes().replace(b"\r\n", b"\n"))
+        of_name = sorted(path.rglob("*")) if path.is_dir() else [path]
+        files += [file for file in of_name if file.suffix in SUFFIXES and not file.name.startswith("test_")]
+    return of_files(files, root)
+
+
+def of_files(files: Iterable[Path], root: Path) -> str:
+    """Hash of the names and bytes of files, whose ends of lines may be those of Windows."""
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(f"{file.relative_to(root).as_posix()}\0".encode())
+        digest.update(file.read_bytes().replace(b"\r\n", b"\n"))
     return digest.hexdigest()[:DIGITS]
 
 

@@ -98,43 +98,50 @@ class Run:
 
     def write(self, folder: Path) -> None:
         """Write all files, the stamp last; they replace those of a run before. ResultsError says why it cannot."""
+        hashes = dict[str, str]()
         for table, rows in self.tables.items():
             several = [column for column, of_type in COLUMNS[table].items() if of_type is tuple]
             texts = {
                 column: rows[column].map(lambda numbers: " ".join(f"{n:.6g}" for n in numbers)) for column in several
             }
-            write_whole(folder / f"{table}.csv", rows.assign(**texts).to_csv(index=False))
-        write_whole(folder / f"{self.name}.json", json.dumps(asdict(self.stamp), indent=2, ensure_ascii=False) + "\n")
+            path = folder / f"{table}.csv"
+            write_whole(path, rows.assign(**texts).to_csv(index=False))
+            hashes[path.name] = provenance.of_files([path], folder)
+        content = asdict(self.stamp) | {"files": hashes}
+        write_whole(folder / f"{self.name}.json", json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
 def read(folder: Path, name: str) -> Run | None:
-    """The run of that name in a folder, None without one; ResultsError if a file is damaged."""
+    """The run of that name in a folder, None without any of its files; ResultsError names one that is damaged."""
     path = folder / f"{name}.json"
-    if not path.exists():
+    files = [path, *(folder / f"{table}.csv" for table in TABLES[name])]
+    if not any(file.exists() for file in files):
         return None
     try:
-        stamp = Stamp(**json.loads(path.read_text(encoding="utf-8")))
+        content = json.loads(path.read_text(encoding="utf-8"))
+        hashes = content.pop("files")
+        stamp = Stamp(**content)
         tables = dict[str, pd.DataFrame]()
         for table in TABLES[name]:
             path = folder / f"{table}.csv"
-            tables[table] = _read(table, path) if path.exists() else frame(table, ())
-    except (OSError, TypeError, ValueError) as error:  # errors of decoding, of JSON and of pandas are ValueErrors
-        raise ResultsError(
-            f"{path}: {in_one_line(error).rstrip('.')}: take it from git again, or make it anew."
-        ) from error
+            if provenance.of_files([path], folder) != hashes[path.name]:
+                raise ValueError(f"damaged, or not of the run that {name}.json is of")
+            tables[table] = _read(table, path)
+    except (AttributeError, KeyError, OSError, TypeError, ValueError) as error:
+        # Errors of decoding, of JSON and of pandas are ValueErrors.
+        reason = error.strerror if isinstance(error, OSError) else in_one_line(error).rstrip(".")
+        raise ResultsError(f"{path}: {reason}. Take it from git again, or run nox -s {name} again.") from error
     return Run(name, stamp, tables)
 
 
 def _read(table: str, path: Path) -> pd.DataFrame:
-    types = {column: float if of_type is int else of_type for column, of_type in COLUMNS[table].items()}
+    types = COLUMNS[table]
     words: dict[Hashable, type[str]] = {name: str for name, of_type in types.items() if of_type in (str, tuple)}
     # An implementation may be called "null".
     rows = pd.read_csv(path, dtype=words, keep_default_na=False, na_values=[""])
     for column, of_type in types.items():
-        if column in rows and of_type is tuple:
+        if of_type is tuple and column in rows:
             rows[column] = [tuple(map(float, text.split())) if isinstance(text, str) else () for text in rows[column]]
-        elif column in rows and of_type is bool and not rows[column].isin([True, False]).all():
-            raise ValueError(f"{column}: expected True and False alone")
     return frame(table, rows.to_dict("records"))
 
 

@@ -1,5 +1,6 @@
 """A run is read as it was written, what is damaged is refused, and what it rests on is hashed."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -33,23 +34,35 @@ def test_a_run_is_read_as_it_was_written(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("file", "old", "new"),
+    ("file", "damage"),
     [
-        ("bench.json", '"threads"', '"thread"'),
-        ("bench.json", "}", ""),
-        ("bench.csv", "small,3", "small,three"),
-        ("bench.csv", ",False,", ",no,"),
-        ("bench.csv", "0.1 0.25", "0.1 x"),
-        ("bench.csv", "workload,", "work,"),
-        ("bench.csv", "\nsmall", "\n<<<<<<< HEAD\nsmall"),
+        ("bench.json", lambda text: text.replace('"threads"', '"thread"')),
+        ("bench.json", lambda text: text[:-3]),
+        ("bench.json", lambda text: text[: text.index('"files"')].rstrip().rstrip(",") + "}"),
+        ("bench.json", None),
+        ("bench.csv", lambda text: text[:-3]),
+        ("bench.csv", lambda text: text.replace("\nsmall", "\n<<<<<<< HEAD\nsmall", 1)),
+        ("bench.csv", None),
+        ("hardware.csv", None),
     ],
 )
-def test_a_damaged_file_is_named(file: str, old: str, new: str, tmp_path: Path) -> None:
+def test_a_damaged_or_missing_file_is_named(file: str, damage: Callable[[str], str] | None, tmp_path: Path) -> None:
     benchmark(*ROWS).write(tmp_path)
-    text = (tmp_path / file).read_text()
-    assert old in text
-    (tmp_path / file).write_text(text.replace(old, new, 1))
-    with pytest.raises(ResultsError, match=rf"{file}: "):
+    if damage is None:
+        (tmp_path / file).unlink()
+    else:
+        (tmp_path / file).write_text(damage((tmp_path / file).read_text()))
+    with pytest.raises(ResultsError, match=rf"{file}: .*run nox -s bench again"):
+        read(tmp_path, "bench")
+
+
+def test_files_of_two_runs_are_no_run(tmp_path: Path) -> None:
+    """As where a command was killed while it wrote."""
+    benchmark(*ROWS).write(tmp_path)
+    old = (tmp_path / "bench.json").read_text()
+    benchmark(*ROWS[:1]).write(tmp_path)
+    (tmp_path / "bench.json").write_text(old)
+    with pytest.raises(ResultsError, match=r"bench\.csv: damaged, or not of the run"):
         read(tmp_path, "bench")
 
 

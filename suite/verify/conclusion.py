@@ -19,7 +19,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Generator[
     reporter = config.pluginmanager.get_plugin("terminalreporter")
     if reporter is None or hasattr(config, "workerinput"):  # a worker, whose rows its parent writes
         return result
-    tables = rows_of_tests(reporter)
+    tables, wrong = rows_of_tests(reporter)
     if "verify" in tables and len(ran(tables["verify"])):
         errors = verify.worst_errors(ran(tables["verify"]), by=["implementation"])
         text.show(errors, "Worst error against the equation, as a multiple of what is allowed")
@@ -35,4 +35,6 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Generator[
             pytest.exit(f"{error}\n{conclusion}", returncode=pytest.ExitCode.USAGE_ERROR)
     if conclusion:
         print(conclusion)
+    if wrong:  # once the rows are written
+        pytest.exit("\n".join(wrong), returncode=pytest.ExitCode.TESTS_FAILED)
     return result

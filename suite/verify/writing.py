@@ -8,13 +8,16 @@ import pytest
 
 from suite import report
 from suite.results.run import Run, folder_for, stamp
+from suite.shared.files import RESULTS
 
 
 def is_whole(session: pytest.Session, exitstatus: int) -> bool:
     """True if a run made all checks of a default one: it was told to choose none, and nothing ended it before."""
     config, option = session.config, session.config.option
     every = config.args_source == config.ArgsSource.TESTPATHS and config.getini("testpaths") == ["suite/checks"]
-    chosen = option.keyword or option.markexpr or option.deselect or option.maxfail or option.impl or option.size
+    chosen = option.keyword or option.markexpr or option.deselect or option.maxfail or option.size
+    if option.impl and option.results == RESULTS:  # a file's results are its own
+        return False
     ended = exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
     return every and ended and not chosen and not getattr(option, "lf", False)
 
