@@ -17,7 +17,8 @@ from suite.candidates.names import BASELINE
 from suite.cases.case import Case, lengths
 from suite.cases.workloads import Pass
 from suite.measure import work
-from suite.measure.job import Job, RefusedError, Turned
+from suite.measure.job import Job, RefusedError
+from suite.measure.others import gpu
 from suite.measure.timing import Input, Repeats, Step, Stopwatch, Turns
 from suite.results.columns import Row, about_pass
 from suite.results.status import Ended
@@ -31,8 +32,8 @@ BUDGET = {DeviceType.CPU: 0.5, DeviceType.CUDA: 0.5}
 FUSED = {"aten::_cudnn_rnn": "cuDNN", "aten::mkldnn_rnn_layer": "oneDNN"}
 
 
-def rows(job: Job, first: bool) -> Iterator[Row | Turned]:
-    """Yield a row for each pass and form, as soon as it is measured; around the turns of a pass a `Turned`.
+def rows(job: Job, first: bool) -> Iterator[Row]:
+    """Yield a row for each pass and form, as soon as it is measured.
 
     RefusedError says why the figures are none of the candidate's.
     """
@@ -53,9 +54,8 @@ def rows(job: Job, first: bool) -> Iterator[Row | Turned]:
         for case, step in steps.items():
             sides[case] = Repeats(watch, step, new)
         turns = Turns(sides)
-        yield Turned()
         turns.take(BUDGET[DeviceType(job.device.type)])
-        yield Turned(turns.timed_s)
+        state = gpu(job.device)
         for case in job.cases if compares else ():
             reason = work.wrong(candidate, case, name, turns.drawn[case])
             if reason:
@@ -64,6 +64,8 @@ def rows(job: Job, first: bool) -> Iterator[Row | Turned]:
         for case, step in steps.items():
             row = about_pass(job.workload, case, candidate.name, job.dtype, name) | Ended().columns
             row |= {"first_s": turns.sides[case].first_s}
+            if state is not None:
+                row |= {"gpu_mhz": state.mhz, "throttled": state.throttles}
             row |= turns.columns(case)
             if first:
                 row |= once_measured(candidate, step, case, name, new(0))

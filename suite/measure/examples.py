@@ -10,7 +10,7 @@ from suite.cases.case import Case
 from suite.cases.examples import CPU, TINY
 from suite.cases.workloads import Workload
 from suite.measure import bench as visit
-from suite.measure.job import Job, Turned
+from suite.measure.job import Job
 from suite.measure.server import Server
 from suite.measure.timing import Stopwatch, Work
 from suite.results.columns import Row
@@ -25,7 +25,7 @@ def job(candidate: str = "batched", case: Case = TINY, name: str = "small", **ch
 
 def rows(visited: Job, first: bool) -> list[Row]:
     """Rows of a visit in this process."""
-    return [row for row in visit.rows(visited, first) if not isinstance(row, Turned)]
+    return [*visit.rows(visited, first)]
 
 
 class FakeStopwatch(Stopwatch):
@@ -61,7 +61,6 @@ class FakeServer(Server):
         self.visits = list[tuple[str, bool]]()
         self.starts = 1
         self.cpu_s = 0.0
-        self.states = []
 
     def visit(self, job: Job, rows: list[Row], *, first: bool = True, limit: float | None = None) -> Ended:
         self.visits.append((job.candidate, first))

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import psutil
 import torch
@@ -21,15 +21,6 @@ from suite.shared.devices import DeviceType
 Measurement = Literal["bench", "hardware", "compile"]
 #: Share of the machine's memory that one process may take, so that too little memory ends only that process.
 MEMORY_SHARE = 0.6
-
-
-class Turned(NamedTuple):
-    """Message of a visit around the turns of a pass, for a process with a clock of its own.
-
-    timed_s: sum of the seconds that the turns took; None before them.
-    """
-
-    timed_s: float | None = None
 
 
 class RefusedError(Exception):

@@ -2,14 +2,13 @@
 
 import os
 import subprocess
-from statistics import median
 from time import monotonic, sleep
 from typing import NamedTuple
 
 import psutil
 import torch
 
-from suite.results.columns import Row
+from suite.shared.devices import DeviceType
 
 #: A visit beside which other processes had more than this share of the cores does not count.
 BUSY = 0.1
@@ -84,7 +83,9 @@ class State(NamedTuple):
 
 
 def gpu(device: torch.device) -> State | None:
-    """State of a GPU as nvidia-smi says it; None without it, or for a part of a card."""
+    """State of a GPU as nvidia-smi says it; None without it, for a part of a card, or for a CPU."""
+    if device.type != DeviceType.CUDA:
+        return None
     uuid = torch.cuda.get_device_properties(device).uuid
     for reasons in _REASONS:
         fields = ",".join((*_ASKED, reasons))
@@ -98,12 +99,3 @@ def gpu(device: torch.device) -> State | None:
         except (OSError, ValueError, subprocess.SubprocessError):
             continue
     return None
-
-
-def gpu_columns(before: State | None, during: list[State]) -> Row:
-    """Columns of a visit to a GPU, none without its state; `throttled` is a set of names."""
-    if before is None or not during:
-        return {}
-    throttles = frozenset.union(*(state.throttles for state in during))
-    mhz = median(state.mhz for state in during)
-    return {"gpu_busy": before.busy, "gpu_mhz": mhz, "throttled": throttles}

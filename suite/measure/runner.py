@@ -12,14 +12,13 @@ from typing import Any, NamedTuple
 from suite.candidates.catalogue import alternatives
 from suite.cases.workloads import Pass
 from suite.measure.job import Job
-from suite.measure.others import BUSY, Others, gpu, gpu_columns
+from suite.measure.others import BUSY, Others, gpu
 from suite.measure.server import Server
 from suite.measure.timing import SLOW
 from suite.results.columns import Row
 from suite.results.format import significant3
 from suite.results.statistics import FEWEST, first_values, interval, summarised
 from suite.results.status import Status
-from suite.shared.devices import DeviceType
 
 #: Columns with the state of a GPU.
 GPU_COLUMNS = ("gpu_busy", "gpu_mhz", "throttled")
@@ -93,12 +92,12 @@ class Side:
                 first = False
         rows = list[Row]()
         others = Others(self.server.cpu_s)
-        before = gpu(job.device) if job.device.type == DeviceType.CUDA else None
+        before = gpu(job.device)
         ended = self.server.visit(job, rows, first=first)
         share = others.share(self.server.cpu_s)
-        state = gpu_columns(before, self.server.states)
-        every = [*rows, *job.missing(rows, ended)]
-        visit = Visit([row | state for row in every], share, ended.refused)
+        busy = {} if before is None else {"gpu_busy": before.busy}
+        every = [*(row | busy for row in rows), *job.missing(rows, ended)]
+        visit = Visit(every, share, ended.refused)
         self.visits[job] = [visit] if visit.refused else [*earlier, visit]
 
     def counted(self, job: Job) -> list[Visit]:
@@ -152,10 +151,7 @@ def _state(visits: Sequence[Visit]) -> Row:
     columns: Row = {}
     if any(visit.busy for visit in visits):
         columns["busy"] = median(visit.others for visit in visits)
-    on_gpu = list[Row]()
-    for visit in visits:
-        if visit.rows and visit.rows[0].get("gpu_mhz") is not None:
-            on_gpu.append(visit.rows[0])
+    on_gpu = [row for visit in visits for row in visit.rows if row.keys() >= {*GPU_COLUMNS}]
     if on_gpu:
         columns["gpu_busy"] = median(row["gpu_busy"] for row in on_gpu)
         columns["gpu_mhz"] = median(row["gpu_mhz"] for row in on_gpu)

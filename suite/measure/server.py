@@ -27,8 +27,7 @@ from suite.candidates.catalogue import candidates
 from suite.candidates.ours import BASE
 from suite.measure import bench, hardware, timing, work
 from suite.measure.guard import guard
-from suite.measure.job import Job, Measurement, RefusedError, Turned
-from suite.measure.others import State, gpu
+from suite.measure.job import Job, Measurement, RefusedError
 from suite.results.columns import Row
 from suite.results.status import Ended, Status
 from suite.shared.devices import DeviceType
@@ -36,16 +35,13 @@ from suite.shared.files import ROOT, write_whole
 from suite.shared.process import killed_with
 
 #: What measures a job: (job, first) -> rows. first: also what does not vary between visits.
-MEASURES: Mapping[Measurement, Callable[[Job, bool], Iterator[Row | Turned]]] = {
+MEASURES: Mapping[Measurement, Callable[[Job, bool], Iterator[Row]]] = {
     "bench": bench.rows,
     "hardware": hardware.rows,
     "compile": bench.call_once,
 }
 #: By kind of device, seconds after which a visit prints where it is, and ends.
 LIMIT = {DeviceType.CPU: 900.0, DeviceType.CUDA: 300.0}
-#: Turns take at most that many times the sum of their rounds, and so many seconds more: they also make inputs, call
-#: once untimed and wait.
-UNTIMED, SLACK = 3.0, 0.5
 
 
 class Exited(NamedTuple):
@@ -73,7 +69,6 @@ class Server(AbstractContextManager["Server"]):
     def __init__(self, log: Path, scratch: Path, base: Path | None = None, device: DeviceType = DeviceType.CPU) -> None:
         self.log = log
         self.device = device
-        self.states = list[State]()
         caches = {"TORCHINDUCTOR_CACHE_DIR": f"{scratch}/inductor", "JAX_COMPILATION_CACHE_DIR": f"{scratch}/jax"}
         caches["TORCH_WARM_POOL"] = "0"  # else its import starts processes beside the visits
         # NVML counts GPUs without a context, which a forked child could not use.
@@ -112,27 +107,18 @@ class Server(AbstractContextManager["Server"]):
         """Run a job in a new child, add its rows as they are measured, none if refused, and return how it ended.
 
         first: also measure what does not vary between visits. limit: seconds after which the child prints where it is,
-        into the log and here, and ends; by default LIMIT. Afterwards `states` has those of a GPU after each pass.
+        into the log and here, and ends; by default LIMIT.
         """
         self.wait()
         if limit is None:
             limit = LIMIT[DeviceType(job.device.type)]
         ended = Ended()
-        self.states = []
         start = time.monotonic()
         printed = self.log.stat().st_size
         self.connection.send((job, first, limit))
-        began = start
         while not isinstance(message := self._receive(), Exited):  # which comes last
-            if isinstance(message, Turned):
-                if message.timed_s is not None:
-                    ended = in_time(message.timed_s, time.monotonic() - began) or ended
-                    state = gpu(job.device) if job.device.type == DeviceType.CUDA else None
-                    if state is not None:
-                        self.states.append(state)
-                began = time.monotonic()
-            elif isinstance(message, Ended):
-                ended = ended if ended.refused else message
+            if isinstance(message, Ended):
+                ended = message
             else:
                 rows.append(message)
         self.cpu_s = message.cpu_s
@@ -175,14 +161,6 @@ def exited(code: int) -> Ended:
     if code < 0:
         return Ended(Status.CRASHED, f"signal {-code}")
     return Ended(Status.FAILED, f"exit {code}")
-
-
-def in_time(timed_s: float, seconds: float) -> Ended | None:
-    """How a visit ends whose turns took longer than their rounds explain; None if they did not."""
-    if seconds <= UNTIMED * timed_s + SLACK:
-        return None
-    detail = f"its rounds took {timed_s:.2g} s by the clock that it had, and {seconds:.2g} s by another"
-    return Ended(Status.REFUSED, detail)
 
 
 def serve(descriptor: int, parent: int, names: Collection[str], device: str) -> NoReturn:

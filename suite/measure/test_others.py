@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from suite.measure import others
-from suite.measure.others import BUSY, Others, State, gpu, gpu_columns, share_now
+from suite.measure.others import BUSY, Others, State, gpu, share_now
 
 
 def spin(seconds: float) -> float:
@@ -112,10 +112,3 @@ def test_a_gpu_says_how_it_is(
     script.write_text(SMI.format(newer=newer, line=line))
     script.chmod(0o755)
     assert gpu(torch.device("cuda", 1)) == state
-
-
-def test_columns_of_a_gpu() -> None:
-    states = [State(0.9, mhz, frozenset(names)) for mhz, names in ((1500, {"power"}), (1600, {"temperature"}))]
-    columns = {"gpu_busy": 0.3, "gpu_mhz": 1550, "throttled": {"power", "temperature"}}
-    assert gpu_columns(State(0.3, 200, frozenset({"hardware"})), states) == columns
-    assert gpu_columns(None, states) == gpu_columns(states[0], []) == {}

@@ -290,15 +290,11 @@ def test_rows_of_a_gpu_have_its_state(clock: Clock) -> None:
     assert replace(job(), dtype="bfloat16") not in side.summaries()
 
 
-def test_a_visit_to_a_gpu_has_its_state(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
-    """How busy it was before, and what it did during the visit."""
-    server = clock.server({"batched": FLAT})
-    server.states = [State(0.9, mhz, frozenset({"power"})) for mhz in (1500.0, 1700.0)]
+def test_a_visit_to_a_gpu_says_how_busy_it_was_before(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runner, "gpu", lambda device: State(0.3, 200.0, frozenset()))
-    side = Side(server)
+    side = Side(clock.server({"batched": FLAT}))
     side.visit(one := job(device=torch.device("cuda", 0)))
-    state = {"gpu_busy": 0.3, "gpu_mhz": 1600.0, "throttled": "power"}
-    assert [{name: row[name] for name in state} for row in side.summaries()[one]] == [state] * 2
+    assert [row["gpu_busy"] for row in side.visits[one][0].rows] == [0.3] * 2
 
 
 def test_rows_have_no_state_of_a_visit_that_does_not_count(clock: Clock) -> None:

@@ -149,34 +149,6 @@ def test_a_server_for_a_gpu_asks_for_no_device(tmp_path: Path, monkeypatch: pyte
     assert "jax" not in imported  # it looks for GPUs
 
 
-@pytest.mark.parametrize(
-    ("timed_s", "seconds", "ended"),
-    [
-        (0.2, 1.0, None),
-        (4.0, 12.0, None),
-        (
-            0.2,
-            1.2,
-            Ended(Status.REFUSED, "its rounds took 0.2 s by the clock that it had, and 1.2 s by another"),
-        ),
-    ],
-)
-def test_a_visit_whose_clock_is_slower_is_refused(timed_s: float, seconds: float, ended: Ended | None) -> None:
-    assert server_module.in_time(timed_s, seconds) == ended
-
-
-def test_the_server_believes_its_own_clock(server: Server, folder: Path) -> None:
-    """Of a child that says that its rounds took a tenth of the time."""
-    hide = "from suite.measure import timing; now = timing.perf_counter; timing.perf_counter = lambda: now() / 10"
-    (folder / "planted").write_text(hide)
-    rows = list[Row]()
-    ended = server.visit(job("deferred"), rows)
-    assert ended.refused
-    assert ended.detail.startswith("its rounds took ")
-    assert rows == []
-    assert server.cpu_s > 0
-
-
 def test_ctrl_c_is_the_commands_alone(server: Server) -> None:
     """A terminal sends it to the server too, which the command still needs for what it writes."""
     server.wait()
