@@ -80,15 +80,13 @@ def run_tests(
     session: nox.Session,
     *testpaths: str,
     options: Sequence[str] = (),
-    short_on_gpu: bool = False,
     variables: Mapping[str, str] | None = None,
 ) -> None:
     """Run the tests of folders and files on all cores, or of those that the command line names.
 
-    options: of pytest, where those of the command line win. short_on_gpu: none of the tests takes long on a GPU.
+    options: of pytest, where those of the command line win.
     """
-    short = ["--short-on-gpu"] if short_on_gpu else []
-    arguments = ["--testpaths", *testpaths, *short, "--", *options, *session.posargs]
+    arguments = ["--testpaths", *testpaths, "--", *options, *session.posargs]
     python(session, "-m", "suite.run_tests", *arguments, **(variables or {}))
 
 
@@ -112,12 +110,12 @@ def environment(session: nox.Session) -> None:
 @shared
 def verify(session: nox.Session) -> None:
     """Check every implementation that runs here; `-- --thorough`: more."""
-    run_tests(session, "suite/checks", short_on_gpu=True)
+    run_tests(session, "suite/checks")
 
 
 @shared
 def cuda(session: nox.Session) -> None:
-    """Check what only an NVIDIA GPU can show, in at most 5 minutes."""
+    """Say whether batched_cuda is right on the NVIDIA GPU here."""
     python(session, "-m", "suite.checks.triton.native", *session.posargs)
 
 

@@ -34,7 +34,7 @@ from suite.cases.plan import DTYPES
 from suite.cases.spelling import SPELLING, SizeError, axis, parse
 from suite.cases.workloads import Pass
 from suite.checks.triton import TRITON
-from suite.checks.triton.compiled import Way, precompile
+from suite.checks.triton.compiled import precompile
 from suite.comparison.memory import Shortage, memory_of, most_bytes, shortage
 from suite.measure import choice, hardware, roofline
 from suite.measure.choice import MINUTES, amount, is_plan, minutes, parent, with_submitted
@@ -286,13 +286,12 @@ def baseline_slowed(row: Row, alone: Row) -> str | None:
 
 def compile_kernels(jobs: Sequence[Job], device: torch.device) -> None:
     """Compile kernels ahead of time, on all cores."""
-    ways = []
+    passes = []
     for job in jobs:
         if job.candidate == TRITON:
             for case, step in product(job.cases, job.workload.passes):
-                evaluated = replace(case, training=False, dropout=0.0, recurrent_dropout=0.0)
-                ways.append(Way(case if step is Pass.TRAIN else evaluated, job.dtype))
-    precompile(ways, device)
+                passes.append((replace(case, training=step is Pass.TRAIN), job.dtype, None))
+    precompile(passes, device)
 
 
 def show(made: Run, swept: Sequence[sweep.Sweep]) -> None:

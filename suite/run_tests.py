@@ -11,7 +11,6 @@ from collections.abc import Sequence
 
 import pytest
 
-from suite.shared.devices import DeviceType
 from suite.shared.files import ROOT
 from suite.verify.arguments import LONG, SHORT, add_options, ending
 
@@ -27,7 +26,6 @@ def parser() -> argparse.ArgumentParser:
     result = argparse.ArgumentParser(prog="python -m suite.run_tests", description=__doc__, allow_abbrev=False)
     add = result.add_argument
     add("--testpaths", type=existing, nargs="+", default=[], help="folders and files of tests, from the project's")
-    add("--short-on-gpu", action="store_true", help="none of the tests takes long on a GPU")
     add("arguments", nargs="*", help="arguments of pytest, after --")
     return result
 
@@ -44,8 +42,7 @@ def arguments_of(options: argparse.Namespace) -> list[str]:
     suite_parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     add_options(suite_parser.add_argument)
     of_suite, _ = suite_parser.parse_known_args(options.arguments)
-    all_short = of_suite.impl or (options.short_on_gpu and of_suite.device.type == DeviceType.CUDA)
-    arguments = [*SUITE, *WORKERS, *ending(SHORT if all_short else LONG)]
+    arguments = [*SUITE, *WORKERS, *ending(SHORT if of_suite.impl else LONG)]
     if of_suite.impl:
         arguments += LINES
     if of_suite.size:  # each comparison may take most of the memory

@@ -116,6 +116,7 @@ def test_a_gpu_that_is_not_here_is_named(
     count: int, device: str, reason: str | None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("torch.cuda.device_count", lambda: count)
+    monkeypatch.setattr(machine, "why_no_code", lambda device: None)
     assert machine.why_missing(machine.device_of(device)) == reason
     if reason:
         for command, arguments in ((bench.main, []), (bench_compare.main, ["--base", "HEAD"])):

@@ -6,11 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-import torch
 
 from suite.checks.module.files import EXAMPLE
-from suite.run_tests import arguments_of, parser
-from suite.shared import machine
 from suite.shared.files import ROOT
 from suite.verify.arguments import ending
 
@@ -43,13 +40,6 @@ def test_a_conftest_beside_a_file_is_not_loaded(tmp_path: Path) -> None:
     command = [sys.executable, *words, "--device", "cpu", "-n0", "--collect-only"]
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
     assert run.returncode == 0, run.stdout + run.stderr
-
-
-@pytest.mark.parametrize(("device", "limit"), [("cuda:1", 120), ("cpu", 1000)])
-def test_a_test_that_hangs_on_a_gpu_ends_soon(device: str, limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine, "default_device", lambda: torch.device("cuda", 0))
-    options = parser().parse_args(["--short-on-gpu", "--", "--device", device])
-    assert f"faulthandler_timeout={limit}" in arguments_of(options)
 
 
 SLOW_CHILDREN = """

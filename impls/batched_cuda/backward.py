@@ -128,9 +128,10 @@ def _swept(shared: _Pass, chunk: Chunk) -> _Operands:
     p, d, cut, inputs, state = shared.p, shared.d, shared.cut, shared.inputs, shared.state
     x, d_out, B, (H, S, Z) = tokens(_at(inputs.x, chunk)), _at(shared.d_out, chunk), shared.sizes.B, (d.H, d.S, d.Z)
     h, c, h_hat, c_hat, lead = _states(d, inputs, shared.saved, chunk)
+    firsts = steps(chunk.batch_sizes, B, x.device)
     N, K, D = len(x), chunk.steps.stop - chunk.steps.start, 4 * H + 4 * S
-    if chunk.batch_sizes:
-        at = _one_step_earlier(lead, chunk.batch_sizes).to(x.device, non_blocking=True)
+    if firsts is not None:
+        at = _one_step_earlier(lead, firsts[: K + 1], N)
         h_before, h_hat_before = h.index_select(0, at), h_hat.index_select(0, at)
     else:
         h_before, h_hat_before = h[:N], h_hat[:N]
@@ -140,7 +141,7 @@ def _swept(shared: _Pass, chunk: Chunk) -> _Operands:
     table = scratch.backward_room(H, S, Z, d.NORM, cut.units, cut.shares)
     numbers = scratch.begins(table, row=B, program=cut.programs)["end"]
     values = {
-        "h_hat": h_hat, "c": c, "c_hat": c_hat, "lead": lead, "firsts": steps(chunk.batch_sizes, B, x.device),
+        "h_hat": h_hat, "c": c, "c_hat": c_hat, "lead": lead, "firsts": firsts,
         "N": N, "K": K, "B": B, "members": cut.members, "state": state, "room": room(cut, numbers, x),
         "uh": _uh(p, shared.saved, chunk, h_before, h_hat_before), "vx": torch.mm(x, shared.w_x),
         "d_uh": d_uh, "d_vx": d_vx, "dd": dd, "z": z, "stats": state.new_empty(N, scratch.MOMENTS) if d.NORM else None,
@@ -168,10 +169,14 @@ def _states(d: Dims, inputs: Inputs, saved: Saved, chunk: Chunk) -> tuple[Tensor
     return h, c, h_hat, c_hat, lead
 
 
-def _one_step_earlier(lead: int, batch_sizes: Sequence[int]) -> Tensor:
-    """Where the state before each token of packed sequences is among those of `_states`."""
-    sizes = torch.tensor([lead, *batch_sizes])
-    return torch.arange(lead, lead + sum(batch_sizes)) - sizes[:-1].repeat_interleave(sizes[1:])
+def _one_step_earlier(lead: int, firsts: Tensor, N: int) -> Tensor:
+    """Where the state before each of N tokens of packed sequences is among those of `_states`, on their device.
+
+    firsts: the first token of each step, and N.
+    """
+    sizes = firsts.diff()
+    before = torch.cat((sizes.new_full((1,), lead), sizes[:-1]))
+    return torch.arange(lead, lead + N, device=firsts.device) - before.repeat_interleave(sizes, output_size=N)
 
 
 def _uh(p: LayerParams, saved: Saved, chunk: Chunk, h: Tensor, h_hat: Tensor) -> Tensor:

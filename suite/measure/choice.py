@@ -43,8 +43,8 @@ def parent() -> argparse.ArgumentParser:
     add("--implementation", nargs="+", choices=names, help="default: those of the plan")
     add("--dtype", nargs="+", choices=[*map(str, Arithmetic)], help="default: those of the plan")
     add("--full", action="store_true", help="the paper's T and B, which a run without a GPU shortens")
-    device = machine.default_device()
-    add("--device", type=machine.device_of, default=device, help="default: CUDA if there is one, else the CPU")
+    about = "default: CUDA if there is one, else the CPU"
+    add("--device", type=machine.device_of, default=machine.DEFAULT, help=about)
     add("--results", type=path_of, help="folder with a folder for each machine; default: results/")
     return result
 

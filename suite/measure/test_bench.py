@@ -20,7 +20,8 @@ from suite.candidates.names import BASELINE, PADDED
 from suite.cases.case import Case
 from suite.cases.examples import CPU, TINY
 from suite.cases.workloads import WORKLOADS, Workload
-from suite.checks.triton.compiled import CARDS, Way
+from suite.checks.triton.compiled import CARDS
+from suite.checks.triton.launched import recorded
 from suite.comparison.draws import implementation
 from suite.measure import bench as visit
 from suite.measure import choice, runner
@@ -321,17 +322,16 @@ def test_a_stale_verification_is_said_to_be(tmp_path: Path, serve: Any, capsys: 
 @pytest.mark.parametrize("name", ["stream", "char-ptb-ragged", "two-layers"])
 def test_no_visit_to_a_card_compiles_a_kernel(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nor does the next draw of its lengths."""
-    ways, case = list[Way](), WORKLOADS[name].case
-    monkeypatch.setattr(bench, "precompile", lambda pairs, device: ways.extend(pairs))
+    passes, case = list[tuple[Case, str, bool | None]](), WORKLOADS[name].case
+    monkeypatch.setattr(bench, "precompile", lambda of_jobs, device: passes.extend(of_jobs))
     jobs = [job(name, case=case, layer_norms=(case.layer_norm,)) for name in ("batched", "batched_cuda")]
     bench.compile_kernels(jobs, CPU)
-    compiled = {kernel for way in ways for kernel in way.kernels(90, CARDS[90])}
-    assert len(ways) == 2
+    compiled = {kernel for one, arithmetic, _ in passes for kernel in recorded(one, CARDS[90], arithmetic)[0]}
+    assert len(passes) == 2
     called = set[Any]()
-    for training in (False, True):  # evaluation mode drops nothing
-        dropped = case.recurrent_dropout if training else 0.0
-        one = replace(visit.drawn(case, 1), training=training, recurrent_dropout=dropped)
-        called |= {*Way(one, "float32").kernels(90, CARDS[90])}
+    for training in (False, True):
+        one = replace(visit.drawn(case, 1), training=training)
+        called |= {*recorded(one, CARDS[90], "float32")[0]}
     assert compiled == called
 
 

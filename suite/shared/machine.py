@@ -14,10 +14,17 @@ from pathlib import Path
 import cpuinfo
 import torch
 
+from impls.registry import why_no_code
 from suite.shared.devices import DeviceType
+from suite.shared.text import in_one_line
 
 #: Processor flags of the instruction sets that multiply bfloat16, by name: two of x86-64, one of aarch64.
 INSTRUCTIONS = {"AMX": "amx_bf16", "AVX512-BF16": "avx512_bf16", "BF16": "bf16"}
+
+#: Variable that hides GPUs from CUDA.
+VISIBLE = "CUDA_VISIBLE_DEVICES"
+#: The default of `--device`, of which `device_of` says what it is here.
+DEFAULT = "default"
 
 
 def default_device() -> torch.device:
@@ -26,23 +33,48 @@ def default_device() -> torch.device:
 
 
 def device_of(text: str) -> torch.device:
-    """Device of that name, with a number if it is a GPU, which parts of torch require.
+    """Device of that name, with a number if it is a GPU, which parts of torch require; `DEFAULT`: the default device.
 
-    ArgumentTypeError unless it is a CPU or a GPU, whether here or not, see `why_missing`.
+    ArgumentTypeError unless it is a CPU or a GPU, whether here or not, see `why_missing`; and by default where torch
+    does not see a GPU that is here, so that no command takes the CPU for it.
     """
+    if text == DEFAULT:
+        unseen = unseen_gpu()
+        if unseen:
+            raise argparse.ArgumentTypeError(f"{unseen} With --device cpu, the command takes the CPU.")
+        return default_device()
     if not re.fullmatch(r"cpu|cuda(:[0-9]+)?", text):
         raise argparse.ArgumentTypeError(f"expected cpu, cuda, or a GPU by its number such as cuda:1; got {text!r}")
     device = torch.device(text)
     return torch.device("cuda", 0) if device.type == DeviceType.CUDA and device.index is None else device
 
 
+def unseen_gpu() -> str | None:
+    """A sentence with versions if nvidia-smi lists a GPU and torch sees none, else None."""
+    if torch.cuda.is_available() or shutil.which("nvidia-smi") is None:
+        return None
+    query = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]
+    listed = subprocess.run(query, capture_output=True, text=True, timeout=120)
+    if listed.returncode or not listed.stdout.strip():
+        return None
+    name, version = listed.stdout.splitlines()[0].rsplit(", ", 1)
+    made_for = f"CUDA {torch.version.cuda}" if torch.version.cuda else "the CPU alone"
+    reasons = [f"{VISIBLE} is {os.environ[VISIBLE]!r}."] if VISIBLE in os.environ else []
+    try:
+        torch.cuda.init()
+    except Exception as error:  # of a torch for the CPU, of a driver, of permissions: each another type
+        reasons.append(f"torch says: {in_one_line(error)}")
+    sentence = f"torch {torch.__version__}, made for {made_for}, does not see the {name} with driver {version}."
+    return " ".join([sentence, *reasons])
+
+
 def why_missing(device: torch.device) -> str | None:
-    """Sentence that says that this machine has no such GPU; None if it has the device."""
+    """Sentence that says that this machine has no such GPU, or torch no code for it; None if it has the device."""
     if device.type != DeviceType.CUDA:
         return None
     here = torch.cuda.device_count()
     if device.index < here:
-        return None
+        return why_no_code(device)
     gpus = {0: "no GPU", 1: "1 GPU"}.get(here, f"{here} GPUs")
     return f"--device: torch sees {gpus} here, so there is no {device}"
 

@@ -8,15 +8,15 @@ from suite.comparison.tolerance import DTYPES
 from suite.shared import machine
 from suite.shared.files import path_of
 
-#: Seconds, more than any test or fixture takes that ends. A test that hangs is found sooner where no test takes long:
-#: with `--impl`, and on a GPU, where a kernel may wait for ever.
+#: Seconds, more than any test or fixture takes that ends. A test that hangs is found sooner where none takes long, with
+#: `--impl`.
 LONG, SHORT = 1000, 120
 
 
 def add_options(add: Callable[..., object]) -> None:
     """Add the options of a verification; add: `addoption` of pytest, or `add_argument` of argparse."""
-    device = machine.default_device()
-    add("--device", type=machine.device_of, default=device, help="device to check on; default: CUDA if there is one")
+    about = "device to check on; default: CUDA if there is one"
+    add("--device", type=machine.device_of, default=machine.DEFAULT, help=about)
     add("--results", type=path_of, help="folder that has a folder of results per machine; default: results/")
     add("--thorough", action="store_true", help="run what is marked `thorough` too")
     add("--impl", type=path_of, nargs="+", action="extend", default=[], help="check implementations in files, alone")

@@ -19,14 +19,17 @@ logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """One worker per core, and at most four on a GPU, where each takes half a gigabyte of memory.
+    """One worker per core, at most 16, and on a GPU one for each 3 GB of its memory.
 
     None on a GPU that takes one process: tests then run in this one, which asks the GPU what it is.
     """
-    if machine.exclusive(config.getoption("--device")):
+    device = config.getoption("--device")
+    if machine.exclusive(device):
         return 0
-    most = 16 if config.getoption("--device").type == DeviceType.CPU else 4
-    return min(torch.get_num_threads(), most)
+    most = 16
+    if device.type == DeviceType.CUDA:
+        most = min(most, torch.cuda.get_device_properties(device).total_memory // (3 << 30))
+    return max(1, min(torch.get_num_threads(), most))
 
 
 @pytest.hookimpl(tryfirst=True)  # before implementations of `--impl` run
@@ -43,7 +46,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(trylast=True)  # after damaged results are refused
 def pytest_sessionstart(session: pytest.Session) -> None:
-    """Compile once what all workers need."""
+    """Build once what all workers need."""
     config = session.config
     if hasattr(config, "workerinput") or config.getoption("--impl") or config.getoption("--size"):
         return
@@ -52,12 +55,6 @@ def pytest_sessionstart(session: pytest.Session) -> None:
             if impl.compiler:
                 for dtype in impl.dtypes:
                     why_unavailable(impl.name, "cpu", dtype)  # builds it, which each worker would do otherwise
-    chosen = bool(config.option.keyword or config.option.markexpr)  # chosen tests compile what they need
-    if config.getoption("--device").type == DeviceType.CUDA and not chosen:
-        from suite.checks.triton import ahead  # imports many checks
-        from suite.checks.triton.compiled import precompile
-
-        precompile(ahead.of_checks(config.getoption("--thorough")), config.getoption("--device"))
 
 
 @pytest.fixture(autouse=True)

@@ -7,7 +7,6 @@ Speed, memory order and streams are not checked here.
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
@@ -23,10 +22,8 @@ from suite.cases.case import Case, Start
 from suite.cases.verification import DROPOUT, RAGGED, VERIFY, VERIFY_TILES
 from suite.checks.equality import calls, extremes, gradients, layouts
 from suite.checks.equality.catalogue import paired
-from suite.checks.equality.options import Trained
 from suite.checks.equality.pairs import OF_A_LAYER
 from suite.checks.equality.tasks import WIDE_ORACLE, Comparison, against_naive, against_wide
-from suite.checks.faults.planting import Edited, Fault, listed
 from suite.checks.triton import TRITON
 from suite.comparison.draws import Cotangents, Draw, implementation, model_and_draw
 from suite.comparison.runs import plain
@@ -41,7 +38,7 @@ _EDGES = (*RAGGED[:3], *DROPOUT[:3], *VERIFY_TILES, *(case for case in VERIFY if
 #: The smallest of the sizes that every implementation is checked at, packed sequences, masks of g, all that have edges
 #: between tiles, and a sequence of several chunks.
 CASES = (*VERIFY[:2], *_EDGES)
-#: In float32: wide cases, which meet every condition of `faults/reach.py` but those on large sizes.
+#: In float32: wide cases, on either side of each size that decides what the kernels do, but of large ones.
 WIDE = [
     against_wide(case, F32)
     for case in (
@@ -64,18 +61,14 @@ def _two_steps(comparison: Comparison) -> Comparison:
     return comparison._replace(case=replace(case, T=min(case.T, 2), lengths=lengths))
 
 
-#: Options in pairs, each gradient of an output alone among them.
-_PAIRED = [_two_steps(comparison) for comparison in paired(TRITON, OF_A_LAYER)]
-#: Layouts in memory, and addresses that are not aligned; some are among the pairs.
-_LAID_OUT = against_wide(OWN, F32, layouts.AT_ONCE, default=False)
 #: Sizes with which gates have products of their own.
 _OF_GATES = replace(SMALLEST, Z=17)
-_GRADIENTS = against_wide(_OF_GATES, F32, gradients.GRADIENTS, default=False)
-#: And values at which a formula loses digits or overflows.
+#: Options in pairs, each gradient of an output alone among them; layouts in memory, and addresses that are not aligned;
+#: and values at which a formula loses digits or overflows.
 CALLS = [
-    *_PAIRED,
-    _LAID_OUT,
-    _GRADIENTS,
+    *(_two_steps(comparison) for comparison in paired(TRITON, OF_A_LAYER)),
+    against_wide(OWN, F32, layouts.AT_ONCE, default=False),
+    against_wide(_OF_GATES, F32, gradients.GRADIENTS, default=False),
     against_wide(replace(SMALLEST, layer_norm=False), F32, calls.CALLS),
     against_wide(VALUES, F32, extremes.MEANS_FAR_FROM_0),
     against_wide(replace(VALUES, layer_norm=False), F32, extremes.SATURATED),
@@ -115,30 +108,6 @@ def _by_id(*comparisons: Comparison) -> dict[str, Comparison]:
 
 #: What is compared, by id, with which a process of the interpreter is asked for it.
 SOME = _by_id(*_of_a_default_run(), *_of_a_thorough_run())
-
-
-def _with_gradient_alone(trained: Trained, output: str) -> list[Comparison]:
-    """Calls of which that part of the state is trained alone, and gets a gradient through that output alone."""
-    comparisons = []
-    for pair, comparison in zip(OF_A_LAYER, _PAIRED, strict=True):
-        if pair.call.trained is trained and pair.call.arriving == (output,):
-            comparisons.append(comparison)
-    return comparisons
-
-
-#: By kind of fault, the calls of which one shows it.
-_SHOWN_BY = {
-    "gradient of the last c alone": _with_gradient_alone(Trained.STATE_C, "c"),
-    "gradient of the last h_hat alone": _with_gradient_alone(Trained.STATE_H_HAT, "h_hat"),
-    "layouts": [_LAID_OUT],
-    "gradients": [_GRADIENTS],
-}
-FAULTS = {fault.name: fault for fault in listed(Path(__file__).with_name("calls.toml"))}
-
-
-def edited(fault: Fault) -> Edited:
-    """The edits that plant a fault."""
-    return Edited(fault.name, fault.edits, TRITON)
 
 
 def judged(comparison: Comparison, device: torch.device) -> Judgement:
@@ -207,21 +176,6 @@ def _converted(convert: Callable[..., Any], numbers: Any, of: Any, to: Any, mode
     if of == tl.float32 and to == tl.bfloat16 and mode in (None, _ir.ROUNDING_MODE.RTNE):
         return torch.tensor(numbers).bfloat16().view(torch.uint16).numpy()
     return convert(numbers, of, to, mode)
-
-
-def caught(name: str) -> bool:
-    """True if one of its calls shows a fault of `FAULTS`, by the damaged tensor or by the trace."""
-    from suite.checks.triton.traced import traced
-
-    fault = FAULTS[name]
-    with edited(fault).planted() as build, traced() as trace:
-        for comparison in _SHOWN_BY[fault.kind]:
-            for judgements in comparison.judgements(build, torch.device("cpu")):
-                if fault.finding in {wrong.finding for wrong in trace.wrong}:
-                    return True
-                if any(fault.shown_by(judgement) and judgement.wrong for judgement in judgements):
-                    return True
-    return False
 
 
 def lost() -> float:

@@ -1,5 +1,6 @@
-"""Launches of a training step of `batched_cuda` at full size, recorded on meta tensors: nothing is computed."""
+"""The kernels of a training step of `batched_cuda` at full size, recorded on meta tensors: nothing is computed."""
 
+import inspect
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from typing import Any, NamedTuple
@@ -8,7 +9,7 @@ from unittest import mock
 import torch
 
 from impls import HyperLSTM
-from impls.definition import Inputs, LayerParams, LayerState, Mask
+from impls.definition import Inputs, LayerParams, LayerState, Mask, dtype_name
 from impls.gradient import chunks, operator
 from impls.registry import find
 from suite.cases.case import Case
@@ -19,31 +20,45 @@ from suite.shared.usage import Called
 META = torch.device("meta")
 
 
-class Launch(NamedTuple):
-    """One kernel as a pass starts it: its arguments and constants, and Triton's options, by name."""
+class Kernel(NamedTuple):
+    """A kernel as a pass starts it: all that Triton compiles it for but the card."""
 
-    kernel: Any
-    programs: int
-    values: Mapping[str, Any]
-    options: Mapping[str, Any]
+    module: str
+    name: str
+    arguments: tuple[tuple[str, str], ...]  # of each the dtype of a tensor, or the type: int, float or NoneType
+    constants: tuple[tuple[str, Any], ...]
+    options: tuple[tuple[str, Any], ...]
+
+    @classmethod
+    def of(cls, kernel: Any, values: Mapping[str, Any], options: Mapping[str, Any]) -> "Kernel":
+        """The kernel of a launch; values: its arguments and constants by name. options: Triton's."""
+        parameters = inspect.signature(kernel.fn).parameters
+        arguments, constants = {}, {}
+        for name in kernel.arg_names:
+            value = values[name]
+            if parameters[name].annotation is not inspect.Parameter.empty:
+                constants[name] = value
+            else:
+                arguments[name] = dtype_name(value.dtype) if hasattr(value, "dtype") else type(value).__name__
+        of_launch = (tuple(each.items()) for each in (arguments, constants, options))
+        return cls(kernel.fn.__module__, kernel.fn.__name__, *of_launch)
 
 
 def recorded(
     case: Case, card: Any, arithmetic: str, residuals: bool = True, alone: bool | None = None
-) -> tuple[list[Launch], list[str]]:
-    """Launches of a training step of one layer on a card, forward first, and the torch operators that it calls.
+) -> tuple[list[Kernel], list[str]]:
+    """The kernels that a training step of one layer starts on a card, forward first, and the torch operators it calls.
 
-    The sequence is not cut into chunks. Without training, the step is forward alone, without gradient. arithmetic: of
-    `split.Sizes`. residuals: whether they are saved. alone: as `either_split`; the fastest if None.
+    The sequence is not cut into chunks. Without training, the step is forward alone, without gradient and without a
+    mask. arithmetic: of `split.Sizes`. residuals: whether they are saved. alone: as `either_split`, or None.
     """
     from impls.batched_cuda import launching, layout, split  # import Triton, which may be missing
 
-    launches: list[Launch] = []
+    kernels: list[Kernel] = []
     operators = Called()
 
     def start(kernel: Any, programs: int, values: Mapping[str, Any], device: torch.device, **options: Any) -> None:
-        arguments = {name: values[name] for name in kernel.arg_names}
-        launches.append(Launch(kernel, programs, arguments, options))
+        kernels.append(Kernel.of(kernel, values, options))
 
     I, H, S, Z, B = case.I, case.H, case.S, case.Z, case.B
     new: dict[str, Any] = {"dtype": Arithmetic(arithmetic).dtype, "device": META}
@@ -54,7 +69,7 @@ def recorded(
     d_out = torch.zeros(*over, H, **new)
     s = LayerState(*(torch.zeros(B, F, **new) for F in (H, H, S, S)))
     mask = None
-    if case.recurrent_dropout:
+    if case.recurrent_dropout and case.training:
         kept = torch.ones(*over, H, device=META, dtype=torch.bool)
         mask = Mask(kept, 1 / (1 - case.recurrent_dropout))
     with (
@@ -70,7 +85,7 @@ def recorded(
         out, _ = find(TRITON).run(p, Inputs(x, s, mask, case.batch_sizes))
         if case.training:
             torch.autograd.grad(out, p.present(), d_out)
-    return launches, operators.names
+    return kernels, operators.names
 
 
 @contextmanager

@@ -1,14 +1,15 @@
 """`batched_cuda` on a GPU: every case of the interpreter at either split, full width, TF32, streams, graphs, refusals.
 
-`nox -s cuda` takes first what only a GPU can show, see `native.py`; `nox -s verify` takes all. Without a GPU all are
+`nox -s cuda` runs those marked `cuda`, which show what only a GPU can; `nox -s verify` runs all. Without a GPU all are
 skipped.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from importlib.util import find_spec
+from typing import Any, TypeVar
 from unittest import mock
 
 import pytest
@@ -16,30 +17,33 @@ import torch
 
 from impls import why_unavailable
 from impls.batched_cuda import split
+from impls.gradient.chunks import limited
 from suite.cases.case import Case
 from suite.checks.equality.tasks import against_naive
 from suite.checks.module.runs import by_grad
 from suite.checks.recording import Record
 from suite.checks.triton import TRITON, interpreted
-from suite.checks.triton.ahead import (
-    FIRST,
-    FULL,
-    FULL_PACKED,
-    FULL_PAIRS,
-    LONG_NARROW_WIDE,
-    MODELS,
-    PRECISIONS,
-    ROWS,
-    STEPS,
-)
 from suite.checks.triton.interpreted import CASES
-from suite.checks.triton.launched import either_split
-from suite.checks.triton.native import First, at_once
+from suite.checks.triton.launched import either_split, recorded
+from suite.checks.triton.native import EITHER, FULL, MODELS, PRECISIONS, TOGETHER, WIDE
 from suite.comparison.draws import implementation, model_and_draw
 from suite.comparison.tensors import Results
 from suite.comparison.tolerance import Oracle, assert_bitwise_equal, compare, reference
 from suite.shared.arithmetic import Arithmetic
 from suite.shared.devices import DeviceType
+
+#: Sizes that only a verification compares.
+LONG_NARROW_WIDE = (
+    Case(T=10_000, B=2, I=4, H=32, S=16, Z=4),
+    Case(T=3, B=1, I=50, H=256, S=64, Z=4, layer_norm=True),
+    Case(T=3, B=4096, I=4, H=40, S=16, Z=3),
+)
+#: How often each function of `at_once` is called: a queue of a GPU takes some 1,000 launches before the host waits.
+ROUNDS = 10
+#: Clocks for which a GPU is held: the host queues for some 0.1 s meanwhile.
+HELD = 3_000_000_000
+
+R = TypeVar("R")
 
 
 @pytest.fixture
@@ -63,17 +67,10 @@ def precision(name: str) -> Iterator[None]:
         reference.cache_clear()
 
 
-#: What the sizes of `FIRST` show; packed sequences and masks of g are kernels of their own.
-SHOWN_AT = dict(zip(FIRST, (First.EITHER_SPLIT, First.EITHER_SPLIT, First.PACKED, First.MASKED), strict=True))
-
-
-def first(case: Case) -> list[pytest.MarkDecorator]:
-    """The mark of a case of `FIRST`."""
-    return [pytest.mark.first(SHOWN_AT[case])] if case in SHOWN_AT else []
-
-
 @pytest.mark.parametrize("alone", [True, False], ids=["one member", "several"])
-@pytest.mark.parametrize("case", [pytest.param(case, id=case.id, marks=first(case)) for case in CASES])
+@pytest.mark.parametrize(
+    "case", [pytest.param(case, id=case.id, marks=pytest.mark.cuda if case in EITHER else ()) for case in CASES]
+)
 @pytest.mark.parametrize("name", PRECISIONS)
 def test_native_equals_the_oracle(case: Case, name: str, alone: bool, gpu: torch.device, record: Record) -> None:
     with precision(name), either_split(alone):
@@ -86,14 +83,7 @@ def test_native_equals_the_oracle(case: Case, name: str, alone: bool, gpu: torch
 
 @pytest.mark.parametrize(
     ("case", "name"),
-    [
-        pytest.param(case, name, id=f"full_width-{case.id}-{name}", marks=pytest.mark.first(First.FULL_WIDTH))
-        for case, name in FULL_PAIRS
-    ]
-    + [
-        pytest.param(FULL_PACKED, name, id=f"packed_with_a_mask-{name}", marks=pytest.mark.first(First.FULL_AND_PACKED))
-        for name in PRECISIONS
-    ]
+    [pytest.param(case, name, id=f"{case.id}-{name}", marks=pytest.mark.cuda) for case, name in WIDE]
     + [pytest.param(case, "float32", id=case.id) for case in LONG_NARROW_WIDE],
 )
 def test_it_equals_deferred(case: Case, name: str, gpu: torch.device) -> None:
@@ -103,7 +93,7 @@ def test_it_equals_deferred(case: Case, name: str, gpu: torch.device) -> None:
     assert not worst.wrong, str(worst)
 
 
-@pytest.mark.first(First.REFUSED)
+@pytest.mark.cuda
 def test_too_many_programs_are_refused(gpu: torch.device) -> None:
     """The driver refuses a cooperative launch that does not fit, and the card is well afterwards."""
     card, case = split.Card.of(gpu), FULL[0]
@@ -120,7 +110,7 @@ def test_too_many_programs_are_refused(gpu: torch.device) -> None:
 models = pytest.mark.parametrize("case", MODELS, ids=["off", "on"])
 
 
-@pytest.mark.first(First.GRAPH)
+@pytest.mark.cuda
 @models
 def test_a_graph_gives_the_same_bits(case: Case, gpu: torch.device) -> None:
     model, (_, x, *_) = model_and_draw(TRITON, case, torch.bfloat16, gpu)
@@ -129,7 +119,7 @@ def test_a_graph_gives_the_same_bits(case: Case, gpu: torch.device) -> None:
     assert torch.equal(captured(x)[0], expected)
 
 
-@pytest.mark.first(First.SIDE_STREAM)
+@pytest.mark.cuda
 @models
 def test_a_side_stream_gives_the_same_bits(case: Case, gpu: torch.device) -> None:
     one, stream = model_and_draw(TRITON, case, torch.bfloat16, gpu), torch.cuda.Stream(gpu)
@@ -141,7 +131,7 @@ def test_a_side_stream_gives_the_same_bits(case: Case, gpu: torch.device) -> Non
     assert_bitwise_equal(results, expected)
 
 
-@pytest.mark.first(First.NO_SYNC)
+@pytest.mark.cuda
 def test_no_host_sync(gpu: torch.device) -> None:
     one = model_and_draw(TRITON, MODELS[1], torch.bfloat16, gpu)
     by_grad(*one)  # which loads the kernels
@@ -152,30 +142,80 @@ def test_no_host_sync(gpu: torch.device) -> None:
         torch.cuda.set_sync_debug_mode("default")
 
 
-@pytest.mark.first(First.AT_ONCE)
-@pytest.mark.parametrize("layer_norm", [False, True], ids=["off", "on"])
-def test_two_passes_at_once(layer_norm: bool, gpu: torch.device) -> None:
+def at_once(functions: Sequence[Callable[[], R]], device: torch.device) -> list[list[R]]:
+    """Results of functions, each called `ROUNDS` times on a stream of its own, which the GPU runs at the same time.
+
+    It starts when all is queued: the host takes longer to queue a pass than the GPU to run it, so that passes that are
+    run as they come never meet. AssertionError if it started before.
+    """
+    holding, *streams = (torch.cuda.Stream(device) for _ in range(1 + len(functions)))
+    torch.cuda.synchronize(device)
+    _queue(functions, streams)  # which finds memory for each stream, for which the host may wait
+    torch.cuda.synchronize(device)
+    released = torch.cuda.Event()
+    with torch.cuda.stream(holding):
+        torch.cuda._sleep(HELD)
+        released.record()
+    for stream in streams:
+        stream.wait_event(released)
+    results = _queue(functions, streams)
+    started_early = released.query()
+    torch.cuda.synchronize(device)
+    assert not started_early, f"the GPU was held for {HELD} clocks, and the host queued for longer"
+    return results
+
+
+def _queue(functions: Sequence[Callable[[], R]], streams: Sequence[torch.cuda.Stream]) -> list[list[R]]:
+    results: list[list[R]] = [[] for _ in functions]
+    for _ in range(ROUNDS):
+        for function, stream, of_function in zip(functions, streams, results, strict=True):
+            with torch.cuda.stream(stream):
+                of_function.append(function())
+    return results
+
+
+def in_one_chunk(case: Case, gpu: torch.device) -> Callable[[], Results]:
+    """A training step at a size, whose launches all fit into a queue, however little memory the GPU has."""
+    step = partial(by_grad, *model_and_draw(TRITON, case, torch.bfloat16, gpu))
+
+    def call() -> Results:
+        with limited(gpu.type, backward=1 << 62):
+            return step()
+
+    return call
+
+
+@pytest.mark.skipif(find_spec("triton") is None, reason="Triton is not installed.")
+@pytest.mark.parametrize("case", TOGETHER[::2], ids=["off", "on"])
+def test_a_queue_has_room_for_the_steps(case: Case) -> None:
+    """A GPU takes 1,024 launches of a stream before the host waits; each operator of a step is at most one."""
+    kernels, operators = recorded(case, split.H100, "bfloat16")
+    assert ROUNDS * (len(kernels) + len(operators)) < 1000
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("cases", [TOGETHER[:2], TOGETHER[2:]], ids=["off", "on"])
+def test_two_steps_at_once(cases: Sequence[Case], gpu: torch.device) -> None:
     """Each takes most of the card: a launch waits until all of its programs fit, or none runs."""
-    sizes = [replace(FULL[layer_norm], T=STEPS, B=B) for B in (128, ROWS)]
-    passes = [partial(by_grad, *model_and_draw(TRITON, case, torch.bfloat16, gpu)) for case in sizes]
-    expected = [one() for one in passes]
-    for results, right in zip(at_once(passes, gpu), expected, strict=True):
+    steps = [in_one_chunk(case, gpu) for case in cases]
+    expected = [step() for step in steps]
+    for results, right in zip(at_once(steps, gpu), expected, strict=True):
         for result in results:
             assert_bitwise_equal(result, right)
 
 
-@pytest.mark.first(First.BESIDE)
-def test_a_pass_beside_a_full_card(gpu: torch.device) -> None:
-    """Large products of another stream leave no multiprocessor free for as long as the passes take."""
-    one = partial(by_grad, *model_and_draw(TRITON, replace(FULL[0], T=STEPS), torch.bfloat16, gpu))
+@pytest.mark.cuda
+def test_a_step_beside_a_full_card(gpu: torch.device) -> None:
+    """Large products of another stream leave no multiprocessor free for as long as the steps take."""
+    step = in_one_chunk(TOGETHER[0], gpu)
     large = torch.ones(8192, 8192, dtype=torch.bfloat16, device=gpu)
-    product, expected = torch.empty_like(large), one()
+    product, expected = torch.empty_like(large), step()
 
     def products() -> Results:
         for _ in range(2):
             torch.mm(large, large, out=product)
         return {}
 
-    functions: list[Callable[[], Results]] = [one, products]
+    functions: list[Callable[[], Results]] = [step, products]
     for result in at_once(functions, gpu)[0]:
         assert_bitwise_equal(result, expected)

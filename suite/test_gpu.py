@@ -1,0 +1,121 @@
+"""What commands say of a GPU, as nvidia-smi and torch tell of one that is not here."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from impls import registry
+from suite import bench, run_tests
+from suite.checks.triton import native
+from suite.shared import machine
+from suite.verify import processes
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="nvidia-smi is a script for a shell.")
+#: By name, a command that takes a device.
+COMMANDS: dict[str, Callable[[], object]] = {
+    "bench": lambda: bench.main(["--list"]),
+    "verify": lambda: run_tests.main(["--testpaths", "suite/shared", "--"]),
+    "cuda": lambda: sys.exit(native.main([])),
+}
+H100 = "NVIDIA H100 80GB HBM3"
+#: What nvidia-smi does where torch sees no GPU, and the variable that hides GPUs; what is said then.
+UNSEEN = {
+    "an old driver": (
+        f"echo {H100}, 570.86.15",
+        None,
+        f"made for CUDA 13.0, does not see the {H100} with driver 570.86.15. torch says: The driver is too old.",
+    ),
+    "hidden": (
+        f"echo {H100}, 580.65.06",
+        "",
+        f"the {H100} with driver 580.65.06. CUDA_VISIBLE_DEVICES is ''. torch says: The driver is too old.",
+    ),
+    "no driver": ("exit 9", None, None),
+    "no GPU": ("true", None, None),
+}
+
+
+@pytest.fixture
+def nvidia_smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Put a nvidia-smi that does as a script says in the place of all other commands."""
+
+    def put(script: str) -> None:
+        tool = tmp_path / "nvidia-smi"
+        tool.write_text(f"#!/bin/sh\n{script}\n")
+        tool.chmod(0o755)
+        monkeypatch.setenv("PATH", str(tmp_path))
+
+    return put
+
+
+@pytest.mark.parametrize("what", UNSEEN)
+def test_no_command_takes_the_cpu_for_a_gpu_that_torch_does_not_see(
+    what: str, nvidia_smi: Callable[[str], None], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    script, visible, sentence = UNSEEN[what]
+    nvidia_smi(script)
+
+    def init() -> None:
+        raise RuntimeError("The driver\nis too old.")
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "init", init)
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    monkeypatch.delenv(machine.VISIBLE, raising=False)
+    if visible is not None:
+        monkeypatch.setenv(machine.VISIBLE, visible)
+    if sentence is None:
+        assert machine.device_of(machine.DEFAULT).type == "cpu"
+        assert native.main([]) == 0
+        return
+    for command in COMMANDS.values():
+        with pytest.raises(SystemExit) as ended:
+            command()
+        assert ended.value.code
+        output = capsys.readouterr()
+        assert sentence in output.out + output.err
+    assert machine.device_of("cpu").type == "cpu"
+
+
+def test_a_gpu_that_torch_has_no_code_for_is_a_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answers = {
+        "is_available": True,
+        "device_count": 1,
+        "get_arch_list": ["sm_75", "sm_80", "sm_90"],
+        "get_device_capability": (7, 0),
+        "get_device_name": "Tesla V100",
+    }
+    for name, answer in answers.items():
+        monkeypatch.setattr(torch.cuda, name, lambda *_, answer=answer: answer)
+    cached: Any = registry.why_no_code
+    cached.cache_clear()
+    try:
+        for command in (COMMANDS["bench"], COMMANDS["cuda"]):
+            with pytest.raises(SystemExit) as ended:
+                command()
+            assert ended.value.code
+            output = capsys.readouterr()
+            assert "none for this Tesla V100" in output.out + output.err
+    finally:
+        cached.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("mode", "gigabytes", "workers"), [("Exclusive_Process", 80, 0), ("Default", 80, 16), ("Default", 24, 8)]
+)
+def test_workers_fit_into_a_gpu(
+    mode: str, gigabytes: int, workers: int, nvidia_smi: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nvidia_smi(f'[ "$1" = --id=GPU-1-2 ] && echo {mode}')
+    properties = SimpleNamespace(uuid="1-2", total_memory=gigabytes << 30)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: properties)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 32)
+    asked: Any = SimpleNamespace(getoption=lambda name: torch.device("cuda", 0))
+    assert processes.pytest_xdist_auto_num_workers(asked) == workers
