@@ -41,7 +41,7 @@ def prepare(p: LayerParams) -> Weights:
         p.hyper_weight_s.flatten(0, 1).T,
         p.z_weight.flatten(0, 2).T,
         embedding_bias(p),
-        p.d_weight.flatten(0, 1).mT,
+        p.d_weight.flatten(0, 1).transpose(1, 2),  # and not mT, which torch.onnx.export(dynamo=False) lacks
     )
 
 

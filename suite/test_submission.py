@@ -100,7 +100,9 @@ SAID = {
         r"a training step in float64 on cpu, T3-B2-.*\n.* float32 on cpu, .*\n.* bfloat16 on cpu, .*\n"
         r'Traceback[^$]*mine\.py", line 5, in run[^$]*AttributeError.*\n.* IMPL = Impl\(',
     ),
-    "exit": ("import sys; sys.exit()", r'Traceback[^$]*mine\.py", line 1[^$]*SystemExit\n'),
+    "exit": ("import sys; sys.exit()", r'Traceback[^$]*mine\.py", line 1[^$]*SystemExit\n/.*cannot be imported\.$'),
+    "syntax": ("def run(:", r"Traceback[^$]*SyntaxError: .*\n/.*mine\.py cannot be imported\.$"),
+    "package": ("from .core import run", r"/.*mine\.py: is taken by itself, without its package: import by full names"),
     "number": ("run = 1", r"/.*mine\.py: expected a function run\(p, inputs\), got 1$"),
 }
 

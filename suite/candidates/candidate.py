@@ -1,7 +1,7 @@
 """A candidate: something that the benchmark times."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -28,6 +28,8 @@ class Candidate:
     # What it computes.
     #: Options of the model that it has, beside layer norm.
     options: frozenset[str] = frozenset(OPTIONS)
+    #: By letter, what a size has to be a multiple of.
+    multiples: Mapping[str, int] = field(default_factory=dict, hash=False)
     #: What a case may have beside its sizes and the options of the model.
     features: frozenset[Feature] = frozenset(Feature)
     #: Whether it pads packed sequences, and is timed on these alone.
@@ -58,6 +60,8 @@ class Candidate:
     def takes(self, case: Case) -> bool:
         """True if it can compute a case, and is timed on such ones at all."""
         if self.pads and not case.lengths:
+            return False
+        if case.fitting(self.multiples) != case:
             return False
         return case.features <= self.features and {*case.options} - {"layer_norm"} <= self.options
 

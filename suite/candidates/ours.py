@@ -47,6 +47,7 @@ def candidate_of(name: str) -> Candidate:
         partial(drawn, build),
         layer_norms=(False, True) if "layer_norm" in impl.options else (False,),
         options=impl.options,
+        multiples=impl.multiples,
         why_unavailable=why_not,
         modules=("triton",) if impl.triton else (),
         devices=impl.devices,

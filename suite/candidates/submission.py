@@ -23,7 +23,7 @@ from typing import Any
 import torch
 
 import impls.gradient.chunks  # noqa: F401, so that files can import its package by the other name
-from impls import Impl, register
+from impls import Impl, names, register
 from impls.definition import dtype_name
 from impls.registry import AUTO, find
 from suite.candidates.names import ORDER
@@ -58,8 +58,8 @@ def load(path: Path) -> Impl:
     """Import a file and register its implementation; raises what the file or `register` raises, and the above."""
     if path.suffix != ".py" or not path.is_file():
         raise NotAnImplementationError(f"{path}: expected a Python file; tests of the suite are named before --impl")
-    if path.stem in (AUTO, *ORDER):
-        taken = ", ".join((AUTO, *ORDER))
+    if path.stem in (AUTO, *ORDER, *names()):
+        taken = ", ".join(dict.fromkeys((AUTO, *ORDER, *names())))
         raise NotAnImplementationError(f"{path}: expected a name of its own, other than {taken}")
     # The package by the name that it has once it is installed.
     for name, module in [*sys.modules.items()]:
@@ -71,7 +71,13 @@ def load(path: Path) -> Impl:
     if keyword.iskeyword(name) or not name.isidentifier():
         name = f"_{name}"
     with importable(path.parent):
-        defined: dict[str, Any] = runpy.run_path(str(path), run_name=name)
+        try:
+            defined: dict[str, Any] = runpy.run_path(str(path), run_name=name)
+        except ImportError as error:
+            if "attempted relative import" not in str(error):
+                raise
+            how = "import by full names, with the folder of the package in PYTHONPATH"
+            raise NotAnImplementationError(f"{path}: is taken by itself, without its package: {how}") from error
     impl = defined.get("IMPL", Impl(path.stem))
     run = defined.get("run")
     if not isinstance(impl, Impl):
@@ -191,7 +197,7 @@ def try_out(impl: Impl, device: torch.device) -> None:
     Where it runs, it also has to run on the meta device, as torch.compile and torch.export have it run.
     """
     options = {option: type(getattr(TRIAL, option))(0.5) for option in impl.options}
-    case = replace(TRIAL, **options)
+    case = replace(TRIAL, **options).fitting(impl.multiples)
     for dtype in impl.dtypes:
         if impl.why_unavailable(device, dtype) is None:
             print(f"a training step in {dtype_name(dtype)} on {device}, {case.id}", flush=True)
@@ -207,9 +213,10 @@ def _try_shapes(impl: Impl, dtype: torch.dtype) -> None:
     meta = torch.device("meta")
     if not impl.runs_on(meta):
         return
-    model, sample = model_and_draw(impl.name, TRIAL, dtype, meta)
+    case = TRIAL.fitting(impl.multiples)
+    model, sample = model_and_draw(impl.name, case, dtype, meta)
     try:
-        plain(model, TRIAL, sample)
+        plain(model, case, sample)
     except Exception as error:
         raise TypeError(
             "run(p, inputs) does not run on the meta device, which torch.compile and torch.export need; if it starts "
@@ -225,13 +232,16 @@ def main(device: str, limit: str, tried: str, *paths: str) -> None:
     faulthandler.dump_traceback_later(float(limit), exit=True)
     for path in paths:
         print(f"--impl {path}", flush=True)
+        said = f"{path} cannot be imported."
         try:
-            try_out(load(Path(path)), torch.device(device))
+            impl = load(Path(path))
+            said = DECLARES
+            try_out(impl, torch.device(device))
         except NotAnImplementationError as error:
             sys.exit(str(error))
         except (Exception, SystemExit):
             traceback.print_exc(limit=-6)  # without what started this process
-            sys.exit(DECLARES)
+            sys.exit(said)
     Path(tried).touch()
 
 

@@ -1,8 +1,9 @@
 """A case: sizes of one model and its input, and how the input is given."""
 
+import math
 import random
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from enum import Enum, StrEnum, auto
 from typing import Any
 
@@ -104,6 +105,14 @@ class Case:
     def sizes(self) -> dict[str, int]:
         """T, B, I, H, S, Z and L by their letters."""
         return {size: getattr(self, size) for size in SIZES}
+
+    def fitting(self, multiples: Mapping[str, int]) -> "Case":
+        """The case with each size rounded up to the multiple that its letter has; see `Impl.multiples`."""
+        steps = dict(multiples)
+        if self.L > 1 and "I" in steps:  # the other layers read H
+            steps["H"] = math.lcm(steps["I"], steps.get("H", 1))
+        rounded: dict[str, Any] = {letter: -(-self.sizes[letter] // step) * step for letter, step in steps.items()}
+        return replace(self, **rounded)
 
     @property
     def arguments(self) -> dict[str, Any]:

@@ -2,11 +2,14 @@
 
 from collections.abc import Generator
 
+import pandas as pd
 import pytest
 
+from impls.registry import find
+from suite.candidates import submission
 from suite.checks.recording import rows_of_tests
 from suite.pages import text, verify
-from suite.results.outcomes import ran
+from suite.results.outcomes import CapabilityOutcome, ran
 from suite.shared.files import ResultsError
 from suite.verify.failures import failures_of
 
@@ -33,8 +36,21 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Generator[
             print(f"\nResults: {write(session, exitstatus, tables)}")
         except ResultsError as error:
             pytest.exit(f"{error}\n{conclusion}", returncode=pytest.ExitCode.USAGE_ERROR)
+    _tell_of_files(tables)
     if conclusion:
         print(conclusion)
     if wrong:  # once the rows are written
         pytest.exit("\n".join(wrong), returncode=pytest.ExitCode.TESTS_FAILED)
     return result
+
+
+def _tell_of_files(tables: dict[str, pd.DataFrame]) -> None:
+    """Print at which sizes files of --impl were compared, if not at all, and which capabilities they lack."""
+    for name in submission.files():
+        multiples = [f"{letter} in multiples of {step}" for letter, step in find(name).multiples.items()]
+        if multiples:
+            print(f"{name} was compared at the sizes that it takes: {', '.join(multiples)}.")
+    if "capabilities" in tables:
+        of_files = tables["capabilities"][tables["capabilities"].implementation.isin(submission.files())]
+        for name, rows in of_files[of_files.outcome == CapabilityOutcome.NO].groupby("implementation"):
+            print(f"{name} lacks: {'; '.join(rows.capability)}.")

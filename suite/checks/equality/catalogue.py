@@ -162,17 +162,21 @@ def _dtype_of_pair(use: Use, most_precise: torch.dtype) -> torch.dtype:
 def of_every_implementation(*parts: Callable[[str], list[Comparison]]) -> list[Task]:
     """Comparisons of all implementations; parts: of the catalogue, from the name of an implementation.
 
-    ValueError if two comparisons of an implementation and dtype have one id, as two would whose oracles alone differ.
+    Cases have sizes that the implementation takes. ValueError if two comparisons of an implementation and dtype have
+    one id, as two would whose oracles alone differ.
     """
     tasks = []
     for name in names():
-        compared = set[tuple[str, torch.dtype]]()
+        compared, multiples = set[tuple[str, torch.dtype]](), find(name).multiples
         for comparison in chain.from_iterable(part(name) for part in parts):
-            identity = comparison.id, comparison.dtype
+            fitting = comparison._replace(case=comparison.case.fitting(multiples))
+            identity = fitting.id, fitting.dtype
+            if identity in compared and fitting != comparison:  # two cases that have become one
+                continue
             if identity in compared:
                 raise ValueError(f"{name}: expected one {comparison.id} in {comparison.dtype}, got two comparisons")
             compared.add(identity)
-            tasks.append(Task(name, comparison))
+            tasks.append(Task(name, fitting))
     return tasks
 
 

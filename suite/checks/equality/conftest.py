@@ -5,7 +5,6 @@ from functools import partial
 import pytest
 import torch
 
-from impls import why_unavailable
 from impls.registry import find
 from suite.checks.equality.at_size import at_sizes
 from suite.checks.equality.parametrised import Check, param_of
@@ -48,7 +47,8 @@ def check(device: torch.device, record: Record) -> Check:
             forward_only=group.forward_only,
             case=comparison.case,
         )
-        reason = why_unavailable(name, device, comparison.dtype, comparison.case.options)
+        case = comparison.case
+        reason = find(name).why_unavailable(device, comparison.dtype, case.options, case.sizes)
         if reason is None and shortage is not None:
             reason = str(shortage)
         if reason is not None:

@@ -24,6 +24,7 @@ from torch import Tensor
 from torch._subclasses import FakeTensorMode
 
 from impls import HyperLSTM, why_unavailable
+from impls.registry import UnsupportedError
 from suite.checks.module.capabilities import CAPABILITIES, CPU, Check, long_sequence, right
 from suite.checks.module.runs import CASE, F32
 from suite.comparison.draws import DRAWS, implementation, model_and_draw
@@ -184,7 +185,7 @@ def _tried(use: str, name: str, device: torch.device) -> Ended:
     run = spawned if use == SPAWN else USES[use]
     try:
         run(name, device)
-    except pytest.skip.Exception as reason:
+    except (pytest.skip.Exception, UnsupportedError) as reason:
         return Ended(use, name, str(reason), skipped=True)
     except BaseException:
         return Ended(use, name, f"{use}:\n{traceback.format_exc()}")
