@@ -1,4 +1,4 @@
-"""Compiles the library of batched_cpu by zig, for any machine of an architecture: `ARCHITECTURE FOLDER`."""
+"""Compiles the library of batched_cpu by zig, for any machine of an architecture."""
 
 import sys
 from pathlib import Path
@@ -23,7 +23,3 @@ def compile_into(folder: Path, architecture: str) -> list[Path]:
     flags = [*build.extra_flags(), "-s"]
     build.compile_library(zig, architecture, sets.every(architecture), flags, folder / build.LIBRARY)
     return sorted(folder.glob(f"{build.LIBRARY}*"))
-
-
-if __name__ == "__main__":
-    compile_into(Path(sys.argv[2]), sys.argv[1])
