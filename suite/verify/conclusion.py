@@ -1,5 +1,6 @@
 """The end of a verification: whether the implementations are right, and the rows of its tests in the results."""
 
+import signal
 from collections.abc import Generator
 
 import pandas as pd
@@ -14,14 +15,20 @@ from suite.shared.files import ResultsError
 from suite.verify.failures import failures_of
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_keyboard_interrupt() -> None:
+    """Ignore Ctrl-C from now on: a second one would end the process before it has written its rows."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Generator[None, object, object]:
     """Print below pytest's own last line whether the implementations are right, and write the rows of all tests."""
-    result = yield
     config = session.config
     reporter = config.pluginmanager.get_plugin("terminalreporter")
     if reporter is None or hasattr(config, "workerinput"):  # a worker, whose rows its parent writes
-        return result
+        return (yield)
+    result = yield
     tables, wrong = rows_of_tests(reporter)
     if "verify" in tables and len(ran(tables["verify"])):
         errors = verify.worst_errors(ran(tables["verify"]), by=["implementation"])
