@@ -52,9 +52,29 @@ def arguments_of(options: argparse.Namespace) -> list[str]:
     return [*arguments, *options.arguments]
 
 
+#: Options of `nox -s bench`, and how a verification is told the same.
+OF_BENCH = {
+    "--implementation": "-m \"impl(name='batched')\" chooses one",
+    "--sweep": "--size takes several sizes, as in --size H128 H256",
+    "--workload": "--size takes its sizes",
+}
+
+
+def why_of_bench(arguments: Sequence[str]) -> str | None:
+    """Sentence about an option that a verification lacks and a benchmark has; None if there is none."""
+    for argument in arguments:
+        option = argument.partition("=")[0]
+        if option in OF_BENCH:
+            return f"{option} is an option of nox -s bench; here, {OF_BENCH[option]}."
+    return None
+
+
 def main(arguments: Sequence[str]) -> int:
     """Exit status of pytest."""
     options = parser().parse_args(arguments)
+    reason = why_of_bench(options.arguments)
+    if reason:
+        raise SystemExit(reason)
     # Where processes share cores, a thread that waits should not keep a core from them.
     os.environ["OMP_WAIT_POLICY"] = "passive"
     return pytest.main(arguments_of(options))
