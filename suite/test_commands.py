@@ -353,7 +353,7 @@ def session(testpaths: Sequence[str] = ("suite/checks",), **options: Any) -> Any
         (session(), pytest.ExitCode.INTERRUPTED, False),
         (session(keyword="naive"), pytest.ExitCode.OK, False),
         (session(markexpr="onnx"), pytest.ExitCode.OK, False),
-        (session(impl=["a.py"]), pytest.ExitCode.OK, False),
+        (session(impl=["a.py"], results=files.RESULTS), pytest.ExitCode.OK, False),
         (session(maxfail=1), pytest.ExitCode.TESTS_FAILED, False),
         (session(["suite/checks", "suite/results"]), pytest.ExitCode.OK, False),
     ],
