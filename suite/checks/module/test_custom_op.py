@@ -16,7 +16,6 @@ from torch.nn.utils.rnn import pack_padded_sequence
 
 from impls import HyperLSTM, deferred
 from impls.definition import Inputs, LayerParams, LayerState
-from impls.gradient import operator
 from impls.gradient.chunks import Limits, bounds, limited, limits
 from impls.registry import IMPLS, find
 from suite.candidates import submission
@@ -158,35 +157,12 @@ def test_operator_is_registered_as_torch_wants_it(
             torch.library.opcheck(gradient, arguments, test_utils="test_faketensor")
 
 
-def test_the_gradients_operator_copies_only_what_shares_memory(
-    name: str, operators: list[OpOverload], device: torch.device, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A copy of each gradient takes as long as a step of few tokens."""
-    model, x, state = model_and_input(name, device)
-    numbers, params = [int(n) for n in limits(device)], [p.detach().clone() for p in model.layers[0].parameters()]
-    layer: tuple[Any, ...] = (x, [part[0].clone() for part in state], params, None, 1.0, [])
-    operator, gradient = operators
-    out, last, states, residuals = operator(*layer, numbers)
-    saved = [out, *states], residuals[0] if residuals else None
-    clone = mock.Mock(wraps=Tensor.clone)
-    monkeypatch.setattr(Tensor, "clone", lambda q, **options: clone(q, **options))
-    with torch.no_grad():
-        gradients = gradient(*layer, *saved, numbers, out, last, [True] * (5 + len(params)))
-    assert clone.call_count < len(gradients) / 2
-
-
 @ours
 def test_residuals_are_saved_by_default(name: str, device: torch.device) -> None:
     model, x, state = model_and_input(name, device)
     saved = saved_bytes(lambda: model(x, state), device)
     with limited(device.type, residuals=False):
         assert saved_bytes(lambda: model(x, state), device) < saved
-
-
-def test_limits_of_two_kinds_of_device_hold_together() -> None:
-    cpu, meta = torch.device("cpu"), torch.device("meta")
-    with limited("cpu", rows=3), limited("meta", rows=5):
-        assert (limits(cpu).rows, limits(meta).rows) == (3, 5)
 
 
 def test_limits_of_two_threads_that_overlap() -> None:
@@ -238,31 +214,6 @@ def test_a_backward_pass_in_another_thread_has_the_limits_of_its_forward_pass(
     assert [(call.args[0], call.args[-1]) for call in cut.mock_calls] == [(8, 4)] * CASE.L
 
 
-@ours
-def test_frozen_parameters_cost_no_product(name: str, device: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:
-    model, x, state = model_and_input(name, device)
-    backward, products = operator._backward, {"aten::mm", "aten::bmm", "aten::empty_like"}  # C++ fills the last
-
-    def cost(*trained: str) -> int:
-        seen = Called()
-
-        def watched(*arguments: Any) -> list[Tensor]:
-            with seen:
-                return backward(*arguments)
-
-        monkeypatch.setattr(operator, "_backward", watched)
-        for key, p in model.named_parameters():
-            p.requires_grad_(key in trained)
-        model(x, state)[0].sum().backward()
-        return sum(called in products for called in seen.names)
-
-    x.requires_grad_()  # so that there is a backward pass if all are frozen
-    frozen = cost()
-    assert cost("layers.1.weight_h") == frozen + 1
-    for weight in ("weight_x", "hyper_weight_x", "hyper_weight_h", "hyper_weight_s", "z_weight", "d_weight"):
-        assert cost(f"layers.1.{weight}") > frozen, weight
-
-
 def test_out_changed_in_place_before_backward_raises(name: str, device: torch.device) -> None:
     """A backward pass reads out as the states of all steps; torch.nn.LSTM takes the edit, since it saves a copy."""
     model, x, _ = model_and_input(name, device)
@@ -279,15 +230,6 @@ def test_autocast_around_the_backward_pass_alone_changes_nothing(name: str, devi
     loss = out.sum() + sum(part.sin().sum() for part in last)
     with torch.autocast(device.type, torch.bfloat16):
         assert all(map(torch.equal, torch.autograd.grad(loss, [x, *state, *model.parameters()]), expected))
-
-
-def test_a_profile_and_a_graph_show_the_name(name: str, device: torch.device) -> None:
-    model, x, state = model_and_input(name, device)
-    with torch.autograd.profiler.profile() as profile:
-        out, _ = model(x, state)
-    assert name in {event.name for event in profile.function_events or ()}
-    assert out.grad_fn is not None
-    assert out.grad_fn.name() == f"{name}Backward"
 
 
 def test_a_derivative_by_the_incoming_gradient_is_refused(name: str, device: torch.device) -> None:

@@ -10,7 +10,7 @@ from impls.registry import IMPLS, find
 from suite.checks.implementations import skip_unless_checked
 from suite.checks.module.first_use import SPAWN, USES, Ended
 from suite.checks.module.marks import marks_of
-from suite.shared import process
+from suite.shared import machine, process
 from suite.shared.marks import impl_param
 
 #: Those written like the equation keep nothing between calls; those that autograd differentiates hardly do.
@@ -34,6 +34,8 @@ def ended(
     request: pytest.FixtureRequest, device: torch.device, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[tuple[str, str], Ended]:
     """How each use ended, by implementation and use."""
+    if machine.exclusive(device):
+        pytest.skip(f"{device} takes one process at a time, which is this one.")
     file: Path = tmp_path_factory.mktemp("first") / "ended.json"
     names = [name for name in NAMES[request.config.getoption("--thorough")] if not find(name).interpreted(device)]
     # A forked child must not need threads of its parent; and the parent may count GPUs, but not start CUDA.
