@@ -202,7 +202,6 @@ class TorchProducts {
       for (const auto& [total, i] : totals) {
         Scratch scratch;
         const Matrix<T> product{scratch.empty<T>(d.F * values[i].F), d.F, values[i].F};
-        COUNT(d.N * d.F * values[i].F);
         check(TRY(torch.mm_out(tensor(product).get(), tensor(d, true).get(), tensor(values[i]).get())));
         const auto add = [=, from = product.numbers, to = total](int64_t begin, int64_t end) {
           for (int64_t j = begin; j < end; ++j) to[j] = from[j] + (fresh ? 0 : to[j]);
@@ -213,7 +212,6 @@ class TorchProducts {
   }
 
   void input(const Matrix<const T>& dv, const Matrix<const T>& da, const Matrix<T>& d_x) {
-    COUNT(dv.N * d_x.F * (dv.F + da.F));
     const Tensor out = tensor(d_x);
     check(TRY(torch.mm_out(out.get(), tensor(dv).get(), tensor(weight_x_).get())));
     check(TRY(torch.addmm_out(out.get(), out.get(), tensor(da).get(), tensor(hyper_weight_x_).get(), 1, 1)));

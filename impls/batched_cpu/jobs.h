@@ -61,7 +61,6 @@ class JobQueue {
   void run() {
     for (size_t i; (i = next_++) < pieces_.size();) {
       const auto& [job, items] = pieces_[i];
-      PIECE();
       job->run(items.begin, items.end);
     }
   }
@@ -86,7 +85,7 @@ void run_team(int64_t requested, const Work& of_thread) {
   const int64_t threads = TEAM(requested);
   const auto work = [&of_thread](int64_t thread, int64_t present) {
     [[maybe_unused]] const TileRegion tiles;
-    IN_THREAD(thread, present);
+    IN_THREAD(thread);
     of_thread(thread, present);
   };
 #ifdef HYPERLSTM_STD_THREADS  // the thread sanitizer does not see how OpenMP's threads start and synchronise

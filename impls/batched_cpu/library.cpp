@@ -43,9 +43,6 @@ EXPORT void hyperlstm_fail(int64_t thread, int64_t number) {
   hyperlstm::failing_try = number;
 }
 
-// Chooses whether products are counted instead of made.
-EXPORT void hyperlstm_count_only(bool chosen) { hyperlstm::counts_only = chosen; }
-
 // Chooses the most threads of a team, and how late a member of a group goes on after a wait, in microseconds.
 EXPORT void hyperlstm_limit_team(int64_t threads) { hyperlstm::most_threads = threads; }
 EXPORT void hyperlstm_make_late(int64_t microseconds) { hyperlstm::lateness = std::chrono::microseconds(microseconds); }

@@ -53,7 +53,7 @@ void pack_columns(const T* from, int64_t K, int64_t n, Factor<T>* into) {
   }
   for (; d < K; d += D) {
     Factor<T>* const term = into + d * P;
-    PACKED_SINGLY(n * std::min(D, K - d));
+    PACKED(n * std::min(D, K - d));
     std::fill_n(term, V * D, Factor<T>(0));
     for (int64_t j = 0; j < n; ++j) {
       for (int64_t i = 0; i < std::min(D, K - d); ++i) term[j * D + i] = static_cast<Factor<T>>(from[j * K + d + i]);

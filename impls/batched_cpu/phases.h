@@ -130,8 +130,6 @@ void write_products(
 template <class A, int R, class Take>
 inline void scale_rows(const A* panel, int64_t Z, const A* z, int64_t z_stride, const Take& take) {
   constexpr int64_t V = kLanes<A>;
-  READ_SCALES(12 * Z * V);
-  PRODUCT(R * 12 * Z * V);
   for (int64_t k = 0; k < kGates; ++k) {
     Vec<A> d[R][3];
     for (int64_t n = 0; n < Z; ++n, panel += 3 * V) {

@@ -2,7 +2,6 @@
 // it is stored, row-major: packing it into panels would take longer than multiplying.
 #pragma once
 
-#include "instruments.h"
 #include "jobs.h"
 
 namespace hyperlstm::inline HYPERLSTM_SET {
@@ -119,8 +118,6 @@ ALWAYS_INLINE void multiply_tile(Lhs<F> lhs, const F* panel, const F* ahead, int
 template <class F, int N = kGates, class A = Acc<F>>
 void multiply(int64_t rows, Lhs<F> lhs, const F* panel, int64_t K, Into<A> into, bool fetch = true) {
   constexpr int64_t kBlock = kDepthBlock * Terms<F>::kDepth;
-  SUMS_STARTED(divup(rows, kTileRows) * divup(K, kBlock));
-  PRODUCT(rows * K * N * kLanes<A>);
 #ifdef __AMX_BF16__
   if constexpr (std::is_same_v<F, BFloat16>) {
     if (const int64_t depth = depth_of_tiles(K); depth > 0) {
@@ -233,8 +230,6 @@ ALWAYS_INLINE void multiply_unit(const T* weight, int64_t gate, int64_t K, const
 template <int R, class T, class A = Acc<T>>
 void multiply_units(
     const T* weight, int64_t F, int64_t K, int64_t unit, int64_t n, const Factor<T>* lhs, Into<A> into) {
-  READ(K * n * kGates);
-  PRODUCT(R * K * n * kGates);
   constexpr int N = R * kGates <= kTileSums ? kGates : kGates / 2;  // gates whose sums fit into registers
   for (int64_t j = 0; j < n; ++j) {
     for (int64_t k = 0; k < kGates; k += N) {
@@ -247,8 +242,6 @@ void multiply_units(
 // weight before the next, so that it is read in the order of memory.
 template <int R, class T, class A = Acc<T>>
 void multiply_stored_columns(Range columns, Lhs<Factor<T>> lhs, const T* weight, int64_t K, int64_t N, Into<A> into) {
-  READ(K * columns.size());
-  PRODUCT(R * K * columns.size());
   constexpr int64_t V = kLanes<A>;
   // Rows of the weight at a time: as many as there are registers for the numbers of lhs.
   constexpr int kRows = std::clamp(2 * kTileSums / 3 / R, 2, 4);

@@ -214,7 +214,6 @@ class ScaledCell {
   template <int R>
   void embedding(Block block) {
     const int64_t Z = size_.Z;
-    PRODUCT(R * 12 * Z * block.units);
     for (int64_t sk = 0; sk < 12; ++sk) {
       int64_t n = 0;
       for (; n + 4 <= Z; n += 4) embedding_columns<R, 4>(block, sk, n);
@@ -251,7 +250,6 @@ class ScaledCell {
   void sum_scales(Block block, const A* z) {
     constexpr int64_t V = kLanes<A>;
     const int64_t Z = size_.Z;
-    PRODUCT(R * 12 * Z * block.units);
     for (int64_t j = 0; j < block.units; j += V) {
       for (int64_t sk = 0; sk < 12; ++sk) {
         Vec<A> d[R];

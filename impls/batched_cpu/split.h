@@ -101,7 +101,7 @@ struct SplitChoice {
       if (failure.catches([&] { worker.emplace(make(member)); })) member.shared->failed = true;
       member.sync();
       if (member.shared->failed) return;
-      IN_STEPS_OF(member, groups);
+      IN_SPLIT(groups, members);
       worker->run();
     };
     run_team(wanted, [&](int64_t thread, int64_t present) {

@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from impls.registry import IMPLS
 from suite.candidates import submission
 from suite.cases.case import Case
-from suite.checks.cost.counted import CASES, OF_TORCH
+from suite.checks.cost import CASES, OF_TORCH
 from suite.checks.implementations import skip_unless_checked
 from suite.comparison.draws import model_and_draw
 from suite.comparison.runs import arguments, backward, outputs

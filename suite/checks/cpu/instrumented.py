@@ -1,4 +1,4 @@
-"""batched_cpu built for tests: its threads count what they do, may be fewer or late, and an allocation can fail."""
+"""batched_cpu built for tests: counts what its threads do, lets them be fewer or late, and lets allocations fail."""
 
 import ctypes
 import faulthandler
@@ -12,7 +12,7 @@ from typing import NamedTuple
 import pytest
 import torch
 
-from impls import batched_cpu
+from impls import batched_cpu, why_unavailable
 from impls.batched_cpu import build, loading, sets
 
 #: Not optimised, so that a build takes three seconds, with indices of containers checked, and scratch arrays apart, of
@@ -39,22 +39,10 @@ def ended_after(seconds: float) -> Iterator[None]:
 class Counted(NamedTuple):
     """What a thread did, see `Counted` in instruments.h."""
 
-    in_steps: int  # multiply-adds
-    in_jobs: int
-    group: int
-    groups: int
-    rank: int
+    groups: int  # of the last split in which it ran steps; 0 if it ran none
     members: int
-    rows_begin: int
-    rows_end: int
-    tries: int
-    read: int
-    packed: int
-    packed_singly: int
-    pieces: int
-    pieces_alone: int
-    scales: int
-    sums: int
+    tries: int  # allocations
+    packed: int  # numbers of matrices
 
 
 class Instrumented(loading.Library):
@@ -66,10 +54,6 @@ class Instrumented(loading.Library):
         numbers = (ctypes.c_int64 * (THREADS * fields))()
         held = self._library.hyperlstm_counted(numbers)
         return [Counted(*numbers[i * fields : (i + 1) * fields]) for i in range(THREADS)], held
-
-    def count_only(self, chosen: bool) -> None:
-        """Choose whether products are counted instead of made; results are then meaningless."""
-        self._library.hyperlstm_count_only(chosen)
 
     def limit_team(self, threads: int = THREADS) -> None:
         """Choose the most threads that a team has, as where OpenMP starts fewer than requested."""
@@ -101,12 +85,12 @@ def instrumented(dtype: torch.dtype, instruction_set: str = "baseline") -> Itera
         pytest.skip(f"{build.compiler()[0]} is not on the path")
     if (instruction_set, dtype) not in sets.every(platform.machine()):
         pytest.skip(f"{platform.machine()} has no instruction set {instruction_set}")
+    why_unavailable("batched_cpu", "cpu", dtype)  # builds the library for use, which no `ended_after` should time
     library = _library(instruction_set, dtype)
     with pytest.MonkeyPatch.context() as changed:
         changed.setattr(batched_cpu, "library", {dtype: library}.__getitem__)
         library.counted()
         yield library
         library.fail()
-        library.count_only(False)
         library.limit_team()
         library.make_late()
