@@ -323,7 +323,8 @@ def about_files(rows: pd.DataFrame) -> list[str]:
     for _, row in trained[trained["implementation"].isin(files)].iterrows():
         where = f"{row['implementation']} on {in_words(row)}"
         if row["status"] != Status.OK:
-            sentences.append(f"{where} has no figure: {Ended.of(row)}.")
+            why = str(Ended.of(row)).removesuffix(".")
+            sentences.append(f"{where} has no figure: {why}.")
             continue
         if pd.notna(row["busy"]):
             reason = "other processes kept the machine busy"
