@@ -178,13 +178,3 @@ def of_every_implementation(*parts: Callable[[str], list[Comparison]]) -> list[T
             compared.add(identity)
             tasks.append(Task(name, fitting))
     return tasks
-
-
-def every_comparison() -> list[Task]:
-    """All comparisons of all implementations."""
-    return of_every_implementation(small, wide, grouped, paired)
-
-
-def every_id() -> list[str]:
-    """The ids of all comparisons, each once."""
-    return list(dict.fromkeys(task.comparison.id for task in every_comparison()))
