@@ -6,89 +6,65 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-import pandas as pd
-
 from suite.measure.roofline import MOST
 from suite.results.outcomes import CapabilityOutcome, CaseOutcome, FaultOutcome
-from suite.results.run import Run, read
+from suite.results.run import TABLES, Run, read
 from suite.results.statistics import FEWEST
 from suite.results.status import Bound, Status
 from suite.shared.files import ROOT
 
 #: What shows where something was made: absolute paths, of Windows too, those in a home, and users of hosts.
 PRIVATE = re.compile(r"(?<![\w.)])(/[\w.+-]+){2,}|\b[A-Za-z]:\\\w|~/\w|[\w.-]+@[\w-]+")
-#: By table of a verification, the column that says how a row ended, and what it says of a failure.
-FAILED = {
-    "verify": ("verdict", CaseOutcome.FAIL),
-    "faults": ("verdict", FaultOutcome.SURVIVED),
-    "capabilities": ("outcome", CapabilityOutcome.FAIL),
-}
 
 
 def problems(folder: Path) -> Iterator[str]:
     """Sentences that say why a folder cannot be taken, none if it can."""
-    bench, verify = read(folder, "bench"), read(folder, "verify")
-    for name, run in (("bench", bench), ("verify", verify)):
+    runs = {name: read(folder, name) for name in TABLES}
+    for name, run in runs.items():
         if run is None:
             yield f"{folder}: expected the results of nox -s {name}, but there are none."
         else:
-            yield from of_code(run)
-            yield from private(folder, run)
-    if bench is not None and verify is not None and bench.stamp.commit != verify.stamp.commit:
+            yield from (f"{name}: {problem}" for problem in [*of_code(run), *failures(run), *private(folder, run)])
+    if len({run.stamp.commit for run in runs.values() if run is not None}) > 1:
         yield "bench and verify were made by two commits."
-    if bench is not None:
-        yield from of_times(bench.rows)
-    if verify is not None:
-        yield from of_verification(verify)
 
 
 def of_code(run: Run) -> Iterator[str]:
-    """Sentences about the code that made a run."""
+    """What is wrong with the code that made a run."""
+    ancestor = ["git", "-C", str(ROOT), "merge-base", "--is-ancestor", run.stamp.commit or "none", "HEAD"]
     if run.stamp.dirty:
-        yield f"{run.name}: made by code with changes that no commit has."
-    elif not known(run.stamp.commit):
-        yield f"{run.name}: commit {run.stamp.commit!r} is not in the history of this checkout."
+        yield "made by code with changes that no commit has."
+    elif subprocess.run(ancestor, capture_output=True, check=False).returncode:
+        yield f"commit {run.stamp.commit!r} is not in the history of this checkout."
     if run.stale:
-        yield f"{run.name}: stale, as code that it rests on has changed since."
+        yield "stale, as code that it rests on has changed since."
 
 
-def of_times(rows: pd.DataFrame) -> Iterator[str]:
-    """Sentences about rows of a benchmark."""
-    timed = rows[rows["status"] == Status.OK]
-    few = int((timed["visits"] < FEWEST).sum())
-    fast = int(((timed["bound"] == Bound.COMPUTE) & (timed["share"] > MOST)).sum())
-    if few:
-        yield f"bench.csv: {few} rows have fewer than {FEWEST} visits."
-    if fast:
-        yield f"bench.csv: {fast} rows multiply faster than this machine can."
-
-
-def of_verification(verify: Run) -> Iterator[str]:
-    """Sentences about tables of which rows failed."""
-    for table, (column, failure) in FAILED.items():
-        rows = verify.tables[table]
-        wrong = int((rows[column] == failure).sum())
-        if wrong:
-            yield f"{table}.csv: {wrong} rows of {len(rows)} failed."
-
-
-def known(commit: str) -> bool:
-    """True if a commit is in the history of this checkout."""
-    ancestor = ["git", "-C", str(ROOT), "merge-base", "--is-ancestor", commit or "none", "HEAD"]
-    return subprocess.run(ancestor, capture_output=True, check=False).returncode == 0
+def failures(run: Run) -> Iterator[str]:
+    """What is wrong with rows."""
+    tables, wrong = run.tables, dict[str, int]()
+    if run.name == "verify":
+        wrong["comparisons failed"] = (tables["verify"]["verdict"] == CaseOutcome.FAIL).sum()
+        wrong["faults were not found"] = (tables["faults"]["verdict"] == FaultOutcome.SURVIVED).sum()
+        wrong["capabilities failed"] = (tables["capabilities"]["outcome"] == CapabilityOutcome.FAIL).sum()
+    else:
+        timed = run.rows[run.rows["status"] == Status.OK]
+        fast = (timed["bound"] == Bound.COMPUTE) & (timed["share"] > MOST)
+        wrong[f"rows have fewer than {FEWEST} visits"] = (timed["visits"] < FEWEST).sum()
+        wrong["rows multiply faster than this machine can"] = fast.sum()
+    yield from (f"{count} {what}." for what, count in wrong.items() if count)
 
 
 def private(folder: Path, run: Run) -> Iterator[str]:
-    """Sentences about files that hold a path or the name of this host."""
+    """Which files hold a path or the name of this host."""
     host = platform.node().partition(".")[0]  # without its domain
     for file in (f"{run.name}.json", *(f"{table}.csv" for table in run.tables)):
-        path = folder / file
-        content = path.read_text(encoding="utf-8") if path.exists() else ""
+        content = (folder / file).read_text(encoding="utf-8")
         shown = PRIVATE.search(content)
         if host not in ("", "localhost") and shown is None:
             shown = re.search(rf"\b{re.escape(host)}\b", content, re.IGNORECASE)
         if shown:
-            yield f"{file}: expected no path and no name of a host, got {shown[0]!r}."
+            yield f"expected no path and no name of a host in {file}, got {shown[0]!r}."
 
 
 def report(folder: Path) -> int:

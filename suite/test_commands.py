@@ -334,7 +334,7 @@ def test_sizes_that_are_named_are_no_rows_of_the_project(
 
 def session(testpaths: Sequence[str] = ("suite/checks",), **options: Any) -> Any:
     source = pytest.Config.ArgsSource
-    usual = dict.fromkeys(("keyword", "markexpr", "deselect", "maxfail", "impl", "size"))
+    usual = dict.fromkeys(("keyword", "markexpr", "deselect", "maxfail", "impl", "size", "results"))
     return SimpleNamespace(
         config=SimpleNamespace(
             option=SimpleNamespace(**usual | options),
@@ -354,6 +354,7 @@ def session(testpaths: Sequence[str] = ("suite/checks",), **options: Any) -> Any
         (session(keyword="naive"), pytest.ExitCode.OK, False),
         (session(markexpr="onnx"), pytest.ExitCode.OK, False),
         (session(impl=["a.py"], results=files.RESULTS), pytest.ExitCode.OK, False),
+        (session(impl=["a.py"], results=Path("a-results")), pytest.ExitCode.OK, True),
         (session(maxfail=1), pytest.ExitCode.TESTS_FAILED, False),
         (session(["suite/checks", "suite/results"]), pytest.ExitCode.OK, False),
     ],
