@@ -265,7 +265,6 @@ def test_files_are_verified_beside_them(tmp_path: Path) -> None:
     assert ("PASSED", "by_hand", "states-plain]") in outcomes
     assert ("PASSED", "plain", "no forget gate]") in [(o, n, what.split("-")[-1]) for o, n, what in outcomes]
     assert {name for outcome, name, _ in outcomes if outcome != "PASSED"} == {"maskless", "wrong"}
-    assert re.search(r"^FAILED test_equality\.py::test_equals_the_oracle\[wrong-.*: relative error", output, re.M)
     refusal = r"maskless\.py:\d+: ValueError: maskless does not support recurrent_dropout\."
     assert re.search(
         rf"^FAILED test_equality\.py::test_equals_the_oracle\[maskless-.*-float64\]: {refusal}", output, re.M
