@@ -15,6 +15,9 @@ from ..definition import EPS as _EPS
 EPS = tl.constexpr(_EPS)
 #: Numbers from the counter of one group to that of the next, which have their own lines of memory.
 COUNTER = tl.constexpr(32)
+#: Polls of a barrier after which its launch ends with an error, some 10 s at half a microsecond each. They are counted,
+#: since a program that the card sets aside for another process should not lose that time.
+PATIENCE = tl.constexpr(20_000_000)
 #: Tiles whose parts of a norm are read at a time.
 PARTS = tl.constexpr(64)
 
@@ -41,16 +44,28 @@ def sync(counter, members, turn, ALONE: tl.constexpr):
     """Wait until all members of a group have come here, and return how many times they have, of which `turn` before.
 
     What a member wrote before, every member reads after. The counter only goes up, from 0 at the launch.
+
+    If they do not all come, the launch ends with an error of CUDA. No test reads the instructions that this becomes, in
+    the order: all threads have written, a fence, the arrival, polls, an invalidation of L1, all threads go on.
     """
     turn += 1
     barrier()  # without which only one thread's writes would come before the arrival
     if not ALONE:
         tl.atomic_add(counter, 1, sem="release", scope="gpu")
+        polls = 0
         # The difference stays right where the counter overflows.
         while tl.atomic_add(counter, 0, sem="acquire", scope="gpu") - turn * members < 0:
-            pass
+            polls += 1
+            if polls == PATIENCE:
+                trap()
         barrier()
     return turn
+
+
+@triton.jit
+def trap():
+    """End the launch with an error, of CUDA or of the interpreter, which runs no instructions of a card."""
+    tl.inline_asm_elementwise("trap; mov.u32 $0, 0;", "=r", [], dtype=tl.int32, is_pure=False, pack=1)
 
 
 @triton.jit

@@ -123,6 +123,8 @@ def _wrong(kernel: Kernel, capability: int) -> str:
     tensor_cores = re.search(r"\b(mma\.sync|wgmma\.mma_async|tcgen05\.mma)", ptx)
     if "tt.dot" in binary.asm["ttir"] and not in_float32 and not tensor_cores:
         wrong.append("product: expected a tensor-core instruction in the PTX, got none")
+    if kernel.name != "rebuild" and dict(kernel.options)["launch_cooperative_grid"] and "trap;" not in ptx:
+        wrong.append("barrier: expected an instruction that ends a launch whose programs wait for ever, got none")
     return "; ".join(wrong)
 
 

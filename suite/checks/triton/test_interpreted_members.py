@@ -2,11 +2,15 @@
 
 from dataclasses import replace
 from pathlib import Path
+from unittest import mock
 
 import pytest
 import torch
+import triton.language as tl
 
 import impls
+from impls.batched_cuda import forward, layout, parts
+from impls.batched_cuda.split import Split
 from impls.definition import dtype_name
 from suite.cases.case import Case, Start
 from suite.cases.verification import VERIFY_TILES
@@ -62,6 +66,23 @@ def test_several_members_equal_the_oracle(members: int, rows: int, case: Case, d
         worst = compare(implementation(TRITON), case, dtype, CPU, naive_oracle(dtype, draws=1))[0]
     assert not trace.wrong
     assert not worst.wrong, str(worst)
+
+
+def test_a_barrier_that_cannot_be_met_ends_with_an_error() -> None:
+    """By the instruction that ends a launch on a card, which the interpreter does not know."""
+
+    def never_met(cut: Split, numbers: int, like: torch.Tensor) -> torch.Tensor:
+        buffer = layout.room(cut, numbers, like)
+        buffer[: cut.groups * parts.COUNTER.value] = -1000
+        return buffer
+
+    with (
+        mock.patch.object(parts, "PATIENCE", tl.constexpr(50)),
+        mock.patch.object(forward, "room", never_met),
+        together(2),
+        pytest.raises(Exception, match="inline_asm not supported in interpreter mode"),
+    ):
+        compare(implementation(TRITON), FAULTY, torch.float32, CPU, naive_oracle(torch.float32, draws=1))
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
