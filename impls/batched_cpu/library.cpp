@@ -71,8 +71,9 @@ void release(void* memory) {
 }  // namespace
 
 void* operator new(size_t bytes) { return block_of(bytes, alignof(std::max_align_t)); }
-void* operator new[](size_t bytes, std::align_val_t alignment) { return block_of(bytes, size_t(alignment)); }
+void* operator new(size_t bytes, std::align_val_t alignment) { return block_of(bytes, size_t(alignment)); }
 void operator delete(void* memory) noexcept { release(memory); }
 void operator delete(void* memory, size_t) noexcept { release(memory); }
-void operator delete[](void* memory, std::align_val_t) noexcept { release(memory); }
+void operator delete(void* memory, std::align_val_t) noexcept { release(memory); }
+void operator delete(void* memory, size_t, std::align_val_t) noexcept { release(memory); }
 #endif

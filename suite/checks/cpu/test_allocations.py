@@ -94,4 +94,4 @@ def test_an_allocation_that_fails_is_an_error_without_a_result(
                     assert_bitwise_equal(results, expected)
                     break
                 assert training.gradients() == {}
-        assert psutil.Process().num_threads() == threads
+        assert psutil.Process().num_threads() <= threads  # one that OpenMP has let go may still have been counted

@@ -83,6 +83,21 @@ def test_any_split_keeps_the_rule(case: Case, dtype: torch.dtype, monkeypatch: p
         assert_bitwise_equal({name: results[name] for name in OUTPUTS}, {name: runs[1, 1][name] for name in OUTPUTS})
 
 
+#: So many rows that a thread recomputes several tiles of them at a time: two in bfloat16 of 256, two in others of 384.
+ROWS = [Case(T=T, B=64, I=4, H=70, S=21, Z=2, state=Start.STACKED) for T in (4, 6)]
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=dtype_name)
+@pytest.mark.parametrize("case", [pytest.param(case, id=case.id) for case in (*ROWS, *MANY)])
+def test_recomputed_residuals_equal_saved_ones(case: Case, dtype: torch.dtype) -> None:
+    torch.set_num_threads(1)
+    results = []
+    for residuals in (True, False):
+        with limited("cpu", rows=case.T * case.B, residuals=residuals):
+            results.append(of_split(case, None, dtype))
+    assert_bitwise_equal(*results)
+
+
 def test_the_number_of_threads_is_that_of_each_call(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batched_cpu, "SPLIT", None)  # which is undone at the end
     alone, two = (of_split(MANY[0], split) for split in ((1, 1), (2, 1)))
