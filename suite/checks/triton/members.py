@@ -2,7 +2,7 @@
 
 The interpreter runs programs one after the other, so one that waits for another would hang. Here each is a process over
 shared memory. That shows a group barrier that is missing, early or late, and a read of what is not written yet, but not
-a GPU's caches or memory order: `compiled.py` reads those from the instructions around each barrier.
+a GPU's caches or memory order.
 """
 
 import time
