@@ -60,9 +60,11 @@ from suite.shared.files import path_of, write_whole
 
 #: Times as long as alone that the baseline may take beside a file.
 SLOWED = 1.5
-#: By kind of device, the seconds that a first visit to a job usually takes, and after which all have to be made.
+#: By kind of device, the seconds that a first visit to a job usually takes, and that each may take if all are to be made;
+#: and for the imports before them.
 USUAL = {DeviceType.CPU: 5, DeviceType.CUDA: 15}
 MOST = {DeviceType.CPU: 10, DeviceType.CUDA: 30}
+IMPORTS = 60
 
 
 def parser() -> argparse.ArgumentParser:
@@ -216,7 +218,7 @@ def latest_of(jobs: Sequence[Job], until: float) -> float:
     """Print how long a first visit to all jobs takes, and return the time after which none starts."""
     device = DeviceType(jobs[0].device.type)
     now = time.time()
-    latest = max(until, now + MOST[device] * len(jobs))
+    latest = max(until, now + IMPORTS + MOST[device] * len(jobs))
     first = f"A first visit to each takes about {len(jobs) * USUAL[device] / 60:.1f} minutes"
     print(f"{len(jobs)} jobs. {first}; the last one starts within {(latest - now) / 60:.1f} minutes.\n")
     return latest

@@ -1,12 +1,12 @@
 """`nox -s compare`: what became slower or faster.
 
-    nox -s compare -- OLD NEW                  two folders of results: rows whose intervals do not overlap
+    nox -s compare -- OLD NEW                  two results: rows that differ by more than 20 %
     nox -s compare -- --base REV               times this code and a revision, in 5 minutes
     nox -s compare -- --base REV --workload medium --implementation batched deferred --minutes 2
 
 With `--base`, visits of the two revisions alternate: the interval of the quotients of neighbouring visits excludes 1,
-and 1 of 20 comparisons of equal code has such a row. On a shared host, OLD and NEW of the same code differ by up to
-20 % in candidates in Python. A row that is slower by more than the threshold, or whose peak memory rose by more, is a
+and 1 of 20 comparisons of equal code has such a row. On a shared host, OLD and NEW of equal code differ by up to 20 %,
+which is taken for no change. A row that is slower by more than the threshold, or whose peak memory rose by more, is a
 *regression*; a figure that NEW lacks is *missing*. The command exits 1 on either, but for a time-out.
 """
 
@@ -41,6 +41,10 @@ from suite.shared import machine
 from suite.shared.devices import DeviceType
 from suite.shared.files import ROOT, ResultsError, path_of
 
+#: Ratios change by up to this share between two runs of equal code on a shared host, whose state lasts longer than a
+#: run, so that no interval within a run shows it.
+RUN_TO_RUN = 0.2
+
 
 def beside(old: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame:
     """Rows of two results of the same key, those of the old one with the suffix `_old`; others lack the new figures."""
@@ -49,10 +53,15 @@ def beside(old: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame:
 
 
 def apart(both: pd.DataFrame) -> pd.DataFrame:
-    """Rows with the quotient of their ratios as `change`, and as `differs` whether their intervals do not overlap."""
+    """Rows with the quotient of their ratios as `change`, and as `differs` whether that is more than chance.
+
+    Their intervals do not overlap, and they are further apart than two runs of equal code.
+    """
     above = both["ratio_low"] > both["ratio_high_old"]
     below = both["ratio_high"] < both["ratio_low_old"]
-    return both.assign(differs=above | below, change=both["ratio"] / both["ratio_old"])
+    change = both["ratio"] / both["ratio_old"]
+    beyond = np.log(change).abs() > np.log1p(RUN_TO_RUN)
+    return both.assign(differs=(above | below) & beyond, change=change)
 
 
 def alternated(both: pd.DataFrame) -> pd.DataFrame:
@@ -105,7 +114,8 @@ def shown(changes: pd.DataFrame) -> int:
 def results_compared(options: argparse.Namespace) -> int:
     """Show how two results differ."""
     runs = []
-    for folder in (options.old, options.new):
+    for path in (options.old, options.new):
+        folder = path.parent if path.is_file() else path
         found = read(folder, "bench")
         if found is None:
             raise ResultsError(f"{folder}: expected a folder with a bench.json and a bench.csv.")
@@ -166,8 +176,8 @@ def parser() -> argparse.ArgumentParser:
     )
     result.set_defaults(size=[], sweep=None)
     add = result.add_argument
-    add("old", type=path_of, nargs="?", help="a folder with a bench.csv")
-    add("new", type=path_of, nargs="?", help="a folder with a bench.csv")
+    add("old", type=path_of, nargs="?", help="a folder with a bench.csv, or this file")
+    add("new", type=path_of, nargs="?", help="a folder with a bench.csv, or this file")
     add("--threshold", type=choice.amount, default=10, help="per cent that a ratio may rise; default: 10")
     add("--base", metavar="REV", help="a revision to time in alternation with this checkout, instead of OLD and NEW")
     add("--minutes", type=choice.amount, default=5, help="of --base; default: 5")

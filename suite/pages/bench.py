@@ -51,7 +51,7 @@ def time_table(rows: pd.DataFrame) -> pd.DataFrame:
     for timed in Pass:
         headings += [f"{timed}, ms", f"{timed} / LSTM"]
         if timed == decisive:  # beside the figure that it judges
-            headings += ["verdict", f"{timed} / padded"]
+            headings += ["verdict", "/ padded"]
     headings += [f"{of_memory}, MB", "MB / LSTM", "of roofline", "busy"]
     lines = []
     for name, of_candidate in rows.groupby("implementation", sort=False):
@@ -66,7 +66,7 @@ def time_table(rows: pd.DataFrame) -> pd.DataFrame:
                 line["MB / LSTM"] = figure(row["memory_ratio"], ratio_text)
             if timed == decisive:
                 line["verdict"] = row["verdict"] or NONE
-                line[f"{timed} / padded"] = figure(row["to_padded"], ratio_text)
+                line["/ padded"] = figure(row["to_padded"], ratio_text)
                 line["of roofline"] = NONE if pd.isna(row["share"]) else f"{percent(row['share'])} {row['bound']}"
                 line["busy"] = figure(row["busy"], percent)
         lines.append(line)
@@ -82,7 +82,9 @@ def terminal_table(rows: pd.DataFrame) -> pd.DataFrame:
     """The columns of `time_table` that fit a terminal."""
     decisive = decisive_pass(rows)
     table = time_table(rows)
-    shown = (*SHORT, f"{decisive} / LSTM", f"{decisive} / padded")
+    shown = [*SHORT, f"{decisive} / LSTM", "/ padded"]
+    if not {"/ padded", "busy"}.isdisjoint(table):  # which take the room of memory
+        shown.remove("MB / LSTM")
     short: pd.DataFrame = table[[column for column in table if column in shown]]
     return short
 
