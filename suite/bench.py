@@ -60,8 +60,8 @@ from suite.shared.files import path_of, write_whole
 
 #: Times as long as alone that the baseline may take beside a file.
 SLOWED = 1.5
-#: By kind of device, the seconds that a first visit to a job usually takes, and that each may take if all are to be made;
-#: and for the imports before them.
+#: By kind of device, the seconds that a first visit to a job usually takes, and those after which none starts; IMPORTS
+#: come before them.
 USUAL = {DeviceType.CPU: 5, DeviceType.CUDA: 15}
 MOST = {DeviceType.CPU: 10, DeviceType.CUDA: 30}
 IMPORTS = 60
