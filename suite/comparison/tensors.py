@@ -114,7 +114,7 @@ class Finding(NamedTuple):
     """Something wrong beside the numbers, which is a failure by itself; of: the argument, setting, option or result."""
 
     wrong: Wrong
-    of: StrEnum | Argument
+    of: str | Argument
 
     def __str__(self) -> str:
         """Words in tables, such as `argument changed: x`."""
@@ -150,12 +150,3 @@ def parameter(name: str) -> Argument:
     if layers != _LAYERS or not layer.isdecimal() or not in_layer:
         raise ValueError(f"name: expected a parameter of a layer, such as layers.0.bias, got {name!r}")
     return Argument(Kind.PARAMETER, name=in_layer, layer=int(layer))
-
-
-def in_first_layer(subject: Subject) -> Subject:
-    """The subject, or if it is about a parameter, the same about that parameter of layer 0."""
-    if isinstance(subject, Gradient):
-        return Gradient(subject.of._replace(layer=0))
-    if isinstance(subject, Finding) and isinstance(subject.of, Argument):
-        return Finding(subject.wrong, subject.of._replace(layer=0))
-    return subject

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from itertools import chain, product
+from itertools import product
 
 import torch
 
@@ -22,7 +22,6 @@ from suite.checks.equality.tasks import (
     WIDE_ORACLE,
     Comparison,
     Group,
-    Task,
     against_naive,
     against_wide,
     dtypes_at_size,
@@ -159,22 +158,16 @@ def _dtype_of_pair(use: Use, most_precise: torch.dtype) -> torch.dtype:
     return F64 if stays else BF16
 
 
-def of_every_implementation(*parts: Callable[[str], list[Comparison]]) -> list[Task]:
+def of_every_implementation(*parts: Callable[[str], list[Comparison]]) -> list[tuple[str, Comparison]]:
     """Comparisons of all implementations; parts: of the catalogue, from the name of an implementation.
 
-    Cases have sizes that the implementation takes. ValueError if two comparisons of an implementation and dtype have
-    one id, as two would whose oracles alone differ.
+    Cases have sizes that the implementation takes; of several that become one the first is made.
     """
-    tasks = []
+    compared: dict[tuple[str, str, torch.dtype], Comparison] = {}
     for name in names():
-        compared, multiples = set[tuple[str, torch.dtype]](), find(name).multiples
-        for comparison in chain.from_iterable(part(name) for part in parts):
-            fitting = comparison._replace(case=comparison.case.fitting(multiples))
-            identity = fitting.id, fitting.dtype
-            if identity in compared and fitting != comparison:  # two cases that have become one
-                continue
-            if identity in compared:
-                raise ValueError(f"{name}: expected one {comparison.id} in {comparison.dtype}, got two comparisons")
-            compared.add(identity)
-            tasks.append(Task(name, fitting))
-    return tasks
+        multiples = find(name).multiples
+        for part in parts:
+            for comparison in part(name):
+                fitting = comparison._replace(case=comparison.case.fitting(multiples))
+                compared.setdefault((name, fitting.id, fitting.dtype), fitting)
+    return [(name, comparison) for (name, *_), comparison in compared.items()]

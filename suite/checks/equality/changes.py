@@ -1,9 +1,7 @@
 """What changes between calls, or between a call and its backward pass: each call reads what is there at that moment."""
 
 from collections.abc import Callable
-from enum import StrEnum
 from functools import partial
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -48,32 +46,13 @@ ASSIGNED: dict[str, Assign] = {
 }
 
 
-class Option(StrEnum):
-    """An attribute of the model that a user may set between calls."""
-
-    DROPOUT = "dropout"
-    RECURRENT_DROPOUT = "recurrent_dropout"
-    TRAINING = "training"
-    IMPL = "impl"
-
-
-class Before(NamedTuple):
-    """The values that an option has in calls before; one of them must give other results."""
-
-    option: Option
-    values: tuple[object, ...]
-
-    def __str__(self) -> str:
-        """Name in tables, such as `dropout 0.9 before`."""
-        return f"{self.option} {' and '.join(map(str, self.values))} before"
-
-
-OTHER_OPTIONS = (
-    Before(Option.DROPOUT, (0.9,)),
-    Before(Option.RECURRENT_DROPOUT, (0.0,)),
-    Before(Option.RECURRENT_DROPOUT, (0.9,)),
-    Before(Option.TRAINING, (False,)),
-    Before(Option.IMPL, (ORACLE, WIDE_ORACLE)),  # a file may compute to the bit what one of them does
+#: Attributes of the model, and the values that they have in calls before; one of these must give other results.
+OTHER_OPTIONS: tuple[tuple[str, tuple[object, ...]], ...] = (
+    ("dropout", (0.9,)),
+    ("recurrent_dropout", (0.0,)),
+    ("recurrent_dropout", (0.9,)),
+    ("training", (False,)),
+    ("impl", (ORACLE, WIDE_ORACLE)),  # a file may compute to the bit what one of them does
 )
 #: What is changed between a call and its backward pass.
 EDITED: tuple[Output | Argument, ...] = (
@@ -105,17 +84,17 @@ def _double(model: HyperLSTM) -> None:
             p.mul_(2)
 
 
-def _after_other_option(before: Before, model: HyperLSTM, case: Case, sample: Draw) -> Outcome:
+def _after_other_option(option: str, before: tuple[object, ...], model: HyperLSTM, case: Case, sample: Draw) -> Outcome:
     """A call after others with another option, one of which must give other results."""
-    value = getattr(model, before.option)
+    value = getattr(model, option)
     others = []
-    for other in before.values:
-        setattr(model, before.option, other)
+    for other in before:
+        setattr(model, option, other)
         others.append(_seeded(model, case, sample))
-    setattr(model, before.option, value)
+    setattr(model, option, value)
     results = _seeded(model, case, sample)
     same = all(result.equal(of_other[key]) for of_other in others for key, result in results.items())
-    findings = (Finding(Wrong.NO_EFFECT, before.option),) if same else ()
+    findings = (Finding(Wrong.NO_EFFECT, option),) if same else ()
     return Outcome(results, findings)
 
 
@@ -155,7 +134,10 @@ CHANGES = Group(
     "changes",
     (
         *(Use(how, partial(_after_other_parameters, assign)) for how, assign in ASSIGNED.items()),
-        *(Use(str(before), partial(_after_other_option, before)) for before in OTHER_OPTIONS),
+        *(
+            Use(f"{option} {' and '.join(map(str, before))} before", partial(_after_other_option, option, before))
+            for option, before in OTHER_OPTIONS
+        ),
         *(Use(f"{place} changed before backward", partial(_edited, place)) for place in EDITED),
         Use("results doubled in place", _doubled),
     ),

@@ -8,7 +8,7 @@ import torch
 from impls.registry import find
 from suite.checks.equality.at_size import at_sizes
 from suite.checks.equality.parametrised import Check, param_of
-from suite.checks.equality.tasks import Task
+from suite.checks.equality.tasks import Comparison
 from suite.checks.recording import Record
 from suite.comparison.draws import implementation
 from suite.comparison.memory import memory_of
@@ -18,25 +18,23 @@ from suite.shared.text import in_one_line
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Give `sized` what is compared at the sizes of `--size`."""
+    """Give a test of `sized` what is compared at the sizes of `--size`, and why it is not."""
     if "sized" not in metafunc.fixturenames:
         return
     config = metafunc.config
-    tasks: list[Task] = []
-    sizes = config.getoption("--size")
-    if sizes:
+    values = []
+    if sizes := config.getoption("--size"):
         dtypes = [Arithmetic(name).dtype for name in config.getoption("--dtype")]
-        tasks = at_sizes(sizes, dtypes, memory_of(config.getoption("--device")))
-    metafunc.parametrize("sized", [param_of(task) for task in tasks])
+        for name, comparison, reason in at_sizes(sizes, dtypes, memory_of(config.getoption("--device"))):
+            values.append(param_of(name, comparison, reason))
+    metafunc.parametrize(("name", "sized", "reason"), values)
 
 
 @pytest.fixture
 def check(device: torch.device, record: Record) -> Check:
     """Function that compares an implementation and keeps a row of the verification table."""
 
-    def compare_and_record(task: Task) -> None:
-        name, comparison, shortage = task
-        group = comparison.group
+    def compare_and_record(name: str, comparison: Comparison, reason: str = "") -> None:
         keep_row = partial(
             record,
             name,
@@ -44,14 +42,12 @@ def check(device: torch.device, record: Record) -> Check:
             comparison.id,
             oracle=comparison.oracle.name,
             interpreted=find(name).interpreted(device),
-            forward_only=group.forward_only,
+            forward_only=comparison.group.forward_only,
             case=comparison.case,
         )
         case = comparison.case
-        reason = find(name).why_unavailable(device, comparison.dtype, case.options, case.sizes)
-        if reason is None and shortage is not None:
-            reason = str(shortage)
-        if reason is not None:
+        reason = find(name).why_unavailable(device, comparison.dtype, case.options, case.sizes) or reason
+        if reason:
             keep_row(CaseOutcome.SKIPPED, reason=reason)
             pytest.skip(reason)
         try:

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Callable
-from enum import StrEnum
 
 import torch
 from torch import Tensor
@@ -29,60 +28,34 @@ def _denormals() -> int:
 _SET_BY_TORCH = "TORCHINDUCTOR_CACHE_DIR"
 
 
-class Invariant(StrEnum):
-    """What a call must leave as it was, of the process and of a model; findings and faults name it by its value."""
-
-    GRAD_MODE = "grad mode"
-    INFERENCE_MODE = "inference mode"
-    ANOMALY_MODE = "anomaly mode"
-    THREADS = "threads"
-    DENORMALS = "denormals"
-    DETERMINISTIC_ALGORITHMS = "deterministic algorithms"
-    UNINITIALISED_MEMORY = "uninitialised memory"
-    AUTOCAST = "autocast"
-    AUTOCAST_CACHE = "autocast's cache"
-    DEFAULT_DTYPE = "default dtype"
-    DEFAULT_DEVICE = "default device"
-    MATMUL_PRECISION = "matmul precision"
-    ENVIRONMENT = "environment"
-    CHUNK_LIMITS = "limits of a chunk"
-    OPTIONS = "options"
-    TRAINING = "training"
-    ATTRIBUTES = "attributes"
-    RANDOM_GENERATOR = "random generator"
-
-
-#: How to read those of the process.
-SETTINGS: dict[Invariant, Callable[[], object]] = {
-    Invariant.GRAD_MODE: torch.is_grad_enabled,
-    Invariant.INFERENCE_MODE: torch.is_inference_mode_enabled,
-    Invariant.ANOMALY_MODE: torch.is_anomaly_enabled,
-    Invariant.THREADS: torch.get_num_threads,
-    Invariant.DENORMALS: _denormals,
-    Invariant.DETERMINISTIC_ALGORITHMS: torch.get_deterministic_debug_mode,
-    Invariant.UNINITIALISED_MEMORY: lambda: torch.utils.deterministic.fill_uninitialized_memory,  # type: ignore[attr-defined]
-    Invariant.AUTOCAST: lambda: [(torch.is_autocast_enabled(t), torch.get_autocast_dtype(t)) for t in ("cpu", "cuda")],
-    Invariant.AUTOCAST_CACHE: torch.is_autocast_cache_enabled,
-    Invariant.DEFAULT_DTYPE: torch.get_default_dtype,
-    Invariant.DEFAULT_DEVICE: torch.get_default_device,
-    Invariant.MATMUL_PRECISION: torch.get_float32_matmul_precision,
-    Invariant.ENVIRONMENT: lambda: {name: value for name, value in os.environ.items() if name != _SET_BY_TORCH},
+#: What a call must leave as it was, of the process and of a model, by its name in findings and faults.
+SETTINGS: dict[str, Callable[[HyperLSTM], object]] = {
+    "grad mode": lambda _: torch.is_grad_enabled(),
+    "inference mode": lambda _: torch.is_inference_mode_enabled(),
+    "anomaly mode": lambda _: torch.is_anomaly_enabled(),
+    "threads": lambda _: torch.get_num_threads(),
+    "denormals": lambda _: _denormals(),
+    "deterministic algorithms": lambda _: torch.get_deterministic_debug_mode(),
+    "uninitialised memory": lambda _: torch.utils.deterministic.fill_uninitialized_memory,  # type: ignore[attr-defined]
+    "autocast": lambda _: [(torch.is_autocast_enabled(t), torch.get_autocast_dtype(t)) for t in ("cpu", "cuda")],
+    "autocast's cache": lambda _: torch.is_autocast_cache_enabled(),
+    "default dtype": lambda _: torch.get_default_dtype(),
+    "default device": lambda _: torch.get_default_device(),
+    "matmul precision": lambda _: torch.get_float32_matmul_precision(),
+    "environment": lambda _: {name: value for name, value in os.environ.items() if name != _SET_BY_TORCH},
+    "limits of a chunk": lambda model: [limits(next(model.parameters()).device), limits(torch.device("meta"))],
+    "options": lambda model: {name: getattr(model, name) for name in ATTRIBUTES},
+    "training": lambda model: [module.training for module in model.modules()],
+    "attributes": lambda model: [list(vars(module)) for module in model.modules()],
 }
 
 
-def settings(model: HyperLSTM) -> dict[Invariant, object]:
+def settings(model: HyperLSTM) -> dict[str, object]:
     """Values that a call must leave as they are."""
-    devices = next(model.parameters()).device, torch.device("meta")
-    return {
-        **{name: get() for name, get in SETTINGS.items()},
-        Invariant.CHUNK_LIMITS: [limits(device) for device in devices],
-        Invariant.OPTIONS: {name: getattr(model, name) for name in ATTRIBUTES},
-        Invariant.TRAINING: [module.training for module in model.modules()],
-        Invariant.ATTRIBUTES: [list(vars(module)) for module in model.modules()],
-    }
+    return {name: get(model) for name, get in SETTINGS.items()}
 
 
-def altered(model: HyperLSTM, before: dict[Invariant, object]) -> dict[Invariant, object]:
+def altered(model: HyperLSTM, before: dict[str, object]) -> dict[str, object]:
     """Settings that are not as they were before."""
     return {name: value for name, value in settings(model).items() if value != before[name]}
 
@@ -104,7 +77,7 @@ def watched(run: Run) -> Run:
         changed = list(altered(model, before))
         drops = case.training and (case.dropout > 0 or case.recurrent_dropout > 0)
         if not drops and not random.equal(_random(device)):
-            changed.append(Invariant.RANDOM_GENERATOR)
+            changed.append("random generator")
         findings = tuple(Finding(Wrong.SETTING_CHANGED, name) for name in changed)
         return outcome._replace(findings=outcome.findings + findings)
 

@@ -1,48 +1,220 @@
-"""Options in pairs: calls of a covering array, each as a case and a use.
+"""Options in pairs: calls in which any two values of two options occur together, each as a case and a use.
 
 A case has the sizes of a call and some of its options, such as its lengths and its layer norm; the use has the others.
+The calls are a covering array, few enough to make them all.
 """
 
+from enum import Enum, StrEnum, auto
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
+from covertable.main import make
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from impls import HyperLSTM
 from impls.gradient.chunks import limited
-from suite.cases.case import Case
-from suite.checks.equality.covering import covering_calls
+from suite.cases.case import Case, Start
 from suite.checks.equality.extremes import FAR_FROM_0, LARGE_CELLS
 from suite.checks.equality.gradients import with_cotangents_of, without_other_gradients
-from suite.checks.equality.layouts import OF_ALL_TENSORS, in_layouts, layout_of_tokens
+from suite.checks.equality.layouts import OF_ALL_TENSORS, MemoryLayout, in_layouts, layout_of_tokens
 from suite.checks.equality.leftovers import watched
-from suite.checks.equality.options import LAYER_OPTIONS, OPTIONS, Call, Domains, Form, Masks, Trained
 from suite.checks.equality.tasks import Group
 from suite.checks.equality.use import AutocastMode, Use
 from suite.comparison.draws import Draw, inputs
 from suite.comparison.runs import Outcome, Returned, Run, Selector, State, packed, run_plain
-from suite.comparison.tensors import H_HAT, C, Finding, Kind, Output, Wrong, X, parameter
+from suite.comparison.tensors import H_HAT, OUTPUTS, C, Finding, Kind, Output, Wrong, X, parameter
+
+
+class Form(Enum):
+    """The form in which a call is given its sequences."""
+
+    BATCH = auto()
+    #: One sequence, x [T, I].
+    ALONE = auto()
+    #: Packed, the longest first or in any order.
+    SORTED = auto()
+    UNSORTED = auto()
+    #: T = 0 or B = 0.
+    NO_STEPS = auto()
+    NO_ROWS = auto()
+
+    @property
+    def empty(self) -> bool:
+        """True if out has no number."""
+        return self in (Form.NO_STEPS, Form.NO_ROWS)
+
+
+class Masks(Enum):
+    """What is dropped: the input of the second layer, g at each step, or both."""
+
+    NONE = auto()
+    DROPOUT = auto()
+    RECURRENT = auto()
+    BOTH = auto()
+    #: What both would, in evaluation mode.
+    EVAL = auto()
+
+
+class Trained(StrEnum):
+    """The arguments that require a gradient."""
+
+    ALL = "all"
+    X = "x"
+    PARAMETERS = "parameters"
+    BIASES = "biases"
+    STATE = "state"
+    STATE_C = "state_c"
+    STATE_H_HAT = "state_h_hat"
+    #: The forward pass alone.
+    NOTHING = "nothing"
+
+    @property
+    def needs_state(self) -> bool:
+        """True if these are parts of an initial state, which must be given."""
+        return self in (Trained.STATE, Trained.STATE_C, Trained.STATE_H_HAT)
+
+
+class Call(NamedTuple):
+    """A call of a model, by the value of each option.
+
+    state: as a `Case` has it.
+    arriving: the outputs whose cotangents are not zero.
+    stepwise: the sequence is cut into chunks of one step.
+    recomputed: the backward pass computes again what hand-written gradients would else save.
+    layout: of all tensors in memory.
+    extreme: numbers are far from usual, where a formula may lose digits.
+    """
+
+    form: Form = Form.BATCH
+    batch_first: bool = False
+    layers: int = 1
+    layer_norm: bool = False
+    state: Start = Start.NONE
+    masks: Masks = Masks.NONE
+    autocast: AutocastMode = AutocastMode.EXACT
+    trained: Trained = Trained.ALL
+    arriving: tuple[Output, ...] = OUTPUTS
+    stepwise: bool = False
+    recomputed: bool = False
+    layout: MemoryLayout = MemoryLayout.CONTIGUOUS
+    extreme: bool = False
+
+    @property
+    def shows_little(self) -> bool:
+        """True for a call that has no number, or no gradient."""
+        return self.form.empty or self.trained is Trained.NOTHING
+
+    @property
+    def name(self) -> str:
+        """Name of the options that differ from the default and that a `Case` does not have.
+
+        Of the forms it has ALONE; a case shows the others.
+        """
+        words = [
+            ("alone", self.form is Form.ALONE),
+            ("batch_first", self.batch_first),
+            (self.autocast, self.autocast is not DEFAULTS.autocast),
+            (self.trained, self.trained is not DEFAULTS.trained),
+            ("-".join(self.arriving), self.arriving != DEFAULTS.arriving),
+            ("stepwise", self.stepwise),
+            ("recomputed", self.recomputed),
+            (self.layout, self.layout is not DEFAULTS.layout),
+            ("extreme", self.extreme),
+        ]
+        said = [word for word, differs in words if differs]
+        return f"pair-{'-'.join(said)}"
+
+
+#: The default of each option.
+DEFAULTS = Call()
+#: Some values of each option, by field of `Call`.
+Domains = dict[str, tuple[Any, ...]]
+#: All values.
+OPTIONS: Domains = {
+    "form": tuple(Form),
+    "batch_first": (False, True),
+    "layers": (1, 2),
+    "layer_norm": (False, True),
+    "state": (Start.NONE, Start.SHARED, Start.STACKED),
+    "masks": tuple(Masks),
+    "autocast": tuple(AutocastMode),
+    "trained": tuple(Trained),
+    "arriving": (OUTPUTS, *((output,) for output in OUTPUTS)),
+    "stepwise": (False, True),
+    "recomputed": (False, True),
+    "layout": tuple(MemoryLayout),
+    "extreme": (False, True),
+}
+#: The values that one layer sees: the module turns the others into these, and runs what is between layers.
+LAYER_OPTIONS = OPTIONS | {
+    "form": (Form.BATCH, Form.UNSORTED, *(form for form in Form if form.empty)),
+    "batch_first": (False,),
+    "layers": (1,),
+    "state": (Start.NONE, Start.SHARED),
+    "masks": (Masks.NONE, Masks.RECURRENT),
+    "autocast": (AutocastMode.EXACT, AutocastMode.AUTOCAST),
+    "trained": (Trained.ALL, Trained.BIASES, Trained.STATE_C, Trained.STATE_H_HAT, Trained.NOTHING),
+    "layout": (MemoryLayout.CONTIGUOUS, MemoryLayout.PADDED, MemoryLayout.TRANSPOSED),
+}
+
+
+# The calls that cover all pairs
+
+
+def _either(option: str, values: tuple[Any, ...], other: str, others: tuple[Any, ...]) -> dict[str, Any]:
+    """Constraint that one option has one of these values or another has one of those."""
+    conditions = []
+    for name, allowed in ((option, values), (other, others)):
+        conditions.append({"operator": "in", "left": name, "values": list(allowed)})
+    return {"operator": "or", "conditions": conditions}
+
+
+#: Trained without a state.
+_WITHOUT_STATE = tuple(trained for trained in Trained if not trained.needs_state)
+#: What does not go together.
+_CONSTRAINTS = [
+    _either("masks", (Masks.NONE, Masks.RECURRENT), "layers", (2,)),  # dropout is between layers
+    _either("trained", _WITHOUT_STATE, "state", (Start.SHARED, Start.STACKED)),
+    _either("extreme", (False,), "autocast", (AutocastMode.EXACT,)),
+    _either("extreme", (False,), "arriving", (OUTPUTS,)),  # that of h alone is all rounding where tanh(c) is 1
+]
+
+
+def covering_calls(domains: Domains) -> list[Call]:
+    """Calls that cover all pairs of these values.
+
+    A call without numbers or without a gradient shows little, and so does one with extreme numbers, where larger errors
+    are allowed. So each pair that can be is in a usual call too.
+    """
+    with_numbers = tuple(form for form in domains["form"] if not form.empty)
+    with_gradients = tuple(trained for trained in domains["trained"] if trained is not Trained.NOTHING)
+    telling = domains | {"form": with_numbers, "trained": with_gradients}
+    usual = _covering(telling | {"extreme": (False,)})
+    extreme = [call for call in _covering(telling) if call.extreme]
+    little = [call for call in _covering(domains) if call.shows_little]
+    return [*usual, *extreme, *little]
+
+
+def _covering(domains: Domains) -> list[Call]:
+    """A covering array of these values, without what does not go together."""
+    rows = make(domains, salt="0", constraints=_CONSTRAINTS)
+    return [Call(**row) for row in rows]
+
+
+# A call as a case and a use
 
 #: Lengths of the sequences of packed forms. The permutation that sorts UNSORTED is not its own inverse, so that to
 #: confuse the two would show.
 LENGTHS = {Form.SORTED: (3, 2, 1), Form.UNSORTED: (1, 3, 2)}
-
-
-class Rates(NamedTuple):
-    """Probabilities of dropping, as a `Case` has them."""
-
-    dropout: float
-    recurrent_dropout: float
-
-
+#: The probabilities of dropping, `dropout` and `recurrent_dropout`.
 RATES = {
-    Masks.NONE: Rates(0.0, 0.0),
-    Masks.DROPOUT: Rates(0.25, 0.0),
-    Masks.RECURRENT: Rates(0.0, 0.4),
-    Masks.BOTH: Rates(0.25, 0.4),
-    Masks.EVAL: Rates(0.25, 0.4),
+    Masks.NONE: (0.0, 0.0),
+    Masks.DROPOUT: (0.25, 0.0),
+    Masks.RECURRENT: (0.0, 0.4),
+    Masks.BOTH: (0.25, 0.4),
+    Masks.EVAL: (0.25, 0.4),
 }
 #: Whether a parameter, x, or a part of the state requires a gradient.
 SELECTORS: dict[Trained, Selector] = {
@@ -59,7 +231,7 @@ SELECTORS: dict[Trained, Selector] = {
 
 def case_of(call: Call) -> Case:
     """The sizes of a call, and the options that a case has."""
-    rates = RATES[call.masks]
+    dropout, recurrent_dropout = RATES[call.masks]
     one_step = call.form is Form.ALONE and call.batch_first  # an axis to lose by mistake
     T = 1 if one_step else 3
     if call.form is Form.NO_STEPS:
@@ -76,8 +248,8 @@ def case_of(call: Call) -> Case:
         layer_norm=call.layer_norm,
         state=call.state,
         lengths=LENGTHS.get(call.form, ()),
-        dropout=rates.dropout,
-        recurrent_dropout=rates.recurrent_dropout,
+        dropout=dropout,
+        recurrent_dropout=recurrent_dropout,
         training=call.masks is not Masks.EVAL,
     )
 

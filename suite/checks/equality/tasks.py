@@ -14,7 +14,6 @@ from suite.cases.case import Case
 from suite.checks.equality.leftovers import watched
 from suite.checks.equality.use import Use
 from suite.comparison.draws import DRAWS, Build
-from suite.comparison.memory import Shortage
 from suite.comparison.runs import run_plain
 from suite.comparison.tolerance import Judgement, Oracle, compare, naive_oracle
 
@@ -92,34 +91,10 @@ class Comparison(NamedTuple):
         return [replace(judgement, use=name) for judgement in judgements]
 
 
-class Task(NamedTuple):
-    """A comparison of an implementation, by its name; shortage: of memory, for which it is not made."""
-
-    name: str
-    comparison: Comparison
-    shortage: Shortage | None = None
-
-
 #: The oracle of wide cases, since `naive` would build its weight tensors at every step.
 WIDE_ORACLE = "row_scaled"
 #: The dtype that the numbers of a wide case are rounded to, by dtype: of two that share it one oracle serves both.
 ROUNDED = {F64: F32, F32: F32, BF16: BF16, F16: BF16}
-
-
-class DrawCounts(NamedTuple):
-    """Number of draws of a case, by dtype."""
-
-    in_float32: int
-    in_others: int
-
-    def of(self, dtype: torch.dtype) -> int:
-        return self.in_float32 if dtype == F32 else self.in_others
-
-
-#: Draws of a wide case by min(H, S): the first number above it applies, and one draw if there is none. The rule is
-#: about norms over many numbers: the gradient of a bias of few units may nearly cancel, and its relative error is then
-#: chance.
-NARROW = {32: DrawCounts(DRAWS, 3), 64: DrawCounts(3, 1)}
 
 
 def dtypes_at_size(impl: Impl) -> tuple[torch.dtype, ...]:
@@ -144,7 +119,12 @@ def against_wide(case: Case, dtype: torch.dtype, group: Group = PLAIN, *, defaul
 
 
 def _wide_draws(case: Case, dtype: torch.dtype) -> int:
-    for units, draws in NARROW.items():
-        if min(case.H, case.S) < units:
-            return draws.of(dtype)
-    return 1
+    """Draws of a plain call: one, but of few units more.
+
+    The rule is about norms over many numbers: the gradient of a bias of few units may nearly cancel, and its relative
+    error is then chance.
+    """
+    units = min(case.H, case.S)
+    if units < 32:
+        return DRAWS if dtype == F32 else 3
+    return 3 if units < 64 and dtype == F32 else 1

@@ -4,10 +4,10 @@ import pytest
 
 from suite.checks.equality.catalogue import of_every_implementation, small
 from suite.checks.equality.parametrised import Check, every
-from suite.checks.equality.tasks import Task
+from suite.checks.equality.tasks import Comparison
 
 
 @pytest.mark.address_sanitizer
 @every(of_every_implementation(small), left_out="other cases of each implementation and dtype")
-def test_equals_the_oracle(task: Task, check: Check) -> None:
-    check(task)
+def test_equals_the_oracle(name: str, comparison: Comparison, check: Check) -> None:
+    check(name, comparison)

@@ -2,13 +2,13 @@
 
 from suite.checks.equality.catalogue import grouped, of_every_implementation, paired
 from suite.checks.equality.parametrised import Check, every
-from suite.checks.equality.tasks import Task
+from suite.checks.equality.tasks import Comparison
 
 
 # One implementation after the other on each case, so that its references are in memory.
 @every(
-    sorted(of_every_implementation(grouped, paired), key=lambda task: task.comparison.id),
+    sorted(of_every_implementation(grouped, paired), key=lambda compared: compared[1].id),
     left_out="uses of row_scaled on further cases, and options of naive in pairs",
 )
-def test_equals_the_oracle(task: Task, check: Check) -> None:
-    check(task)
+def test_equals_the_oracle(name: str, comparison: Comparison, check: Check) -> None:
+    check(name, comparison)

@@ -1,154 +1,132 @@
 """Faults of correct implementations, which the comparison must reject.
 
-Those in C++ share one copy of the package, which is built once; an environment variable selects the active one.
+Those in C++ share one copy of the package, which is compiled once for each of their dtypes, with the flags of a user's
+build; a number selects the active one.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+import ctypes
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from operator import attrgetter
 from pathlib import Path
-from typing import NamedTuple
+from unittest import mock
 
 import torch
 
-from impls import names
+from impls.batched_cpu import sets
 from impls.registry import find
 from suite.cases.case import Case
-from suite.cases.verification import DROPOUT, RAGGED, VERIFY
+from suite.cases.verification import DROPOUT, RAGGED, SPLIT, VERIFY, WIDE
 from suite.checks.equality import catalogue
 from suite.checks.equality.tasks import Comparison, Group, against_naive, against_wide
-from suite.checks.faults.planting import VARIABLE, Edit, Edited, Fault, edits, listed
+from suite.checks.faults.planting import Edit, Fault, copied, edits, listed
+from suite.comparison.draws import Build
 
-
-class Planted(NamedTuple):
-    """A fault, the edits that plant it, and the comparisons of which one must show it."""
-
-    fault: Fault
-    edited: Edited
-    comparisons: tuple[Comparison, ...]
-
-
-#: The comparisons that may show a fault, of the implementation that runs it, in a dtype.
-Shown = Callable[[str, torch.dtype], tuple[Comparison, ...]]
+#: The comparisons of which one must show a fault, from the implementation that runs it and a dtype.
+Shown = Callable[[str, torch.dtype], list[Comparison]]
 
 
 def _in_cases(cases: Sequence[Case]) -> Shown:
     """A plain call of each case whose options the implementation supports."""
 
-    def shown(runs: str, dtype: torch.dtype) -> tuple[Comparison, ...]:
+    def shown(runs: str, dtype: torch.dtype) -> list[Comparison]:
         options = find(runs).options
-        return tuple(against_naive(case, dtype) for case in cases if options.issuperset(case.options))
+        return [against_naive(case, dtype) for case in cases if options.issuperset(case.options)]
 
     return shown
 
 
 def _in_uses(group: Group) -> Shown:
-    """A group of uses, in float64 too where a verification has it in float32: faults in C++ are built for one dtype."""
-
-    def shown(_: str, dtype: torch.dtype) -> tuple[Comparison, ...]:
-        return tuple(against_wide(case, dtype, group) for case in catalogue.GROUPS[group])
-
-    return shown
+    """A group of uses, in float64 too where a verification has it in float32."""
+    return lambda _, dtype: [against_wide(case, dtype, group) for case in catalogue.GROUPS[group]]
 
 
-def _in_pairs(runs: str, dtype: torch.dtype) -> tuple[Comparison, ...]:
-    """Options in pairs, those on few sequences first, which take least."""
-    of_dtype = [comparison for comparison in catalogue.paired(runs) if comparison.dtype == dtype]
-    return tuple(sorted(of_dtype, key=lambda comparison: comparison.case.T * comparison.case.B))
+def _size(comparison: Comparison) -> int:
+    case = comparison.case
+    return case.tokens * case.H * case.H
+
+
+def _in_pairs(runs: str, dtype: torch.dtype) -> list[Comparison]:
+    """Options in pairs."""
+    return sorted((each for each in catalogue.paired(runs) if each.dtype == dtype), key=_size)
+
+
+def _wide(_: str, dtype: torch.dtype) -> list[Comparison]:
+    """Sizes that people run."""
+    return sorted((against_wide(case, dtype) for case in (*WIDE, SPLIT)), key=_size)
 
 
 #: The simplest first.
-_VERIFIED = tuple(sorted((case for case in VERIFY if case.T > 2), key=attrgetter("layer_norm", "L", "state")))
+_SMALL = _in_cases(sorted((case for case in VERIFY if case.T > 2), key=attrgetter("layer_norm", "L", "state")))
 #: By kind of fault, which heads its table.
-_OF_KINDS: Mapping[str, Shown] = {
-    "step": _in_cases(_VERIFIED),
-    "layer norm": _in_cases(_VERIFIED),
-    "states and layers": _in_cases(_VERIFIED),
-    "masks": _in_cases(_VERIFIED),
-    "inputs damaged": _in_cases(_VERIFIED),
-    "uninitialised memory": _in_cases(_VERIFIED),
-    "memory of earlier runs": _in_cases(_VERIFIED),
-    "precision": _in_cases(_VERIFIED),
-    "gradient": _in_cases(_VERIFIED),
+SHOWN: Mapping[str, Shown] = {
     "packed sequences": _in_cases(RAGGED),
     "dropout": _in_cases(DROPOUT),
-    "pairs": _in_pairs,
-    "left behind": _in_cases(_VERIFIED),
     "left behind, dropout": _in_cases(DROPOUT),
+    "sizes": _wide,
+    "rounding": _wide,
+    "pairs": _in_pairs,
+    **{group.name: _in_uses(group) for group in catalogue.GROUPS},
 }
-
-
-def with_groups(shown: Mapping[str, Shown], groups: Iterable[Group]) -> dict[str, Shown]:
-    """What shows each kind of fault, and kinds that have the names of groups of uses; ValueError if one is there."""
-    by_kind = dict(shown)
-    for group in groups:
-        if group.name in by_kind:
-            kinds = ", ".join(by_kind)
-            raise ValueError(f"group of uses {group.name!r}: expected a name that no kind of fault has, of {kinds}")
-        by_kind[group.name] = _in_uses(group)
-    return by_kind
-
-
-SHOWN = with_groups(_OF_KINDS, catalogue.GROUPS)
-
-
-def _comparisons(fault: Fault, runs: str) -> tuple[Comparison, ...]:
-    """Comparisons that may show a fault in an implementation."""
-    if fault.kind not in SHOWN:
-        raise ValueError(f"{fault.name!r}: expected a kind of fault, one of {', '.join(SHOWN)}, got {fault.kind!r}")
-    return SHOWN[fault.kind](runs, fault.dtype)
-
-
-def _runs(path: Path) -> str:
-    """Name of the implementation that runs an edited file."""
-    module = path.with_suffix("").parts[0]
-    if module in names():
-        return module
-    return "deferred" if module == "gradient" else "row_scaled"
-
-
-#: Compile quickly, and to the same code on every processor; and a function that is true of the active fault.
-_ALL_COMPILED = (
-    *edits("batched_cpu/sets.py", ("torch.backends.cpu.get_cpu_capability().lower()", '"baseline"')),
-    *edits("batched_cpu/build.py", ("-O3 ", "-O0 ")),
+#: Those that share a compiled copy one after another, so that as a rule one process has them.
+FAULTS = sorted(listed(Path(__file__).with_suffix(".toml")), key=lambda fault: (fault.compiled, str(fault.dtype)))
+#: Those in C++ that apply; each is active by its place here, from 1.
+COMPILED = [fault for fault in FAULTS if fault.compiled and not fault.stale()]
+#: Compile what this processor runs of a dtype alone; the number of the active fault; and a vector rounded to bfloat16.
+_COMMON = (
     *edits(
-        "batched_cpu/cell.h",
+        "batched_cpu/sets.py", ("return [(name, dtype) for name in sets]", "return [(instruction_set(dtype), dtype)]")
+    ),
+    *edits(
+        "batched_cpu/vec.h",
         (
-            "constexpr int kGroup = 4;",
-            "constexpr int kGroup = 4;\n"
-            "inline bool fault(int number) {\n"
-            f'  const char* const active = std::getenv("{VARIABLE}");\n'
-            "  return active != nullptr && std::atoi(active) == number;\n}",
+            "#define ALWAYS_INLINE_LAMBDA __attribute__((always_inline))",
+            "#define ALWAYS_INLINE_LAMBDA __attribute__((always_inline))\n"
+            'extern "C" {\n__attribute__((visibility("default"))) inline volatile int hyperlstm_fault = 0;\n}',
+        ),
+        (
+            "// x y + z: one instruction where there is one.",
+            "inline Vec<float> narrow(const Vec<float>& x) {\n"
+            "  const auto bits = (Vec<float>::Int)x.native;\n"
+            "  return Vec<float>((Vec<float>::Native)((bits + 0x7fff + (bits >> 16 & 1)) & -0x10000));\n"
+            "}\ninline Vec<double> narrow(const Vec<double>& x) { return x; }\n",
         ),
     ),
 )
 
 
-def _in_cpp(fault: Fault) -> bool:
-    """True for a fault that replaces expressions in C++."""
-    return fault.path.suffix == ".h"
+def comparisons(fault: Fault) -> list[Comparison]:
+    """The comparisons of which one must show a fault, those that take least first."""
+    return SHOWN.get(fault.kind, _SMALL)(fault.implementation, fault.dtype)
 
 
-def _where_active(edit: Edit, number: int) -> Edit:
-    """An edit of an expression that holds if the fault of that number is active."""
-    return edit._replace(new=f"(fault({number}) ? {edit.new} : {edit.right})")
+def why_not_run(fault: Fault) -> str:
+    """Why a fault cannot be planted here, "" if it can; `suite/test_faults.py` reports a stale edit."""
+    if fault.way and fault.way not in sets.ways():
+        return f"This processor does not multiply bfloat16 by {fault.way}."
+    return fault.stale() or find(fault.implementation).why_unavailable(torch.device("cpu"), fault.dtype) or ""
 
 
-def _planted(faults: Sequence[Fault]) -> list[Planted]:
-    """The faults, of which those in C++ that apply replace expressions in a common copy."""
-    common = list(_ALL_COMPILED)
-    numbers: dict[str, int] = {}
-    alone = [Edited(fault.name, fault.edits, _runs(fault.path)) for fault in faults]
-    for fault, edited in zip(faults, alone, strict=True):
-        if _in_cpp(fault) and not edited.stale():
-            number = numbers.setdefault(fault.name, len(numbers) + 1)
-            common += [_where_active(edit, number) for edit in fault.edits]
-    planted = []
-    for fault, edited in zip(faults, alone, strict=True):
-        if fault.name in numbers:
-            edited = replace(edited, edits=tuple(common), active=str(numbers[fault.name]))
-        planted.append(Planted(fault, edited, _comparisons(fault, edited.runs)))
-    return planted
+@contextmanager
+def planted(fault: Fault) -> Iterator[Build]:
+    """Builder of HyperLSTMs with a fault."""
+    if not fault.compiled:
+        with copied(fault.package, fault.edits, fault.implementation) as build:
+            yield build
+        return
+    way = {sets.WAY_VARIABLE: fault.way} if fault.way else {}
+    with mock.patch.dict(os.environ, way), copied(fault.package, _all_compiled(), fault.implementation) as build:
+        library = ctypes.CDLL(str(sys.modules[f"{fault.package}.batched_cpu.loading"].library(fault.dtype).path))
+        ctypes.c_int.in_dll(library, "hyperlstm_fault").value = COMPILED.index(fault) + 1
+        yield build
 
 
-FAULTS = _planted(listed(Path(__file__).with_suffix(".toml")))
+def _all_compiled() -> list[Edit]:
+    """The edits of the copy that has every fault in C++, each an expression that holds while it is active."""
+    changes = list(_COMMON)
+    for number, fault in enumerate(COMPILED, 1):
+        for edit in fault.edits:
+            changes.append(edit._replace(new=f"(hyperlstm_fault == {number} ? {edit.new} : {edit.right})"))
+    return changes

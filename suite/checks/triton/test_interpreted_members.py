@@ -14,7 +14,7 @@ from impls.batched_cuda.split import Split
 from impls.definition import dtype_name
 from suite.cases.case import Case, Start
 from suite.cases.verification import VERIFY_TILES
-from suite.checks.faults.planting import Edited, Fault, edits
+from suite.checks.faults.planting import Fault, copied, edits
 from suite.checks.triton import TRITON
 from suite.checks.triton.members import together
 from suite.comparison.draws import implementation
@@ -47,7 +47,7 @@ def without_sync(name: str, file: str, n: int) -> Fault:
     source = (Path(impls.__file__).parent / path).read_text(encoding="utf-8")
     parts = source.split(SYNC)
     edited = SYNC.join(parts[:n]) + SYNC.join(parts[n:])
-    return Fault(name, "barriers", edits(path, (source, edited)), finding="read, and written by another program")
+    return Fault(name, "barriers", edits(path, (source, edited)), "read, and written by another program")
 
 
 FAULTS = [
@@ -87,7 +87,7 @@ def test_a_barrier_that_cannot_be_met_ends_with_an_error() -> None:
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
 def test_a_missing_sync_is_a_race(fault: Fault) -> None:
-    edited, oracle = Edited(fault.name, fault.edits, TRITON), naive_oracle(torch.float32, draws=1)
-    with edited.planted() as build, together(2, package=edited.package) as trace:
+    name, oracle = fault.package, naive_oracle(torch.float32, draws=1)
+    with copied(name, fault.edits, TRITON) as build, together(2, package=name) as trace:
         compare(build, replace(FAULTY, T=3), torch.float32, CPU, oracle)
-    assert fault.finding in {wrong.finding for wrong in trace.wrong}
+    assert fault.blames in {wrong.finding for wrong in trace.wrong}

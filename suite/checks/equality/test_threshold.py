@@ -1,0 +1,30 @@
+"""A comparison passes up to its limit, and beyond it the test fails and its row is red."""
+
+from contextlib import nullcontext
+from math import inf, nan
+
+import pytest
+import torch
+
+from suite.checks.equality.catalogue import TINY
+from suite.checks.equality.parametrised import Check
+from suite.checks.equality.tasks import Comparison, against_naive
+from suite.comparison.draws import Build
+from suite.comparison.tensors import Output
+from suite.comparison.tolerance import Judgement
+from suite.results.outcomes import CaseOutcome
+
+
+@pytest.mark.parametrize(("error", "wrong"), [(1.0, False), (1.0 + 1e-9, True), (inf, True), (nan, True)])
+def test_a_row_is_red_where_its_test_fails(
+    error: float, wrong: bool, check: Check, request: pytest.FixtureRequest
+) -> None:
+    class Fixed(Comparison):
+        def worst(self, build: Build, device: torch.device) -> Judgement:
+            return Judgement(Output.OUT, error, 1.0)
+
+    with pytest.raises(AssertionError, match=r"^out: relative error") if wrong else nullcontext():
+        check("naive", Fixed(*against_naive(TINY, torch.float64)))
+    ((_, (table, *_, row)),) = request.node.user_properties
+    request.node.user_properties.clear()  # of no verification
+    assert (table, row["verdict"]) == ("verify", CaseOutcome.of(wrong=wrong))
