@@ -285,10 +285,6 @@ def copied(name: str, device: torch.device) -> None:
     assert_bitwise_equal(*results)
 
 
-class PeakGrowsError(RuntimeError):
-    """The peak of a call holds more for each step than its output, so that a long sequence is not tried."""
-
-
 def long_sequence(name: str, device: torch.device) -> None:
     """Check that memory of the forward pass grows only by the output, and that it runs 20,000 steps."""
     model, _ = model_and_draw(name, WIDE, F32, device)
@@ -303,7 +299,7 @@ def long_sequence(name: str, device: torch.device) -> None:
         output = 4 * WIDE.B * WIDE.H * 2 * WIDE.T
         share = (peaks[1] - peaks[0]) / output
         if share > 1.1:
-            raise PeakGrowsError(
+            raise RuntimeError(
                 f"Per step, the peak holds {share:.1f} times the output, so T of {STEPS:,} was not tried."
             )
         out, last = model(_noise(STEPS, device, B=1))
@@ -359,28 +355,16 @@ def sharded(model: HyperLSTM) -> Module:
 
 
 class Capability(NamedTuple):
-    """A check, who passes it, and how the others fail.
-
-    refusal: a pattern of what an implementation says, in which {able} names those who pass.
-    error: the exception that the check raises, where an implementation refuses nothing.
-    """
+    """A check, who passes it, and a pattern of what the others say, in which {able} names those who pass."""
 
     check: Check
     able: Callable[[Impl], bool] = lambda impl: True
     refusal: str = ""
-    error: type[Exception] | None = None
 
     @property
-    def pattern(self) -> str:
-        """Pattern of the refusal of those who do not pass it."""
-        able = [impl.name for impl in registry.IMPLS if self.able(impl)]
-        return self.refusal.format(able=", ".join(able))
-
-    def expects(self, error: Exception) -> bool:
-        """Whether those who do not pass it fail so."""
-        if self.error is not None:
-            return isinstance(error, self.error)
-        return re.search(self.pattern, str(error)) is not None
+    def marks(self) -> list[pytest.MarkDecorator]:
+        """Marks of its tests."""
+        return [pytest.mark.onnx] if self.check in (onnx, onnx_by_trace) else []
 
     def attempt(self, name: str, device: torch.device) -> str:
         """Run the check: "" if it passes, the error's first line if the implementation refuses as expected.
@@ -393,7 +377,8 @@ class Capability(NamedTuple):
             self.check(name, device)
         except (NotImplementedError, RuntimeError) as error:
             lacks = self.check is compile_fullgraph and name in submission.files() and _breaks_the_graph(error)
-            if not lacks and (able or not self.expects(error)):
+            pattern = self.refusal.format(able=", ".join(impl.name for impl in registry.IMPLS if self.able(impl)))
+            if not lacks and (able or not re.search(pattern, str(error))):
                 raise
             return str(error).splitlines()[0]
         if not able:
@@ -450,14 +435,9 @@ CAPABILITIES = {
     f"T of {STEPS:,}, memory for the output alone": Capability(
         long_sequence,
         lambda impl: impl.hand_written and "cpu" in impl.devices,
-        error=PeakGrowsError,
+        "^Per step, the peak holds",
     ),
     "threads": Capability(threads),
     "DistributedDataParallel": Capability(partial(in_a_group, DistributedDataParallel)),
     "fully_shard": Capability(partial(in_a_group, sharded)),
 }
-
-
-def in_default_run(impl: Impl, title: str) -> bool:
-    """Whether a default run tests a capability: not the graphs of forms that are written like the equation."""
-    return not (impl.literal and CAPABILITIES[title].check in (compile_fullgraph, export, traced))

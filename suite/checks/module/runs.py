@@ -1,14 +1,15 @@
-"""Cases at which the module is used in many ways, and how the results are compared."""
+"""Cases at which the module is used in many ways, a model and numbers for them, and how results are compared."""
 
 from collections.abc import Callable
 from dataclasses import replace
 
 import torch
+from torch import Tensor
 
 from impls import HyperLSTM
 from suite.cases.case import Case, Start
 from suite.cases.verification import TWO_LAYERS
-from suite.comparison.draws import DRAWS, Build, Draw
+from suite.comparison.draws import DRAWS, Build, Draw, model_and_draw
 from suite.comparison.runs import Outcome, by_output, plain
 from suite.comparison.tensors import Arguments, Gradient, Results, X, parameter
 from suite.comparison.tolerance import assert_within_rule, evaluate
@@ -24,6 +25,16 @@ PACKED = replace(TRACED, lengths=(1, 2, 1))
 DROPPED = replace(TRACED, recurrent_dropout=0.5)
 #: In evaluation mode, without dropout.
 KEPT = replace(DROPPED, training=False)
+#: From a state, with sizes that differ from each other.
+STATED = Case(T=6, B=3, I=4, H=6, S=5, Z=2, L=2, layer_norm=True, state=Start.STACKED)
+
+
+def model_and_input(
+    name: str, device: torch.device, case: Case = STATED
+) -> tuple[HyperLSTM, Tensor, tuple[Tensor, ...]]:
+    """Draw 0 of a case, without a state an empty one."""
+    model, sample = model_and_draw(name, case, F32, device)
+    return model, sample.x, sample.state or ()
 
 
 def agrees(build: Build, case: Case, device: torch.device, call: Call = plain) -> None:

@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from impls import HyperLSTM, registry, why_unavailable
-from suite.checks.module.models import B, H, I, L, S, T, Z
 from suite.checks.module.runs import F32
 
 
@@ -21,8 +20,8 @@ def preferred(device: torch.device) -> str:
 @pytest.mark.parametrize("step", [1, -1], ids=["as-listed", "reversed"])
 def test_auto_is_the_preferred_available_one(step: int, device: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry, "IMPLS", registry.IMPLS[::step])
-    model = HyperLSTM(I, H, S, Z, L, layer_norm=True, device=device)
-    assert f"{I}, {H}, {S}, {Z}, {L}, layer_norm=True, impl=auto ({preferred(device)}" in repr(model)
+    model = HyperLSTM(4, 6, 5, 2, 2, layer_norm=True, device=device)
+    assert f"4, 6, 5, 2, 2, layer_norm=True, impl=auto ({preferred(device)}" in repr(model)
     assert model.impl == "auto"
     model.impl = "naive"
     assert "impl=naive" in repr(model)
@@ -47,9 +46,9 @@ def test_a_compiled_model_runs_what_auto_takes() -> None:
         targets.extend(str(node.target) for node in graph.graph.nodes)
         return graph.forward
 
-    model = HyperLSTM(I, H, S, Z, L)
-    torch.compile(model, backend=backend, fullgraph=True)(torch.randn(T, B, I))
-    assert targets.count(f"hyperlstm.{chosen}.default") == L
+    model = HyperLSTM(4, 6, 5, 2, 2)
+    torch.compile(model, backend=backend, fullgraph=True)(torch.randn(6, 3, 4))
+    assert targets.count(f"hyperlstm.{chosen}.default") == 2
 
 
 #: A row that "auto" would prefer, and what is wrong with it.
@@ -67,13 +66,13 @@ def test_auto_skips_an_unavailable_implementation(added: str, monkeypatch: pytes
     able = ", ".join(row.name for row in registry.IMPLS if "cpu" in row.devices and torch.float32 in row.dtypes)
     without_norm = replace(registry.find("batched"), name="without_norm", preference=0, options=frozenset())
     monkeypatch.setattr(registry, "IMPLS", (*registry.IMPLS, without_norm, row))
-    model = HyperLSTM(I, H, S, Z, L, layer_norm=True)
+    model = HyperLSTM(4, 6, 5, 2, 2, layer_norm=True)
     assert f"auto ({best})" in repr(model)
-    assert model(torch.zeros(T, B, I))[0].shape == (T, B, H)
+    assert model(torch.zeros(6, 3, 4))[0].shape == (6, 3, 6)
     assert why_unavailable(added, "cpu", options=iter(["layer_norm"])) == reason
     model.impl = added
     with pytest.raises(RuntimeError, match=f": {reason} In float32 on cpu: {able}\\.$"):
-        model(torch.zeros(T, B, I))
+        model(torch.zeros(6, 3, 4))
 
 
 @pytest.fixture
@@ -137,15 +136,15 @@ def test_auto_takes_deferred_on_a_gpu_and_says_once_that_there_is_another(recwar
 def test_auto_skips_an_experimental_implementation(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [replace(row, experimental=row.name != "row_scaled") for row in registry.IMPLS]
     monkeypatch.setattr(registry, "IMPLS", tuple(rows))
-    model = HyperLSTM(I, H, S, Z, L)
+    model = HyperLSTM(4, 6, 5, 2, 2)
     assert "impl=auto (row_scaled)" in repr(model)
     model.impl = "batched"
     assert "impl=batched (experimental)" in repr(model)
-    assert model(torch.zeros(T, B, I))[0].shape == (T, B, H)
+    assert model(torch.zeros(6, 3, 4))[0].shape == (6, 3, 6)
 
 
 @pytest.mark.filterwarnings("error")
 def test_auto_warns_of_no_dtype_that_a_build_would_not_bring() -> None:
     registry._warn_of_fallback.cache_clear()  # type: ignore[attr-defined]
-    model = HyperLSTM(I, H, S, Z, L, dtype=torch.float16)
-    assert model(torch.zeros(T, B, I, dtype=torch.float16))[0].dtype == torch.float16
+    model = HyperLSTM(4, 6, 5, 2, 2, dtype=torch.float16)
+    assert model(torch.zeros(6, 3, 4, dtype=torch.float16))[0].dtype == torch.float16

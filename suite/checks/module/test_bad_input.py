@@ -13,13 +13,13 @@ from torch.nn.utils import parametrize
 from torch.nn.utils.rnn import PackedSequence
 
 from impls import HyperLSTM, registry, why_unavailable
-from suite.checks.module.models import CASE, H, I, L, S, Z
-from suite.comparison.draws import model_and_draw
+from suite.checks.module.runs import F32, model_and_input
 from suite.comparison.tensors import STATES
 from suite.comparison.tolerance import assert_bitwise_equal
 
 CPU = torch.device("cpu")
-SIZES = {"input_size": I, "hidden_size": H, "hyper_size": S, "n_z": Z, "n_layers": L}
+#: Sizes of `STATED`.
+SIZES: dict[str, Any] = {"input_size": 4, "hidden_size": 6, "hyper_size": 5, "n_z": 2, "n_layers": 2}
 
 
 class Good(NamedTuple):
@@ -38,8 +38,6 @@ class Good(NamedTuple):
 
 #: What is changed, the error, and its message.
 Rows = dict[str, tuple[Any, type[Exception], str]]
-#: A bad call, the error, and its message.
-Bad = tuple[Callable[[Good], object], type[Exception], str]
 
 INTEGER, PROBABILITY = "expected a positive integer, got", "expected a probability from 0 to 1, got"
 AS_PARAMETERS = "expected float32 on cpu as the parameters are, got"
@@ -75,11 +73,15 @@ INPUTS: Rows = {
     "bfloat16": (lambda x: x.bfloat16(), ValueError, f"{AS_PARAMETERS} bfloat16 on cpu"),
     "meta": (lambda x: x.to("meta"), ValueError, f"{AS_PARAMETERS} float32 on meta"),
 }
+#: The same, for a model that has the batch first.
+BATCH_FIRST: Rows = {
+    "x": (lambda x: x[..., :3], ValueError, r"expected shape \[B, T, 4\] or \[T, 4\], got \[6, 3, 3\]$")
+}
 #: Fields of a PackedSequence.
 PACKED: Rows = {
     "features": ({"data": torch.zeros(6, 5)}, ValueError, r"\.data: expected shape \[N, 4\], got \[6, 5\]"),
     "padded": ({"data": torch.zeros(6, 3, 4)}, ValueError, r"\.data: expected shape \[N, 4\], got \[6, 3, 4\]"),
-    "list": ({"data": [[0.0] * I] * 6}, TypeError, r"\.data: expected a tensor, got list"),
+    "list": ({"data": [[0.0] * 4] * 6}, TypeError, r"\.data: expected a tensor, got list"),
     "float64": ({"data": torch.zeros(6, 4).double()}, ValueError, f": {AS_PARAMETERS} float64 on cpu"),
     "empty": ({"data": torch.zeros(0, 4), "batch_sizes": []}, ValueError, rf"{OF_SIZES} 0, got \[\]$"),
     "too-few": ({"batch_sizes": [3, 2]}, ValueError, rf"{OF_SIZES} 6, got \[3, 2\]"),
@@ -112,51 +114,15 @@ def parts(F: int) -> Rows:
 ATTRIBUTES: Rows = {
     "dropout": (1.5, ValueError, f"{PROBABILITY} 1.5"),
     "layer_norm": (False, AttributeError, "expected True, which the parameters have, got False"),
-    "hidden_size": (H + 1, AttributeError, f"expected {H}, which the parameters have, got {H + 1}"),
+    "hidden_size": (7, AttributeError, "expected 6, which the parameters have, got 7"),
     "n_layers": (0, ValueError, f"{INTEGER} 0"),
 }
 #: What cannot be a bias of this model.
 BIASES: Rows = {
-    "shape": (torch.zeros(4, H + 1), ValueError, r"\[4, 7\] in float32 on cpu"),
-    "float64": (torch.zeros(4, H).double(), ValueError, r"\[4, 6\] in float64 on cpu"),
-    "meta": (torch.zeros(4, H, device="meta"), ValueError, r"\[4, 6\] in float32 on meta"),
+    "shape": (torch.zeros(4, 7), ValueError, r"\[4, 7\] in float32 on cpu"),
+    "float64": (torch.zeros(4, 6).double(), ValueError, r"\[4, 6\] in float64 on cpu"),
+    "meta": (torch.zeros(4, 6, device="meta"), ValueError, r"\[4, 6\] in float32 on meta"),
 }
-
-
-def build(changes: dict[str, Any], good: Good) -> object:
-    return HyperLSTM(**SIZES | changes)
-
-
-def packed(changes: dict[str, Any], good: Good) -> object:
-    """Call with fields of a PackedSequence that its own constructor would refuse or correct."""
-    fields = {"data": torch.zeros(6, I), "batch_sizes": [3, 2, 1], "sorted": None, "unsorted": None} | changes
-    fields["batch_sizes"] = torch.tensor(fields["batch_sizes"], dtype=torch.int64)
-    sequences: Any = tuple.__new__(PackedSequence, fields.values())
-    return good.model(sequences)
-
-
-def in_batches(good: Good) -> object:
-    """Call a model that has the batch first."""
-    model = HyperLSTM(I, H, S, Z, L, batch_first=True)
-    return model(good.x[..., :3])
-
-
-def with_bias(bias: Tensor, good: Good) -> object:
-    """Call with a parameter as if it had been assigned."""
-    return functional_call(good.model, {"layers.1.bias": bias}, (good.x,))
-
-
-def under_autocast(name: str, good: Good) -> object:
-    """Call with one parameter in float64."""
-    with torch.autocast("cpu", torch.bfloat16):
-        return functional_call(good.model, {name: good.model.get_parameter(name).double()}, (good.x,))
-
-
-def changed(change: Callable[[HyperLSTM], object], good: Good) -> object:
-    """Call a copy of a model that was called before, after a change."""
-    model = copy.deepcopy(good.model)
-    change(model)
-    return model(good.x, good.state)
 
 
 def doubles_bias(layer: nn.Module, _: object) -> None:
@@ -164,88 +130,99 @@ def doubles_bias(layer: nn.Module, _: object) -> None:
     layer.bias.data = layer.bias.data.double()
 
 
-def parametrized(good: Good) -> object:
-    model = HyperLSTM(I, H, S, Z, L)
+def flattens(model: HyperLSTM) -> None:
     parametrize.register_parametrization(model.layers[0], "weight_h", nn.Flatten(), unsafe=True)
-    return model(good.x)
 
 
-def in_float8(good: Good) -> object:
-    parameters = {name: value.to(torch.float8_e5m2) for name, value in good.model.state_dict().items()}
-    return functional_call(good.model, parameters, (good.x.to(torch.float8_e5m2),))
+#: Changes of a model that was called before.
+CHANGES: Rows = {
+    "float64": (
+        lambda model: model.layers[1].double(),
+        ValueError,
+        r"1\.weight_x: .* in float32 .*, got .* in float64",
+    ),
+    "hook-on-data": (
+        lambda model: model.layers[0].register_forward_pre_hook(doubles_bias),
+        ValueError,
+        r"0\.bias: expected .* in float32 on cpu, got .* in float64",
+    ),
+    "lost": (lambda model: setattr(model.layers[1], "bias", None), ValueError, r"1\.bias: .*, got None$"),
+    "parametrized": (flattens, ValueError, r"0\.weight_h: expected \[4, 6, 6\] .*, got \[4, 36\] in float32"),
+}
+#: Parameters that are in float64 under autocast, alone.
+AUTOCAST: Rows = {
+    "first": ("layers.0.weight_x", ValueError, r"0\.weight_h: .* in float64 .*, got .* in float32"),
+    "later": ("layers.1.bias", ValueError, r"1\.bias: .* in float32 .*, got \[4, 6\] in float64"),
+}
+#: Dtypes of parameters and x.
+DTYPES: Rows = {"dtype": (torch.float8_e5m2, RuntimeError, "float8_e5m2: .* In float8_e5m2 on cpu: none")}
+#: Arguments of `why_unavailable`.
+ASKED: Rows = {
+    "unknown": (("fast", "cpu"), ValueError, "^impl: expected .*; got 'fast'"),
+    "dtype": (("naive", "cpu", "float32"), TypeError, "^dtype: expected a torch.dtype, got 'float32'"),
+    "option": (
+        ("naive", "cpu", F32, ["proj_size"]),
+        ValueError,
+        f"^options: expected some of {', '.join(registry.OPTIONS)}; got proj_size",
+    ),
+}
 
 
-def assign(name: str, value: object, good: Good) -> None:
-    setattr(good.model, name, value)
+def packed(changes: dict[str, Any], good: Good) -> object:
+    """Call with fields of a PackedSequence that its own constructor would refuse or correct."""
+    fields = {"data": torch.zeros(6, 4), "batch_sizes": [3, 2, 1], "sorted": None, "unsorted": None} | changes
+    fields["batch_sizes"] = torch.tensor(fields["batch_sizes"], dtype=torch.int64)
+    sequences: Any = tuple.__new__(PackedSequence, fields.values())
+    return good.model(sequences)
+
+
+def changed(change: Callable[[HyperLSTM], object], good: Good) -> object:
+    model = copy.deepcopy(good.model)
+    change(model)
+    return model(good.x, good.state)
+
+
+def under_autocast(name: str, good: Good) -> object:
+    with torch.autocast("cpu", torch.bfloat16):
+        return functional_call(good.model, {name: good.model.get_parameter(name).double()}, (good.x,))
+
+
+def in_dtype(dtype: torch.dtype, good: Good) -> object:
+    parameters = {name: value.to(dtype) for name, value in good.model.state_dict().items()}
+    return functional_call(good.model, parameters, (good.x.to(dtype),))
 
 
 def in_part(k: int, change: Callable[[Tensor], Any], good: Good) -> object:
     return good.model(good.x, (*good.state[:k], change(good.state[k]), *good.state[k + 1 :]))
 
 
-OTHERS: dict[str, Bad] = {
-    "parameter-float64-under-autocast": (
-        partial(under_autocast, "layers.1.bias"),
-        ValueError,
-        r"^layers\.1\.bias: .* in float32 .*, got \[4, 6\] in float64",
-    ),
-    "first-parameter-float64-under-autocast": (
-        partial(under_autocast, "layers.0.weight_x"),
-        ValueError,
-        r"^layers\.0\.weight_h: .* in float64 .*, got .* in float32",
-    ),
-    "x-batch-first": (in_batches, ValueError, r"^x: expected shape \[B, T, 4\] or \[T, 4\], got \[6, 3, 3\]$"),
-    "layer-float64": (
-        partial(changed, lambda model: model.layers[1].double()),
-        ValueError,
-        r"^layers\.1\.weight_x: expected .* in float32 on cpu, got .* in float64",
-    ),
-    "hook-on-data": (
-        partial(changed, lambda model: model.layers[0].register_forward_pre_hook(doubles_bias)),
-        ValueError,
-        r"^layers\.0\.bias: expected .* in float32 on cpu, got .* in float64",
-    ),
-    "parameter-lost": (
-        partial(changed, lambda model: setattr(model.layers[1], "bias", None)),
-        ValueError,
-        r"^layers\.1\.bias: .*, got None$",
-    ),
-    "parametrized": (
-        parametrized,
-        ValueError,
-        r"^layers\.0\.weight_h: expected \[4, 6, 6\] .*, got \[4, 36\] in float32",
-    ),
-    "unavailable-dtype": (
-        in_float8,
-        RuntimeError,
-        "impl='auto' is unavailable on cpu in float8_e5m2: .* In float8_e5m2 on cpu: none",
-    ),
-    "ask-unknown": (lambda good: why_unavailable("fast", "cpu"), ValueError, "^impl: expected .*; got 'fast'"),
-    "ask-dtype": (
-        lambda good: why_unavailable("naive", "cpu", "float32"),  # type: ignore[arg-type]
-        TypeError,
-        "^dtype: expected a torch.dtype, got 'float32'",
-    ),
-    "ask-option": (
-        lambda good: why_unavailable("naive", "cpu", options=["proj_size"]),
-        ValueError,
-        f"^options: expected some of {', '.join(registry.OPTIONS)}; got proj_size",
-    ),
-}
 #: By the beginning of its ids: a table, what is called with a change of it, and the beginning of its messages.
 TABLES: dict[str, tuple[Rows, Callable[..., object], str]] = {
-    "build": (BUILDS, build, ""),
+    "build": (BUILDS, lambda changes, good: HyperLSTM(**SIZES | changes), ""),
     "x": (INPUTS, lambda change, good: good.model(change(good.x), good.state), "^x: "),
+    "batch-first": (BATCH_FIRST, lambda change, good: HyperLSTM(**SIZES, batch_first=True)(change(good.x)), "^x: "),
     "packed": (PACKED, packed, "^x"),
     "state": (BAD_STATES, lambda change, good: good.model(good.x, change(good.state)), "^state"),
     **{
         f"state-{name}": (parts(F), partial(in_part, k), rf"^state \({name}\): ")
-        for k, (name, F) in enumerate(zip(STATES, (H, H, S, S), strict=True))
+        for k, (name, F) in enumerate(zip(STATES, (6, 6, 5, 5), strict=True))
     },
-    **{f"set-{name}": ({"": row}, partial(assign, name), f"^{name}: ") for name, row in ATTRIBUTES.items()},
-    "parameter": (BIASES, with_bias, r"^layers\.1\.bias: expected \[4, 6\] in float32 on cpu, got "),
+    **{
+        f"set-{name}": ({"": row}, lambda value, good, name=name: setattr(good.model, name, value), f"^{name}: ")
+        for name, row in ATTRIBUTES.items()
+    },
+    "parameter": (
+        BIASES,
+        lambda bias, good: functional_call(good.model, {"layers.1.bias": bias}, (good.x,)),
+        r"^layers\.1\.bias: expected \[4, 6\] in float32 on cpu, got ",
+    ),
+    "changed": (CHANGES, changed, r"^layers\."),
+    "autocast": (AUTOCAST, under_autocast, r"^layers\."),
+    "asked": (ASKED, lambda arguments, good: why_unavailable(*arguments), ""),
+    "unavailable": (DTYPES, in_dtype, "impl='auto' is unavailable on cpu in "),
 }
-BAD = OTHERS | {
+#: By id: a bad call, the error, and its message.
+BAD = {
     f"{kind}-{name}".rstrip("-"): (partial(call, change), error, f"{begin}{message}")
     for kind, (rows, call, begin) in TABLES.items()
     for name, (change, error, message) in rows.items()
@@ -261,9 +238,8 @@ def _no_work(impl: registry.Impl) -> NoReturn:
 def test_raises_before_any_work_and_changes_nothing(
     call: Callable[[Good], object], error: type[Exception], message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model, sample = model_and_draw("auto", CASE, torch.float32, CPU)
-    good = Good(model, sample.x, sample.state or ())
-    model(good.x, good.state)  # a check that only a first call makes would pass
+    good = Good(*model_and_input("auto", CPU))
+    good.model(good.x, good.state)  # a check that only a first call makes would pass
     tensors, about = good.everything()
     monkeypatch.setattr(registry.Impl, "run", property(_no_work))
     with pytest.raises(error, match=message) as raised:

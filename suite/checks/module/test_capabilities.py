@@ -6,8 +6,7 @@ import torch
 from impls.registry import IMPLS, Impl
 from suite.checks.implementations import skip_unless_checked, skipping_undeclared
 from suite.checks.module import capabilities
-from suite.checks.module.capabilities import CAPABILITIES, Check, in_default_run
-from suite.checks.module.marks import marks_of
+from suite.checks.module.capabilities import CAPABILITIES, Check
 from suite.checks.module.runs import KEPT
 from suite.checks.recording import Keep
 from suite.comparison.draws import model_and_draw
@@ -17,8 +16,8 @@ from suite.shared.marks import impl_param
 
 def cell(impl: Impl, title: str) -> object:
     """An implementation and a capability as parameters of a test."""
-    marks = marks_of(title)
-    if not in_default_run(impl, title):
+    marks, check = CAPABILITIES[title].marks, CAPABILITIES[title].check
+    if impl.literal and check in (capabilities.compile_fullgraph, capabilities.export, capabilities.traced):
         marks.append(pytest.mark.thorough("a graph of operators that `batched` has too"))
     return impl_param(impl.name, title, marks=marks, id=f"{impl.name}-{title.replace(' ', '-')}")
 

@@ -20,7 +20,7 @@ from impls.gradient.chunks import Limits, bounds, limited, limits
 from impls.registry import IMPLS, find
 from suite.candidates import submission
 from suite.checks.implementations import skip_unless_checked
-from suite.checks.module.models import CASE, model_and_input
+from suite.checks.module.runs import STATED, model_and_input
 from suite.shared.marks import impl_params
 from suite.shared.usage import Called, saved_bytes
 
@@ -85,7 +85,7 @@ def test_packed_sequences_take_one_call_of_each_operator(
     with Called() as seen:
         out, _ = model(pack_padded_sequence(x, [6, 4, 1]), state)
         out.data.sum().backward()
-    assert [seen.names.count(operator._schema.name) for operator in operators] == [CASE.L, CASE.L]
+    assert [seen.names.count(operator._schema.name) for operator in operators] == [STATED.L, STATED.L]
 
 
 def test_a_second_backward_raises_what_torch_says(name: str, device: torch.device) -> None:
@@ -144,7 +144,7 @@ def test_operator_is_registered_as_torch_wants_it(
     numbers = [int(n) for n in most] if requires_grad else []
     params = [p.detach().clone().requires_grad_(requires_grad) for p in model.layers[0].parameters()]
     start = [part[0].clone().requires_grad_(requires_grad) for part in state]
-    keep = torch.rand(*x.shape[:2], CASE.H, device=device) > 0.5 if mask else None
+    keep = torch.rand(*x.shape[:2], STATED.H, device=device) > 0.5 if mask else None
     x = x.mT.contiguous().mT.requires_grad_(requires_grad)
     layer: tuple[Any, ...] = (x, start, params, keep, 2.0, [])
     operator, gradient = operators
@@ -211,7 +211,7 @@ def test_a_backward_pass_in_another_thread_has_the_limits_of_its_forward_pass(
     cut.reset_mock()
     with ThreadPoolExecutor(1) as pool:
         pool.submit(out.sum().backward).result()
-    assert [(call.args[0], call.args[-1]) for call in cut.mock_calls] == [(8, 4)] * CASE.L
+    assert [(call.args[0], call.args[-1]) for call in cut.mock_calls] == [(8, 4)] * STATED.L
 
 
 def test_out_changed_in_place_before_backward_raises(name: str, device: torch.device) -> None:

@@ -11,17 +11,28 @@ import torch
 from torch.func import functional_call, vmap
 
 from impls import HyperLSTM, calls
-from suite.cases.case import Start
-from suite.checks.module.models import DROPPED, P, assert_same, model_and_input
+from impls.registry import ORACLE
+from suite.cases.case import Case, Start
+from suite.checks.module.runs import F32, model_and_input
 from suite.comparison.runs import Returned, by_output
 from suite.comparison.tensors import Output, Results
+from suite.comparison.tolerance import judge
 
+#: The probabilities of `DROPPED`.
+P = 0.25
+DROPPED = Case(T=4, B=3, I=4, H=16, S=6, Z=2, L=2, layer_norm=True, state=Start.STACKED, dropout=P, recurrent_dropout=P)
 ONE_STEP = replace(DROPPED, T=1, L=1, dropout=0.0, state=Start.NONE)
 
 
 def seeded(model: Callable[..., Returned], *args: object) -> Results:
     torch.manual_seed(0)
     return by_output(*model(*args))
+
+
+def assert_same(a: Results, b: Results) -> None:
+    """By the tolerance rule in float32 with b as the oracle, and the floor as the only error allowed."""
+    worst = judge(ORACLE, a, b, b, F32)[0]
+    assert not worst.wrong, worst
 
 
 def test_g_is_dropped_by_the_mask(runnable: str, device: torch.device) -> None:

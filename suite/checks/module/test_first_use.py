@@ -8,8 +8,8 @@ import torch
 
 from impls.registry import IMPLS, find
 from suite.checks.implementations import skip_unless_checked
+from suite.checks.module.capabilities import CAPABILITIES
 from suite.checks.module.first_use import SPAWN, USES, Ended
-from suite.checks.module.marks import marks_of
 from suite.shared import machine, process
 from suite.shared.marks import impl_param
 
@@ -23,7 +23,7 @@ SLOW = [name for name in NAMES[True] if name not in NAMES[False]]
 
 def pair(name: str, use: str) -> object:
     """An implementation and a use as parameters of a test."""
-    marks = marks_of(use)
+    marks = CAPABILITIES[use].marks if use in CAPABILITIES else []
     if name in SLOW:
         marks.append(pytest.mark.thorough("a first use"))
     return impl_param(name, use, marks=marks, id=f"{name}-{use.replace(' ', '-')}")
