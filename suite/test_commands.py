@@ -264,22 +264,17 @@ def test_verify_refuses_what_it_cannot_check(tmp_path: Path, monkeypatch: pytest
         verify_options.pytest_configure(configured("--device", "cpu", "--impl", str(tmp_path / "mine.py")))
 
 
-def test_failures_of_a_file_take_a_line_for_each_test() -> None:
-    def failed(name: str, **said: str) -> SimpleNamespace:
-        return SimpleNamespace(nodeid=name, user_properties=[*said.items()], longreprtext="its worker crashed")
-
+def test_failures_of_a_file_take_the_line_of_the_comparison_that_differs_first() -> None:
+    """A file of tests that cannot be imported, and a process that crashed, have a line of their own."""
+    reports: list[Any] = []
+    for failure in (("mine", True, 1, "a use"), ("mine", False, 3, "a later case"), ("mine", False, 2, "a case")):
+        reports.append(SimpleNamespace(user_properties=[(failures.FAILURE, failure)]))
+    imported = SimpleNamespace(nodeid="test_c.py", longreprtext="ImportError")  # without properties
     config: Any = SimpleNamespace(option=SimpleNamespace(impl=["mine.py"], tbstyle="no"))
-    reports = [failed("test_a.py::test_b[2]", line="of 2"), failed("test_a.py::test_b[1]", line="of 1")]
     lines = list[str]()
-    reporter: Any = SimpleNamespace(
-        stats={"failed": reports, "error": [failed("test_c.py::test_d")]}, write_line=lines.append
-    )
+    reporter: Any = SimpleNamespace(stats={"failed": reports, "error": [imported]}, write_line=lines.append)
     failures.pytest_terminal_summary(reporter, config)
-    assert lines == [
-        "FAILED of 1 (1 more of this test)",
-        "FAILED test_c.py::test_d: its worker crashed",
-        "With --tb=short, where each comes from.",
-    ]
+    assert lines[:2] == ["FAILED test_c.py: ImportError", "FAILED a case (2 more of mine failed)"]
     assert verify_options.results_of(configured("--impl", "mine.py").option) == Path.cwd() / "mine-results"
 
 
