@@ -1,0 +1,82 @@
+"""Prints how far results in bfloat16 and float32 are from float64 over 1,000 steps, beside torch.nn.LSTM.
+
+    python -m suite.checks.equality.long_sequences
+
+Relative L2 errors of the output at the first and the last 50 steps, and of the gradient of weight_h. Parameters and
+input are rounded to bfloat16 for every dtype. torch.nn.LSTM has the weights and biases of the main LSTM.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from impls.definition import dtype_name
+from suite.cases.case import Case
+from suite.comparison.draws import Draw, draw, implementation
+from suite.comparison.tolerance import relative_error
+
+CASE = Case(T=1000, B=4, I=64, H=256, S=64, Z=4)
+ENDS = (slice(None, 50), slice(-50, None))
+#: What is differentiated by autograd.
+REFERENCE = "batched"
+COMPARED = ("batched_cpu", "deferred")
+CPU = torch.device("cpu")
+HEAD = "| | out, first 50 steps | out, last 50 steps | gradient of weight_h |\n| --- | ---: | ---: | ---: |"
+
+#: Builds a model in a dtype with the parameters of the draw, and its weight_h.
+Build = Callable[[torch.dtype], tuple[nn.Module, Tensor]]
+
+
+def hyper(name: str, case: Case, sample: Draw) -> Build:
+    def build(dtype: torch.dtype) -> tuple[nn.Module, Tensor]:
+        model = implementation(name)(case, dtype, CPU)
+        model.load_state_dict(sample.params)
+        return model, model.get_parameter("layers.0.weight_h")
+
+    return build
+
+
+def lstm(case: Case, sample: Draw) -> Build:
+    def build(dtype: torch.dtype) -> tuple[nn.Module, Tensor]:
+        model = nn.LSTM(case.I, case.H, dtype=dtype)
+        weights = {"weight_ih_l0": "weight_x", "weight_hh_l0": "weight_h", "bias_ih_l0": "bias"}
+        state = {name: sample.params[f"layers.0.{ours}"].flatten(0, 1) for name, ours in weights.items()}
+        model.load_state_dict(state | {"bias_hh_l0": torch.zeros_like(state["bias_ih_l0"])})
+        return model, model.get_parameter("weight_hh_l0")
+
+    return build
+
+
+def results(build: Build, sample: Draw, dtype: torch.dtype) -> list[Tensor]:
+    """The output at both ends, and the gradient of weight_h."""
+    model, weight_h = build(dtype)
+    out, _ = model(sample.x.to(dtype))
+    gradients = torch.autograd.grad(out, weight_h, sample.cotangents.out.to(dtype))
+    return [value.detach() for value in (*(out[end] for end in ENDS), *gradients)]
+
+
+def print_errors(label: str, build: Build, exact: list[Tensor], sample: Draw) -> None:
+    """Print a line for each dtype."""
+    for dtype in (torch.bfloat16, torch.float32):
+        errors = map(relative_error, results(build, sample, dtype), exact)
+        print(f"| {label}, {dtype_name(dtype)} |", *(f"{error:.1e} |" for error in errors), flush=True)
+
+
+def main() -> None:
+    print(HEAD)
+    for layer_norm in (False, True):
+        case = replace(CASE, layer_norm=layer_norm)
+        sample = draw(case, 0, torch.bfloat16, CPU)
+        exact = results(hyper(REFERENCE, case, sample), sample, torch.float64)
+        for name in COMPARED:
+            label = f"`{name}`, layer norm" if layer_norm else f"`{name}`"
+            print_errors(label, hyper(name, case, sample), exact, sample)
+    sample = draw(CASE, 0, torch.bfloat16, CPU)
+    of_lstm = lstm(CASE, sample)
+    print_errors("`torch.nn.LSTM`", of_lstm, results(of_lstm, sample, torch.float64), sample)
+
+
+if __name__ == "__main__":
+    main()
