@@ -14,7 +14,7 @@ import runpy
 import sys
 import tempfile
 import traceback
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -48,6 +48,10 @@ DECLARES = (
     'dtypes=(torch.float64, torch.float32), options=frozenset({"layer_norm"})). Without it, every dtype and option is '
     "tried."
 )
+
+
+def nothing(_: str) -> None:
+    """Check nothing."""
 
 
 class NotAnImplementationError(ValueError):
@@ -144,9 +148,21 @@ def files() -> dict[str, Path]:
     return {path.stem: path for path in paths}
 
 
-def inherit() -> list[str]:
-    """Register the implementations that the process which started this one has, and return their names."""
-    return [load(path).name for path in files().values()]
+def inherit(check: Callable[[str], None] = nothing) -> list[str]:
+    """Register the implementations that the process which started this one has, and return their names.
+
+    check: called with the name of each file after it was imported.
+    """
+    return [impl.name for impl in loaded(files().values(), check)]
+
+
+def loaded(paths: Iterable[Path], check: Callable[[str], None]) -> list[Impl]:
+    """Register the implementations of files, and check after each what it did."""
+    impls = list[Impl]()
+    for path in paths:
+        impls.append(load(path))
+        check(path.name)
+    return impls
 
 
 def results_of(asked: Path | None, files: Sequence[Path] = ()) -> Path:
@@ -163,10 +179,10 @@ def results_of(asked: Path | None, files: Sequence[Path] = ()) -> Path:
     return folder
 
 
-def load_all(paths: Sequence[Path], device: torch.device) -> list[str]:
+def load_all(paths: Sequence[Path], device: torch.device, check: Callable[[str], None] = nothing) -> list[str]:
     """Register implementations, tried before in a process that may crash or hang, and return their names.
 
-    SystemExit says what is wrong with a file, or that it does not run on the device.
+    check: as of `inherit`. SystemExit says what is wrong with a file, or that it does not run on the device.
     """
     os.environ.pop(VARIABLE, None)
     with tempfile.TemporaryDirectory() as folder:
@@ -177,7 +193,7 @@ def load_all(paths: Sequence[Path], device: torch.device) -> list[str]:
             raise SystemExit(f"{error.output}The trial ended with exit status {error.status}.") from error
         if not tried.exists():
             raise SystemExit(f"--impl {' '.join(map(str, paths))}: the file ended the process that tried it.")
-    impls = [load(path) for path in paths]
+    impls = loaded(paths, check)
     for path, impl in zip(paths, impls, strict=True):
         reason = why_nowhere(impl, device)
         if reason:

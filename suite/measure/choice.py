@@ -66,10 +66,8 @@ def with_submitted(options: argparse.Namespace) -> argparse.Namespace:
     SystemExit says what is wrong with a file.
     """
     dtypes = options.dtype or ["float32"]
-    check = guard()
-    loaded = submission.load_all(options.impl, options.device)
     try:
-        check()
+        loaded = submission.load_all(options.impl, options.device, guard())
     except RefusedError as error:
         raise SystemExit(f"--impl: {error}.") from error
     beside = options.implementation or [*fastest_of(options.device, dtypes), "jax"]

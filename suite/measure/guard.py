@@ -33,18 +33,18 @@ if hasattr(os, "sched_getaffinity"):
     SETTINGS["the cores of the process"] = lambda: len(os.sched_getaffinity(0))
 
 
-def guard() -> Callable[[], None]:
-    """Return a function that raises RefusedError if the clock was replaced or a setting changed since."""
+def guard() -> Callable[[str], None]:
+    """Return a function of the file that ran: RefusedError if the clock was replaced or a setting changed since."""
     clock = [getattr(module, name) for module, name in CLOCK]
     settings = {name: read() for name, read in SETTINGS.items()}
 
-    def check() -> None:
+    def check(file: str) -> None:
         for (module, name), before in zip(CLOCK, clock, strict=True):
             if getattr(module, name) is not before:
-                raise RefusedError(f"the file replaced {module.__name__}.{name}, with which it is measured")
+                raise RefusedError(f"{file} replaced {module.__name__}.{name}, with which it is measured")
         for setting, value in settings.items():
             now = SETTINGS[setting]()
             if now != value:
-                raise RefusedError(f"the file changed {setting} from {value} to {now}, for the baseline too")
+                raise RefusedError(f"{file} changed {setting} from {value} to {now}, for the baseline too")
 
     return check

@@ -206,12 +206,13 @@ def _run(connection: Connection, job: Job, first: bool, limit: float) -> NoRetur
     try:
         job.apply_limits()
         gc.disable()  # no round should pay for it
-        check = guard() if submission.files() else _nothing
-        submission.inherit()
+        check = guard() if submission.files() else submission.nothing
+        files = submission.inherit(check)
+        ran = f"{job.candidate}.py" if job.candidate in files else "a file of --impl"
         for row in MEASURES[job.measurement](job, first):
-            check()
+            check(ran)
             connection.send(row)
-        check()
+        check(ran)
     except RefusedError as error:
         ended = Ended(Status.REFUSED, str(error))
     except Exception as error:
@@ -226,7 +227,3 @@ def _run(connection: Connection, job: Job, first: bool, limit: float) -> NoRetur
 def is_of_memory(error: Exception) -> bool:
     """True for an error of too little memory, of which only the text tells that of torch's allocator on a CPU."""
     return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in str(error)
-
-
-def _nothing() -> None:
-    """Do nothing: there is no file that could replace anything."""

@@ -30,10 +30,10 @@ REFUSED = {
     "finishes_later": f"{WRONG}|results changed after the clock had stopped.*",
     "keeps_the_cores_busy": None,  # or by the baseline beside it
     "packs_once": WRONG,
-    "patches_the_clock": "the file replaced time.perf_counter, with which it is measured",
+    "patches_the_clock": "cheat.py replaced time.perf_counter, with which it is measured",
     "replays_by_pointer": WRONG,
     "replays_gradients": None,
-    "sets_one_thread": r"the file changed torch.get_num_threads\(\) from \d+ to \d+, for the baseline too",
+    "sets_one_thread": r"cheat.py changed torch.get_num_threads\(\) from \d+ to \d+, for the baseline too",
 }
 #: Makes a visit to a file, or to the baseline beside it.
 Visited = Callable[..., Visit]

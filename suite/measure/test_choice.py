@@ -82,7 +82,7 @@ def test_a_dtype_takes_the_place_of_that_of_the_plan() -> None:
 
 
 def test_files_are_timed_beside_the_fastest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("suite.candidates.submission.load_all", lambda files, device: [file.stem for file in files])
+    monkeypatch.setattr("suite.candidates.submission.load_all", lambda files, *_: [file.stem for file in files])
     files = (f"--impl={tmp_path / name}.py" for name in ("one", "two"))
     options = choice.with_submitted(bench.parser().parse_args(["--device", "cpu", *files]))
     assert options.implementation == ["one", "two", *choice.fastest_of(CPU, ["float32"]), "jax"]
