@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
-from threading import Event
 from typing import Any
 from unittest import mock
 
@@ -16,7 +15,7 @@ from torch.nn.utils.rnn import pack_padded_sequence
 
 from impls import HyperLSTM, deferred
 from impls.definition import Inputs, LayerParams, LayerState
-from impls.gradient.chunks import Limits, bounds, limited, limits
+from impls.gradient.chunks import bounds, limited, limits
 from impls.registry import IMPLS, find
 from suite.candidates import submission
 from suite.checks.implementations import skip_unless_checked
@@ -166,35 +165,17 @@ def test_residuals_are_saved_by_default(name: str, device: torch.device) -> None
 
 
 def test_limits_of_two_threads_that_overlap() -> None:
-    """The first thread opens its context before the second, and closes it before the second reads its own."""
-    second_opened, first_closed, read = Event(), Event(), dict[str, Limits]()
+    """One thread closes its context while that of the other is open."""
     cpu = torch.device("cpu")
-    default = limits(cpu)
-
-    def first() -> None:
+    default, of_other = limits(cpu), limited("cpu", rows=2)
+    with ThreadPoolExecutor(1) as other:
         with limited("cpu", rows=1):
-            second_opened.wait(10)
-            read["first, inside"] = limits(cpu)
-        read["first, after"] = limits(cpu)
-        first_closed.set()
-
-    def second() -> None:
-        with limited("cpu", rows=2):
-            second_opened.set()
-            first_closed.wait(10)
-            read["second, inside"] = limits(cpu)
-        read["second, after"] = limits(cpu)
-
-    with ThreadPoolExecutor(2) as pool:
-        for thread in [pool.submit(first), pool.submit(second)]:
-            thread.result()
-    assert read == {
-        "first, inside": default._replace(rows=1),
-        "first, after": default,
-        "second, inside": default._replace(rows=2),
-        "second, after": default,
-    }
-    assert limits(cpu) == default
+            other.submit(of_other.__enter__).result()
+            assert limits(cpu) == default._replace(rows=1)
+        assert limits(cpu) == default
+        assert other.submit(limits, cpu).result() == default._replace(rows=2)
+        other.submit(of_other.__exit__, None, None, None).result()
+        assert other.submit(limits, cpu).result() == default
 
 
 @pytest.mark.parametrize("mode", [nullcontext, Called], ids=["eager", "operator"])
