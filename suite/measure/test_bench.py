@@ -28,7 +28,6 @@ from suite.measure import choice, runner
 from suite.measure.examples import FakeServer, job, others
 from suite.measure.examples import rows as rows_of
 from suite.measure.job import Job, RefusedError
-from suite.measure.others import BUSY
 from suite.measure.runner import Side, Visit
 from suite.results.columns import Row
 from suite.results.examples import benchmark as run_of
@@ -262,11 +261,6 @@ def test_a_folder_that_cannot_be_written_ends_a_run_before_it_starts(tmp_path: P
     assert seen == []
 
 
-def test_a_busy_machine_is_said_to_be() -> None:
-    assert "This machine is busy: other processes have 42% of its cores." in str(bench.about_others(0.42))
-    assert bench.about_others(BUSY) is None
-
-
 def test_a_sweep_has_a_table_and_a_plot(tmp_path: Path, serve: Any, capsys: pytest.CaptureFixture[str]) -> None:
     def grows(one: Job, rows: list[dict[str, Any]], first: bool) -> Ended:
         if one.measurement == "bench":
@@ -424,11 +418,6 @@ def test_jax_is_timed_without_a_peak_memory() -> None:
     pytest.importorskip("jax")
     row, _ = rows_of(job("jax"), True)
     assert (row["status"], row["peak_bytes"]) == (Status.OK, None)
-
-
-@pytest.mark.parametrize(("name", "device"), [("cuda", "cuda:0"), ("cuda:1", "cuda:1"), ("cpu", "cpu")])
-def test_a_gpu_has_its_number(name: str, device: str) -> None:
-    assert bench.parser().parse_args(["--device", name]).device == torch.device(device)
 
 
 def test_a_run_shows_a_line_a_job(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -72,14 +72,3 @@ def test_the_ceiling_is_the_best_product(monkeypatch: pytest.MonkeyPatch) -> Non
     assert row["multiply_adds_per_s"] == (2 * hardware.SMALLEST) ** 3 / 0.01
     assert row["bytes_per_s"] == 2 * 1024 / 1.0  # read and written
     assert all(0.9 < a.std() < 1.1 for a in factors)
-
-
-@pytest.mark.parametrize(("seconds", "calls"), [(1.0, 3), (0.06, 4)])
-def test_a_rate_is_the_best_of_three_calls_or_more_within_a_fifth_of_a_second(seconds: float, calls: int) -> None:
-    times = iter([0.0, *[seconds] * (calls - 1), seconds / 2, 0.0])  # the first is a warm-up
-    assert hardware.best(FakeStopwatch(), lambda: next(times)) == seconds / 2
-
-
-def test_sides_double_until_the_largest() -> None:
-    rates = hardware.rates(FakeStopwatch(), "fake", lambda a: lambda: 0.01, torch.device("meta"), "float32")
-    assert [rate["side"] for rate in rates] == [512, 1024, 2048, 4096, 8192]

@@ -8,6 +8,5 @@ The words of a benchmark:
   one place are compared directly (`benchmark.py`).
 - The *verdict* of a candidate at a place is about one pass, which is *judged*.
 
-And of pages: rows become the *lines* of a *sheet*, whose *columns* say how a cell is written (`page.py`). The *parts*
-of a page are sheets, plots and `Markdown`, of which both the Markdown files and the report are made (`webpage.py`).
+A table is a DataFrame of strings (`text.py`), and templates/ has the sentences around the tables of each page.
 """
