@@ -145,6 +145,8 @@ def test_a_smaller_team_than_requested_computes_the_same(
     assert split is not None or groups == {1, 2, 3}
 
 
+@pytest.mark.address_sanitizer
+@pytest.mark.thread_sanitizer
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=dtype_name)
 @pytest.mark.parametrize("case", [pytest.param(case, id=case.id) for case in CASES])
 def test_members_that_are_late_read_what_was_written_for_them(
