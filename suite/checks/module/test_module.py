@@ -9,7 +9,7 @@ import torch
 from torch.nn.utils.rnn import pack_padded_sequence
 
 from impls import HyperLSTM
-from suite.checks.module.example import Training, words
+from suite.checks.module.example import Training, lines, predictors
 from suite.checks.module.runs import model_and_input
 
 
@@ -80,7 +80,10 @@ def test_an_empty_sequence_trains_with_gradients_of_zero(device: torch.device) -
     assert [p.grad is not None and not p.grad.any() for p in model.parameters()] == [True] * len([*model.parameters()])
 
 
-def test_the_example_learns(device: torch.device) -> None:
-    training, data = Training(device), words(every=20)
-    first = training.epoch(data)
-    assert training.epoch(data) < first
+@pytest.mark.parametrize("name", predictors())
+def test_the_example_learns(name: str, device: torch.device) -> None:
+    data = lines()[::20]
+    training = Training(predictors()[name], data, device)
+    first = training.bits(data[:50])
+    training.train(5)
+    assert training.bits(data[:50]) < first
