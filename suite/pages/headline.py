@@ -6,7 +6,7 @@ from statistics import median
 import pandas as pd
 
 from impls import names
-from suite.candidates.catalogue import alternatives, find
+from suite.candidates.catalogue import find
 from suite.candidates.names import BASELINE, PADDED
 from suite.cases.workloads import Pass
 from suite.pages.benchmark import Benchmark
@@ -19,17 +19,22 @@ PASS_TITLES = {Pass.TRAIN: "training step", Pass.FORWARD: "forward pass"}
 
 
 def headline(benchmark: Benchmark, device: str) -> list[str]:
-    """Training time relative to the LSTM and speedup over the fastest alternative, a sentence for each quoted row.
+    """What `facts` says of each quoted row, with its sizes."""
+    return [f"{in_words(row)}: {' '.join(facts(row, benchmark))}" for row in quoted(benchmark, device)]
 
-    Rows without an interval, or from a busy machine, have none.
-    """
-    sentences = []
-    for _, row in benchmark.quoted(device).iterrows():
-        if pd.notna(row["ratio_low"]) and pd.isna(row["busy"]):
-            training_step = f"a training step of `{row['implementation']}`"
-            slowdown = _slowdown(row, benchmark)
-            sentences.append(f"{in_words(row)}: {training_step} takes {slowdown}, and {_speedup(row, benchmark)}.")
-    return sentences
+
+def quoted(benchmark: Benchmark, device: str) -> list[pd.Series]:
+    """The rows of the headline that have an interval and were not measured beside a busy machine."""
+    rows = [row for _, row in benchmark.quoted(device).iterrows()]
+    return [row for row in rows if pd.notna(row["ratio_low"]) and pd.isna(row["busy"])]
+
+
+def facts(row: pd.Series, benchmark: Benchmark) -> list[str]:
+    """Two sentences of a row: its training time relative to the LSTM, and the speedup over the fastest alternative."""
+    return [
+        f"A training step of `{row['implementation']}` takes {_slowdown(row, benchmark)}.",
+        _speedup(row, benchmark),
+    ]
 
 
 def summary(benchmark: Benchmark, device: str) -> list[str]:
@@ -85,19 +90,18 @@ def _speedup(row: pd.Series, benchmark: Benchmark) -> str:
     """Speedup over the fastest of the alternatives."""
     best = benchmark.next_best(row)
     if best is None:
-        return "no alternative was timed"
-    timed = benchmark.beside(row, [name for name in alternatives() if name != row["implementation"]])
-    title = _title(best["implementation"])
-    what = "the only alternative timed there"
-    if len(timed) > 1:
-        what = f"the fastest alternative timed there (of {', '.join(map(_title, timed['implementation']))})"
+        return "No alternative was timed."
+    alternative = f"the fastest alternative timed, {_title(best['implementation'])}"
     if pd.isna(best["ratio_low"]):
-        return f"has no interval yet of its speedup over {title}, {what}"
+        return f"Its speedup over {alternative}, has no interval yet."
     if pd.notna(best["busy"]):
-        return f"was not compared with {title}, {what}, on a quiet machine"
-    return f"is {with_interval(quotient(interval(best), interval(row)))} times as fast as with {title}, {what}"
+        return f"It was not compared with {alternative}, on a quiet machine."
+    return f"It is {with_interval(quotient(interval(best), interval(row)))} times as fast as {alternative}."
 
 
 def _title(name: str) -> str:
-    """What a candidate is called in sentences: ours by a name in the code."""
-    return f"`{name}`" if name in names() else find(name).called or name
+    """What a candidate is called in sentences."""
+    if name in names():
+        return f"`{name}`"
+    called = find(name).called
+    return f"the same model under {called}" if called else name

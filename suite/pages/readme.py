@@ -7,7 +7,7 @@ from suite.candidates.names import BASELINE
 from suite.pages import text
 from suite.pages.bench import INTERVALS_SHOWN, TRAINING, WORKLOAD, readme_rows, training_caption
 from suite.pages.benchmark import Benchmark
-from suite.pages.headline import headline
+from suite.pages.headline import facts, quoted
 from suite.results.format import NONE, machine, ratio_text, with_interval
 from suite.results.run import Run
 from suite.results.statistics import interval
@@ -16,7 +16,7 @@ from suite.shared.files import ROOT
 
 README = ROOT / "README.md"
 #: The machine whose benchmark README.md shows, by its folder under results/.
-MACHINE = "intel-xeon-processor-amx-avx512-bf16-avx512-2-threads"
+MACHINE = "amd-epyc-avx512-bf16-avx512-2-threads"
 
 
 def implementations(run: Run) -> str:
@@ -49,7 +49,7 @@ def updated(run: Run, folder: Path) -> str:
         folder=folder.relative_to(ROOT).as_posix(),
         caption=training_caption(row),
         file=TRAINING,
-        sentences=headline(benchmark, run.stamp.device),
+        sentences=[fact for line in quoted(benchmark, run.stamp.device)[:1] for fact in facts(line, benchmark)],
         machine=machine(run.stamp),
         date=run.stamp.date,
         workload=f"{WORKLOAD} (T {row['T']}, B {row['B']}), without layer norm, in {row['dtype']}",

@@ -15,15 +15,15 @@ from suite.results.status import Status
 CPU, GPU = "cpu", "cuda"
 
 
-def sentence(about: str, ratio: str, alternative: str = "no alternative was timed") -> str:
-    """Return a sentence of the headline."""
-    step = "a training step of `batched_cpu` takes"
-    return f"{about}): {step} {ratio} times as long as one of `torch.nn.LSTM`, and {alternative}."
+def sentence(about: str, ratio: str, alternative: str = "No alternative was timed.") -> str:
+    """Return a line of the headline."""
+    step = "A training step of `batched_cpu` takes"
+    return f"{about}): {step} {ratio} times as long as one of `torch.nn.LSTM`. {alternative}"
 
 
-def over(ratio: str, name: str, every: str) -> str:
-    """Return the end of such a sentence; every: all alternatives that were timed."""
-    return f"is {ratio} times as fast as with {name}, the fastest alternative timed there (of {every})"
+def over(ratio: str, name: str) -> str:
+    """Return the second sentence of a line."""
+    return f"It is {ratio} times as fast as the fastest alternative timed, {name}."
 
 
 MEDIUM = sentence("medium (T 3 of 50, B 2 of 32, float32", "2.00 (1.98-2.02)")
@@ -32,8 +32,8 @@ SEVERAL = [*runs("batched", 0.3), *OURS, *runs("compiled", 0.5), *runs("jax", 0.
 PLAIN = [*runs("batched_cpu", 0.06), *runs("labml", 0.3), *runs("row_scaled", 0.4), *runs("batched", 0.12)]
 ALONE = [*OURS, *runs("jax", 0.2), *runs("labml", 0)]
 FEW: dict[str, Any] = {"ratio_low": None, "ratio_high": None}
-ONE_VISIT = "has no interval yet of its speedup over jax, the fastest alternative timed there (of jax, `batched`)"
-BUSY = "was not compared with jax, the fastest alternative timed there (of jax, `batched`), on a quiet machine"
+ONE_VISIT = "Its speedup over the fastest alternative timed, jax, has no interval yet."
+BUSY = "It was not compared with the fastest alternative timed, jax, on a quiet machine."
 PACKED_OURS = [*runs("batched_cpu", 0.02), *runs(PADDED, 0.025), *LSTM]
 ON_PADDED = "`torch.nn.LSTM` on the padded batch, which is faster than on packed sequences"
 
@@ -48,12 +48,12 @@ ON_PADDED = "`torch.nn.LSTM` on the padded batch, which is faster than on packed
                 sentence(
                     "medium (T 3 of 50, B 2 of 32, float32",
                     "2.00 (1.98-2.02)",
-                    over("2.50 (2.46-2.54)", "jax", "`batched`, torch.compile, jax"),
+                    over("2.50 (2.46-2.54)", "jax"),
                 ),
                 sentence(
                     "char-ptb (T 3 of 100, B 2 of 128, float32",
                     "1.20 (1.19-1.21)",
-                    over("2.00 (1.97-2.03)", "`batched`", "labml, `row_scaled`, `batched`"),
+                    over("2.00 (1.97-2.03)", "`batched`"),
                 ),
             ],
         ),
@@ -63,7 +63,7 @@ ON_PADDED = "`torch.nn.LSTM` on the padded batch, which is faster than on packed
                 sentence(
                     "medium (T 3 of 50, B 2 of 32, float32",
                     "2.00 (1.98-2.02)",
-                    "is 2.00 (1.97-2.03) times as fast as with jax, the only alternative timed there",
+                    over("2.00 (1.97-2.03)", "jax"),
                 )
             ],
         ),
