@@ -91,7 +91,9 @@ class Training:
         start = time.perf_counter()
         for _ in range(steps):
             x, following = next(self.data)
-            loss = nn.functional.cross_entropy(self.model(x.to(self.device)), following.to(self.device))
+            loss = nn.functional.cross_entropy(
+                self.model(x._replace(data=x.data.to(self.device))), following.to(self.device)
+            )
             self.optimizer.zero_grad()
             loss.backward()
             nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
@@ -103,7 +105,9 @@ class Training:
     def bits(self, held_out: Sequence[Tensor]) -> float:
         """Cross-entropy of the held-out lines in bits per character."""
         x, following = packed(held_out)
-        loss = nn.functional.cross_entropy(self.model(x.to(self.device)), following.to(self.device))
+        loss = nn.functional.cross_entropy(
+            self.model(x._replace(data=x.data.to(self.device))), following.to(self.device)
+        )
         return loss.item() / math.log(2)
 
 
