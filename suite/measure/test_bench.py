@@ -450,20 +450,16 @@ def test_a_run_shows_a_line_a_job(capsys: pytest.CaptureFixture[str], monkeypatc
     assert max(map(len, lines)) <= 80
 
 
-WRONG = "{} rows went wrong; the page"
-FASTEST = "small (T 3 of 100, B 2 of 8, float32): a training step of {} takes"
-
-
 @pytest.mark.parametrize(
-    ("rows", "lines"),
+    ("rows", "answers"),
     [
-        (runs("batched", 0.1) + runs("deferred", 0.05), [FASTEST.format("`deferred`")]),
-        (runs("batched", 0), [WRONG.format("2 of 2"), "No implementation was timed"]),
-        (runs("batched", 0.1) + runs("deferred", 0), [WRONG.format("2 of 4"), FASTEST.format("`batched`")]),
+        (runs("batched", 0.1) + runs("deferred", 0.05), ["`deferred`"]),
+        (runs("batched", 0), ["2 of 2", "No implementation"]),
+        (runs("batched", 0.1) + runs("deferred", 0), ["2 of 4", "`batched`"]),
     ],
     ids=["fastest", "wrong", "some-wrong"],
 )
-def test_the_last_lines_answer(rows: list[Row], lines: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_last_lines_answer(rows: list[Row], answers: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     bench.show(run_of(*rows), [])
-    printed = capsys.readouterr().out.splitlines()[-len(lines) :]
-    assert [line[: len(start)] for line, start in zip(printed, lines, strict=True)] == lines
+    lines = capsys.readouterr().out.splitlines()[-len(answers) :]
+    assert [answer in line for line, answer in zip(lines, answers, strict=True)] == [True] * len(answers), lines
