@@ -146,19 +146,23 @@ def why_not_kept(rows: pd.DataFrame, planned: Sequence[Job]) -> str | None:
     """Why a run of the whole plan does not replace the results of this machine; None if it does."""
     if rows["busy"].notna().any():
         return "other processes kept the machine busy"
-    every = sum(len(job.rows(Ended())) for job in planned)
-    few = every - len(rows) + int((rows["visits"] < FEWEST).sum())
-    return f"{few} of {every} rows have fewer than {FEWEST} visits, so give it more --minutes" if few else None
+    ours = {key_of(row) for job in planned if is_ours(job) for row in job.rows(Ended())}
+    few = sum(row["visits"] < FEWEST for row in rows.to_dict("records") if key_of(row) in ours)
+    if few:
+        return f"{few} rows of our fastest or of {BASELINE} have fewer than {FEWEST} visits, so give it more --minutes"
+    unvisited = sum(len(job.rows(Ended())) for job in planned) - len(rows)
+    return f"{unvisited} rows have no visit, so give it more --minutes" if unvisited else None
+
+
+def key_of(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What a row is about."""
+    return tuple(row[column] for column in KEYS["bench"])
 
 
 def in_order(planned: Sequence[Job], rows: Sequence[Row]) -> list[Row]:
     """Rows in the order of the jobs."""
-
-    def key(row: Row) -> tuple[Any, ...]:
-        return tuple(row[column] for column in KEYS["bench"])
-
-    numbers = {key(row): number for number, row in enumerate(row for job in planned for row in job.rows(Ended()))}
-    return sorted(rows, key=lambda row: numbers[key(row)])
+    numbers = {key_of(row): number for number, row in enumerate(row for job in planned for row in job.rows(Ended()))}
+    return sorted(rows, key=lambda row: numbers[key_of(row)])
 
 
 def shortage_here(name: str, case: Case, dtype: torch.dtype, device: torch.device) -> Shortage | None:

@@ -123,28 +123,29 @@ def test_a_run_of_the_whole_plan_alone_replaces_the_results(
 
 
 @pytest.mark.parametrize(
-    ("visits", "share", "reason"),
+    ("of_ours", "of_others", "share", "reason"),
     [
-        (3, 0.0, None),
-        (2, 0.0, "4 of 6 rows have fewer than 3 visits"),
-        (3, 0.5, "other processes kept the machine busy"),
+        (3, 1, 0.0, None),
+        (2, 3, 0.0, "4 rows"),
+        (3, 0, 0.0, "2 rows"),
+        (3, 3, 0.5, "other processes"),
     ],
 )
 def test_results_of_a_busy_machine_or_of_few_visits_replace_none(
-    visits: int, share: float, reason: str | None, tmp_path: Path, serve: Any, monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    of_ours: int, of_others: int, share: float, reason: str | None, tmp_path: Path, serve: Any,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     def run(sides: Sequence[Side], jobs: Sequence[Job], *_: Any) -> None:
         for one in jobs:
             rows = [row | about for row, about in zip(runs("", 0.1, visits=None), one.rows(Ended()), strict=True)]
-            sides[0].visits[one] = [Visit(rows, share)] * (3 if one.candidate == BASELINE else visits)
+            sides[0].visits[one] = [Visit(rows, share)] * (of_others if one.candidate == "batched" else of_ours)
 
     serve(timed)
     monkeypatch.setattr(bench, "run", run)
-    monkeypatch.setattr(choice, "jobs", lambda options: [job("batched"), job("deferred"), job(BASELINE)])
+    monkeypatch.setattr(choice, "jobs", lambda options: [job("batched"), job("batched_cpu"), job(BASELINE)])
     assert bench.main(["--device", "cpu", "--results", str(tmp_path)]) == 0
     run_written, folder = written(tmp_path, whole=reason is None)
-    assert len(run_written.rows) == 6
+    assert len(run_written.rows) == (6 if of_others else 4)
     printed = capsys.readouterr().out
     assert printed.splitlines()[-1] == f"Results: {folder}"
     assert (f"The results of this machine stay as they were: {reason}" in printed) is (reason is not None)
