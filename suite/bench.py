@@ -39,7 +39,7 @@ from suite.comparison.memory import Shortage, memory_of, most_bytes, shortage
 from suite.measure import choice, hardware, roofline
 from suite.measure.choice import MINUTES, amount, is_plan, minutes, parent, with_submitted
 from suite.measure.job import Job
-from suite.measure.others import BUSY, Others, share_now
+from suite.measure.others import BUSY, share_now, share_since
 from suite.measure.runner import NAME, REPEATED, Side, rests_on, run
 from suite.measure.server import Server, new_log
 from suite.measure.work import ROUNDS_AS_NAIVE
@@ -48,7 +48,7 @@ from suite.pages.bench import terminal_table
 from suite.pages.benchmark import NORM, Benchmark, heading
 from suite.pages.headline import in_words, summary
 from suite.pages.plots import svg
-from suite.results.columns import KEYS, PLACE, SETTING, Row
+from suite.results.columns import PLACE, SETTING, Row, key_of
 from suite.results.format import ratio_text
 from suite.results.run import Run, folder_for, folder_of, read, red, stamp
 from suite.results.statistics import FEWEST
@@ -154,11 +154,6 @@ def why_not_kept(rows: pd.DataFrame, planned: Sequence[Job]) -> str | None:
     return f"{unvisited} rows have no visit, so give it more --minutes" if unvisited else None
 
 
-def key_of(row: Mapping[str, Any]) -> tuple[Any, ...]:
-    """What a row is about."""
-    return tuple(row[column] for column in KEYS["bench"])
-
-
 def in_order(planned: Sequence[Job], rows: Sequence[Row]) -> list[Row]:
     """Rows in the order of the jobs."""
     numbers = {key_of(row): number for number, row in enumerate(row for job in planned for row in job.rows(Ended()))}
@@ -247,14 +242,14 @@ def rates_of(server: Server, job: Job) -> Row:
     """The best rates of the hardware of some visits, one beside a quiet machine; without any if these failed."""
     best: Row = {}
     for _ in range(REPEATED):
-        others = Others(server.cpu_s)
+        others = share_since(server.cpu_s)
         rows = list[Row]()
         server.visit(job, rows)
         for row in rows:
             faster = not best or row["multiply_adds_per_s"] > best["multiply_adds_per_s"]
             copied = max(row["bytes_per_s"], best.get("bytes_per_s", 0.0))
             best = (row if faster else best) | {"bytes_per_s": copied}
-        if others.share(server.cpu_s) <= BUSY:
+        if others(server.cpu_s) <= BUSY:
             break
     return best
 

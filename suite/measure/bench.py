@@ -19,7 +19,8 @@ from suite.cases.workloads import Pass
 from suite.measure import work
 from suite.measure.job import Job, RefusedError
 from suite.measure.others import gpu
-from suite.measure.timing import Input, Repeats, Step, Stopwatch, Turns
+from suite.measure.step import Input, Step
+from suite.measure.timing import Rounds, columns, take_turns
 from suite.results.columns import Row, about_pass
 from suite.results.status import Ended
 from suite.shared import usage
@@ -38,7 +39,6 @@ def rows(job: Job, first: bool) -> Iterator[Row]:
     RefusedError says why the figures are none of the candidate's.
     """
     candidate = find(job.candidate)
-    watch = Stopwatch(job.device)
     compares = candidate.compared and (first or candidate.name in submission.files())
     models = {case: candidate.build(case, job.torch_dtype, job.device) for case in job.cases}
     lstm = LSTM.build(job.case, job.torch_dtype, job.device)
@@ -48,27 +48,20 @@ def rows(job: Job, first: bool) -> Iterator[Row]:
         return work.example(case, job.torch_dtype, job.device, of_lstm=of_lstm)
 
     for name in job.workload.passes:
-        step_of = work.STEPS[name]
-        steps: dict[Case, Step] = {case: step_of(model) for case, model in models.items()}
-        sides: dict[str | Case, Repeats] = {BASELINE: Repeats(watch, step_of(lstm), partial(new, of_lstm=True))}
-        for case, step in steps.items():
-            sides[case] = Repeats(watch, step, new)
-        turns = Turns(sides)
-        turns.take(BUDGET[DeviceType(job.device.type)])
-        state = gpu(job.device)
-        for case in job.cases if compares else ():
-            reason = work.wrong(candidate, case, name, turns.drawn[case])
+        baseline = Rounds(Step(lstm, name), partial(new, of_lstm=True), job.device)
+        ours = {case: Rounds(Step(model, name), new, job.device) for case, model in models.items()}
+        take_turns({BASELINE: baseline, **ours}, BUDGET[DeviceType(job.device.type)])
+        state = {column: value for column, value in gpu(job.device).items() if column != "gpu_busy"}
+        for case, rounds in ours.items() if compares else ():
+            reason = work.wrong(candidate, case, name, rounds.drawn)
             if reason:
                 raise RefusedError(reason)
         gc.collect()
-        for case, step in steps.items():
+        for case, rounds in ours.items():
             row = about_pass(job.workload, case, candidate.name, job.dtype, name) | Ended().columns
-            row |= {"first_s": turns.sides[case].first_s}
-            if state is not None:
-                row |= {"gpu_mhz": state.mhz, "throttled": state.throttles}
-            row |= turns.columns(case)
+            row |= {"first_s": rounds.first_s} | state | columns(rounds, baseline)
             if first:
-                row |= once_measured(candidate, step, case, name, new(0))
+                row |= once_measured(candidate, rounds.step, case, name, new(0))
             yield row
 
 
@@ -78,7 +71,7 @@ def call_once(job: Job, first: bool) -> Iterator[Row]:
     for case in job.cases:
         model = candidate.build(case, job.torch_dtype, job.device)
         for name in job.workload.passes:
-            step = work.STEPS[name](model)
+            step = Step(model, name)
             step(work.example(case, job.torch_dtype, job.device, of_lstm=not candidate.compared))
     yield from ()
 

@@ -1,7 +1,8 @@
-"""Jobs, a server that only notes its visits, and a stopwatch that is told, for tests."""
+"""Jobs, a server that only notes its visits, and a clock that is told, for tests."""
 
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
+from itertools import repeat
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ from suite.cases.workloads import Workload
 from suite.measure import bench as visit
 from suite.measure.job import Job
 from suite.measure.server import Server
-from suite.measure.timing import Stopwatch, Work
+from suite.measure.timing import Work
 from suite.results.columns import Row
 from suite.results.status import Ended
 
@@ -28,29 +29,16 @@ def rows(visited: Job, first: bool) -> list[Row]:
     return [*visit.rows(visited, first)]
 
 
-class FakeStopwatch(Stopwatch):
-    """Believes the seconds that a call returns."""
-
-    def __init__(self, device: torch.device = CPU) -> None:
-        super().__init__(device)
-
-    def seconds(self, work: Work) -> float:
-        seconds = work()
-        return seconds if isinstance(seconds, float) else 1.0
+def told(work: Work, device: torch.device) -> float:
+    """In the place of `seconds_of`: the seconds that a call returns."""
+    seconds = work()
+    return seconds if isinstance(seconds, float) else 1.0
 
 
 def others(shares: float | Iterator[float]) -> Any:
-    """In the place of `Others`, a class of which every other process has these shares of the cores, or always one."""
-
-    class Fake:
-        def __init__(self, children_s: float) -> None:
-            """Be as `Others`, of a server without a process."""
-
-        def share(self, children_s: float) -> float:
-            """Return the next share."""
-            return shares if isinstance(shares, float) else next(shares)
-
-    return Fake
+    """In the place of `share_since`: other processes have these shares of the cores, or always one."""
+    each = repeat(shares) if isinstance(shares, float) else shares
+    return lambda children_s: lambda children_s: next(each)
 
 
 class FakeServer(Server):

@@ -10,7 +10,7 @@ from torch import Tensor
 from suite.candidates.names import BASELINE
 from suite.cases.workloads import WORKLOADS
 from suite.measure.job import Job
-from suite.measure.timing import Stopwatch, Work
+from suite.measure.timing import Work, seconds_of
 from suite.results.columns import Row
 from suite.shared.arithmetic import Arithmetic
 from suite.shared.devices import DeviceType
@@ -35,11 +35,11 @@ def jobs(device: torch.device, dtypes: Iterable[str]) -> list[Job]:
 
 def rows(job: Job, first: bool) -> Iterator[Row]:
     """Yield the rates of a large product of matrices and of a large copy."""
-    device, dtype, watch = job.device, job.dtype, Stopwatch(job.device)
+    device, dtype = job.device, job.dtype
     source = torch.ones(COPIED, dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
-    copy = best(watch, lambda: target.copy_(source))
-    reached = [rate for product in products(device, dtype).items() for rate in rates(watch, *product, device, dtype)]
+    copy = best(lambda: target.copy_(source), device)
+    reached = [rate for product in products(device, dtype).items() for rate in rates(*product, device, dtype)]
     fastest = max(reached, key=lambda rate: rate["multiply_adds_per_s"])
     yield {"dtype": dtype, "bytes_per_s": 2 * COPIED / copy} | fastest
 
@@ -52,19 +52,19 @@ def products(device: torch.device, dtype: str) -> dict[str, Product]:
     return by_name
 
 
-def rates(watch: Stopwatch, name: str, of: Product, device: torch.device, dtype: str) -> Iterator[dict[str, Any]]:
+def rates(name: str, of: Product, device: torch.device, dtype: str) -> Iterator[dict[str, Any]]:
     """Yield the rate of a product at sides that grow until it takes long."""
     side, seconds = SMALLEST, 0.0
     while seconds < LONG and side <= LARGEST:
-        seconds = best(watch, of(torch.randn(side, side, device=device).to(Arithmetic(dtype).dtype)))
+        seconds = best(of(torch.randn(side, side, device=device).to(Arithmetic(dtype).dtype)), device)
         yield {"multiply_adds_per_s": side**3 / seconds, "side": side, "product": name}
         side *= 2
 
 
-def best(watch: Stopwatch, work: Work) -> float:
+def best(work: Work, device: torch.device) -> float:
     """Shortest of several calls, in seconds."""
-    watch.seconds(work)
+    seconds_of(work, device)
     rounds = list[float]()
     while len(rounds) < LEAST or sum(rounds) < SECONDS:
-        rounds.append(watch.seconds(work))
+        rounds.append(seconds_of(work, device))
     return min(rounds)

@@ -2,12 +2,13 @@
 
 import os
 import subprocess
+from collections.abc import Callable
 from time import monotonic, sleep
-from typing import NamedTuple
 
 import psutil
 import torch
 
+from suite.results.columns import Row
 from suite.shared.devices import DeviceType
 
 #: A visit beside which other processes had more than this share of the cores does not count.
@@ -19,34 +20,25 @@ _ASKED = ("utilization.gpu", "clocks.sm")
 _REASONS = ("clocks_event_reasons.active", "clocks_throttle_reasons.active")
 
 
-class Others:
-    """Share of the cores that processes other than this one and its servers' have, from when it is made."""
+def share_since(children_s: float = 0.0) -> Callable[[float], float]:
+    """A function that returns which share of the cores, from 0 to 1, other processes had since this call.
 
-    def __init__(self, children_s: float = 0.0) -> None:
-        """children_s: seconds of processor time of the servers so far, with their children."""
-        self.start = _now(children_s)
+    children_s, of both: seconds of processor time of the servers so far, with their children. Time that the host of a
+    virtual machine gave others is theirs, too.
+    """
+    start = _seconds(children_s)
 
-    def share(self, children_s: float = 0.0) -> float:
-        """The share, from 0 to 1; time that the host of a virtual machine gave others is theirs, too."""
-        now = _now(children_s)
-        seconds = max(now.clock_s - self.start.clock_s, 1e-3)
-        busy = now.busy_s - self.start.busy_s
-        ours = now.ours_s - self.start.ours_s
-        share = (busy - ours) / seconds / len(_cores())
-        return min(1.0, max(0.0, share))
+    def share(children_s: float) -> float:
+        clock_s, busy_s, ours_s = (now - before for now, before in zip(_seconds(children_s), start, strict=True))
+        return min(1.0, max(0.0, (busy_s - ours_s) / max(clock_s, 1e-3) / len(_cores())))
+
+    return share
 
 
-class _Now(NamedTuple):
-    """Seconds of a clock, and until then of the cores: those of all processes, and those of ours."""
-
-    clock_s: float
-    busy_s: float
-    ours_s: float
-
-
-def _now(children_s: float) -> _Now:
+def _seconds(children_s: float) -> tuple[float, float, float]:
+    """Seconds of a clock, and of the cores until then: those of all processes, and those of this one and servers."""
     times = os.times()
-    return _Now(monotonic(), busy_s(), times.user + times.system + children_s)
+    return monotonic(), busy_s(), times.user + times.system + children_s
 
 
 def _cores() -> list[int]:
@@ -69,23 +61,15 @@ def busy_s() -> float:
 
 def share_now(seconds: float = 0.5) -> float:
     """Share of the cores that other processes have, watched for some seconds."""
-    others = Others()
+    share = share_since()
     sleep(seconds)
-    return others.share()
+    return share(0.0)
 
 
-class State(NamedTuple):
-    """State of a GPU: share of the time with work, its clock in MHz, and what holds it back, as names of THROTTLES."""
-
-    busy: float
-    mhz: float
-    throttles: frozenset[str]
-
-
-def gpu(device: torch.device) -> State | None:
-    """State of a GPU as nvidia-smi says it; None without it, for a part of a card, or for a CPU."""
+def gpu(device: torch.device) -> Row:
+    """Columns of the state of a GPU as nvidia-smi says it; none without it, for a part of a card, or for a CPU."""
     if device.type != DeviceType.CUDA:
-        return None
+        return {}
     uuid = torch.cuda.get_device_properties(device).uuid
     for reasons in _REASONS:
         fields = ",".join((*_ASKED, reasons))
@@ -95,7 +79,7 @@ def gpu(device: torch.device) -> State | None:
             busy, mhz, bits = line.strip().split(", ")
             active = int(bits, 16)
             names = frozenset(name for bit, name in THROTTLES.items() if active & bit)
-            return State(float(busy) / 100, float(mhz), names)
+            return {"gpu_busy": float(busy) / 100, "gpu_mhz": float(mhz), "throttled": names}
         except (OSError, ValueError, subprocess.SubprocessError):
             continue
-    return None
+    return {}

@@ -3,19 +3,19 @@
 import math
 import random
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from statistics import median
-from typing import Any, NamedTuple
+from typing import Any
 
 from suite.candidates.catalogue import alternatives
 from suite.cases.workloads import Pass
 from suite.measure.job import Job
-from suite.measure.others import BUSY, Others, gpu
+from suite.measure.others import BUSY, gpu, share_since
 from suite.measure.server import Server
 from suite.measure.timing import SLOW
-from suite.results.columns import Row
+from suite.results.columns import Row, key_of
 from suite.results.format import significant3
 from suite.results.statistics import FEWEST, first_values, interval, summarised
 from suite.results.status import Status
@@ -45,27 +45,9 @@ BEFORE = 1 / 3
 REPEATED = 3
 
 
-class Measured(NamedTuple):
-    """What the rows of a job have in common, and no other job of a run has."""
-
-    workload: str
-    T: int
-    B: int
-    dtype: str
-    implementation: str
-
-    @classmethod
-    def of_row(cls, row: Row) -> "Measured":
-        return cls(row["workload"], row["T"], row["B"], row["dtype"], row["implementation"])
-
-    @classmethod
-    def of_job(cls, job: Job) -> "Measured":
-        return cls(job.workload.name, job.case.T, job.case.B, job.dtype, job.candidate)
-
-
 @dataclass
 class Visit:
-    """Rows of a visit, and the share of the cores that other processes had meanwhile."""
+    """Rows of a visit, and the share of the cores that other processes had."""
 
     rows: list[Row]
     others: float = 0.0
@@ -91,11 +73,10 @@ class Side:
             if all(row["status"] in KNOWN for row in visit.rows):
                 first = False
         rows = list[Row]()
-        others = Others(self.server.cpu_s)
-        before = gpu(job.device)
+        others = share_since(self.server.cpu_s)
+        busy = {column: value for column, value in gpu(job.device).items() if column == "gpu_busy"}
         ended = self.server.visit(job, rows, first=first)
-        share = others.share(self.server.cpu_s)
-        busy = {} if before is None else {"gpu_busy": before.busy}
+        share = others(self.server.cpu_s)
         every = [*(row | busy for row in rows), *job.missing(rows, ended)]
         visit = Visit(every, share, ended.refused)
         self.visits[job] = [visit] if visit.refused else [*earlier, visit]
@@ -115,15 +96,14 @@ class Side:
         What only a first visit measures is there although that visit may not count.
         """
         by_job = {job: self.counted(job) or visits for job, visits in self.visits.items()}
-        measured = [visit.rows for visits in by_job.values() for visit in visits]
-        by_place = defaultdict[Measured, list[Row]](list)
-        for row in summarised(measured):
-            by_place[Measured.of_row(row)].append(row)
+        measured = {job: [visit.rows for visit in visits] for job, visits in by_job.items()}
+        summarised_rows = {key_of(row): row for row in summarised(chain.from_iterable(measured.values()))}
         summaries = dict[Job, list[Row]]()
         for job, visits in by_job.items():
             state = _state(visits)
-            rows = by_place[Measured.of_job(job)]
-            summaries[job] = [_without_gpu(_once(self.visits[job], row) | row) | state for row in rows]
+            keys = dict.fromkeys(key_of(row) for rows in measured[job] for row in rows)
+            rows = [_once(self.visits[job], summarised_rows[of_row]) | summarised_rows[of_row] for of_row in keys]
+            summaries[job] = [_without_gpu(row) | state for row in rows]
         return summaries
 
     def summary(self) -> list[Row]:
@@ -133,12 +113,7 @@ class Side:
 
 def _once(visits: Sequence[Visit], row: Row) -> Row:
     """The first visits' values of the rows for the same pass and form."""
-    of_same = list[Row]()
-    for visit in visits:
-        for measured in visit.rows:
-            if measured["pass"] == row["pass"] and measured["layer_norm"] == row["layer_norm"]:
-                of_same.append(measured)
-    return first_values(of_same)
+    return first_values([of_visit for visit in visits for of_visit in visit.rows if key_of(of_visit) == key_of(row)])
 
 
 def _without_gpu(row: Row) -> Row:
@@ -232,18 +207,12 @@ def _fastest_alternative(job: Job, summaries: Mapping[Job, list[Row]]) -> Job | 
     return min(ratios, key=lambda other: ratios[other], default=None)
 
 
-@dataclass(frozen=True)
-class Progress:
-    """How far a run is: a visit to a job, with the number of the server that it was made in, from 1."""
-
-    server: int
-    job: Job
-
-
 def visits(
     sides: Sequence[Side], jobs: Sequence[Job], until: float, score: Score, latest: float = math.inf
-) -> Iterator[Progress]:
+) -> Iterator[tuple[int, Job]]:
     """Visit every job on all sides, then those with the highest scores, until the time is up or none wants a visit.
+
+    Yields the job of each visit, and the number of the server that it was made in, from 1.
 
     A server visits each job at most once, since all its children share the memory layout of one start; then another
     one starts. until, latest: as `time.time` counts; the first server makes its visits even if the time is up, but
@@ -263,7 +232,7 @@ def visits(
             for side in order:
                 side.visit(job)
             seconds[job] = min(time.time() - start, seconds[job])
-            yield Progress(number, job)
+            yield number, job
         number += 1
         scores = dict[Job, float]()
         for job, job_score in wanting(sides, jobs, score).items():
@@ -305,16 +274,16 @@ def run(
     headings = "".join(name.rjust(FIGURE) for name in COLUMNS.values())
     print("ms".ljust(NAME) + headings, flush=True)
     last = 1
-    for progress in visits(sides, jobs, until, score, latest):
-        if progress.server > last:
-            last = progress.server
+    for server, job in visits(sides, jobs, until, score, latest):
+        if server > last:
+            last = server
             wanted = len(wanting(sides, jobs, score))
             print(f"{_minutes(until)} left; {wanted} of {len(jobs)} jobs want more visits", flush=True)
-        if progress.server == 1:
-            rows = sides[-1].visits[progress.job][0].rows
+        if server == 1:
+            rows = sides[-1].visits[job][0].rows
             figures = {(row["layer_norm"], row["pass"]): _figure(row) for row in rows}
             cells = "".join(figures.get(place, "").rjust(FIGURE) for place in COLUMNS)
-            print(f"{progress.job.label:{NAME}}{cells}".rstrip(), flush=True)
+            print(f"{job.label:{NAME}}{cells}".rstrip(), flush=True)
     skipped = [job.label for job in jobs if job not in sides[-1].visits]
     if skipped:
         print(f"The time was up before these had a visit: {', '.join(skipped)}.", flush=True)

@@ -17,7 +17,7 @@ from importlib import import_module
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NoReturn
 
 import torch
 
@@ -42,13 +42,6 @@ MEASURES: Mapping[Measurement, Callable[[Job, bool], Iterator[Row]]] = {
 }
 #: By kind of device, seconds after which a visit prints where it is, and ends.
 LIMIT = {DeviceType.CPU: 900.0, DeviceType.CUDA: 300.0}
-
-
-class Exited(NamedTuple):
-    """Message of a server: a child's exit code, 0 once imports are done, and processor time so far, of children too."""
-
-    code: int
-    cpu_s: float
 
 
 def new_log(log: Path) -> Path:
@@ -116,27 +109,27 @@ class Server(AbstractContextManager["Server"]):
         start = time.monotonic()
         printed = self.log.stat().st_size
         self.connection.send((job, first, limit))
-        while not isinstance(message := self._receive(), Exited):  # which comes last
+        while isinstance(message := self._receive(), (dict, Ended)):
             if isinstance(message, Ended):
                 ended = message
             else:
                 rows.append(message)
-        self.cpu_s = message.cpu_s
+        code, self.cpu_s = message
         if ended.refused:
             rows.clear()
             return ended
-        if message.code and time.monotonic() - start >= limit:
+        if code and time.monotonic() - start >= limit:
             where = self.log.read_bytes()[printed:].decode(errors="replace")
             print(f"{job.label} took more than {limit:.0f} s, and was here:\n{where}", flush=True)
             return Ended(Status.TIME_OUT, f"{limit:.0f} s")
-        if message.code and ended.status == Status.OK:
-            return exited(message.code)
+        if code and ended.status == Status.OK:
+            return exited(code)
         return ended
 
     def wait(self) -> None:
         """Return once its imports are done, beside which no visit should be timed."""
         if not self.ready:
-            self.cpu_s = self._receive().cpu_s
+            _, self.cpu_s = self._receive()
             self.ready = True
 
     def _receive(self) -> Any:
@@ -164,7 +157,11 @@ def exited(code: int) -> Ended:
 
 
 def serve(descriptor: int, parent: int, names: Collection[str], device: str) -> NoReturn:
-    """Fork a child for each job received, and send how it exited after its own messages."""
+    """Fork a child for each job received.
+
+    After a child's own messages, and once when imports are done, send its exit code, 0 for imports, and the processor
+    time so far, of children too.
+    """
     killed_with(parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends its server
     connection = Connection(descriptor)
@@ -173,7 +170,7 @@ def serve(descriptor: int, parent: int, names: Collection[str], device: str) -> 
     gc.freeze()  # a child's collections look at its own objects alone
     code = 0
     while True:
-        connection.send(Exited(code, sum(os.times()[:4])))
+        connection.send((code, sum(os.times()[:4])))
         job, first, limit = connection.recv()
         child = os.fork()
         if child == 0:

@@ -4,7 +4,7 @@ import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from itertools import product, starmap
+from itertools import product
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -67,16 +67,15 @@ def test_two_runs_are_kept_and_compared(tmp_path: Path, capsys: pytest.CaptureFi
 
 @pytest.fixture
 def serve(monkeypatch: pytest.MonkeyPatch) -> Callable[[Measure], None]:
-    """Return a function that replaces what a visit of a benchmark does, on a machine that does nothing else."""
+    """Return a function that replaces what a visit of a benchmark does, on a tiny workload and a quiet machine."""
     for module in (bench, runner):
-        monkeypatch.setattr(module, "Others", others(0.0))
+        monkeypatch.setattr(module, "share_since", others(0.0))
     monkeypatch.setattr(bench, "share_now", lambda: 0.0)
+    monkeypatch.setitem(WORKLOADS, "small", Workload("small", TINY))
     return lambda measure: monkeypatch.setattr(bench, "Server", lambda *_, **__: FakeServer(measure))
 
 
-def test_an_interrupted_run_keeps_its_rows(
-    tmp_path: Path, serve: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_interrupted_run_keeps_its_rows(tmp_path: Path, serve: Any, capsys: pytest.CaptureFixture[str]) -> None:
     remaining = iter(range(1))
 
     def measure(one: Job, rows: list[dict[str, Any]], first: bool) -> Ended:
@@ -88,7 +87,6 @@ def test_an_interrupted_run_keeps_its_rows(
         return Ended()
 
     serve(measure)
-    monkeypatch.setitem(WORKLOADS, "small", Workload("small", TINY))
     assert benchmark(tmp_path, ["batched", "deferred", BASELINE]) == 130
     run, folder = written(tmp_path)
     assert list(run.rows["status"]) == [Status.OK] * 2
@@ -188,9 +186,7 @@ def test_a_run_ends_after_its_minutes_and_gives_ours_more_visits(
     assert wants == {fastest: 3.0, "row_scaled": 3.0, BASELINE: 3.0, "naive": 1.5}
 
 
-def test_rows_are_compared_with_the_rates_of_the_hardware(
-    tmp_path: Path, serve: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_rows_are_compared_with_the_rates_of_the_hardware(tmp_path: Path, serve: Any) -> None:
     rates = {"dtype": "float32", "multiply_adds_per_s": 1e8, "bytes_per_s": 1e9, "side": 512, "product": "torch.mm"}
 
     def measure(one: Job, rows: list[dict[str, Any]], first: bool) -> Ended:
@@ -202,7 +198,6 @@ def test_rows_are_compared_with_the_rates_of_the_hardware(
         return Ended()
 
     serve(measure)
-    monkeypatch.setitem(WORKLOADS, "small", Workload("small", TINY))
     assert benchmark(tmp_path, ["batched"], "--minutes", "0") == 0
     run, folder = written(tmp_path)
     assert list(run.rows["share"]) == pytest.approx([0.3] * 4)
@@ -212,12 +207,12 @@ def test_rows_are_compared_with_the_rates_of_the_hardware(
 
 
 def test_a_run_says_what_it_does_not_time_who_disturbs_it_and_where_its_results_are(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, serve: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(bench, "Server", lambda *_, **__: FakeServer(timed))
-    monkeypatch.setattr("suite.measure.others.Others.share", lambda *_: 0.42)
-    monkeypatch.setattr("suite.measure.others.sleep", lambda seconds: None)
-    monkeypatch.setitem(WORKLOADS, "small", Workload("small", TINY))
+    serve(timed)
+    for module in (bench, runner):
+        monkeypatch.setattr(module, "share_since", others(0.42))
+    monkeypatch.setattr(bench, "share_now", lambda: 0.42)
     assert benchmark(tmp_path, ["batched", PADDED], "--minutes", "0") == 0
     printed = capsys.readouterr().out
     assert "Not timed, for what the case has: torch.nn.LSTM padded on small.\n" in printed
@@ -231,7 +226,6 @@ def test_a_full_disk_ends_a_run_after_its_summary(
     file: str, tmp_path: Path, serve: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     serve(timed)
-    monkeypatch.setitem(WORKLOADS, "small", Workload("small", TINY))
     replace_file = Path.replace
 
     def full(self: Path, target: Path) -> Path:
@@ -338,10 +332,10 @@ def test_the_rates_of_the_hardware_are_of_a_quiet_moment(monkeypatch: pytest.Mon
         rows.append({"dtype": "float32", "multiply_adds_per_s": multiply_adds, "bytes_per_s": copied})
         return Ended()
 
-    monkeypatch.setattr(bench, "Others", others(shares))
+    monkeypatch.setattr(bench, "share_since", others(shares))
     best = {"dtype": "float32", "multiply_adds_per_s": 9e9, "bytes_per_s": 6e8}
     assert bench.rates_of(FakeServer(measure), job()) == best
-    monkeypatch.setattr(bench, "Others", others(0.5))
+    monkeypatch.setattr(bench, "share_since", others(0.5))
     assert bench.rates_of(FakeServer(lambda *_: Ended(Status.FAILED)), job()) == {}
 
 
@@ -396,59 +390,25 @@ def test_a_wrong_candidate_is_refused(name: str, step: str, tensor: str, monkeyp
         rows_of(one, False)
 
 
-@pytest.mark.parametrize(
-    ("name", "computed", "dtype"),
-    [("deferred", RAGGED, "float64"), (BASELINE, RAGGED, "float32"), (PADDED, TINY, "float32")],
-)
-def test_a_first_visit_has_costs_by_formula(
-    name: str, computed: Case, dtype: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    one = find(name)
-    monkeypatch.setattr(visit, "lengths", lambda *_: RAGGED.lengths)
-    rows = rows_of(job(name, case=RAGGED, dtype=dtype), True)
-    parameters = sum(p.numel() for p in one.build(TINY, torch.float32, CPU).parameters())
-    adds = one.multiply_adds(computed)
-    numbers = [computed.least_numbers(parameters, one.saved(TINY), train) for train in (False, True)]
-    assert [row["multiply_adds"] for row in rows] == [adds, 3 * adds]
-    assert [row["work"] for row in rows] == [adds / find(BASELINE).multiply_adds(RAGGED)] * 2
-    size = {"float32": 4, "float64": 8}[dtype]
-    assert [row["least_bytes"] for row in rows] == [size * least for least in numbers]
-
-
 def test_jax_is_timed_without_a_peak_memory() -> None:
     pytest.importorskip("jax")
     row, _ = rows_of(job("jax"), True)
     assert (row["status"], row["peak_bytes"]) == (Status.OK, None)
 
 
-def test_a_run_shows_a_line_a_job(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_shows_milliseconds_of_each_first_visit(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     jobs = [job(name, layer_norms=(False, True)) for name in ("naive", "batched")]
     no_memory, time_out = runs("naive", 0, status=Status.NO_MEMORY)[0], runs("naive", 0)[1]
     ran = [[no_memory, time_out, *runs("naive", 0.1234, layer_norm=True)], runs("batched", 2)]
-    monkeypatch.setattr(runner, "visits", lambda *_: starmap(runner.Progress, product((1, 2), jobs)))
     side = Side(FakeServer(lambda *_: Ended()), {one: [Visit(rows)] for one, rows in zip(jobs, ran, strict=True)})
-    other = Side(FakeServer(lambda *_: Ended()), {one: [Visit(runs(one.candidate, 7))] for one in jobs})
-    runner.run([other, side], jobs, time.time() + 125.4)
-    monkeypatch.setattr(runner, "wanting", lambda *_: [])
-    runner.run([other, side], jobs, time.time() + 125.4)
-    monkeypatch.setattr(runner, "visits", lambda *_: [])
-    runner.run([side], jobs, time.time() - 70)  # the first server's visits end, whatever time it is
-    lines = capsys.readouterr().out.splitlines()
-    first = [
-        "ms forward train norm norm",
-        "small float32 naive no memory time-out 123 123",
-        "small float32 batched 2,000 2,000",
-    ]
-    assert [" ".join(line.split()) for line in lines] == [
-        *first,
-        "2:05 left; 2 of 2 jobs want more visits",
-        *first,
-        "2:05 left; 0 of 2 jobs want more visits",
-        "Every figure is known as well as it should be, 2:05 before the time was up.",
-        first[0],
-        "Every figure is known as well as it should be, 0:00 before the time was up.",
-    ]
-    assert max(map(len, lines)) <= 80
+    monkeypatch.setattr(runner, "visits", lambda *_: product((1, 2), jobs))
+    runner.run([side], jobs, time.time() + 125.4)
+    printed = capsys.readouterr().out.splitlines()
+    lines = [" ".join(line.split()) for line in printed if line.startswith("small")]
+    assert lines == ["small float32 naive no memory time-out 123 123", "small float32 batched 2,000 2,000"]
+    assert max(map(len, printed)) <= 80
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import torch
 
 from suite.cases.examples import CPU
 from suite.measure import hardware, roofline
-from suite.measure.examples import FakeStopwatch
+from suite.measure.examples import told
 from suite.measure.timing import Work
 from suite.results.status import Ended, Status
 
@@ -66,7 +66,7 @@ def test_the_ceiling_is_the_best_product(monkeypatch: pytest.MonkeyPatch) -> Non
     ways = {"slow": takes(0.004, 0.06), "fast": takes(0.002, 0.01, 0.2)}
     monkeypatch.setattr(hardware, "COPIED", 1 << 10)
     monkeypatch.setattr(hardware, "products", lambda device, dtype: ways)
-    monkeypatch.setattr(hardware, "Stopwatch", FakeStopwatch)
+    monkeypatch.setattr(hardware, "seconds_of", told)
     (row,) = hardware.rows(hardware.jobs(CPU, ["float32"])[0], True)
     assert (row["product"], row["side"]) == ("fast", 2 * hardware.SMALLEST)
     assert row["multiply_adds_per_s"] == (2 * hardware.SMALLEST) ** 3 / 0.01

@@ -16,10 +16,12 @@ from suite.candidates.catalogue import find
 from suite.candidates.names import BASELINE
 from suite.cases.case import Case, Start, lengths
 from suite.cases.examples import CPU, TINY
+from suite.cases.workloads import Pass
 from suite.measure import bench as visit
 from suite.measure import timing, work
 from suite.measure.examples import job, rows
 from suite.measure.job import RefusedError
+from suite.measure.step import Input, Results, Step
 from suite.results.columns import Row
 
 PACKED = replace(TINY, T=16, B=8, lengths=lengths(16, 8))
@@ -100,7 +102,7 @@ def test_forward_has_no_graph_and_training_new_gradients(recorded: Recorded) -> 
     assert {(call.step, call.training) for call in recorded.calls[half + 5 :]} == {("train", True)}
     assert all(call.clean for call in recorded.calls)
     model = Model("ours", recorded)
-    assert work.Training(model)(timing.Input(torch.ones(2, 3, 4)))[1].equal(model.weight.grad)  # type: ignore[arg-type]
+    assert Step(model, Pass.TRAIN)(Input(torch.ones(2, 3, 4)))[1].equal(model.weight.grad)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("case", [TINY, PACKED], ids=["batch", "packed"])
@@ -134,16 +136,16 @@ def test_parameters_change_between_calls_of_training_alone(recorded: Recorded) -
 
 
 def test_parameters_stay_near_where_they_started(recorded: Recorded) -> None:
-    step = work.Training(model := Model("ours", recorded))
-    (start,), (direction,) = step.noted.values(), step.directions
+    step = Step(model := Model("ours", recorded), Pass.TRAIN)
+    (start,), (direction,) = step.parameters.values(), step.directions
     for _ in range(200):
-        step(timing.Input(torch.ones(2, 3, 4)))
+        step(Input(torch.ones(2, 3, 4)))
         assert ((model.weight - start).abs() <= 1.001 * direction.abs()).all()
 
 
 def test_the_parameters_of_a_call_are_known_to_the_bit() -> None:
     model = find("batched").build(TINY, torch.float32, CPU)
-    step = work.Training(model)
+    step = Step(model, Pass.TRAIN)
     step(work.example(TINY, torch.float32, CPU))
     step.before()
     at = list[dict[str, Tensor]]()
@@ -185,18 +187,16 @@ def test_each_turn_draws_its_order(recorded: Recorded, monkeypatch: pytest.Monke
     assert called[:13] == [name for name, _ in groupby(order)]
 
 
-class Calls:
+class Calls(Step):
     """A step that moves the clock, more for an input of the turn before."""
-
-    model = nn.Module()
 
     def __init__(self, recorded: Recorded, seconds: float) -> None:
         self.recorded, self.seconds = recorded, seconds
 
-    def __call__(self, given: timing.Input) -> timing.Results:
+    def __call__(self, given: Input) -> Results:
         x: Any = given.x
         self.recorded.clock += self.seconds if x.any() else 5.0
-        results = timing.Results([x.clone()])
+        results = (x.clone(),)
         x.zero_()  # what was given is known all the same
         return results
 
@@ -212,12 +212,12 @@ def test_only_rounds_count(seconds: float, calls: int, warms: int, recorded: Rec
     """Before them is an untimed call, on an input of the turn before, unless a call is long."""
     step, made = Calls(recorded, seconds), list[int]()
 
-    def new(turn: int) -> timing.Input:
+    def new(turn: int) -> Input:
         made.append(turn)
         recorded.clock += 3.0  # outside the clock
-        return timing.Input(torch.zeros(1) if turn == 1 else torch.full((1,), float(len(made))))
+        return Input(torch.zeros(1) if turn == 1 else torch.full((1,), float(len(made))))
 
-    side = timing.Repeats(timing.Stopwatch(CPU), step, new)
+    side = timing.Rounds(step, new, CPU)
     recorded.clock, made = 0.0, []
     mean, call = side.round(2, drawn=calls - 1)
     assert mean == pytest.approx(seconds)
@@ -231,30 +231,28 @@ def test_only_rounds_count(seconds: float, calls: int, warms: int, recorded: Rec
 
 def test_results_that_change_later_are_found(recorded: Recorded, monkeypatch: pytest.MonkeyPatch) -> None:
     class Late(Calls):
-        def __call__(self, given: timing.Input) -> timing.Results:
+        def __call__(self, given: Input) -> Results:
             self.results = super().__call__(given)
             return self.results
 
     step = Late(recorded, 0.05)
-    side = timing.Repeats(timing.Stopwatch(CPU), step, lambda turn: timing.Input(torch.ones(1)))
-    turns = timing.Turns({BASELINE: side})
-    turns.take(0.2)  # nothing changes
+    side = timing.Rounds(step, lambda turn: Input(torch.ones(1)), CPU)
+    timing.take_turns({BASELINE: side}, 0.2)  # nothing changes
     step.results[0].add_(1)
     with pytest.raises(RefusedError, match="results changed after the clock had stopped"):
-        turns.take(0.2)
+        timing.take_turns({BASELINE: side}, 0.2)
     monkeypatch.setattr(timing, "sleep", lambda seconds: step.results[0].add_(1))  # after the last round
-    side.kept = timing.Kept()
+    side.kept = []
     with pytest.raises(RefusedError, match="results changed after the clock had stopped"):
-        turns.take(0.2)
+        timing.take_turns({BASELINE: side}, 0.2)
 
 
 def test_results_are_plain_tensors(recorded: Recorded) -> None:
     class Lazy(Tensor):
         pass
 
-    kept = timing.Kept({0: timing.Results([torch.ones(1).as_subclass(Lazy)])})
     with pytest.raises(RefusedError, match="expected tensors of a timed call and its gradients, got a Lazy"):
-        kept.copy()
+        timing.copied((torch.ones(1).as_subclass(Lazy),))
 
 
 def test_a_ratio_is_the_median_of_ratios() -> None:
@@ -271,7 +269,7 @@ def test_multiply_adds_are_those_that_torch_counts(name: str, L: int) -> None:
         model, x = find(name).build(case, torch.float32, CPU), work.example(case, torch.float32, CPU)
         # oneDNN's fused LSTM is one operator, without it there are products.
         with torch.backends.mkldnn.flags(enabled=False), FlopCounterMode(display=False) as counter:
-            work.Forward(model)(x)
+            Step(model, Pass.FORWARD)(x)
         assert counter.get_total_flops() == 2 * find(name).multiply_adds(case)
 
 
@@ -281,7 +279,7 @@ def test_peak_memory_counts_new_gradients_and_residuals(name: str) -> None:
         pytest.skip(reason)
     case = replace(TINY, T=12, B=16)
     model, x = find(name).build(case, torch.float32, CPU), work.example(case, torch.float32, CPU)
-    gradients, step = 4 * sum(p.numel() for p in model.parameters()), work.Training(model)
+    gradients, step = 4 * sum(p.numel() for p in model.parameters()), Step(model, Pass.TRAIN)
     work.peak(step, x)  # allocates what stays
     model.zero_grad(set_to_none=True)
     fresh = work.peak(step, x)

@@ -6,13 +6,14 @@ import sys
 from pathlib import Path
 from time import monotonic, process_time
 from types import SimpleNamespace
+from typing import Any
 
 import psutil
 import pytest
 import torch
 
 from suite.measure import others
-from suite.measure.others import BUSY, Others, State, gpu, share_now
+from suite.measure.others import BUSY, gpu, share_now, share_since
 
 
 def spin(seconds: float) -> float:
@@ -40,11 +41,11 @@ def test_a_share_is_of_what_this_process_and_its_servers_did_not_do(
     # Children are counted apart.
     times = SimpleNamespace(system=1.0, children_user=50.0, children_system=50.0)
     monkeypatch.setattr(os, "times", lambda: SimpleNamespace(**vars(times), user=own[-1]))
-    share = Others(20.0)
+    share = share_since(20.0)
     busy.append(130.0)  # 30 seconds of 4 cores within 10
     own.append(5.0)
-    assert share.share(24.0) == pytest.approx((30 - 2 - 4) / 40)
-    assert share.share(90.0) == 0.0
+    assert share(24.0) == pytest.approx((30 - 2 - 4) / 40)
+    assert share(90.0) == 0.0
 
 
 def test_the_seconds_of_busy_cores_are_those_of_this_process_and_of_others() -> None:
@@ -55,12 +56,6 @@ def test_the_seconds_of_busy_cores_are_those_of_this_process_and_of_others() -> 
     assert 0.2 <= busy <= took * cores + 0.1
 
 
-def test_the_cores_are_those_that_this_process_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In a container or under taskset these are few of the machine's."""
-    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {3, 1}, raising=False)
-    assert others._cores() == [1, 3]
-
-
 def test_what_waits_is_idle_and_what_the_host_took_is_busy(monkeypatch: pytest.MonkeyPatch) -> None:
     times = SimpleNamespace(_asdict=lambda: {"user": 5.0, "idle": 90.0, "iowait": 40.0, "guest": 2.0, "steal": 3.0})
     monkeypatch.setattr(psutil, "cpu_times", lambda percpu: [times] * 4)
@@ -69,13 +64,13 @@ def test_what_waits_is_idle_and_what_the_host_took_is_busy(monkeypatch: pytest.M
 
 
 def test_a_busy_machine_is_seen_at_once() -> None:
-    share = Others()
+    share = share_since()
     command = [sys.executable, "-c", "while True: pass"]
     processes = [subprocess.Popen(command) for _ in range(len(os.sched_getaffinity(0)))]
     try:
         spin(0.2)
         assert share_now(0.3) > BUSY
-        assert share.share() > BUSY
+        assert share(0.0) > BUSY
     finally:
         for process in processes:
             process.kill()
@@ -94,21 +89,21 @@ esac
 @pytest.mark.parametrize(
     ("newer", "line", "state"),
     [
-        ("exit 2", "37, 1410, 0x0000000000000005", State(0.37, 1410.0, frozenset({"power"}))),
-        ("echo 0, 1980, 0x1", "", State(0.0, 1980.0, frozenset())),
-        ("exit 2", "[N/A], [N/A], [N/A]", None),
+        ("exit 2", "37, 1410, 0x0000000000000005", (0.37, 1410.0, {"power"})),
+        ("echo 0, 1980, 0x1", "", (0.0, 1980.0, set[str]())),
+        ("exit 2", "[N/A], [N/A], [N/A]", ()),
     ],
 )
 def test_a_gpu_says_how_it_is(
-    newer: str, line: str, state: State | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    newer: str, line: str, state: tuple[Any, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Properties:
         uuid = "of-1"
 
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: Properties)
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert gpu(torch.device("cuda", 1)) is None  # without the command
+    assert gpu(torch.device("cuda", 1)) == {}  # without the command
     script = tmp_path / "nvidia-smi"
     script.write_text(SMI.format(newer=newer, line=line))
     script.chmod(0o755)
-    assert gpu(torch.device("cuda", 1)) == state
+    assert (*gpu(torch.device("cuda", 1)).values(),) == state

@@ -15,7 +15,6 @@ from suite.cases.workloads import WORKLOADS
 from suite.measure import runner
 from suite.measure.examples import FakeServer, job, others
 from suite.measure.job import Job
-from suite.measure.others import State
 from suite.measure.runner import Score, Side, Visit, fewest_first, half, need, rests_on, visits
 from suite.results.columns import Row
 from suite.results.statistics import FEWEST, STOPPED_COVERAGE, between, pooled_variance
@@ -65,7 +64,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     result = Clock()
     monkeypatch.setattr(runner, "time", SimpleNamespace(time=lambda: result.now))
     monkeypatch.setattr(runner, "random", SimpleNamespace(random=lambda: 0.1, sample=lambda jobs, n: list(jobs)))
-    monkeypatch.setattr(runner, "Others", others(0.0))
+    monkeypatch.setattr(runner, "share_since", others(0.0))
     return result
 
 
@@ -227,14 +226,6 @@ def test_a_refused_job_is_visited_no_more(clock: Clock) -> None:
 def shares(clock: Clock, of_visits: Sequence[float], limit: float, monkeypatch: pytest.MonkeyPatch) -> Side:
     """Run one job beside processes that have these shares of the cores; the first visits have a ratio of 9."""
     ratios: Iterator[float] = chain([9.0] * sum(share > 0.1 for share in of_visits), repeat(1.0))
-    given = iter(of_visits)
-
-    class Busy:
-        def __init__(self, children_s: float) -> None:
-            self.now = next(given)
-
-        def share(self, children_s: float) -> float:
-            return self.now
 
     def measure(one: Job, rows: list[Row], first: bool) -> Ended:
         clock.now += 1.0
@@ -242,7 +233,7 @@ def shares(clock: Clock, of_visits: Sequence[float], limit: float, monkeypatch: 
         rows += [row | {"median_s": ratio, "ratio": ratio} for row in one.rows(Ended())]
         return Ended()
 
-    monkeypatch.setattr(runner, "Others", Busy)
+    monkeypatch.setattr(runner, "share_since", others(iter(of_visits)))
     side = Side(FakeServer(measure))
     list(visits([side], [job()], limit, rests_on(lambda one: False)))
     return side
@@ -292,7 +283,7 @@ def test_rows_of_a_gpu_have_its_state(clock: Clock) -> None:
 
 
 def test_a_visit_to_a_gpu_says_how_busy_it_was_before(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runner, "gpu", lambda device: State(0.3, 200.0, frozenset()))
+    monkeypatch.setattr(runner, "gpu", lambda device: {"gpu_busy": 0.3, "gpu_mhz": 200.0})
     side = Side(clock.server({"batched": FLAT}))
     side.visit(one := job(device=torch.device("cuda", 0)))
     assert [row["gpu_busy"] for row in side.visits[one][0].rows] == [0.3] * 2

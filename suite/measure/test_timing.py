@@ -14,31 +14,32 @@ from suite.candidates import catalogue
 from suite.candidates.lstm import LSTM
 from suite.candidates.names import BASELINE, PADDED
 from suite.cases.examples import CPU, TINY
+from suite.cases.workloads import Pass
 from suite.measure import timing
 from suite.measure.bench import FUSED, fused_by
-from suite.measure.examples import FakeStopwatch
-from suite.measure.timing import Input, Repeats, Stopwatch, Turns, warm_up
-from suite.measure.work import Forward
+from suite.measure.examples import told
+from suite.measure.step import Input, Step
+from suite.measure.timing import Rounds, seconds_of, take_turns, warm_up
 
 
 @pytest.fixture
-def told(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Turns]:
-    """Turns of sides that take some seconds a call, by name; the call that is drawn is its turn and number."""
+def sides_of(monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, Rounds]]:
+    """Sides that take some seconds a call, by name; the call that is drawn is its turn and number."""
 
-    def turns(baseline: float, **others: float) -> Turns:
+    def sides(baseline: float, **others: float) -> dict[str, Rounds]:
         step: Any = None
-        sides = {}
+        result = {}
         for name, once in {BASELINE: baseline, **others}.items():
             monkeypatch.setattr(timing, "warm_up", lambda *_, once=once: [once])
-            sides[name] = Repeats(FakeStopwatch(), step, lambda _: Input(torch.zeros(1)))
-        return Turns(sides)
+            result[name] = Rounds(step, lambda _: Input(torch.zeros(1)), CPU)
+        return result
 
-    def round_of(side: Repeats, turn: int, drawn: int) -> tuple[float, tuple[int, int] | None]:
+    def round_of(side: Rounds, turn: int, drawn: int) -> tuple[float, tuple[int, int] | None]:
         return side.first_s, (turn, drawn) if drawn >= 0 else None
 
     monkeypatch.setattr(timing, "sleep", lambda seconds: None)
-    monkeypatch.setattr(Repeats, "round", round_of)
-    return turns
+    monkeypatch.setattr(Rounds, "round", round_of)
+    return sides
 
 
 @pytest.mark.parametrize(
@@ -46,41 +47,38 @@ def told(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Turns]:
     [(0.001, 0.001, 7), (0.001, 0.0029, 6), (0.001, 0.0031, 5), (0.02, 0.02, 3), (0.07, 0.07, 2), (0.08, 0.08, 1)],
 )
 def test_a_visit_has_as_many_turns_as_its_seconds_allow_unless_all_is_slow(
-    baseline: float, ours: float, count: int, told: Callable[..., Turns]
+    baseline: float, ours: float, count: int, sides_of: Callable[..., dict[str, Rounds]]
 ) -> None:
-    turns = told(baseline=baseline, ours=ours)
-    turns.take(0.3)
-    assert [len(stats.data) for stats in turns.rounds.values()] == [count, count]
-    drawn: Any = turns.drawn
-    assert {BASELINE, "ours"} == drawn.keys()
-    assert all(turn >= min(2, count) for turn, _ in drawn.values())
-    calls = {name: side.calls + side.warms for name, side in turns.sides.items()}
-    assert turns.timed_s == pytest.approx(count * (baseline * calls[BASELINE] + ours * calls["ours"]))
+    sides = sides_of(baseline=baseline, ours=ours)
+    timed_s = take_turns(sides, 0.3)
+    drawn: list[Any] = [side.drawn for side in sides.values()]
+    assert [len(side.times.data) for side in sides.values()] == [count, count]
+    assert all(turn >= min(2, count) for turn, _ in drawn)
+    assert timed_s == pytest.approx(count * sum(side.first_s * (side.calls + side.warms) for side in sides.values()))
 
 
-def test_one_side_that_is_not_slow_is_enough(told: Callable[..., Turns]) -> None:
-    turns = told(baseline=0.001, ours=0.001, norm=0.0031)
-    turns.take(1.0)
-    assert turns.timed_s > 0.9
+def test_one_side_that_is_not_slow_is_enough(sides_of: Callable[..., dict[str, Rounds]]) -> None:
+    assert take_turns(sides_of(baseline=0.001, ours=0.001, norm=0.0031), 1.0) > 0.9
 
 
-def test_any_call_of_a_later_turn_may_be_drawn(told: Callable[..., Turns]) -> None:
+def test_any_call_of_a_later_turn_may_be_drawn(sides_of: Callable[..., dict[str, Rounds]]) -> None:
     drawn = list[Any]()
     for _ in range(200):
-        turns = told(baseline=0.007, ours=0.007)
-        turns.take(0.2)
-        drawn.append(turns.drawn["ours"])
+        sides = sides_of(baseline=0.007, ours=0.007)
+        take_turns(sides, 0.2)
+        drawn.append(sides["ours"].drawn)
     assert {*drawn} == {(turn, call) for turn in (2, 3) for call in (0, 1, 2)}
     assert 60 < sum(turn == 2 for turn, _ in drawn) < 140
 
 
-def test_calls_settle() -> None:
+def test_calls_settle(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(timing, "seconds_of", told)
     calls = iter([3.0, 0.02, 0.05, 0.04, 0.04])
     inputs = repeat(Input(torch.zeros(1)))
-    assert warm_up(FakeStopwatch(), lambda x: next(calls), inputs) == [3.0, 0.02, 0.05, 0.04]
-    assert warm_up(FakeStopwatch(), lambda x: 3.0, inputs) == [3.0, 3.0]
+    assert warm_up(lambda x: next(calls), inputs, CPU) == [3.0, 0.02, 0.05, 0.04]
+    assert warm_up(lambda x: 3.0, inputs, CPU) == [3.0, 3.0]
     growing = (float(3**n) for n in range(99))
-    assert len(warm_up(FakeStopwatch(), lambda x: next(growing), inputs)) == timing.MOST
+    assert len(warm_up(lambda x: next(growing), inputs, CPU)) == timing.MOST
 
 
 def test_a_gpu_is_timed_until_all_its_streams_are_done(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -92,13 +90,13 @@ def test_a_gpu_is_timed_until_all_its_streams_are_done(monkeypatch: pytest.Monke
 
     monkeypatch.setattr(torch.cuda, "synchronize", lambda device: log.append(f"all of {device}"))
     monkeypatch.setattr(timing, "perf_counter", now)
-    assert Stopwatch(torch.device("cuda", 1)).seconds(lambda: log.append("work")) == 3.0
+    assert seconds_of(lambda: log.append("work"), torch.device("cuda", 1)) == 3.0
     assert log == ["all of cuda:1", "clock", "work", "all of cuda:1", "clock"]
 
 
 @pytest.mark.parametrize("oneDNN", [True, False])
 def test_a_row_says_what_computes_the_baseline(oneDNN: bool) -> None:
-    step = Forward(LSTM.build(TINY, torch.float32, CPU))
+    step = Step(LSTM.build(TINY, torch.float32, CPU), Pass.FORWARD)
     with torch.backends.mkldnn.flags(enabled=oneDNN):
         assert fused_by(step, Input(torch.ones(3, 2, TINY.I))) == ("oneDNN" if oneDNN else "no library")
     assert {*FUSED} <= {schema.name for schema in torch._C._jit_get_all_schemas()}

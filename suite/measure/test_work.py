@@ -18,7 +18,8 @@ from suite.cases.workloads import Pass
 from suite.comparison.tensors import Output
 from suite.comparison.tolerance import Judgement
 from suite.measure import work
-from suite.measure.timing import Call, Input, Results
+from suite.measure.step import Input, Step
+from suite.measure.timing import Call
 from suite.shared.marks import impl_params
 
 CASE = Case(T=4, B=3, I=9, H=14, S=9, Z=3)
@@ -31,7 +32,7 @@ def test_a_ragged_workload_ends_rows_early() -> None:
     assert isinstance(packed, PackedSequence)
     assert packed.batch_sizes.tolist() == [2, 1, 1]
     assert packed.data.shape == (4, TINY.I)
-    work.Training(find("torch.nn.LSTM").build(TINY, torch.float32, CPU))(given)
+    Step(find("torch.nn.LSTM").build(TINY, torch.float32, CPU), Pass.TRAIN)(given)
 
 
 def test_inputs_are_new_whatever_the_seed() -> None:
@@ -64,7 +65,7 @@ MORE: list[dict[str, Any]] = [
 COMPARED = [one.name for one in candidates() if one.compared and one.name != "batched_cuda"]
 
 
-@pytest.mark.parametrize("step", work.STEPS)
+@pytest.mark.parametrize("step", Pass)
 @pytest.mark.parametrize("name", impl_params(COMPARED))
 def test_a_timed_call_of_each_candidate_is_right(name: str, step: Pass, monkeypatch: pytest.MonkeyPatch) -> None:
     one = find(name)
@@ -77,7 +78,7 @@ def test_a_timed_call_of_each_candidate_is_right(name: str, step: Pass, monkeypa
     for case in filter(
         one.takes, (replace(CASE, layer_norm=norm, **more) for norm in one.layer_norms for more in MORE)
     ):
-        run = work.STEPS[step](one.build(case, torch.float32, CPU))
+        run = Step(one.build(case, torch.float32, CPU), step)
         run.before()
         given, results, random_at = [], [], []
         for _ in range(3):
@@ -106,7 +107,7 @@ def test_a_timed_call_may_err_by_three_times_the_limit(
 ) -> None:
     judged = [Judgement(Output.OUT, error, 1e-6), Judgement(Output.H, 0.0, 1e-6)]
     monkeypatch.setattr(work, "judgements", lambda *_: judged)
-    call = Call(Input(torch.ones(1)), {}, Results(), torch.ones(1))
+    call = Call(Input(torch.ones(1)), {}, (), torch.ones(1))
     assert work.wrong(find("batched"), CASE, Pass.FORWARD, call) == said
 
 
@@ -122,7 +123,7 @@ def test_no_candidate_is_its_own_oracle(monkeypatch: pytest.MonkeyPatch) -> None
     for name in COMPARED:
         pairs[name] = []
         one = replace(find(name), to_ours=dict)
-        call = Call(Input(torch.ones(1)), {}, Results([torch.ones(2)]), torch.ones(1))
+        call = Call(Input(torch.ones(1)), {}, (torch.ones(2),), torch.ones(1))
         work.judgements(one, CASE, Pass.FORWARD, call)
     oracles = {name: oracle for name, ((oracle, dtype), _) in pairs.items() if dtype == torch.float64}
     assert oracles == dict.fromkeys(COMPARED, "deferred") | {"deferred": "batched"}

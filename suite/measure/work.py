@@ -1,11 +1,10 @@
-"""Inputs and passes that are measured, and the check that what a timed call gave is right."""
+"""Inputs of what is measured, and the check that what a timed call gave is right."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from itertools import repeat
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
 from impls.registry import ORACLE
@@ -16,15 +15,14 @@ from suite.comparison import tensors
 from suite.comparison.draws import implementation
 from suite.comparison.tensors import OUTPUTS, Gradient, parameter
 from suite.comparison.tolerance import Judgement, judge
-from suite.measure.timing import CHANCE, Call, Input, Results, Step, Stopwatch, generator_of, warm_up
+from suite.measure.step import CHANCE, Input, Step
+from suite.measure.timing import Call, generator_of, warm_up
 from suite.shared import usage
 from suite.shared.devices import DeviceType
 
 #: A timed call may err by so many times what the tolerance rule allows. A verification takes the rounding error of the
 #: naive form from several draws; that of one call may be small by chance, most where layer norm is over few units.
 OF_ONE_DRAW = 3.0
-#: Each change of the parameters leaves them within this share of a tensor's standard deviation of where they started.
-CHANGE = 0.25
 #: Verified implementations that results are compared with: for speed the first one, unless it is the candidate.
 REFERENCES = ("deferred", "batched")
 #: The form whose rounding error says how far a result may be from the one in float64. Its operators round as those of
@@ -52,81 +50,6 @@ def example(case: Case, dtype: torch.dtype, device: torch.device, *, of_lstm: bo
     layers = () if case.state is Start.SHARED and not of_lstm else (L,)
     units = (H, H) if of_lstm else (H, H, S, S)
     return Input(x, tuple(normal(*layers, B, F) for F in units))
-
-
-class Forward:
-    """A forward pass in evaluation mode without a graph; the parameters stay as they are."""
-
-    def __init__(self, model: nn.Module) -> None:
-        self.model = model.eval()
-        self.parameters = _values(model)
-
-    def __call__(self, given: Input) -> Results:
-        with torch.no_grad():
-            return Results(_flat(*self.model(*given)))
-
-    def before(self) -> None:
-        """Do nothing, as no call changes the parameters."""
-
-    def parameters_at(self, call: int) -> dict[str, Tensor]:
-        return self.parameters
-
-
-class Training:
-    """A training step: forward, mean square, backward, and a change of all parameters in place, as by an optimiser.
-
-    The change is part of the time. It is a random multiple of fixed random numbers, one addition for all tensors, which
-    takes 9 microseconds on the workload small, where a step takes 2 ms. It keeps the parameters near where they
-    started, where an optimiser would take them far away within the thousands of steps that are timed.
-    """
-
-    def __init__(self, model: nn.Module) -> None:
-        self.model = model.train()
-        self.tensors: list[Tensor] = list(model.parameters())
-        self.directions = [CHANGE * q.detach().std() * torch.randn_like(q) for q in self.tensors]
-        self.at = 0.0
-        self.amounts: list[float] = []
-        self.noted = _values(model)
-
-    def __call__(self, given: Input) -> Results:
-        for q in self.tensors:
-            q.grad = None
-        results = _flat(*self.model(*given))
-        results[0].square().mean().backward()
-        gradients: list[Any] = [q.grad for q in self.tensors]
-        new = CHANCE.uniform(-1, 1)
-        self.amounts.append(new - self.at)
-        self.at = new
-        self._change(self.tensors, self.amounts[-1])
-        return Results((*results, *gradients))
-
-    def before(self) -> None:
-        self.noted = _values(self.model)
-        self.amounts.clear()
-
-    def parameters_at(self, call: int) -> dict[str, Tensor]:
-        """The parameters of a call, to the bit: those before the round, changed as often and in the same way."""
-        values = {name: value.clone() for name, value in self.noted.items()}
-        for amount in self.amounts[:call]:
-            self._change(list(values.values()), amount)
-        return values
-
-    def _change(self, tensors: list[Tensor], amount: float) -> None:
-        with torch.no_grad():
-            torch._foreach_add_(tensors, self.directions, alpha=amount)
-
-
-def _values(model: nn.Module) -> dict[str, Tensor]:
-    return {name: q.detach().clone() for name, q in model.named_parameters()}
-
-
-def _flat(out: Any, last: Sequence[Tensor]) -> tuple[Tensor, ...]:
-    """What a model returns; of a packed output the data."""
-    return (out if isinstance(out, Tensor) else out.data, *last)
-
-
-#: By name in the rows.
-STEPS: Mapping[Pass, type[Forward] | type[Training]] = {Pass.FORWARD: Forward, Pass.TRAIN: Training}
 
 
 def wrong(candidate: Candidate, case: Case, name: Pass, call: Call) -> str:
@@ -163,7 +86,7 @@ def expected(
     model = implementation(impl)(case, dtype, torch.device("meta"))
     copies = {name: value.to(dtype, copy=True) for name, value in parameters.items()}
     model.load_state_dict(copies, assign=True)
-    step = STEPS[name](model)
+    step = Step(model, name)
     given = call.given.changed(lambda value: value.to(dtype))
     generator_of(given.x.data.device).set_state(call.random)
     results = step(given)
@@ -182,7 +105,7 @@ def peak(step: Step, given: Input) -> int:
     """Peak memory of a pass, on a GPU of one that is not the first, in bytes, above parameters and input."""
     device = given.x.data.device
     if device.type == DeviceType.CUDA:
-        warm_up(Stopwatch(device), step, repeat(given))
+        warm_up(step, repeat(given), device)
     for q in step.model.parameters():
         q.grad = None
     torch.cuda.empty_cache()  # does nothing if CUDA was not used

@@ -64,6 +64,11 @@ KEYS: Mapping[str, Sequence[str]] = {
 WHOLE = {"T": "whole_T", "B": "whole_B"}
 
 
+def key_of(row: Mapping[Any, Any]) -> tuple[Any, ...]:
+    """What identifies a row of the benchmark."""
+    return tuple(row.get(column) for column in KEYS["bench"])
+
+
 def about_pass(workload: Workload, case: Case, implementation: str, dtype: str, timed: Pass) -> Row:
     """Columns that describe a row of the benchmark; case: of the workload. timed: the pass that is."""
     sizes = case.sizes

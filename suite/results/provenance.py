@@ -12,7 +12,7 @@ from suite.shared.files import ROOT
 RESTS_ON = {
     "bench": (
         "impls",
-        *(f"suite/measure/{name}.py" for name in ("bench", "roofline", "timing", "work")),
+        *(f"suite/measure/{name}.py" for name in ("bench", "roofline", "step", "timing", "work")),
         "suite/candidates",
         "suite/cases/workloads.py",
         "suite/results/statistics.py",

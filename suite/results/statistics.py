@@ -4,7 +4,7 @@ A visit times a candidate and its baseline in turns, so that drift affects both.
 """
 
 from collections import defaultdict
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
 from itertools import chain
 from typing import Any, NamedTuple
@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from suite.results.columns import KEYS, Row
+from suite.results.columns import Row, key_of
 from suite.results.status import Ended
 
 #: Share of runs whose interval has the ratio, and the fewest visits that give an interval.
@@ -54,18 +54,11 @@ def quotient(dividend: Interval, divisor: Interval) -> Interval:
     return Interval(ratio, float(low), float(high))
 
 
-class Pooled(NamedTuple):
-    """The variance between visits by all rows of a run, and the degrees of freedom that it counts as in a row."""
-
-    variance: float
-    freedom: float
-
-
-def between(ratios: Sequence[float], pooled: Pooled | None = None, coverage: float = COVERAGE) -> Interval:
+def between(ratios: Sequence[float], pooled: tuple[float, float] | None = None, coverage: float = COVERAGE) -> Interval:
     """Median of the visits' ratios, with Student's interval of their logarithms, which is NaN for fewer than FEWEST.
 
-    pooled: of the run, toward which the variance of these visits is shrunk: a few visits may all have met one state of
-    the host, but the visits of all rows met several.
+    pooled: of `pooled_variance`, toward which the variance of these visits is shrunk: a few visits may all have met one
+    state of the host, but the visits of all rows met several.
     """
     middle = float(np.median(ratios))
     n = len(ratios)
@@ -75,8 +68,9 @@ def between(ratios: Sequence[float], pooled: Pooled | None = None, coverage: flo
     variance = float(logs.var(ddof=1))
     freedom = float(n - 1)
     if pooled is not None:
-        squares = freedom * variance + pooled.freedom * pooled.variance
-        freedom += pooled.freedom
+        pooled_variance, pooled_freedom = pooled
+        squares = freedom * variance + pooled_freedom * pooled_variance
+        freedom += pooled_freedom
         variance = squares / freedom
     half = student(freedom, coverage) * (variance / n) ** 0.5
     low = float(np.exp(logs.mean() - half))
@@ -84,8 +78,10 @@ def between(ratios: Sequence[float], pooled: Pooled | None = None, coverage: flo
     return Interval(middle, min(low, middle), max(high, middle))
 
 
-def pooled_variance(rows: Iterable[Sequence[float]]) -> Pooled | None:
-    """Variance of the logarithms between visits, by those of all rows of a run; None if fewer than two rows tell it.
+def pooled_variance(rows: Iterable[Sequence[float]]) -> tuple[float, float] | None:
+    """Variance of the logarithms between visits by all rows of a run, and the degrees of freedom that it counts as.
+
+    None if fewer than two rows tell it.
 
     The variances of rows are taken as draws from a scaled inverse chi-square distribution, whose scale and degrees of
     freedom follow from the mean and the variance of their logarithms (Smyth 2004, Linear models and empirical Bayes
@@ -103,7 +99,7 @@ def pooled_variance(rows: Iterable[Sequence[float]]) -> Pooled | None:
     possible = np.geomspace(LEAST_FREEDOM, freedoms.sum(), 1000)
     freedom = float(np.interp(spread, _trigamma(possible / 2)[::-1], possible[::-1]))
     variance = np.exp(levels.mean() + _mean_logarithm(np.array(freedom)))
-    return Pooled(float(variance), freedom)
+    return float(variance), freedom
 
 
 def _mean_logarithm(freedom: np.ndarray) -> np.ndarray:
@@ -118,11 +114,9 @@ def _trigamma(x: np.ndarray) -> np.ndarray:
 
 def summarised(visits: Iterable[Sequence[Row]]) -> list[Row]:
     """Rows of a run's visits, one for each key of the benchmark, with medians, and intervals of the ratios."""
-    key = KEYS["bench"]
-    groups = defaultdict[tuple[Hashable, ...], list[Row]](list)
+    groups = defaultdict[tuple[Any, ...], list[Row]](list)
     for row in chain.from_iterable(visits):
-        values = tuple(row.get(column) for column in key)
-        groups[values].append(row)
+        groups[key_of(row)].append(row)
     result = [_summary(rows) for rows in groups.values()]
     ratios: list[Sequence[float]] = [row.get("ratio_visits", ()) for row in result]
     pooled = pooled_variance(ratios)
