@@ -104,14 +104,15 @@ def benchmark(options: argparse.Namespace) -> int:
     kept = ended and is_plan(options)
     reason = why_not_kept(made.rows, planned) if kept else None
     folder = folder_for(results, device, whole=kept and reason is None)
-    swept = sweep.sweeps(Benchmark.of(made.rows), options.sweep.size) if options.sweep else []
-    show(made, swept)
+    size = options.sweep.size if options.sweep else ""
+    swept = sweep.sweeps(Benchmark.of(made.rows), size) if options.sweep else {}
+    show(made, size, swept)
     if reason:
         print(f"\nThe results of this machine stay as they were: {reason}.")
     made.write(folder)
     report.write_machine(folder)
-    for over in swept:
-        write_whole(folder / f"{over.name}.svg", svg(over.draw()))
+    for name, rows in swept.items():
+        write_whole(folder / f"{name}.svg", svg(sweep.plot(rows, size)))
     print(f"\nResults: {folder}")
     if not ended:
         return 130
@@ -295,15 +296,15 @@ def compile_kernels(jobs: Sequence[Job], device: torch.device) -> None:
     precompile(passes, device)
 
 
-def show(made: Run, swept: Sequence[sweep.Sweep]) -> None:
-    """Print the tables of a run, or of a sweep one for all its sizes; and the summary."""
+def show(made: Run, size: str, swept: Mapping[str, pd.DataFrame]) -> None:
+    """Print the tables of a run, or of sweeps over a size one for all its values; and the summary."""
     rows = made.rows
     benchmark = Benchmark.of(rows)
     for name, reason in benchmark.unable:
         print(f"\n{name} was not timed: {reason}")
-    for over in swept:
-        text.show(over.table(), over.title)
-        print("", *over.growth(), sep="\n")
+    for of_sweep in swept.values():
+        text.show(sweep.table(of_sweep, size), sweep.title(of_sweep, size))
+        print("", *sweep.growth(of_sweep, size), sep="\n")
     for place in benchmark.places() if not swept else ():
         text.show(terminal_table(place), heading(place.iloc[0]))
     print()

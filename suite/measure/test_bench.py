@@ -421,6 +421,6 @@ def test_a_run_shows_milliseconds_of_each_first_visit(
     ids=["fastest", "wrong", "some-wrong"],
 )
 def test_the_last_lines_answer(rows: list[Row], answers: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    bench.show(run_of(*rows), [])
+    bench.show(run_of(*rows), "", {})
     lines = capsys.readouterr().out.splitlines()[-len(answers) :]
     assert [answer in line for line, answer in zip(lines, answers, strict=True)] == [True] * len(answers), lines

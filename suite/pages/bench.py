@@ -14,7 +14,7 @@ from suite.cases.workloads import Pass
 from suite.pages import text
 from suite.pages.benchmark import NORM, Benchmark, decisive_pass, heading, in_quoted_dtype, setting
 from suite.pages.headline import summary
-from suite.pages.plots import Bar, Panel, bar_plot
+from suite.pages.plots import Panel, bar_plot
 from suite.results.columns import MEANING
 from suite.results.format import (
     MB,
@@ -30,7 +30,7 @@ from suite.results.format import (
     with_interval,
 )
 from suite.results.run import Run
-from suite.results.statistics import interval
+from suite.results.statistics import Interval, interval
 from suite.results.status import Ended, Status
 
 #: The workload of the plot and of the README's table, without layer norm, in the dtype that the device quotes.
@@ -124,15 +124,17 @@ def readme_rows(benchmark: Benchmark, device: str) -> pd.DataFrame:
 
 def training_plot(rows: pd.DataFrame) -> Figure:
     """Milliseconds per training step, a bar for each candidate; rows: of `readme_rows`, with figures."""
-    bars = {row["implementation"]: _bar(row, 1e3 * row["median_s"] / row["ratio"]) for _, row in rows.iterrows()}
-    bars.setdefault(BASELINE, Bar(1e3 * rows["baseline_s"].median()))
-    return bar_plot([Panel("", bars, rows["floor"].iloc[0], bars[BASELINE].length)], " ms", "ms per training step")
+    bars = {}
+    for _, row in rows.iterrows():
+        unit = 1e3 * row["median_s"] / row["ratio"]
+        bars[row["implementation"]] = Interval(*(unit * figure for figure in interval(row)))
+    bars.setdefault(BASELINE, Interval(1e3 * rows["baseline_s"].median(), float("nan"), float("nan")))
+    panel = Panel("", bars, rows["floor"].iloc[0], bars[BASELINE].ratio, _busy(rows))
+    return bar_plot([panel], " ms", "ms per training step")
 
 
-def _bar(row: pd.Series, unit: float = 1.0) -> Bar:
-    """Bar of a row's ratio, in units."""
-    ratio, low, high = interval(row)
-    return Bar(unit * ratio, unit * low, unit * high, busy=pd.notna(row["busy"]))
+def _busy(rows: pd.DataFrame) -> Sequence[str]:
+    return [*rows["implementation"][rows["busy"].notna()]]
 
 
 def training_caption(row: pd.Series) -> str:
@@ -153,7 +155,8 @@ def speed_panels(benchmark: Benchmark) -> list[Panel]:
             row = judged.iloc[0]
             norm = ", norm" if row["layer_norm"] else ""
             title = f"{row['workload']}, {row['dtype']}{norm}, {row['pass']}\n{sizes(row, ('T', 'B'))}"
-            panels.append(Panel(title, {of["implementation"]: _bar(of) for _, of in judged.iterrows()}, row["floor"]))
+            bars = {of["implementation"]: interval(of) for _, of in judged.iterrows()}
+            panels.append(Panel(title, bars, row["floor"], busy=_busy(judged)))
     return panels
 
 

@@ -1,7 +1,7 @@
 """The style of all plots: SVG without a background, in colours that are legible on light and on dark pages."""
 
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -13,8 +13,9 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import LogLocator, NullLocator
 
 from suite.candidates.catalogue import find
-from suite.candidates.names import ORDER
+from suite.candidates.names import BASELINE, ORDER
 from suite.results.format import count, significant3
+from suite.results.statistics import Interval
 
 #: Colour of text, axes and ticks: a grey that is legible on white and on near-black.
 INK = "#7d8590"
@@ -46,22 +47,18 @@ _STYLE: Any = {
 _styled = mpl.rc_context(_STYLE)
 
 
-class Bar(NamedTuple):
-    """A bar: its length, the ends of its confidence interval, NaN without one, and whether the machine was busy."""
-
-    length: float
-    low: float = float("nan")
-    high: float = float("nan")
-    busy: bool = False
-
-
 class Panel(NamedTuple):
-    """Bars by name, and how far from the length `reference` the noise floor reaches, as a share, NaN if not known."""
+    """Bars by name: their lengths, with confidence intervals.
+
+    floor: how far from the length `reference` the noise floor reaches, as a share, NaN if not known.
+    busy: names of what was measured on a busy machine.
+    """
 
     title: str
-    bars: Mapping[str, Bar]
+    bars: Mapping[str, Interval]
     floor: float = float("nan")
     reference: float = 1.0
+    busy: Collection[str] = ()
 
 
 def styles(panels: Sequence[Iterable[str]]) -> dict[str, int]:
@@ -110,8 +107,8 @@ def bar_plot(panels: Sequence[Panel], unit: str, axis: str, columns: int = 1) ->
 
 
 def _draw(axes: Axes, panel: Panel, unit: str, style_of: Mapping[str, int]) -> None:
-    bars = dict(sorted(panel.bars.items(), key=lambda item: item[1].length))
-    lengths = [bar.length for bar in bars.values()]
+    bars = dict(sorted(panel.bars.items(), key=lambda item: item[1].ratio))
+    lengths = [bar.ratio for bar in bars.values()]
     end = _end(lengths)
     if not np.isnan(panel.floor):
         low = panel.reference / (1 + panel.floor)
@@ -127,8 +124,9 @@ def _draw(axes: Axes, panel: Panel, unit: str, style_of: Mapping[str, int]) -> N
         error_kw={"ecolor": DARK, "elinewidth": 1.2, "capsize": 3, "path_effects": HALO},
     )
     axes.set_xlim(0, end)
-    for at, bar in enumerate(bars.values()):
-        _label(axes, at, bar, unit, end)
+    for at, (name, bar) in enumerate(bars.items()):
+        text = f"{significant3(bar.ratio)}{unit}{', busy' if name in panel.busy else ''}"
+        _label(axes, at, bar, text, end)
     axes.set_yticks(range(len(bars)), [label(name) for name in bars])
     axes.invert_yaxis()
     axes.grid(visible=False, axis="y")
@@ -142,60 +140,44 @@ def _end(lengths: Sequence[float]) -> float:
     return 1.3 * longest
 
 
-def _whisker(bar: Bar, end: float) -> tuple[float, float]:
+def _whisker(bar: Interval, end: float) -> tuple[float, float]:
     """How far the interval of a bar reaches to each side; NaN for a bar that is cut off."""
-    if bar.length > end:
+    if bar.ratio > end:
         return float("nan"), float("nan")
-    return bar.length - bar.low, bar.high - bar.length
+    return bar.ratio - bar.ratio_low, bar.ratio_high - bar.ratio
 
 
-def _label(axes: Axes, at: int, bar: Bar, unit: str, end: float) -> None:
-    """Write the length of a bar behind it, or on it where it is cut off."""
-    text = f"{significant3(bar.length)}{unit}"
+def _label(axes: Axes, at: int, bar: Interval, text: str, end: float) -> None:
+    """Write a text behind a bar, or on it where it is cut off."""
     look = dict[str, Any](xytext=(6, 0), color=INK)
-    if bar.busy:
-        text += ", busy"
-    if bar.length > end:
+    if bar.ratio > end:
         text += " (cut off)"
         look = {"xytext": (-4, 0), "color": DARK, "ha": "right"}
-    tip = min(np.nanmax([bar.length, bar.high]), end)
+    tip = min(np.nanmax([bar.ratio, bar.ratio_high]), end)
     axes.annotate(text, (tip, at), textcoords="offset points", va="center", fontsize=9, **look)
 
 
-class Line(NamedTuple):
-    """Figures over sizes, and the ends of their confidence intervals, NaN without one; that of the baseline is grey."""
-
-    sizes: Sequence[int]
-    figures: np.ndarray
-    low: np.ndarray
-    high: np.ndarray
-    is_baseline: bool = False
-
-
-class Lines(NamedTuple):
-    """Lines by name, whose figures are multiplied by `scale` where they are drawn."""
-
-    title: str
-    lines: Mapping[str, Line]
-    scale: float = 1.0
-
-
 @_styled
-def line_plot(panels: Sequence[Lines], axis: str) -> Figure:
-    """Draw lines over sizes, with bands for their confidence intervals.
+def line_plot(panels: Mapping[str, Mapping[str, Mapping[int, Interval]]], axis: str) -> Figure:
+    """Draw lines over sizes, with bands for their confidence intervals; that of the baseline is grey.
 
     Both axes are logarithmic where the sizes grow rather by factors than by steps. Markers and dashes tell lines apart
-    without colours. axis: label below the panels.
+    without colours. panels: by title, lines by name, which have a figure at each size. axis: label below the panels.
     """
     figure = Figure(figsize=(2.0 + 3.7 * len(panels), 4.2), layout="constrained")
     drawn = dict[str, Any]()
     grid = figure.subplots(1, len(panels), squeeze=False)
-    style_of = styles([panel.lines for panel in panels])
-    for axes, panel in zip(grid[0], panels, strict=True):
-        for name, line in panel.lines.items():
-            drawn[label(name)] = _draw_line(axes, line, panel.scale, style_of[name])
-        axes.set_title(panel.title, fontsize=11)
-        sizes = sorted({size for line in panel.lines.values() for size in line.sizes})
+    style_of = styles([*panels.values()])
+    for axes, (title, lines) in zip(grid[0], panels.items(), strict=True):
+        for name, line in lines.items():
+            ink = INK if name == BASELINE else colour(style_of[name])
+            dashes = "-" if name == BASELINE else DASHES[style_of[name] % len(DASHES)]
+            figures, low, high = np.transpose([*line.values()])
+            axes.fill_between([*line], low, high, color=ink, alpha=0.25, linewidth=0)
+            look: dict[str, Any] = {"marker": MARKERS[style_of[name] % len(MARKERS)], "linestyle": dashes}
+            (drawn[label(name)],) = axes.plot([*line], figures, color=ink, linewidth=1.8, markersize=6, **look)
+        axes.set_title(title, fontsize=11)
+        sizes = sorted({size for line in lines.values() for size in line})
         if by_factors(sizes):
             axes.set_xscale("log")
             axes.set_yscale("log")
@@ -211,19 +193,6 @@ def line_plot(panels: Sequence[Lines], axis: str) -> Figure:
     for text in legend.get_texts():
         text.set_color(INK)
     return figure
-
-
-def _draw_line(axes: Axes, line: Line, scale: float, style: int) -> Any:
-    """Draw a line with its band; return its handle for the legend."""
-    ink = INK if line.is_baseline else colour(style)
-    axes.fill_between(line.sizes, scale * line.low, scale * line.high, color=ink, alpha=0.25, linewidth=0)
-    look: dict[str, Any] = {
-        "marker": MARKERS[style % len(MARKERS)],
-        "linestyle": "-" if line.is_baseline else DASHES[style % len(DASHES)],
-        "markersize": 6,
-    }
-    (handle,) = axes.plot(line.sizes, scale * line.figures, color=ink, linewidth=1.8, **look)
-    return handle
 
 
 def by_factors(sizes: Sequence[int]) -> bool:

@@ -10,8 +10,9 @@ from suite.candidates.names import BASELINE, ORDER
 from suite.cases.workloads import Pass
 from suite.pages.bench import readme_rows, speed_panels, training_plot
 from suite.pages.examples import beside
-from suite.pages.plots import Bar, Line, Lines, Panel, bar_plot, colour, line_plot, styles, svg
+from suite.pages.plots import Panel, bar_plot, colour, line_plot, styles, svg
 from suite.results.examples import runs
+from suite.results.statistics import Interval
 
 
 def test_every_name_has_its_own_colour() -> None:
@@ -22,8 +23,8 @@ def test_every_name_has_its_own_colour() -> None:
 
 
 def test_two_files_have_two_looks() -> None:
-    two = Line([1, 2], np.ones(2), np.ones(2), np.ones(2))
-    lines = line_plot([Lines("", {"mine": two, "yours": two})], "T").axes[0].get_lines()
+    two = {1: bar(1), 2: bar(1)}
+    lines = line_plot({"": {"mine": two, "yours": two}}, "T").axes[0].get_lines()
     for look in ("color", "marker"):
         of_mine, of_yours = (getattr(line, f"get_{look}")() for line in lines)
         assert of_mine != of_yours
@@ -101,7 +102,7 @@ def test_speed_has_a_panel_for_each_place_and_the_pass_that_counts() -> None:
     rows = runs("batched", 0.1, B=1)[:1] + runs("batched", 0.4, B=1)[1:] + runs("compiled", 0.2, layer_norm=True)
     rows += runs(BASELINE, 0.05) + runs("naive", 0.3) + runs("jax", 0)
     panels = speed_panels(beside(rows))
-    assert {panel.title: {name: bar.length for name, bar in panel.bars.items()} for panel in panels} == {
+    assert {panel.title: {name: bar.ratio for name, bar in panel.bars.items()} for panel in panels} == {
         "small, float32, forward\nT 3, B 1": {"batched": 2.0},
         "small, float32, norm, train\nT 3, B 2": {"compiled": 4.0, BASELINE: 1.0},
         "small, float32, train\nT 3, B 2": {BASELINE: 1.0},
@@ -129,8 +130,8 @@ def test_bars_from_a_busy_machine_are_marked() -> None:
     assert [text.get_text() for text in bar_plot(panels, "", "x").axes[0].texts] == ["1.00", "2.00, busy"]
 
 
-def bar(length: float) -> Bar:
-    return Bar(length, 0.9 * length, 1.1 * length)
+def bar(length: float) -> Interval:
+    return Interval(length, 0.9 * length, 1.1 * length)
 
 
 @pytest.mark.parametrize(("longest", "end"), [(100.0, 13.0), (41.0, 13.0), (39.0, 50.7)], ids=str)
