@@ -1,6 +1,5 @@
 """Tables of the benchmark have ratios with intervals, and say why there is no figure or reason to doubt one."""
 
-import re
 from typing import Any
 
 import pytest
@@ -16,30 +15,38 @@ from suite.results.run import Run
 from suite.results.status import Status
 
 
+def times(rows: list[Row]) -> dict[str, dict[str, str]]:
+    """Return the lines of the last place, by implementation."""
+    *_, place = beside(rows).places()
+    table = bench.time_table(place)
+    return {line["implementation"]: line for line in table.to_dict("records")}
+
+
+def fastest(rows: list[Row]) -> list[dict[str, str]]:
+    lines: list[dict[str, str]] = bench.fastest_table(beside(rows)).to_dict("records")
+    return lines
+
+
 def test_tables_have_ratios_or_say_why_not() -> None:
-    rows = (
-        runs("naive", 0) + runs("row_scaled", 0.2, 4_000_000) + runs("batched", 0.1, 3_000_000)
-        + runs("torch.nn.LSTM", 0.05, 2_000_000) + runs("row_scaled", 0.4, 4_000_000, True)
-        + runs("batched", 0.3, 3_000_000, True) + runs("labml", 0.6, 1_000_000, True)
-    )  # fmt: skip
+    rows = [*runs("naive", 0), *runs("batched", 0.1, 3_000_000), *runs(BASELINE, 0.05, 2_000_000)]
+    rows += [*runs("row_scaled", 0.2, 4_000_000), *runs("labml", 0.6, 1_000_000, True), *runs("batched", 0.3, 1, True)]
+    without = times([row for row in rows if not row["layer_norm"]])
+    assert without["naive"]["train, ms"] == without["naive"]["forward, ms"] == "time-out"
+    assert {*without["naive"].values()} == {"naive", "time-out", "-"}
+    batched = {"train, ms": "100", "train / LSTM": "2.00 (1.98-2.02)", "verdict": "slower", "train, MB": "3.00"}
+    batched |= {"MB / LSTM": "1.50", "of roofline": "25% compute"}
+    assert batched.items() <= without["batched"].items()
+    with_norm = times(rows)
+    assert with_norm["labml"]["train / LSTM"] == "12.0 (11.9-12.1)"
+    assert with_norm["labml"]["MB / LSTM"] == "0.50"
+    assert with_norm[BASELINE]["train / LSTM"] == "1.00 (0.99-1.01)"
+    first, second = fastest(rows)
+    assert (first["layer norm"], first["fastest"], first["next best"]) == ("off", "batched", "2.00 row_scaled")
+    assert (second["layer norm"], second["fastest"], second["next best"]) == ("on", "batched", "2.00 labml")
     text = page(rows)
-    figures, roof = "100 | 2.00 (1.98-2.02) | 100 | 2.00 (1.98-2.02) | slower", "25% compute"
-    assert "| naive | time-out | - | time-out | - | - | - | - | - |" in text
-    assert f"| batched | {figures} | 3.00 | 1.50 | {roof} |" in text
     assert text.index("| naive | time-out") < text.index("\n| batched | 100 |")
-    figures = "600 | 12.0 (11.9-12.1) | 600 | 12.0 (11.9-12.1) | slower"
-    assert f"| labml | {figures} | 1.00 | 0.50 | {roof} |" in text
-    assert text.count("| torch.nn.LSTM | 50.0 | 1.00 (0.99-1.01) | 50.0 | 1.00 (0.99-1.01) | undecided |") == 2
     assert "Shortened: T 3 of 100, B 2 of 8. Noise floor: 1.0% (forward), 1.0% (train)." in text
     assert "`naive` on small: time-out: 9 s" in text
-    heads = "| workload | layer norm | fastest | train, ms | / LSTM | work / LSTM | next best | MB / LSTM |"
-    assert f"## The fastest to train\n\n{heads}\n|{' --- |' * 3}{' ---: |' * 5}\n" in text
-    assert (
-        "| small, T 3, B 2, float32 | off | batched | 100 | 2.00 (1.98-2.02) | 1.45 | 2.00 row_scaled | 1.50 |" in text
-    )
-    assert (
-        "| small, T 3, B 2, float32 | on | batched | 300 | 6.00 (5.94-6.06) | 1.45 | 1.33 row_scaled | 1.50 |" in text
-    )
 
 
 @pytest.mark.parametrize(
@@ -65,20 +72,17 @@ def test_a_verdict_takes_an_interval_beyond_the_noise(
     rows += at("medium", runs(BASELINE, 0.05, spread=0))  # the noise floor of another workload
     table = beside(rows).rows
     assert set(table["verdict"][table["implementation"] == "batched"]) == {words}
-    assert f" | {words} | " in page(rows)
 
 
 @pytest.mark.parametrize(("B", "decisive"), [(1, "forward"), (2, "train")])
 def test_one_sequence_is_judged_by_its_forward_pass(B: int, decisive: str) -> None:
     slow, fast = runs("batched", 0.1, B=B), runs("batched", 0.01, B=B)
     rows = [slow[0], fast[1]] if decisive == Pass.FORWARD else [fast[0], slow[1]]
-    text = page(rows + runs(BASELINE, 0.05, B=B))
-    assert "| slower |" in next(line for line in text.splitlines() if line.startswith("| batched |"))
-    (head,) = (line for line in text.splitlines() if line.startswith("| implementation | forward"))
-    assert f"| {decisive} / LSTM | verdict |" in head, "a verdict stands beside the figure that it judges"
+    rows += runs(BASELINE, 0.05, B=B)
+    assert times(rows)["batched"]["verdict"] == "slower"
     (place,) = beside(rows).places()
-    columns = [*terminal_table(place)]
-    assert columns[columns.index("verdict") - 1] == f"{decisive} / LSTM"
+    for columns in ([*bench.time_table(place)], [*terminal_table(place)]):
+        assert columns[columns.index("verdict") - 1] == f"{decisive} / LSTM", "it is beside the figure that it judges"
 
 
 @pytest.mark.parametrize(("B", "roofline"), [(1, "25% compute"), (2, "50% memory")])
@@ -86,10 +90,9 @@ def test_memory_is_that_of_training_and_the_roofline_that_of_the_pass_that_count
     rows = runs("batched", 0.1, 1_000_000, B=B) + runs(BASELINE, 0.05, 1_000_000, B=B)
     for row, peak in ((rows[1], 3_000_000), (rows[3], 2_000_000)):
         row |= {"peak_bytes": peak, "share": 0.5, "bound": "memory"}
-    text = page(rows)
-    assert "| train, MB | MB / LSTM | of roofline |" in text
-    assert f"| 3.00 | 1.50 | {roofline} |" in text
-    assert "| 2.00 (1.98-2.02) | 1.45 | 1.50 |" in text
+    line = times(rows)["batched"]
+    assert [line[name] for name in ("train, MB", "MB / LSTM", "of roofline")] == ["3.00", "1.50", roofline]
+    assert fastest(rows)[0]["MB / LSTM"] == "1.50"
 
 
 def test_where_all_have_layer_norm_the_baseline_is_beside_them_alone() -> None:
@@ -101,39 +104,30 @@ def test_where_all_have_layer_norm_the_baseline_is_beside_them_alone() -> None:
 
 
 def test_a_workload_without_training_is_judged_by_its_forward_pass() -> None:
-    text = page([row for row in OURS + LSTM if row["pass"] == "forward"])
-    assert "| forward / LSTM | verdict | forward, MB | MB / LSTM |" in text
-    assert "| 2.00 (1.98-2.02) | slower | 1.00 | 1.00 |" in text
-
-
-def test_a_candidate_without_training_has_neither_verdict_nor_memory() -> None:
-    """As one that was timed when the workload had no training."""
-    forward = [row for row in runs("deferred", 0.2) if row["pass"] == Pass.FORWARD]
-    text = page([*OURS, *LSTM, *forward])
-    assert "| deferred | 200 | 4.00 (3.96-4.04) | - | - | - | - | - | - |" in text
+    line = times([row for row in OURS + LSTM if row["pass"] == Pass.FORWARD])["batched_cpu"]
+    assert (line["verdict"], line["forward, MB"], line["MB / LSTM"]) == ("slower", "1.00", "1.00")
 
 
 def test_packed_rows_are_compared_with_the_padded_baseline_where_that_is_faster() -> None:
     norm = runs("batched_cpu", 0.03, layer_norm=True)
-    text = page(at("medium-ragged", [*runs("batched_cpu", 0.02), *runs(PADDED, 0.025), *LSTM, *norm]))
-    assert re.search(r"\| batched_cpu \| .* \| 0.40 \(0.40-0.40\) \| faster \| 0.80 \|", text)
-    assert re.search(r"\| batched_cpu \| .* \| 0.60 \(0.59-0.61\) \| faster \| 1.20 \|", text)
-    assert "| 0.40 (0.40-0.40), padded 0.80 | 1.45 | 1.00 |" in text
+    rows = at("medium-ragged", [*runs("batched_cpu", 0.02), *runs(PADDED, 0.025), *LSTM, *norm])
+    line = times(rows)["batched_cpu"]
+    assert (line["train / LSTM"], line["verdict"], line["/ padded"]) == ("0.60 (0.59-0.61)", "faster", "1.20")
+    assert fastest(rows)[0]["/ LSTM"] == "0.40 (0.40-0.40), padded 0.80"
     slower = at("medium-ragged", [*runs("batched_cpu", 0.02), *runs(PADDED, 0.06), *LSTM])
-    assert "| / padded |" not in page(slower)
+    assert "/ padded" not in times(slower)["batched_cpu"]
 
 
 def test_the_next_best_is_the_alternative_with_the_smallest_ratio() -> None:
     """And not with the shortest time: the clock was half as fast while `jax` ran, for the baseline beside it too."""
     rows = [*runs("batched", 0.3), *runs("jax", 0.4, ratio=4.0, baseline_s=0.1), *runs("labml", 0.35, ratio=7.0)]
-    assert "| 2.00 (1.98-2.02) | 1.45 | 2.00 jax | 1.00 |" in page(OURS + rows + LSTM)
-    assert "| next best |" not in page(OURS + LSTM)
+    assert fastest(OURS + rows + LSTM)[0]["next best"] == "2.00 jax"
+    assert "next best" not in fastest(OURS + LSTM)[0]
 
 
 def test_rows_from_a_busy_machine_are_marked() -> None:
-    rows = runs("batched", 0.1, busy=0.42) + LSTM
-    assert re.search(r"\| batched \| .* \| 42% \|\n", page(rows))
-    assert "busy |" not in page(runs("batched", 0.1) + LSTM)
+    assert times(runs("batched", 0.1, busy=0.42) + LSTM)["batched"]["busy"] == "42%"
+    assert "busy" not in times(runs("batched", 0.1) + LSTM)["batched"]
 
 
 CRASHED: dict[str, Any] = {"status": Status.CRASHED, "detail": ""}
