@@ -7,7 +7,6 @@ from matplotlib.container import BarContainer
 from matplotlib.figure import Figure
 
 from suite.candidates.names import BASELINE, ORDER
-from suite.cases.workloads import Pass
 from suite.pages.bench import readme_rows, speed_panels, training_plot
 from suite.pages.examples import beside
 from suite.pages.plots import Panel, bar_plot, colour, line_plot, styles, svg
@@ -90,12 +89,6 @@ def test_the_dtype_of_the_plot_is_that_which_people_train_in(device: str, dtype:
     rows = [row for each in ("float32", "bfloat16") for row in runs("batched", 0.1, workload="medium", dtype=each)]
     assert set(readme_rows(beside(rows), device)["dtype"]) == {dtype}
     assert set(readme_rows(beside(rows[:2]), device)["dtype"]) == {"float32"}
-
-
-def test_speed_shows_the_pass_that_is_judged_at_the_place() -> None:
-    rows = [*runs("batched", 0.1), *runs("naive", 0.3), *runs(BASELINE, 0.05)]
-    forward = [row for row in rows if row["implementation"] == "naive" or row["pass"] == Pass.FORWARD]
-    assert [len(speed_panels(beside(those))) for those in (rows, forward)] == [1, 0]
 
 
 def test_speed_has_a_panel_for_each_place_and_the_pass_that_counts() -> None:
