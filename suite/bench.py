@@ -72,7 +72,7 @@ def parser() -> argparse.ArgumentParser:
     result = argparse.ArgumentParser("nox -s bench --", description=__doc__, formatter_class=raw, parents=[parent()])
     add = result.add_argument
     default = f"default: {MINUTES[DeviceType.CPU]:g} for each dtype, on a GPU {MINUTES[DeviceType.CUDA]:g}"
-    add("--minutes", type=amount, help=f"how long the run may take, but for a first visit to each job; {default}")
+    add("--minutes", type=amount, help=f"how long the run may take, beyond a first visit to each job; {default}")
     add("--size", type=parse, nargs="+", action="extend", default=[], help=f"time these sizes: {SPELLING}")
     add("--sweep", type=axis, metavar="H=128,256,512", help="time several values of one size, and plot over them")
     add("--list", action="store_true", help="show what would run, and end")
@@ -98,25 +98,25 @@ def benchmark(options: argparse.Namespace) -> int:
     jobs = [job for job in planned if not job.skipped]
     skipped = [row for job in planned if job.skipped for row in job.rows(job.skipped)]
     measured, rates, ended = measure(jobs, new_log(folder_of(results, device) / "raw" / "log.txt"), until)
-    made = Run.of(
+    result = Run.of(
         "bench", stamp("bench", device), {"bench": in_order(planned, [*skipped, *measured]), "hardware": rates}
     )
-    kept = ended and is_plan(options)
-    reason = why_not_kept(made.rows, planned) if kept else None
-    folder = folder_for(results, device, whole=kept and reason is None)
+    whole = ended and is_plan(options)
+    reason = why_not_kept(result.rows, planned) if whole else None
+    folder = folder_for(results, device, whole=whole and reason is None)
     size = options.sweep.size if options.sweep else ""
-    swept = sweep.sweeps(Benchmark.of(made.rows), size) if options.sweep else {}
-    show(made, size, swept)
+    swept = sweep.sweeps(Benchmark.of(result.rows), size) if options.sweep else {}
+    show(result, size, swept)
     if reason:
         print(f"\nThe results of this machine stay as they were: {reason}.")
-    made.write(folder)
+    result.write(folder)
     report.write_machine(folder)
     for name, rows in swept.items():
         write_whole(folder / f"{name}.svg", svg(sweep.plot(rows, size)))
     print(f"\nResults: {folder}")
     if not ended:
         return 130
-    return int(made.rows["status"].isin(WRONG).any())
+    return int(result.rows["status"].isin(WRONG).any())
 
 
 def about_run(options: argparse.Namespace, planned: Sequence[Job], verify: Run | None) -> list[str]:
@@ -296,9 +296,9 @@ def compile_kernels(jobs: Sequence[Job], device: torch.device) -> None:
     precompile(passes, device)
 
 
-def show(made: Run, size: str, swept: Mapping[str, pd.DataFrame]) -> None:
+def show(result: Run, size: str, swept: Mapping[str, pd.DataFrame]) -> None:
     """Print the tables of a run, or of sweeps over a size one for all its values; and the summary."""
-    rows = made.rows
+    rows = result.rows
     benchmark = Benchmark.of(rows)
     for name, reason in benchmark.unable:
         print(f"\n{name} was not timed: {reason}")
@@ -311,7 +311,7 @@ def show(made: Run, size: str, swept: Mapping[str, pd.DataFrame]) -> None:
     wrong = rows["status"].isin(WRONG).sum()
     if wrong:
         print(f"{wrong} of {len(rows)} rows went wrong; the page says how.")
-    print("\n".join([*summary(benchmark, made.stamp.device), *about_files(rows)]))
+    print("\n".join([*summary(benchmark, result.stamp.device), *about_files(rows)]))
 
 
 def about_files(rows: pd.DataFrame) -> list[str]:

@@ -83,7 +83,7 @@ def drawn(case: Case, draw: int) -> Case:
     return replace(case, lengths=lengths(case.T, case.B, draw))
 
 
-def once_measured(candidate: Candidate, step: Step, case: Case, name: Pass, given: Input) -> Row:
+def once_measured(candidate: Candidate, step: Step, case: Case, name: Pass, arguments: Input) -> Row:
     """Columns that do not vary between visits: memory, and costs by formula, for packed sequences at draw 0."""
     training = name is Pass.TRAIN
     parameters = sum(p.numel() for p in step.model.parameters())
@@ -91,18 +91,18 @@ def once_measured(candidate: Candidate, step: Step, case: Case, name: Pass, give
     of_forward = candidate.multiply_adds(computed)
     least_numbers = computed.least_numbers(parameters, candidate.saved(case), training)
     return {
-        "peak_bytes": work.peak(step, given) if candidate.of_torch else None,
+        "peak_bytes": work.peak(step, arguments) if candidate.of_torch else None,
         "multiply_adds": of_forward * (3 if training else 1),
         "work": of_forward / LSTM.multiply_adds(case),
-        "least_bytes": least_numbers * given.x.data.element_size(),
-        "fused_by": fused_by(step, given) if not candidate.compared else None,
+        "least_bytes": least_numbers * arguments.x.data.element_size(),
+        "fused_by": fused_by(step, arguments) if not candidate.compared else None,
     }
 
 
-def fused_by(step: Step, given: Input) -> str:
+def fused_by(step: Step, arguments: Input) -> str:
     """What computes the LSTM in one operator; "no library" if there is none."""
     with usage.Called() as called:
-        step(given)
+        step(arguments)
     for name, library in FUSED.items():
         if name in called.names:
             return library

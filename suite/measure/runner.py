@@ -1,11 +1,10 @@
-"""A run: a visit to every job, in random order, and then to the jobs whose figures are known worst."""
+"""A run: a visit to every job, in random order, and then more visits to those whose figures are least certain."""
 
 import math
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import chain
 from statistics import median
 from typing import Any
 
@@ -32,16 +31,14 @@ COLUMNS = {
 NAME, FIGURE = 43, 9
 #: Statuses that are longer than a figure.
 SHORT: Mapping[str, str] = {Status.NO_MEMORY: "no memory"}
-#: Statuses of what no further visit needs to measure as a first one.
-KNOWN = (Status.OK, Status.NO_MEMORY)
-#: Half of the interval, as a share of the ratio, that rows want on which a result rests.
-HALF = 0.06
-#: What is known worse than so many times that wants a visit no more: where a machine has two states, no number of
-#: visits makes an interval narrow.
-WORST = 2.0
-#: Jobs that want a visit less than that share as much as another one wait for a later server.
+#: Statuses after which no further visit is a first one, which also measures what does not vary between visits.
+MEASURED = (Status.OK, Status.NO_MEMORY)
+#: How far the intervals of rows on which a result rests may reach to each side, as a share of the ratio. Wider than
+#: WORST times this counts as this wide: where a machine has two states, no number of visits makes an interval narrow.
+HALF, WORST = 0.06, 2.0
+#: A server visits the jobs whose score is at least this share of the highest one.
 BEFORE = 1 / 3
-#: So many visits beside a busy machine are repeated; further ones count.
+#: Number of visits to a job beside a busy machine that are repeated; further ones count.
 REPEATED = 3
 
 
@@ -57,6 +54,10 @@ class Visit:
     def busy(self) -> bool:
         return self.others > BUSY
 
+    @property
+    def measured_all(self) -> bool:
+        return all(row["status"] in MEASURED for row in self.rows)
+
 
 @dataclass
 class Side:
@@ -66,12 +67,9 @@ class Side:
     visits: dict[Job, list[Visit]] = field(default_factory=dict)
 
     def visit(self, job: Job) -> None:
-        """Visit a job; the visit is a first one until one before has measured all. One that is refused is the last."""
+        """Visit a job. Visits are first ones until one has measured all; one that is refused replaces the others."""
         earlier = self.visits.setdefault(job, [])
-        first = True
-        for visit in earlier:
-            if all(row["status"] in KNOWN for row in visit.rows):
-                first = False
+        first = not any(visit.measured_all for visit in earlier)
         rows = list[Row]()
         others = share_since(self.server.cpu_s)
         busy = {column: value for column, value in gpu(job.device).items() if column == "gpu_busy"}
@@ -96,14 +94,12 @@ class Side:
         What only a first visit measures is there although that visit may not count.
         """
         by_job = {job: self.counted(job) or visits for job, visits in self.visits.items()}
-        measured = {job: [visit.rows for visit in visits] for job, visits in by_job.items()}
-        summarised_rows = {key_of(row): row for row in summarised(chain.from_iterable(measured.values()))}
-        summaries = dict[Job, list[Row]]()
-        for job, visits in by_job.items():
-            state = _state(visits)
-            keys = dict.fromkeys(key_of(row) for rows in measured[job] for row in rows)
-            rows = [_once(self.visits[job], summarised_rows[of_row]) | summarised_rows[of_row] for of_row in keys]
-            summaries[job] = [_without_gpu(row) | state for row in rows]
+        job_of = {key_of(row): job for job, visits in by_job.items() for visit in visits for row in visit.rows}
+        states = {job: _state(visits) for job, visits in by_job.items()}
+        summaries: dict[Job, list[Row]] = {job: [] for job in by_job}
+        for row in summarised(visit.rows for visits in by_job.values() for visit in visits):
+            job = job_of[key_of(row)]
+            summaries[job].append(_without_gpu(_once(self.visits[job], row) | row) | states[job])
         return summaries
 
     def summary(self) -> list[Row]:
@@ -139,15 +135,14 @@ def _state(visits: Sequence[Visit]) -> Row:
 Score = Callable[[Job, Mapping[Job, list[Row]], int], float]
 
 
-def need(rows: Sequence[Row], counted: int, *, rests: bool, half_wanted: float = math.inf) -> float:
+def need(rows: Sequence[Row], counted: int, *, rests: bool, widest: float = math.inf) -> float:
     """How much a job wants another visit, by its summarised rows and the number of its visits that counted.
 
-    Every job wants FEWEST visits. rests: a result rests on it, so it comes before others. half_wanted: how far the
-    interval of a row may reach to each side; one slower than SLOW may reach farther. Jobs on which no result rests and
-    of which every row is slow come last.
+    Every job wants FEWEST visits. rests: whether a result rests on it, so that it comes before others. widest: how
+    far the interval of a row that is not SLOW may reach to each side. Jobs of which every row is SLOW come last.
     """
-    known = [row for row in rows if row["status"] == Status.OK]
-    slow = bool(known) and all(row["ratio"] > SLOW for row in known)
+    timed = [row for row in rows if row["status"] == Status.OK]
+    slow = bool(timed) and all(row["ratio"] > SLOW for row in timed)
     if counted < FEWEST:
         weight = 1.0
         if rests:
@@ -155,10 +150,10 @@ def need(rows: Sequence[Row], counted: int, *, rests: bool, half_wanted: float =
         elif slow:
             weight = 0.1
         return weight * FEWEST / (counted or 0.5)
-    if half_wanted == math.inf:
+    if widest == math.inf:
         return 0.0
-    widest = max((half(row) for row in known if row["ratio"] <= SLOW), default=0.0)
-    times = widest / half_wanted
+    reach = max((half(row) for row in timed if row["ratio"] <= SLOW), default=0.0)
+    times = reach / widest
     return min(times, WORST) if times > 1 else 0.0
 
 
@@ -185,7 +180,7 @@ def rests_on(ours: Callable[[Job], bool]) -> Score:
     def score(job: Job, summaries: Mapping[Job, list[Row]], counted: int) -> float:
         rows = summaries.get(job, [])
         if ours(job):
-            return need(rows, counted, rests=True, half_wanted=HALF)
+            return need(rows, counted, rests=True, widest=HALF)
         rests = job.workload.quoted and job == _fastest_alternative(job, summaries)
         return need(rows, counted, rests=rests)
 
@@ -247,7 +242,7 @@ def visits(
 
 
 def wanting(sides: Sequence[Side], jobs: Sequence[Job], score: Score) -> dict[Job, float]:
-    """Scores of the jobs that want another visit, the highest first, of the side on which least is known.
+    """Scores of the jobs that want another visit, the highest first, of the side on which they are highest.
 
     A job that was refused wants none.
     """
@@ -277,8 +272,8 @@ def run(
     for server, job in visits(sides, jobs, until, score, latest):
         if server > last:
             last = server
-            wanted = len(wanting(sides, jobs, score))
-            print(f"{_minutes(until)} left; {wanted} of {len(jobs)} jobs want more visits", flush=True)
+            more = len(wanting(sides, jobs, score))
+            print(f"{_minutes(until)} left; {more} of {len(jobs)} jobs want more visits", flush=True)
         if server == 1:
             rows = sides[-1].visits[job][0].rows
             figures = {(row["layer_norm"], row["pass"]): _figure(row) for row in rows}

@@ -51,14 +51,14 @@ class Step:
         self.amounts: list[float] = []
         self.parameters = self._values()
 
-    def __call__(self, given: Input) -> Results:
+    def __call__(self, arguments: Input) -> Results:
         """Run it, and return what it gave."""
         if not self.trains:
             with torch.no_grad():
-                return _flat(*self.model(*given))
+                return _flat(*self.model(*arguments))
         for q in self.tensors:
             q.grad = None
-        results = _flat(*self.model(*given))
+        results = _flat(*self.model(*arguments))
         results[0].square().mean().backward()
         gradients: list[Any] = [q.grad for q in self.tensors]
         new = CHANCE.uniform(-1, 1)

@@ -18,7 +18,7 @@ from suite.results.columns import Row
 from suite.results.status import Ended, Status
 
 FOLDER = Path(__file__).with_name("cheats")
-#: A cheat that is not refused takes as long as the honest file, but for noise, in one of so many visits.
+#: A cheat that is not refused takes as long as the honest file, up to NOISE, in one of VISITS visits.
 NOISE, VISITS = 1.5, 3
 #: Visits in which a cheat must be refused: each looks at one call, drawn at random, so one that replays half of its
 #: calls escapes them once in 4,000 times.

@@ -193,11 +193,11 @@ class Calls(Step):
     def __init__(self, recorded: Recorded, seconds: float) -> None:
         self.recorded, self.seconds = recorded, seconds
 
-    def __call__(self, given: Input) -> Results:
-        x: Any = given.x
+    def __call__(self, arguments: Input) -> Results:
+        x: Any = arguments.x
         self.recorded.clock += self.seconds if x.any() else 5.0
         results = (x.clone(),)
-        x.zero_()  # what was given is known all the same
+        x.zero_()  # the call that is drawn has a copy
         return results
 
     def before(self) -> None:
@@ -224,15 +224,15 @@ def test_only_rounds_count(seconds: float, calls: int, warms: int, recorded: Rec
     assert recorded.clock == pytest.approx(calls * seconds + warms * 5.0 + 3.0 * len(made))
     assert made == [2] * calls + [1] * warms
     assert call is not None
-    assert call.given.x.data.equal(torch.full((1,), float(calls)))
-    assert call.results[0].equal(call.given.x.data)
+    assert call.arguments.x.data.equal(torch.full((1,), float(calls)))
+    assert call.results[0].equal(call.arguments.x.data)
     assert call.parameters["call"] == calls - 1
 
 
 def test_results_that_change_later_are_found(recorded: Recorded, monkeypatch: pytest.MonkeyPatch) -> None:
     class Late(Calls):
-        def __call__(self, given: Input) -> Results:
-            self.results = super().__call__(given)
+        def __call__(self, arguments: Input) -> Results:
+            self.results = super().__call__(arguments)
             return self.results
 
     step = Late(recorded, 0.05)
@@ -242,7 +242,7 @@ def test_results_that_change_later_are_found(recorded: Recorded, monkeypatch: py
     with pytest.raises(RefusedError, match="results changed after the clock had stopped"):
         timing.take_turns({BASELINE: side}, 0.2)
     monkeypatch.setattr(timing, "sleep", lambda seconds: step.results[0].add_(1))  # after the last round
-    side.kept = []
+    side.copies = []
     with pytest.raises(RefusedError, match="results changed after the clock had stopped"):
         timing.take_turns({BASELINE: side}, 0.2)
 

@@ -1,4 +1,4 @@
-"""A run visits every job, then those whose figures are known worst, and tells busy visits from quiet ones."""
+"""A run visits every job, then those whose figures are least certain, and tells busy visits from quiet ones."""
 
 import random as chance
 from collections.abc import Iterator, Sequence
@@ -149,8 +149,8 @@ CRASHED = {"status": Status.CRASHED}
     ],
 )  # fmt: skip
 def test_what_a_job_wants(visits: int, rests: bool, rows: list[Row], wants: float) -> None:
-    wanted = runner.HALF if rests else float("inf")
-    assert need(rows, visits, rests=rests, half_wanted=wanted) == pytest.approx(wants)
+    widest = runner.HALF if rests else float("inf")
+    assert need(rows, visits, rests=rests, widest=widest) == pytest.approx(wants)
 
 
 def test_a_result_rests_on_ours_and_on_the_fastest_alternative_of_a_headline() -> None:

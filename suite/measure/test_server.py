@@ -65,7 +65,7 @@ def test_a_server_takes_its_own_checkout(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_memory_that_is_freed_stays_with_a_visit(server: Server, folder: Path) -> None:
-    """A block that is freed and allocated again is not faulted in anew."""
+    """A block that is freed and allocated again is not faulted in again."""
     (folder / "planted").write_text("""
 from resource import RUSAGE_SELF, getrusage
 
@@ -157,7 +157,7 @@ def test_ctrl_c_is_the_commands_alone(server: Server) -> None:
 
 
 def test_a_server_ends_with_the_process_that_started_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Else a visit would go on beside whatever is timed next."""
+    """Else a visit would go on beside what is timed next."""
     parents = list[int]()
 
     def ends_here(*_: object) -> None:

@@ -35,7 +35,7 @@ def test_a_ragged_workload_ends_rows_early() -> None:
     Step(find("torch.nn.LSTM").build(TINY, torch.float32, CPU), Pass.TRAIN)(given)
 
 
-def test_inputs_are_new_whatever_the_seed() -> None:
+def test_inputs_are_new_with_any_seed() -> None:
     inputs = list[torch.Tensor]()
     for _ in range(3):
         torch.manual_seed(7)
@@ -61,7 +61,7 @@ MORE: list[dict[str, Any]] = [
     {"state": "stacked", "strided": True},
     {"L": 2, "state": "shared", "lengths": (2, 4, 3), "dropout": 0.4, "recurrent_dropout": 0.3},
 ]
-#: Every candidate that is compared, but for a GPU.
+#: Every candidate that is compared, except on a GPU.
 COMPARED = [one.name for one in candidates() if one.compared and one.name != "batched_cuda"]
 
 
@@ -80,16 +80,16 @@ def test_a_timed_call_of_each_candidate_is_right(name: str, step: Pass, monkeypa
     ):
         run = Step(one.build(case, torch.float32, CPU), step)
         run.before()
-        given, results, random_at = [], [], []
+        inputs, results, random_at = [], [], []
         for _ in range(3):
-            given.append(work.example(case, torch.float32, CPU))
+            inputs.append(work.example(case, torch.float32, CPU))
             random_at.append(torch.get_rng_state())
-            results.append(run(given[-1]))
-        right = Call(given[1], run.parameters_at(1), results[1], random_at[1])
+            results.append(run(inputs[-1]))
+        right = Call(inputs[1], run.parameters_at(1), results[1], random_at[1])
         assert work.wrong(one, case, step, right) == ""
         slips: dict[str, Any] = {"results": results[2]}
         if case.state is not Start.NONE:
-            slips["given"] = given[1]._replace(state=given[2].state)
+            slips["arguments"] = inputs[1]._replace(state=inputs[2].state)
         if step is Pass.TRAIN:
             slips["parameters"] = run.parameters_at(2)
         if step is Pass.TRAIN and case.recurrent_dropout:

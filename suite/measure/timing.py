@@ -1,7 +1,7 @@
 """Times calls in a row by the wall, on a GPU until everything that was queued is done.
 
 A round is several calls of one model, each with an input of its own. A turn is a round of each model: the baseline and
-all forms of a candidate. One timed call of each model is drawn at random, and what it got and gave is kept.
+all forms of a candidate. One timed call of each model is drawn at random, and what it got and gave is noted.
 """
 
 import math
@@ -76,7 +76,7 @@ def warm_up(step: Callable[[Input], object], inputs: Iterator[Input], device: to
 class Call:
     """What a timed call got, and what it gave; random: the state of the generator at its start."""
 
-    given: Input
+    arguments: Input
     parameters: dict[str, Tensor]
     results: Results
     random: Tensor
@@ -102,7 +102,7 @@ class Rounds:
         self.round_s = once * (self.calls + self.warms)
         self.times = Stats()
         self.drawn: Call
-        self.kept: list[tuple[Results, Results]] = []
+        self.copies: list[tuple[Results, Results]] = []  # results of the last round, and copies of them
 
     def take(self, turn: int) -> float:
         """Time a round, and draw one of its calls; return the seconds of all its calls.
@@ -119,37 +119,37 @@ class Rounds:
     def round(self, turn: int, drawn: int = -1) -> tuple[float, Call | None]:
         """Time a round; return the mean seconds of a call, and the call with the number `drawn`.
 
-        The untimed call has an input of the turn before, since what is kept for the lengths of packed sequences would
-        help the timed ones.
+        The untimed call has an input of the turn before, since what a model caches for the lengths of packed sequences
+        would help the timed ones.
         """
         self.look()
         inputs = [self.inputs(turn) for _ in range(self.calls)]
-        given = inputs[drawn].changed(Tensor.clone) if drawn >= 0 else None
+        arguments = inputs[drawn].changed(Tensor.clone) if drawn >= 0 else None
         if self.warms:
             self.step(self.inputs(turn - 1))
         self.step.before()
-        self.kept.clear()  # which frees the results of the round before
+        self.copies.clear()  # which frees the results of the round before
         last = self.calls - 1
-        kept = dict[int, tuple[Tensor, Results]]()  # those of all calls would take new memory each
+        noted = dict[int, tuple[Tensor, Results]]()  # of few calls, as results of all would take new memory each
 
         def calls() -> None:
             for number, x in enumerate(inputs):
                 if number in (drawn, last):
-                    kept[number] = generator_of(self.device).get_state(), self.step(x)
+                    noted[number] = generator_of(self.device).get_state(), self.step(x)
                 else:
                     self.step(x)
 
         seconds = seconds_of(calls, self.device)
-        copies = {number: copied(results) for number, (_, results) in kept.items()}
-        self.kept = [(results, copies[number]) for number, (_, results) in kept.items()]
+        copies = {number: copied(results) for number, (_, results) in noted.items()}
+        self.copies = [(results, copies[number]) for number, (_, results) in noted.items()]
         call = None
-        if given is not None:
-            call = Call(given, self.step.parameters_at(drawn), copies[drawn], kept[drawn][0])
+        if arguments is not None:
+            call = Call(arguments, self.step.parameters_at(drawn), copies[drawn], noted[drawn][0])
         return seconds / self.calls, call
 
     def look(self) -> None:
         """Raise RefusedError if results of the last round have changed since the clock stopped."""
-        for results, copies in self.kept:
+        for results, copies in self.copies:
             for value, copy in zip(results, copies, strict=True):
                 if not bits(value).equal(bits(copy)):
                     raise RefusedError("results changed after the clock had stopped, so that work was left for later")

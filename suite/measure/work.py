@@ -20,8 +20,8 @@ from suite.measure.timing import Call, generator_of, warm_up
 from suite.shared import usage
 from suite.shared.devices import DeviceType
 
-#: A timed call may err by so many times what the tolerance rule allows. A verification takes the rounding error of the
-#: naive form from several draws; that of one call may be small by chance, most where layer norm is over few units.
+#: A timed call may err by this many times what the tolerance rule allows. A verification takes the rounding error of
+#: the naive form from several draws; that of one call may be small by chance, most where layer norm is over few units.
 OF_ONE_DRAW = 3.0
 #: Verified implementations that results are compared with: for speed the first one, unless it is the candidate.
 REFERENCES = ("deferred", "batched")
@@ -68,7 +68,7 @@ def judgements(candidate: Candidate, case: Case, name: Pass, call: Call) -> list
     """
     rounding = ORACLE if candidate.name == ORACLE else ROUNDS_AS_NAIVE
     oracle = next(other for other in REFERENCES if other not in (candidate.name, candidate.built_on))
-    dtype = call.given.x.data.dtype
+    dtype = call.arguments.x.data.dtype
     parameters = candidate.to_ours(call.parameters)
     exact = expected(oracle, case, torch.float64, name, call, parameters)
     rounded = expected(rounding, case, dtype, name, call, parameters)
@@ -87,9 +87,9 @@ def expected(
     copies = {name: value.to(dtype, copy=True) for name, value in parameters.items()}
     model.load_state_dict(copies, assign=True)
     step = Step(model, name)
-    given = call.given.changed(lambda value: value.to(dtype))
-    generator_of(given.x.data.device).set_state(call.random)
-    results = step(given)
+    arguments = call.arguments.changed(lambda value: value.to(dtype))
+    generator_of(arguments.x.data.device).set_state(call.random)
+    results = step(arguments)
     of_model = dict(model.named_parameters())
     gradients = dict(zip(of_model, results[len(OUTPUTS) :], strict=False))
     outputs: tensors.Results = dict(zip(OUTPUTS, results, strict=False))
@@ -97,16 +97,16 @@ def expected(
 
 
 def _gradients(by_name: Mapping[str, Tensor]) -> tensors.Results:
-    """Gradients of parameters, given by their names in a state dict."""
+    """Gradients of parameters, by their names in a state dict."""
     return {Gradient(parameter(name)): value.detach() for name, value in by_name.items()}
 
 
-def peak(step: Step, given: Input) -> int:
+def peak(step: Step, arguments: Input) -> int:
     """Peak memory of a pass, on a GPU of one that is not the first, in bytes, above parameters and input."""
-    device = given.x.data.device
+    device = arguments.x.data.device
     if device.type == DeviceType.CUDA:
-        warm_up(step, repeat(given), device)
+        warm_up(step, repeat(arguments), device)
     for q in step.model.parameters():
         q.grad = None
     torch.cuda.empty_cache()  # does nothing if CUDA was not used
-    return usage.peak_bytes(lambda: step(given), device)
+    return usage.peak_bytes(lambda: step(arguments), device)

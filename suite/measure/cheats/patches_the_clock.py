@@ -1,4 +1,4 @@
-"""Hides nine tenths of its own time from whoever asks for the time."""
+"""Hides nine tenths of its own time from what asks for the time."""
 
 import time
 
