@@ -48,7 +48,7 @@ from suite.pages.bench import terminal_table
 from suite.pages.benchmark import NORM, Benchmark, heading
 from suite.pages.headline import in_words, summary
 from suite.pages.plots import svg
-from suite.results.columns import PLACE, SETTING, Row, key_of
+from suite.results.columns import SETTING, Row, key_of
 from suite.results.format import ratio_text
 from suite.results.run import Run, folder_for, folder_of, read, red, stamp
 from suite.results.statistics import FEWEST
@@ -257,18 +257,16 @@ def rates_of(server: Server, job: Job) -> Row:
 
 def believed(rows: Sequence[Row], ceilings: Mapping[str, Row]) -> list[Row]:
     """Rows with their shares of the ceilings; those refused that are too fast, or beside which the baseline is slow."""
-    of_one_baseline = [*SETTING, "pass"]
-    alone = dict[tuple[Any, ...], Row]()
-    for row in rows:
-        if row["implementation"] == BASELINE:
-            beside = tuple(row[column] for column in of_one_baseline)
-            alone[beside] = row
+
+    def beside(row: Row) -> tuple[Any, ...]:
+        return tuple(row[column] for column in (*SETTING, "pass"))
+
+    alone = {beside(row): row for row in rows if row["implementation"] == BASELINE}
     result = []
     for row in rows:
         columns = roofline.share(row, ceilings)
         if row["implementation"] in submission.files():
-            beside = tuple(row[column] for column in of_one_baseline)
-            reason = baseline_slowed(row, alone.get(beside, {}))
+            reason = baseline_slowed(row, alone.get(beside(row), {}))
             if reason:
                 columns = roofline.without_figures(Ended(Status.REFUSED, reason))
         result.append(row | columns)
@@ -317,12 +315,10 @@ def show(result: Run, size: str, swept: Mapping[str, pd.DataFrame]) -> None:
 def about_files(rows: pd.DataFrame) -> list[str]:
     """How long a training step of each file of `--impl` takes, or why it was not timed, a sentence for each row."""
     sentences = list[str]()
-    place = list(PLACE)
-    trained = rows[rows["pass"] == Pass.TRAIN]
-    timed = trained[trained["status"] == Status.OK]
     files = submission.files()
-    ours = timed[timed["implementation"].isin(set(names()) - set(files))]
-    for _, row in trained[trained["implementation"].isin(files)].iterrows():
+    benchmark = Benchmark.of(rows)
+    ours = [name for name in names() if name not in files]
+    for _, row in rows[rows["implementation"].isin(files) & (rows["pass"] == Pass.TRAIN)].iterrows():
         where = f"{row['implementation']} on {in_words(row)}"
         if row["status"] != Status.OK:
             why = str(Ended.of(row)).removesuffix(".")
@@ -332,9 +328,8 @@ def about_files(rows: pd.DataFrame) -> list[str]:
             reason = "other processes kept the machine busy"
             sentences.append(f"{where}: how many times as long a training step takes is not known, as {reason}.")
             continue
-        beside = ours[(ours[place] == row[place]).all(axis=1)]
         others = {BASELINE: 1.0}
-        for _, fastest in beside.sort_values("ratio").head(1).iterrows():
+        for _, fastest in benchmark.beside(row, ours).nsmallest(1, "ratio").iterrows():
             others[fastest["implementation"]] = fastest["ratio"]
         words = [f"{ratio_text(row['ratio'] / ratio)} times as long as one of {name}" for name, ratio in others.items()]
         sentences.append(f"{where}: a training step takes {', and '.join(words)}.")
