@@ -116,10 +116,10 @@ def results_compared(options: argparse.Namespace) -> int:
     runs = []
     for path in (options.old, options.new):
         folder = path.parent if path.is_file() else path
-        found = read(folder, "bench")
-        if found is None:
+        of_folder = read(folder, "bench")
+        if of_folder is None:
             raise ResultsError(f"{folder}: expected a folder with a bench.json and a bench.csv.")
-        runs.append(found)
+        runs.append(of_folder)
     old, new = runs
     about = ("processor", "threads", "torch", "python")
     unlike = [name for name in about if getattr(old.stamp, name) != getattr(new.stamp, name)]
@@ -188,8 +188,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the comparison."""
     commands = parser()
     options = commands.parse_args(arguments)
-    given = (options.old is not None, options.new is not None, options.base is not None)
-    if given not in ((True, True, False), (False, False, True)):
+    named = (options.old is not None, options.new is not None, options.base is not None)
+    if named not in ((True, True, False), (False, False, True)):
         commands.error("expected OLD and NEW, or --base REV")
     if options.base is None:
         return results_compared(options)

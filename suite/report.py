@@ -32,22 +32,22 @@ MARKDOWN = MarkdownIt("commonmark").enable("table")
 
 def runs(folder: Path) -> dict[str, Run]:
     """The runs of a machine."""
-    found = {name: read(folder, name) for name in PAGES}
-    return {name: run for name, run in found.items() if run is not None}
+    either = {name: read(folder, name) for name in PAGES}
+    return {name: run for name, run in either.items() if run is not None}
 
 
 def machines(results: Path) -> dict[Path, dict[str, Run]]:
     """Runs of each machine: that of README.md comes first, then the newest."""
     if not results.is_dir():
         raise ResultsError(f"{results}: expected a folder of results, but there is none.")
-    found = {folder: runs(folder) for folder in sorted(results.iterdir()) if folder.is_dir()}
+    of_folders = {folder: runs(folder) for folder in sorted(results.iterdir()) if folder.is_dir()}
 
     def newest(folder: Path) -> str:
-        return max(run.stamp.date for run in found[folder].values())
+        return max(run.stamp.date for run in of_folders[folder].values())
 
-    folders = sorted((folder for folder in found if found[folder]), key=newest, reverse=True)
+    folders = sorted((folder for folder in of_folders if of_folders[folder]), key=newest, reverse=True)
     folders.sort(key=lambda folder: folder.name != readme.MACHINE)
-    return {folder: found[folder] for folder in folders}
+    return {folder: of_folders[folder] for folder in folders}
 
 
 def index(results: Path, of_machines: Mapping[Path, Mapping[str, Run]]) -> str:

@@ -1,13 +1,10 @@
 """`--impl FILE` says what is wrong with a file before any work, and checks what is right."""
 
 import re
-import runpy
 import sys
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 import torch
@@ -15,11 +12,8 @@ import torch
 from suite.candidates import submission
 from suite.candidates.names import ORDER
 from suite.checks.module.files import BY_HAND, EXAMPLE
-from suite.comparison.tensors import Gradient, X
-from suite.comparison.tolerance import Judgement
 from suite.shared import process
 from suite.shared.files import ROOT
-from suite.verify import failures
 
 CPU = torch.device("cpu")
 RIGHT = "from hyperlstm.row_scaled import run as right\n\ndef run(p, inputs):\n    out, last = right(p, inputs)\n    "
@@ -164,49 +158,6 @@ def test_nothing_checked_is_no_success(
     (tmp_path / "mine.py").write_text(source)
     with pytest.raises(SystemExit, match=rf"^--impl .*mine\.py: .*{message}"):
         submission.load_all([tmp_path / "mine.py"], CPU)
-
-
-def test_a_failure_is_a_sentence_with_the_line_of_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    file = tmp_path / "mine.py"
-    file.write_text("def run(p, inputs):\n    if p:\n        raise AssertionError\n    return inputs.y\n")
-    monkeypatch.setenv(submission.VARIABLE, submission.written([file]))
-    run = runpy.run_path(str(file))["run"]
-    worst = Judgement(Gradient(X), 2e-3, 1e-6)
-
-    def compared(judgement: Judgement) -> None:
-        assert not judgement.wrong, str(judgement)
-
-    said = "grad x: relative error 2.00e-03, allowed 1.00e-06"
-    for failing, expected in (
-        (lambda: compared(worst), said),
-        (lambda: run(None, None), "mine.py:4: AttributeError: 'NoneType' object has no attribute 'y'"),
-        (lambda: run(True, None), "mine.py:3: AssertionError"),
-    ):
-        with pytest.raises((AssertionError, AttributeError)) as raised:
-            failing()
-        report: Any = SimpleNamespace(failed=True, user_properties=[])
-        test: Any = SimpleNamespace(
-            path=Path("suite/test_a.py"), name="test_b[1/2]", user_properties=[], stash={}, iter_markers=lambda _: []
-        )
-        call: Any = SimpleNamespace(excinfo=raised)
-        hook = failures.pytest_runtest_makereport(test, call)
-        next(hook)
-        with pytest.raises(StopIteration):
-            hook.send(report)
-        assert failures.failure_of(report).line == f"test_a.py::test_b[1/2]: {expected}"
-
-
-@pytest.mark.parametrize("content", ["", "[]"])
-def test_an_empty_variable_names_no_file(content: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(submission.VARIABLE, content)
-    assert submission.files() == {}
-
-
-@pytest.mark.parametrize("content", ["mine.py", "{}", '"mine.py"', "[1]"])
-def test_a_wrong_variable_is_named(content: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(submission.VARIABLE, content)
-    with pytest.raises(ValueError, match=f"^{submission.VARIABLE}: expected what --impl sets it to, got "):
-        submission.files()
 
 
 #: A function that starts a kernel by itself.

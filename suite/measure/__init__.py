@@ -1,1 +1,1 @@
-"""Timing against torch.nn.LSTM in visits to fresh processes, and studies."""
+"""Timing against torch.nn.LSTM, in visits to fresh processes."""

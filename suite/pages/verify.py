@@ -9,7 +9,7 @@ from impls import names
 from impls.definition import dtype_name
 from impls.registry import find
 from suite.pages import text
-from suite.results.format import NONE, count, machine, made, ratio_text
+from suite.results.format import NONE, count, machine, origin, ratio_text
 from suite.results.outcomes import CaseOutcome, FaultOutcome, deciding, ran
 from suite.results.run import Run
 
@@ -152,7 +152,7 @@ def page(run: Run) -> str:
         "verify.md",
         machine=machine(run.stamp),
         conclusion=conclusion(run.tables),
-        made=made(run.stamp),
+        origin=origin(run.stamp),
         errors=worst_errors(run.rows),
         reach=reach_table(run.rows),
         faults=faults_table(run.tables["faults"]),

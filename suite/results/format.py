@@ -73,7 +73,7 @@ def machine(stamp: Stamp) -> str:
     return f"{cores} of {article} {name}"
 
 
-def made(stamp: Stamp) -> str:
+def origin(stamp: Stamp) -> str:
     """Where, when and with which code a run was made, a sentence."""
     of_code = f"commit {stamp.commit or 'unknown'}{' with changes' if stamp.dirty else ''}"
     versions = "".join(f", {name} {version}" for name, version in stamp.versions.items())
