@@ -1,8 +1,8 @@
 """The loops over steps in C++: groups of threads take rows through all steps, in one fused pass per phase."""
 
-import struct
-from collections.abc import Collection, Iterable, Sequence
-from typing import Any, NamedTuple
+from array import array
+from collections.abc import Collection, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,6 +10,7 @@ from torch import Tensor
 from ..definition import Inputs, LayerParams, LayerState, cell_dtype
 from ..gradient.chunks import bounds
 from ..gradient.operator import HandWritten, Saved, as_operator, in_dtype
+from .arguments import BackwardArguments, ForwardArguments, ParamArrays
 from .loading import ALLOCATE, compiles_first, library, why_unavailable
 
 #: Overrides the number of groups of batch rows, and of threads per group, for tests.
@@ -29,10 +30,11 @@ def forward(
 ) -> LayerState:
     """Run over a sequence in one call of the library."""
     layer = _layer(p, inputs)
-    last = LayerState(*map(torch.empty_like, layer.start))  # which takes half the time of `new_empty`
-    arguments = layer.numbers + _addresses((out, *(states or (None,) * 3), *last, residuals))
+    last = LayerState(*map(torch.empty_like, layer["start"]))  # which takes half the time of `new_empty`
+    all_states = (out, *(states or (None,) * 3))
+    arguments = ForwardArguments.of({**layer, "states": all_states, "residuals": residuals, "last": last})
     compiled = library(out.dtype)
-    compiled.check(compiled.forward(_packed(arguments), inputs.mask.scale if inputs.mask else 1.0))
+    compiled.check(compiled.forward(arguments))
     return last
 
 
@@ -56,16 +58,22 @@ def backward(
         else d.to(cell, copy=True, memory_format=whole)
         for d, q in zip(d_last, inputs.start, strict=True)
     ]
-    layer = _layer(p, inputs)
-    residuals = None if saved.residuals is None else saved.residuals.contiguous()
-    of_steps = [*map(Tensor.contiguous, saved.states), residuals, d_out.contiguous()]
-    arguments = layer.numbers + [name in needed for name in LayerParams._fields]
-    arguments += (len(chunks) - 1, *chunks)
-    arguments += _addresses((*of_steps, *d_start, d_x))
+    arguments = BackwardArguments.of(
+        {
+            **_layer(p, inputs),
+            "states": [q.contiguous() for q in saved.states],
+            "residuals": None if saved.residuals is None else saved.residuals.contiguous(),
+            "needed": array("q", [name in needed for name in LayerParams._fields]),
+            "chunks": len(chunks) - 1,
+            "bounds": array("q", chunks),
+            "d_out": d_out.contiguous(),
+            "d_state": d_start,
+            "d_x": d_x,
+        }
+    )
     gradients = _Gradients(p, needed, cell)
-    scale = inputs.mask.scale if inputs.mask else 1.0
     compiled = library(inputs.x.dtype)
-    outcome = compiled.backward(_packed(arguments), scale, _allocate, gradients)
+    outcome = compiled.backward(arguments, _allocate, gradients)
     if gradients.error is not None:
         raise gradients.error
     compiled.check(outcome)
@@ -81,56 +89,49 @@ class _Gradients:
         self.by_name: dict[str, Tensor] = {}
         self.error: BaseException | None = None
 
-    def allocate(self) -> Iterable[int]:
-        """Addresses and bytes, in the order of `LayerParams`."""
+    def allocate(self, arrays: ParamArrays) -> None:
+        """Allocate those that are needed, and point `arrays` to them."""
         for name, q in zip(LayerParams._fields, self.p, strict=True):
             if name in self.needed and q is not None:
                 self.by_name[name] = torch.empty_like(q, dtype=self.dtype, memory_format=torch.contiguous_format)
-        return _addresses([self.by_name.get(name) for name in LayerParams._fields])
+        arrays.point_to([self.by_name.get(name) for name in LayerParams._fields])
 
 
 @ALLOCATE  # type: ignore[untyped-decorator]  # ctypes has no types for it
-def _allocate(gradients: _Gradients, addresses: Any) -> None:
+def _allocate(gradients: _Gradients, arrays: Any) -> None:
     try:
-        for i, number in enumerate(gradients.allocate()):
-            addresses[i] = number
+        gradients.allocate(arrays.contents)
     except BaseException as error:  # exceptions cannot pass through the C++
         gradients.error = error
 
 
-class _Layer(NamedTuple):
-    """The first arguments of both passes."""
-
-    numbers: list[int]  # in the order of Layer in layer.h
-    start: list[Tensor]  # the initial state, contiguous, in the dtypes of the library
-    read: list[Tensor | None]  # everything that the numbers have an address of, to live until the call ends
-
-
-def _layer(p: LayerParams, inputs: Inputs) -> _Layer:
+def _layer(p: LayerParams, inputs: Inputs) -> dict[str, Any]:
+    """What both passes read, by the names of the fields: contiguous arrays, in the dtypes of the library."""
     dtype = inputs.x.dtype
     cell = cell_dtype(dtype)
-    start = [in_dtype(q, like).contiguous() for q, like in zip(inputs.start, (dtype, cell, dtype, cell), strict=True)]
     (_, H, I), S, Z = p.weight_x.shape, p.hyper_bias.shape[1], p.z_bias.shape[2]
-    keep = inputs.mask.kept if inputs.mask else None
-    read = [None if q is None else q.contiguous() for q in (*p, inputs.x, *start, keep)]
     sizes = inputs.batch_sizes
-    steps = (len(sizes), -1, *sizes) if sizes else inputs.x.shape[:2]
-    return _Layer([H, S, Z, I, *(SPLIT or (0, 0)), *steps, *_addresses(read)], start, read)
-
-
-def _addresses(tensors: Iterable[Tensor | None]) -> list[int]:
-    """Address and bytes of each contiguous tensor: null and zero for None.
-
-    No tensor stands for a missing one: it would be made where this module is imported, which may be a FakeTensorMode.
-    """
-    numbers = list[int]()
-    for q in tensors:
-        numbers += (0, 0) if q is None else (q.data_ptr(), q.nbytes)
-    return numbers
-
-
-def _packed(arguments: Sequence[int]) -> bytes:
-    return struct.pack(f"{len(arguments)}q", *arguments)
+    T, B = (len(sizes), sizes[0]) if sizes else inputs.x.shape[:2]
+    groups, members = SPLIT or (0, 0)
+    keep, scale = inputs.mask or (None, 1.0)
+    dtypes = dtype, cell, dtype, cell
+    return {
+        "H": H,
+        "S": S,
+        "Z": Z,
+        "I": I,
+        "groups": groups,
+        "members": members,
+        "T": T,
+        "B": B,
+        "batch_sizes": array("q", sizes) if sizes else None,
+        "params": [None if q is None else q.contiguous() for q in p],
+        "x": inputs.x.contiguous(),
+        "start": [in_dtype(q, like).contiguous() for q, like in zip(inputs.start, dtypes, strict=True)],
+        "keep": None if keep is None else keep.contiguous(),
+        "scale": scale,
+        "has_v": I >= KEEPS_V_FROM,
+    }
 
 
 def _residuals(I: int, H: int, S: int) -> int:

@@ -3,6 +3,7 @@
 
 #include <functional>
 #include <optional>
+#include <span>
 
 #include "backward_sweep.h"
 #include "chunk_products.h"
@@ -23,12 +24,12 @@ template <class T, class A = Acc<T>>
 class SequenceBackward {
  public:
   // wanted: which parameters need a gradient.
-  SequenceBackward(const Layer<T>& layer, const std::vector<int64_t>& wanted, const BackwardArrays<T>& arrays)
+  SequenceBackward(const Layer<T>& layer, std::span<const int64_t> wanted, const BackwardArrays<T>& arrays)
       : layer_(layer), wanted_(wanted), arrays_(arrays), sums_(layer.size, layer.has_norms(), split_.threads()) {}
 
   // Chunk i is the steps from bounds[i] to bounds[i + 1]. allocate: returns the memory of the wanted gradients, once
   // the first of the chunks is over and, if it is the only one, after most of its memory is free.
-  void run(const std::vector<int64_t>& bounds, const std::function<Params<A>()>& allocate) {
+  void run(std::span<const int64_t> bounds, const std::function<Params<A>()>& allocate) {
     const int64_t H = size_.H, S = size_.S, I = size_.I, chunks = bounds.size() - 1;
     int64_t max_tokens = 0;
     for (int64_t i = 0; i < chunks; ++i) max_tokens = std::max(max_tokens, begin(bounds[i + 1]) - begin(bounds[i]));
@@ -183,7 +184,7 @@ class SequenceBackward {
   }
 
   const Layer<T>& layer_;
-  const std::vector<int64_t>& wanted_;
+  const std::span<const int64_t> wanted_;
   const BackwardArrays<T> arrays_;
   const SplitChoice split_{layer_.split};
   const Sizes size_ = layer_.size;

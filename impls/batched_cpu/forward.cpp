@@ -4,19 +4,20 @@
 namespace hyperlstm::inline HYPERLSTM_SET {
 namespace {
 
-// Reads, after Layer, the arrays to write: h of all steps, [N, H]; c, h_hat and c_hat, [N, *], if they are read
-// later; each row's state after its own last step, [B, *]; and the residuals, if they are saved.
 template <class T, class A = Acc<T>>
-void forward(Arguments in, double scale) {
-  const Layer<T> layer(in, scale);
+void forward(const ForwardArguments& in) {
+  const Layer<T> layer(in);
   const auto [H, S, Z, I] = layer.size;
   const int64_t N = layer.N, B = layer.B;
-  States<T> into{in.array<T>(N * H), in.optional<A>(N * H), in.optional<T>(N * S), in.optional<A>(N * S)};
+  const char* const of = "states ";
+  States<T> into{
+      numbers_of<T>(in.states.h, N * H, "h", of), optional<A>(in.states.c, N * H, "c", of),
+      optional<T>(in.states.h_hat, N * S, "h_hat", of), optional<A>(in.states.c_hat, N * S, "c_hat", of)};
   const int64_t slots = into.c == nullptr ? std::min<int64_t>(2, layer.steps.count()) : 0, rows = slots * B;
   Scratch scratch;
   if (slots > 0) into = {into.h, scratch.empty<A>(rows * H), scratch.empty<T>(rows * S), scratch.empty<A>(rows * S)};
-  const States<T> last = in.states<T>(layer.size, B);
-  const Residuals<T> residuals = in.residuals<T>(layer.size, N);
+  const States<T> last = states_of<T>(in.last, layer.size, B, "last ");
+  const Residuals<T> residuals = layer.residuals(in);
   advise_huge_pages(into.h, N * H);
   advise_huge_pages(into.c, (slots == 0 ? N : rows) * H);
   advise_huge_pages(residuals.numbers, N * residuals.stride);
@@ -31,6 +32,6 @@ void forward(Arguments in, double scale) {
 
 using namespace hyperlstm;
 
-EXPORT(Outcome, forward)(const int64_t* arguments, double scale) {
-  return outcome_of([&] { forward<HYPERLSTM_DTYPE>(Arguments(arguments), scale); });
+EXPORT(Outcome, forward)(const ForwardArguments& arguments) {
+  return outcome_of([&] { forward<HYPERLSTM_DTYPE>(arguments); });
 }

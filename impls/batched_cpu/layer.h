@@ -1,10 +1,11 @@
-// A layer as Python passes it: its sizes, parameters, states and residuals, and functions as Python calls them.
+// A layer as a call passes it, with every array's size checked; and how functions are exported.
 #pragma once
 
 #include <cstdlib>
 #include <stdexcept>
 #include <string>
 
+#include "arguments.h"
 #include "cell.h"
 #include "jobs.h"
 #include "outcome.h"
@@ -32,22 +33,7 @@ struct Split {
   int64_t threads() const { return groups * members; }
 };
 
-// The parameters in the order of LayerParams; the norms come last.
-enum Param {
-  kWeightX,
-  kWeightH,
-  kBias,
-  kHyperWeightX,
-  kHyperWeightH,
-  kHyperWeightS,
-  kHyperBias,
-  kZWeight,
-  kZBias,
-  kDWeight,
-  kNorms,
-  kParams = kNorms + 8
-};
-
+// Numbers of each parameter.
 inline std::array<int64_t, kParams> elements(const Sizes& size) {
   const auto [H, S, Z, I] = size;
   return {4 * H * I,  4 * H * H, 4 * H, 4 * S * I, 4 * S * H, 4 * S * S, 4 * S, 12 * Z * S, 8 * Z,
@@ -130,88 +116,67 @@ class Steps {
   std::vector<int64_t> begins_;
 };
 
-// The arguments of a call, one after another: a number, a list of numbers, or the address of a contiguous array and its
-// size in bytes, 0 and 0 if there is none.
-class Arguments {
- public:
-  explicit Arguments(const int64_t* next) : next_(next) {}
+// The n numbers of an array. of, name: what an error calls it.
+template <class T>
+T* numbers_of(const Array& array, int64_t n, const char* name, const char* of = "") {
+  const int64_t expected = n * int64_t(sizeof(T));
+  if (array.bytes == expected && (array.address != nullptr || expected == 0)) return static_cast<T*>(array.address);
+  const std::string came = array.bytes == expected ? "no memory" : std::to_string(array.bytes);
+  throw std::invalid_argument(
+      std::string(of) + name + ": expected " + std::to_string(expected) + " bytes, got " + came);
+}
 
-  int64_t number() { return *next_++; }
+// The same, or null if there is no such array.
+template <class T>
+T* optional(const Array& array, int64_t n, const char* name, const char* of = "") {
+  return array.bytes == 0 ? nullptr : numbers_of<T>(array, n, name, of);
+}
 
-  std::vector<int64_t> list(int64_t n) {
-    next_ += n;
-    return {next_ - n, next_};
-  }
+template <class T, class A = Acc<T>>
+States<T> states_of(const StateArrays& in, const Sizes& size, int64_t rows, const char* of) {
+  return {
+      numbers_of<T>(in.h, rows * size.H, "h", of), numbers_of<A>(in.c, rows * size.H, "c", of),
+      numbers_of<T>(in.h_hat, rows * size.S, "h_hat", of), numbers_of<A>(in.c_hat, rows * size.S, "c_hat", of)};
+}
 
-  template <class T>
-  T* optional(int64_t n) {
-    if (next_[1] != 0) return array<T>(n);
-    next_ += 2;
-    ++arrays_;
-    return nullptr;
-  }
-
-  template <class T>
-  T* array(int64_t n) {
-    const int64_t address = number(), bytes = number(), expected = n * int64_t(sizeof(T));
-    ++arrays_;
-    if (bytes == expected && (address != 0 || bytes == 0)) return reinterpret_cast<T*>(address);
-    if (bytes == expected) throw std::invalid_argument("array " + std::to_string(arrays_) + ": it has no memory");
-    throw std::invalid_argument(
-        "array " + std::to_string(arrays_) + ": expected " + std::to_string(expected) + " bytes, got " +
-        std::to_string(bytes));
-  }
-
-  template <class T, class A = Acc<T>>
-  States<T> states(const Sizes& size, int64_t rows) {
-    return {array<T>(rows * size.H), array<A>(rows * size.H), array<T>(rows * size.S), array<A>(rows * size.S)};
-  }
-
-  template <class T>
-  Residuals<T> residuals(const Sizes& size, int64_t rows) {
-    const bool has_v = next_[1] == rows * Residuals<T>::width(size, true) * int64_t(sizeof(T));
-    T* const numbers = optional<T>(rows * Residuals<T>::width(size, has_v));
-    return numbers ? Residuals<T>::in(numbers, size, has_v) : Residuals<T>{};
-  }
-
- private:
-  const int64_t* next_;
-  int arrays_ = 0;  // that were read
-};
-
-// What both passes read, in this order: H, S, Z, I; the requested split, zeros if there is none; the number of steps;
-// B if each step has as many rows, else -1 and their rows, which never rise; the parameters; x [N, I], where N tokens
-// is the sum of the rows; the states before the first step, [B, *]; and which of g are kept, [N, H], see Mask.
 template <class T, class A = Acc<T>>
 struct Layer {
   Sizes size;
   Split split;  // requested; zeros for the one that suits the sizes
   Steps steps;
-  int64_t N, B;
+  int64_t N, B;  // tokens, and rows of the first step
   Params<const T> params;
-  const T* x;
-  States<T> start;
-  Mask<A> mask;
+  const T* x;       // [N, I]
+  States<T> start;  // before the first step, [B, *]
+  Mask<A> mask;     // which of g are kept, [N, H]
 
-  Layer(Arguments& in, double scale)
-      : size{in.number(), in.number(), in.number(), in.number()},
-        split{in.number(), in.number()},
-        steps(read_steps(in)),
+  explicit Layer(const LayerArguments& in)
+      : size{in.H, in.S, in.Z, in.I},
+        split{in.groups, in.members},
+        steps(rows_of_steps(in)),
         N(steps.tokens()),
-        B(steps.rows(0)) {
+        B(steps.rows(0)),
+        x(numbers_of<T>(in.x, N * size.I, "x")),
+        start(states_of<T>(in.start, size, B, "start ")),
+        mask{optional<bool>(in.keep, N * size.H, "keep"), static_cast<A>(in.scale)} {
     const auto n = elements(size);
-    for (int i = 0; i < kParams; ++i) params[i] = i < kNorms ? in.array<T>(n[i]) : in.optional<T>(n[i]);
-    x = in.array<T>(N * size.I);
-    start = in.states<T>(size, B);
-    mask = {in.optional<bool>(N * size.H), static_cast<A>(scale)};
+    for (int i = 0; i < kParams; ++i) {
+      const char* const name = kParamNames[i];
+      params[i] = i < kNorms ? numbers_of<T>(in.params[i], n[i], name) : optional<T>(in.params[i], n[i], name);
+    }
   }
 
-  static Steps read_steps(Arguments& in) {
-    const int64_t steps = in.number(), rows = in.number();
-    return Steps(rows < 0 ? in.list(steps) : std::vector<int64_t>(steps, rows));
+  static std::vector<int64_t> rows_of_steps(const LayerArguments& in) {
+    if (in.batch_sizes == nullptr) return std::vector<int64_t>(in.T, in.B);
+    return {in.batch_sizes, in.batch_sizes + in.T};
   }
 
   bool has_norms() const { return params[kNorms] != nullptr; }
+
+  Residuals<T> residuals(const LayerArguments& in) const {
+    T* const numbers = optional<T>(in.residuals, N * Residuals<T>::width(size, in.has_v), "residuals");
+    return numbers ? Residuals<T>::in(numbers, size, in.has_v) : Residuals<T>{};
+  }
 };
 
 }  // namespace hyperlstm::inline HYPERLSTM_SET

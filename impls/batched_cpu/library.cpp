@@ -1,4 +1,5 @@
 // What the library has once, for all dtypes and instruction sets.
+#include "arguments.h"
 #include "instruments.h"
 #include "memory.h"
 #include "outcome.h"
@@ -20,6 +21,10 @@ EXPORT const char* hyperlstm_sources() { return HYPERLSTM_SOURCES; }
 
 // What went wrong in the last call of this thread that failed.
 EXPORT const char* hyperlstm_message() { return hyperlstm::message.data(); }
+
+// The sizes of the structures that calls read, for a comparison with those of Python.
+EXPORT int64_t hyperlstm_bytes_of_forward() { return sizeof(hyperlstm::ForwardArguments); }
+EXPORT int64_t hyperlstm_bytes_of_backward() { return sizeof(hyperlstm::BackwardArguments); }
 
 // Sets the functions of torch, before any other call.
 EXPORT void hyperlstm_start(const hyperlstm::Torch* torch) {

@@ -16,6 +16,7 @@ import torch
 
 from ..definition import dtype_name
 from . import build, sets
+from .arguments import Arguments, BackwardArguments, ForwardArguments, ParamArrays
 
 #: The functions of torch's C interfaces and of OpenMP in torch.h, in its order.
 _FUNCTIONS = (
@@ -29,7 +30,7 @@ _FUNCTIONS = (
 )
 _OPENMP = ("GOMP_parallel", "omp_get_thread_num", "omp_get_num_threads", "omp_in_parallel")
 #: The callback by which C++ gets memory for gradients, see backward.cpp.
-ALLOCATE = ctypes.CFUNCTYPE(None, ctypes.py_object, ctypes.POINTER(ctypes.c_int64))
+ALLOCATE = ctypes.CFUNCTYPE(None, ctypes.py_object, ctypes.POINTER(ParamArrays))
 
 
 class Outcome(IntEnum):
@@ -64,10 +65,9 @@ class Library:
         self.start({})
         if dtype == torch.bfloat16:  # a wheel's library also has other dtypes, which must not change the way
             self._choose_way()
-        passed = ctypes.c_char_p, ctypes.c_double  # the packed arguments, and the scale of the mask
         #: The functions of forward.cpp and backward.cpp; each returns an `Outcome`, for `check`.
-        self.forward = self.function("forward", *passed)
-        self.backward = self.function("backward", *passed, ALLOCATE, ctypes.py_object)
+        self.forward = self._pass("forward", ForwardArguments)
+        self.backward = self._pass("backward", BackwardArguments, ALLOCATE, ctypes.py_object)
 
     def start(self, replaced: Mapping[str, Any]) -> None:
         """Give it the functions of torch.h; replaced: those to take instead of some, by name, or None for none."""
@@ -89,6 +89,18 @@ class Library:
             raise sets.WayError(f"{refused}, which {sets.WAY_VARIABLE}={named} asks for.")
         warnings.warn(f"{refused}. It multiplies bfloat16 by AVX512-BF16, which is slower.", stacklevel=2)
 
+    def _pass(self, name: str, read: type[Arguments], *types: Any) -> Callable[..., Any]:
+        """The function of a pass, which reads a structure; TypeError if that has another size in C++.
+
+        Then arguments.py is wrong: no other implementation is to run in place of this one, as if it were unavailable.
+        """
+        expected, here = self._library[f"hyperlstm_bytes_of_{name}"](), ctypes.sizeof(read)
+        if here != expected:
+            raise TypeError(
+                f"batched_cpu: {read.__name__} has {expected} bytes in arguments.h, but {here} in arguments.py"
+            )
+        return self.function(name, ctypes.POINTER(read), *types)
+
     def function(self, name: str, *types: Any) -> Callable[..., Any]:
         """The exported function of that name; types: types of its arguments."""
         function = self._library[f"hyperlstm_{name}_{dtype_name(self.dtype)}_{self.instruction_set}"]
@@ -97,10 +109,11 @@ class Library:
 
     def check(self, outcome: int) -> None:
         """Raise torch.OutOfMemoryError or RuntimeError if a call by this thread, its last, did not succeed."""
+        if outcome == Outcome.DONE:
+            return
         if outcome == Outcome.OUT_OF_MEMORY:
             raise torch.OutOfMemoryError("batched_cpu: not enough memory")
-        if outcome != Outcome.DONE:
-            raise RuntimeError(f"batched_cpu: {self._library.hyperlstm_message().decode()}")
+        raise RuntimeError(f"batched_cpu: {self._library.hyperlstm_message().decode()}")
 
 
 def library(dtype: torch.dtype) -> Library:

@@ -4,7 +4,6 @@ import ctypes
 import os
 import re
 import shutil
-import struct
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,6 +14,7 @@ import torch
 
 from impls import HyperLSTM, batched_cpu, why_unavailable
 from impls.batched_cpu import build, loading
+from impls.batched_cpu.arguments import Array, BackwardArguments
 from suite.cases.verification import VERIFY
 from suite.comparison.draws import model_and_draw
 
@@ -65,10 +65,10 @@ def test_no_count_of_numbers_is_narrowed(source: str) -> None:
 
 def outcome_of_product(total: torch.Tensor, d: torch.Tensor, values: torch.Tensor) -> int:
     """How a call ends that adds d^T values to total, by the product of the weight gradients."""
-    (N, F), G = d.shape, values.shape[1]
-    numbers = [N, F, G, d.stride(0), total.data_ptr(), total.nbytes, d.data_ptr(), values.data_ptr(), values.nbytes]
-    function = loading.library(d.dtype).function("add_product", ctypes.c_char_p)
-    return int(function(struct.pack(f"{len(numbers)}q", *numbers)))
+    sizes = *d.shape, values.shape[1], d.stride(0)
+    arrays = [Array(q.data_ptr(), q.nbytes) for q in (total, d, values)]
+    types = [ctypes.c_int64] * len(sizes) + [ctypes.POINTER(Array)] * len(arrays)
+    return int(loading.library(d.dtype).function("add_product", *types)(*sizes, *arrays))
 
 
 def add_product(total: torch.Tensor, d: torch.Tensor, values: torch.Tensor) -> None:
@@ -92,9 +92,9 @@ def test_an_array_of_another_size_is_refused_in_the_thread_that_called() -> None
     with ThreadPoolExecutor(1) as pool:
         other = pool.submit(outcome_of_product, torch.zeros(3, 6), torch.zeros(2, 3), torch.zeros(2, 4))
         assert other.result() == loading.Outcome.FAILED
-        with pytest.raises(RuntimeError, match=r"^batched_cpu: array 1: expected 48 bytes, got 60$"):
+        with pytest.raises(RuntimeError, match=r"^batched_cpu: total: expected 48 bytes, got 60$"):
             library.check(outcome)
-        with pytest.raises(RuntimeError, match=r"^batched_cpu: array 1: expected 48 bytes, got 72$"):
+        with pytest.raises(RuntimeError, match=r"^batched_cpu: total: expected 48 bytes, got 72$"):
             pool.submit(library.check, other.result()).result()
 
 
@@ -103,8 +103,21 @@ def test_a_parameter_without_memory_is_refused() -> None:
     """As between the calls of a sharded model, whose parameters keep their sizes."""
     model, sample = model_and_draw("batched_cpu", VERIFY[0], F32, torch.device("cpu"))
     dict(model.named_parameters())["layers.0.weight_h"].untyped_storage().resize_(0)
-    with torch.no_grad(), pytest.raises(RuntimeError, match=r"^batched_cpu: array 2: it has no memory$"):
+    refused = r"^batched_cpu: weight_h: expected \d+ bytes, got no memory$"
+    with torch.no_grad(), pytest.raises(RuntimeError, match=refused):
         model(sample.x)
+
+
+@pytest.mark.usefixtures("built")
+def test_a_structure_of_another_size_than_that_of_the_library_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Longer(BackwardArguments):
+        _fields_ = (("one_more", ctypes.c_int64),)
+
+    path, expected = loading.library(F32).path, ctypes.sizeof(BackwardArguments)
+    monkeypatch.setattr(loading, "BackwardArguments", Longer)
+    refused = f"^batched_cpu: Longer has {expected} bytes in arguments.h, but {expected + 8} in arguments.py$"
+    with pytest.raises(TypeError, match=refused):
+        loading.Library(path, F32)
 
 
 @pytest.mark.usefixtures("built")
