@@ -55,7 +55,7 @@ def path_of(library: str) -> str:
 def variables_of(sanitizer: Sanitizer, folder: Path) -> dict[str, str]:
     """Variables of a process that builds and loads batched_cpu under a sanitizer."""
     return {
-        "HYPERLSTM_CXXFLAGS": f"-O1 -g -fno-omit-frame-pointer {sanitizer.flags}",
+        "HYPERLSTM_CXXFLAGS": f"-O1 -g1 -fno-omit-frame-pointer {sanitizer.flags}",
         "LD_PRELOAD": ":".join(map(path_of, sanitizer.libraries)),
         "TORCH_EXTENSIONS_DIR": str(folder),
         **sanitizer.variables,
