@@ -16,13 +16,20 @@ from unittest import mock
 import torch
 
 from impls.batched_cpu import sets
+from impls.definition import dtype_name
 from impls.registry import find
 from suite.cases.case import Case
 from suite.cases.verification import DROPOUT, RAGGED, SPLIT, VERIFY, WIDE
 from suite.checks.equality import catalogue
 from suite.checks.equality.tasks import Comparison, Group, against_naive, against_wide
 from suite.checks.faults.planting import Edit, Fault, copied, edits, listed
+from suite.checks.recording import Keep
 from suite.comparison.draws import Build
+from suite.comparison.tensors import OUTPUTS
+from suite.comparison.tolerance import Judgement
+from suite.results.outcomes import FaultOutcome
+
+CPU = torch.device("cpu")
 
 #: The comparisons of which one must show a fault, from the implementation that runs it and a dtype.
 Shown = Callable[[str, torch.dtype], list[Comparison]]
@@ -67,6 +74,7 @@ SHOWN: Mapping[str, Shown] = {
     "left behind, dropout": _in_cases(DROPOUT),
     "sizes": _wide,
     "rounding": _wide,
+    "Triton": _in_cases((VERIFY[0], DROPOUT[1])),
     "pairs": _in_pairs,
     **{group.name: _in_uses(group) for group in catalogue.GROUPS},
 }
@@ -102,11 +110,44 @@ def comparisons(fault: Fault) -> list[Comparison]:
     return SHOWN.get(fault.kind, _SMALL)(fault.implementation, fault.dtype)
 
 
+def caught(fault: Fault) -> tuple[str, Judgement | None, list[Judgement]]:
+    """The first comparison that catches a fault by its id, its judgement on the damaged tensor, and all that are wrong.
+
+    If none does, "", no judgement, and all that are wrong in any of them.
+    """
+    others: list[Judgement] = []
+    if fault.threads > 1:
+        torch.set_num_threads(fault.threads)
+    with planted(fault) as build:
+        for comparison in comparisons(fault):
+            for judgements in comparison.judgements(build, CPU):
+                wrong = [judgement for judgement in judgements if judgement.wrong]
+                blamed = [judgement for judgement in wrong if fault.blamed_by(judgement)]
+                if blamed:
+                    return comparison.id, blamed[0], wrong
+                others += wrong
+    return "", None, others
+
+
+def assert_rejected(fault: Fault, case: str, worst: Judgement | None, wrong: Sequence[Judgement], keep: Keep) -> None:
+    """Keep a row of what `caught` found; AssertionError unless it is what the fault damages, and no output if not."""
+    row = {"edit": fault.name, "kind": fault.kind, "implementation": fault.implementation}
+    row["dtype"] = dtype_name(fault.dtype)
+    if worst is None:
+        keep("faults", **row, verdict=FaultOutcome.SURVIVED, case="", wrong=0)
+        others = sorted({str(judgement) for judgement in wrong})
+        raise AssertionError(f"survived: {fault.blames} in no comparison; wrong: {others or 'nothing'}")
+    keep("faults", **row, verdict=FaultOutcome.REJECTED, case=case, **worst.columns, wrong=len(wrong))
+    if fault.blames.startswith("grad "):
+        failing = {judgement.subject for judgement in wrong}
+        assert failing.isdisjoint(OUTPUTS), "the output is right, but fails"
+
+
 def why_not_run(fault: Fault) -> str:
-    """Why a fault cannot be planted here, "" if it can; `suite/test_faults.py` reports a stale edit."""
+    """Why a fault cannot be planted in this process, "" if it can; `suite/test_faults.py` reports a stale edit."""
     if fault.way and fault.way not in sets.ways():
         return f"This processor does not multiply bfloat16 by {fault.way}."
-    return fault.stale() or find(fault.implementation).why_unavailable(torch.device("cpu"), fault.dtype) or ""
+    return fault.stale() or find(fault.implementation).why_unavailable(CPU, fault.dtype) or ""
 
 
 @contextmanager

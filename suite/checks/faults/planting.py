@@ -30,6 +30,7 @@ import torch
 import impls
 from impls import names
 from impls.gradient import chunks
+from impls.registry import find
 from suite.comparison.draws import Build, implementation
 from suite.comparison.tolerance import Judgement
 from suite.shared.arithmetic import Arithmetic
@@ -85,6 +86,11 @@ class Fault:
         if module in names():
             return module
         return "deferred" if module == "gradient" else "row_scaled"
+
+    @property
+    def interpreted(self) -> bool:
+        """True for a fault in what runs in Triton's interpreter here."""
+        return find(self.implementation).triton
 
     @property
     def package(self) -> str:

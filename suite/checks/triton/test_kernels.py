@@ -21,7 +21,9 @@ from suite.cases.workloads import WORKLOADS
 from suite.checks.equality.held import held
 from suite.checks.equality.tasks import PLAIN
 from suite.checks.equality.values import error_of_cells_far_from_0
-from suite.checks.recording import Record
+from suite.checks.faults.faults import FAULTS, assert_rejected, caught
+from suite.checks.faults.planting import Fault
+from suite.checks.recording import Keep, Record
 from suite.checks.triton import TRITON, compiled, interpreted
 from suite.checks.triton.launched import recorded
 from suite.shared.process import killed_with
@@ -78,6 +80,15 @@ def test_interpreted_equals_the_oracle_without_a_race(
         record(TRITON, comparison.dtype, comparison.id, worst, oracle=oracle, interpreted=True, case=comparison.case)
     assert not worst.wrong, str(worst)
     assert not wrong
+
+
+@pytest.mark.parametrize(
+    "fault", [fault for fault in FAULTS if fault.interpreted], ids=lambda fault: fault.name.replace(" ", "-")
+)
+def test_a_fault_of_a_kernel_is_rejected(fault: Fault, interpreter: ProcessPoolExecutor, keep: Keep) -> None:
+    if reason := fault.stale():
+        pytest.skip(reason)
+    assert_rejected(fault, *interpreter.submit(caught, fault).result(), keep)
 
 
 def test_sums_over_chunks_keep_small_parts(interpreter: ProcessPoolExecutor) -> None:
