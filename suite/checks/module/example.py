@@ -72,8 +72,8 @@ def predictors() -> dict[str, Predictor]:
     """The two models."""
     torch.manual_seed(0)
     hyper = HyperLSTM(input_size=32, hidden_size=128, hyper_size=32, n_z=4, n_layers=1, layer_norm=True)
-    lstm = PaddedLSTM(32, 160)
-    return {"HyperLSTM": Predictor(hyper, 32, 128), "LSTM": Predictor(lstm, 32, 160)}
+    lstm = PaddedLSTM(32, 128)
+    return {"HyperLSTM": Predictor(hyper, 32, 128), "LSTM": Predictor(lstm, 32, 128)}
 
 
 class Training:
@@ -82,7 +82,7 @@ class Training:
     def __init__(self, model: Predictor, data: Sequence[Tensor], device: torch.device) -> None:
         torch.manual_seed(1)
         self.model, self.device = model.to(device), device
-        self.optimizer = torch.optim.Adam(model.parameters(), lr=2e-3)
+        self.optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
         self.data = batches(data)
         self.seconds, self.steps = 0.0, 0
 
