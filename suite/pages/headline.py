@@ -104,4 +104,4 @@ def _title(name: str) -> str:
     if name in names():
         return f"`{name}`"
     called = find(name).called
-    return f"the same model under {called}" if called else name
+    return f"the same model under {called}" if called else f"the same model in {name}"
