@@ -113,6 +113,7 @@ def benchmark(options: argparse.Namespace) -> int:
     report.write_machine(folder)
     for name, rows in swept.items():
         write_whole(folder / f"{name}.svg", svg(sweep.plot(rows, size)))
+        print(f"\nPlot: {folder / name}.svg")
     print(f"\nResults: {folder}")
     if not ended:
         return 130
