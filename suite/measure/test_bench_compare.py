@@ -152,11 +152,18 @@ def test_a_revision_that_cannot_be_imported_ends_the_run(device: DeviceType, tmp
 
 
 @pytest.mark.parametrize(
-    ("seconds", "said"), [((1.3, 1.31, 1.3), "2 regression."), ((1.3, 1.31), "No time was judged")]
+    ("arguments", "seconds", "status", "said"),
+    [
+        ([], (1.0, 1.0, 1.0), 0, "2 same"),
+        ([], (1.3, 1.31, 1.3), 1, "2 regression"),
+        (["--threshold", "35"], (1.3, 1.31, 1.3), 0, "2 slower"),
+        ([], (1.3, 1.31), 1, "No time was judged"),
+    ],
 )
 def test_the_old_side_is_the_revision_and_the_new_one_this_checkout(
-    seconds: Sequence[float], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
-) -> None:
+    arguments: list[str], seconds: Sequence[float], status: int, said: str, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, capsys: Any,
+) -> None:  # fmt: skip
     """For five minutes, of the fastest implementation; what a first call compiles is compiled on both sides before."""
     servers, ends = dict[Path | None, MagicMock](), list[float]()
 
@@ -179,7 +186,8 @@ def test_the_old_side_is_the_revision_and_the_new_one_this_checkout(
     monkeypatch.setattr(bench_compare, "time", SimpleNamespace(time=lambda: 1000.0))
     for name, value in (("Server", server), ("Side", side), ("run", run)):
         monkeypatch.setattr(bench_compare, name, value)
-    assert bench_compare.main(["--base", "REV", "--results", str(tmp_path), "--device", "cpu"]) == 1
+    results = ["--results", str(tmp_path), "--device", "cpu"]
+    assert bench_compare.main(["--base", "REV", *arguments, *results]) == status
     assert list(servers) == [tmp_path / "REV", None]
     assert ends == [1000 + 5 * 60]
     assert said in capsys.readouterr().out

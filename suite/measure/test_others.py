@@ -56,6 +56,12 @@ def test_the_seconds_of_busy_cores_are_those_of_this_process_and_of_others() -> 
     assert 0.2 <= busy <= took * cores + 0.1
 
 
+def test_the_cores_are_those_that_this_process_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a container or under taskset these are few of the machine's."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {3, 1}, raising=False)
+    assert others._cores() == [1, 3]
+
+
 def test_what_waits_is_idle_and_what_the_host_took_is_busy(monkeypatch: pytest.MonkeyPatch) -> None:
     times = SimpleNamespace(_asdict=lambda: {"user": 5.0, "idle": 90.0, "iowait": 40.0, "guest": 2.0, "steal": 3.0})
     monkeypatch.setattr(psutil, "cpu_times", lambda percpu: [times] * 4)
