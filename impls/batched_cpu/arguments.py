@@ -2,7 +2,7 @@
 
 import ctypes
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, Self
 
 from torch import Tensor
@@ -23,12 +23,9 @@ class ParamArrays(ctypes.Structure):
 
     _fields_ = tuple((name, Array) for name in LayerParams._fields)
 
-    def point_to(self, tensors: Sequence[Tensor | None]) -> None:
+    def point_to(self, tensors: Iterable[Tensor | None]) -> None:
         """Set all arrays."""
-        numbers = list[int]()
-        for q in tensors:
-            numbers += (0, 0) if q is None else (q.data_ptr(), q.nbytes)
-        _PARAMS.pack_into(self, 0, *numbers)
+        _PARAMS.pack_into(self, 0, *_addresses(tensors))
 
 
 class StateArrays(ctypes.Structure):
@@ -52,18 +49,28 @@ class Arguments(ctypes.Structure):
         numbers = list[Any]()
         for name, kind in cls.kinds:
             value = values[name]
-            if kind == "arrays":
-                for q in value:
-                    numbers += (0, 0) if q is None else (q.data_ptr(), q.nbytes)
-            elif kind == "number":
+            if kind == "number":
                 numbers.append(value)
+            elif kind == "arrays":
+                numbers += _addresses(value)
             elif kind == "array":
-                numbers += (0, 0) if value is None else (value.data_ptr(), value.nbytes)
+                numbers += _addresses((value,))
             else:
                 numbers.append(value.buffer_info()[0] if value else 0)
         arguments = cls.from_buffer_copy(cls.packing.pack(*numbers))  # several times as fast as field by field
         arguments.values = values
         return arguments
+
+
+def _addresses(tensors: Iterable[Tensor | None]) -> list[int]:
+    """Address and bytes of each contiguous tensor: 0 and 0 for None.
+
+    No tensor stands for a missing one: it would be made where this module is imported, which may be a FakeTensorMode.
+    """
+    numbers = list[int]()
+    for q in tensors:
+        numbers += (0, 0) if q is None else (q.data_ptr(), q.nbytes)
+    return numbers
 
 
 #: LayerArguments in arguments.h, which explains all fields.

@@ -92,7 +92,7 @@ class Library:
     def _pass(self, name: str, read: type[Arguments], *types: Any) -> Callable[..., Any]:
         """The function of a pass, which reads a structure; TypeError if that has another size in C++.
 
-        Then arguments.py is wrong: no other implementation is to run in place of this one, as if it were unavailable.
+        Then arguments.py is wrong, which must not look as if batched_cpu were unavailable.
         """
         expected, here = self._library[f"hyperlstm_bytes_of_{name}"](), ctypes.sizeof(read)
         if here != expected:

@@ -52,7 +52,7 @@ class Step:
         self.parameters = self._values()
 
     def __call__(self, arguments: Input) -> Results:
-        """Run it, and return what it gave."""
+        """Results of one call."""
         if not self.trains:
             with torch.no_grad():
                 return _flat(*self.model(*arguments))
@@ -68,7 +68,7 @@ class Step:
         return (*results, *gradients)
 
     def before(self) -> None:
-        """Note the parameters, before a round; those of a forward pass stay as they are."""
+        """Note the parameters before a round; a forward pass leaves them as they are."""
         if self.trains:
             self.parameters = self._values()
             self.amounts.clear()

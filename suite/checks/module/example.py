@@ -86,14 +86,17 @@ class Training:
         self.data = batches(data)
         self.seconds, self.steps = 0.0, 0
 
+    def loss(self, x: PackedSequence, following: Tensor) -> Tensor:
+        """Cross-entropy of the characters that follow those in x, in nats per character."""
+        logits = self.model(x._replace(data=x.data.to(self.device)))
+        return nn.functional.cross_entropy(logits, following.to(self.device))
+
     def train(self, steps: int) -> None:
         """Take so many steps."""
         start = time.perf_counter()
         for _ in range(steps):
             x, following = next(self.data)
-            loss = nn.functional.cross_entropy(
-                self.model(x._replace(data=x.data.to(self.device))), following.to(self.device)
-            )
+            loss = self.loss(x, following)
             self.optimizer.zero_grad()
             loss.backward()
             nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
@@ -105,10 +108,7 @@ class Training:
     def bits(self, held_out: Sequence[Tensor]) -> float:
         """Cross-entropy of the held-out lines in bits per character."""
         x, following = packed(held_out)
-        loss = nn.functional.cross_entropy(
-            self.model(x._replace(data=x.data.to(self.device))), following.to(self.device)
-        )
-        return loss.item() / math.log(2)
+        return self.loss(x, following).item() / math.log(2)
 
 
 def main(steps: int = 1000, every: int = 100) -> None:
