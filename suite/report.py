@@ -102,9 +102,9 @@ def report_html(results: Path, of_machines: Mapping[Path, Mapping[str, Run]]) ->
     for folder, of_folder in of_machines.items():
         for name, run in of_folder.items():
             figures = dict(bench.plots(run)) if name == "bench" else {}
-            panels = bench.speed_panels(Benchmark.of(run.rows)) if name == "bench" else []
+            panels = bench.speed_panels(Benchmark.of(run.rows)) if name == "bench" else {}
             if panels:
-                figures[f"Time / {BASELINE}"] = bar_plot(panels, "", f"time / {BASELINE}", columns=2)
+                figures[f"Time / {BASELINE}"] = bar_plot(panels, columns=2)
             images = [(alt, b64encode(svg(figure).encode()).decode()) for alt, figure in figures.items()]
             sections.append((f"{folder.name}-{name}", html(PAGES[name](run)), images))
     return text.page("report.html", index=html(index(results, of_machines)), sections=sections)

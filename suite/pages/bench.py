@@ -14,7 +14,7 @@ from suite.cases.workloads import Pass
 from suite.pages import text
 from suite.pages.benchmark import NORM, Benchmark, decisive_pass, heading, in_quoted_dtype, setting
 from suite.pages.headline import summary
-from suite.pages.plots import Panel, bar_plot
+from suite.pages.plots import bar_plot
 from suite.results.columns import MEANING
 from suite.results.format import (
     MB,
@@ -30,7 +30,7 @@ from suite.results.format import (
     with_interval,
 )
 from suite.results.run import Run
-from suite.results.statistics import Interval, interval
+from suite.results.statistics import interval
 from suite.results.status import Ended, Status
 
 #: The workload of the plot and of the README's table, without layer norm, in the dtype that the device quotes.
@@ -38,7 +38,7 @@ WORKLOAD = "medium"
 #: The file of this plot.
 TRAINING = f"training-{WORKLOAD}.svg"
 #: What a plot shows beside its bars.
-INTERVALS_SHOWN = "lines show 95 % confidence intervals, the grey band the noise floor"
+INTERVALS_SHOWN = "lines are 95 % confidence intervals, which take three visits, and the grey band is the noise floor"
 #: Headings that fit a terminal of 80 columns, beside those of the pass that is judged.
 SHORT = ("implementation", *(f"{timed}, ms" for timed in Pass), "verdict", "MB / LSTM", "busy")
 
@@ -122,41 +122,23 @@ def readme_rows(benchmark: Benchmark, device: str) -> pd.DataFrame:
     return in_quoted_dtype(rows[shown], device)
 
 
-def training_plot(rows: pd.DataFrame) -> Figure:
-    """Milliseconds per training step, a bar for each candidate; rows: of `readme_rows`, with figures."""
-    bars = {}
-    for _, row in rows.iterrows():
-        unit = 1e3 * row["median_s"] / row["ratio"]
-        bars[row["implementation"]] = Interval(*(unit * figure for figure in interval(row)))
-    bars.setdefault(BASELINE, Interval(1e3 * rows["baseline_s"].median(), float("nan"), float("nan")))
-    panel = Panel("", bars, rows["floor"].iloc[0], bars[BASELINE].ratio, _busy(rows))
-    return bar_plot([panel], " ms", "ms per training step")
-
-
-def _busy(rows: pd.DataFrame) -> Sequence[str]:
-    return [*rows["implementation"][rows["busy"].notna()]]
-
-
 def training_caption(row: pd.Series) -> str:
-    return f"Milliseconds per training step: {WORKLOAD} ({sizes(row, SIZES)}), {row['dtype']}, without layer norm"
+    return f"Time of a training step / {BASELINE}: {WORKLOAD} ({sizes(row, SIZES)}), {row['dtype']}, without layer norm"
 
 
-def speed_panels(benchmark: Benchmark) -> list[Panel]:
-    """Times of the pass that is judged relative to the LSTM's, a panel for each place.
+def speed_panels(benchmark: Benchmark) -> dict[str, pd.DataFrame]:
+    """By title, the rows of the pass that is judged, for each place.
 
     Leaves out the reference forms, beside which all other bars would be short.
     """
     literal = [name for name in names() if find(name).literal]
-    panels = []
+    panels = dict[str, pd.DataFrame]()
     for rows in benchmark.places():
         shown = rows["ratio"].notna() & ~rows["implementation"].isin(literal) & (rows["pass"] == decisive_pass(rows))
         if shown.any():
-            judged = rows[shown]
-            row = judged.iloc[0]
+            row = rows[shown].iloc[0]
             norm = ", norm" if row["layer_norm"] else ""
-            title = f"{row['workload']}, {row['dtype']}{norm}, {row['pass']}\n{sizes(row, ('T', 'B'))}"
-            bars = {of["implementation"]: interval(of) for _, of in judged.iterrows()}
-            panels.append(Panel(title, bars, row["floor"], busy=_busy(judged)))
+            panels[f"{row['workload']}, {row['dtype']}{norm}, {row['pass']}\n{sizes(row, ('T', 'B'))}"] = rows[shown]
     return panels
 
 
@@ -226,4 +208,4 @@ def page(run: Run) -> str:
 def plots(run: Run) -> dict[str, Figure]:
     """Plots that the page shows, by the names of their files."""
     timed = readme_rows(Benchmark.of(run.rows), run.stamp.device).dropna(subset="ratio")
-    return {} if timed.empty else {TRAINING: training_plot(timed)}
+    return {} if timed.empty else {TRAINING: bar_plot({"": timed})}

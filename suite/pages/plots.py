@@ -1,12 +1,13 @@
 """The style of all plots: SVG without a background, in colours that are legible on light and on dark pages."""
 
 import io
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
-from typing import Any, NamedTuple
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
@@ -14,7 +15,7 @@ from matplotlib.ticker import LogLocator, NullLocator
 
 from suite.candidates.catalogue import find
 from suite.candidates.names import BASELINE, ORDER
-from suite.results.format import count, significant3
+from suite.results.format import count, ratio_text
 from suite.results.statistics import Interval
 
 #: Colour of text, axes and ticks: a grey that is legible on white and on near-black.
@@ -26,6 +27,8 @@ COLOURS = (
     *("#d55e00", "#e69f00", "#7f9f00", "#009e73", "#3f90da", "#9467bd", "#cc5f9f"),
     *("#8c6d5a", "#6b7f95", "#b39df2", "#a8a89c", "#1f7a1f", "#f58585", "#3a62c4"),
 )
+#: Inches of a bar plot with one column, in which a phone shows letters of at least 10 pixels.
+PANEL = 4.4
 #: Of lines.
 MARKERS = "osD^vPX<>hpd*"
 DASHES = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)), (0, (6, 1.5, 1.5, 1.5)))
@@ -45,20 +48,6 @@ _STYLE: Any = {
 }
 #: Decorates what makes a figure or writes one.
 _styled = mpl.rc_context(_STYLE)
-
-
-class Panel(NamedTuple):
-    """Bars by name: their lengths, with confidence intervals.
-
-    floor: how far from the length `reference` the noise floor reaches, as a share, NaN if not known.
-    busy: names of what was measured on a busy machine.
-    """
-
-    title: str
-    bars: Mapping[str, Interval]
-    floor: float = float("nan")
-    reference: float = 1.0
-    busy: Collection[str] = ()
 
 
 def styles(panels: Sequence[Iterable[str]]) -> dict[str, int]:
@@ -83,51 +72,54 @@ def label(name: str) -> str:
 
 
 @_styled
-def bar_plot(panels: Sequence[Panel], unit: str, axis: str, columns: int = 1) -> Figure:
-    """Draw horizontal bars labelled with their lengths.
+def bar_plot(panels: Mapping[str, pd.DataFrame], columns: int = 1) -> Figure:
+    """Draw ratios of rows of a benchmark to torch.nn.LSTM as horizontal bars.
 
     The shortest comes first, and one more than 4 times as long as the next is cut off. Lines are confidence intervals,
-    and a band is the noise floor. unit: follows each length. axis: label below the panels.
+    and a band is the noise floor. panels: by title, rows with figures, of one place and pass.
     """
+    rows_of_panels = list(panels.values())
     heights = []
     for first in range(0, len(panels), columns):
-        most = max(len(panel.bars) for panel in panels[first : first + columns])
-        heights.append(0.9 + 0.34 * most)
-    figure = Figure(figsize=(2.4 + 4.0 * columns, sum(heights)), layout="constrained")
+        heights.append(0.9 + 0.34 * max(map(len, rows_of_panels[first : first + columns])))
+    figure = Figure(figsize=(PANEL * columns, sum(heights)), layout="constrained")
     grid = figure.subplots(len(heights), columns, squeeze=False, height_ratios=heights)
     every_axes = list(grid.flatten())
     for unused in every_axes[len(panels) :]:
         unused.set_visible(False)
-    style_of = styles([panel.bars for panel in panels])
-    for axes, panel in zip(every_axes, panels, strict=False):
-        _draw(axes, panel, unit, style_of)
-        axes.set_title(panel.title)
-    figure.supxlabel(axis, fontsize=11)
+    style_of = styles([rows["implementation"] for rows in rows_of_panels])
+    for axes, (title, rows) in zip(every_axes, panels.items(), strict=False):
+        _draw(axes, rows.sort_values("ratio", kind="stable"), style_of)
+        axes.set_title(title)
+    figure.supxlabel(f"time / {BASELINE}", fontsize=11)
     return figure
 
 
-def _draw(axes: Axes, panel: Panel, unit: str, style_of: Mapping[str, int]) -> None:
-    bars = dict(sorted(panel.bars.items(), key=lambda item: item[1].ratio))
-    lengths = [bar.ratio for bar in bars.values()]
-    end = _end(lengths)
-    if not np.isnan(panel.floor):
-        low = panel.reference / (1 + panel.floor)
-        high = panel.reference * (1 + panel.floor)
-        axes.axvspan(low, high, color=INK, alpha=0.3, linewidth=0, zorder=0.5)
-    whiskers = [_whisker(bar, end) for bar in bars.values()]
+def _draw(axes: Axes, rows: pd.DataFrame, style_of: Mapping[str, int]) -> None:
+    """Draw the bars of rows, of which the shortest comes first."""
+    ratios, low, high = rows[[*Interval._fields]].to_numpy(float).T
+    end = _end(ratios)
+    floor = 1 + rows["floor"].iloc[0]
+    if not np.isnan(floor):
+        axes.axvspan(1 / floor, floor, color=INK, alpha=0.3, linewidth=0, zorder=0.5)
     axes.barh(
-        range(len(bars)),
-        lengths,
-        color=[colour(style_of[name]) for name in bars],
+        range(len(rows)),
+        ratios,
+        color=[colour(style_of[name]) for name in rows["implementation"]],
         height=0.7,
-        xerr=np.transpose(whiskers),
+        xerr=np.where(ratios > end, np.nan, [ratios - low, high - ratios]),
         error_kw={"ecolor": DARK, "elinewidth": 1.2, "capsize": 3, "path_effects": HALO},
     )
     axes.set_xlim(0, end)
-    for at, (name, bar) in enumerate(bars.items()):
-        text = f"{significant3(bar.ratio)}{unit}{', busy' if name in panel.busy else ''}"
-        _label(axes, at, bar, text, end)
-    axes.set_yticks(range(len(bars)), [label(name) for name in bars])
+    for at, (ratio, busy) in enumerate(zip(ratios, rows["busy"].notna(), strict=True)):
+        text = f"{ratio_text(ratio)}{', busy' if busy else ''}"
+        look = dict[str, Any](xytext=(6, 0), color=INK)
+        if ratio > end:
+            text += " (cut off)"
+            look = {"xytext": (-4, 0), "color": DARK, "ha": "right"}  # on the bar
+        tip = min(np.nanmax([ratio, high[at]]), end)
+        axes.annotate(text, (tip, at), textcoords="offset points", va="center", fontsize=10, **look)
+    axes.set_yticks(range(len(rows)), [label(name) for name in rows["implementation"]])
     axes.invert_yaxis()
     axes.grid(visible=False, axis="y")
 
@@ -138,23 +130,6 @@ def _end(lengths: Sequence[float]) -> float:
     if len(lengths) > 1 and longest > 4 * lengths[-2]:
         longest = lengths[-2]
     return 1.3 * longest
-
-
-def _whisker(bar: Interval, end: float) -> tuple[float, float]:
-    """How far the interval of a bar reaches to each side; NaN for a bar that is cut off."""
-    if bar.ratio > end:
-        return float("nan"), float("nan")
-    return bar.ratio - bar.ratio_low, bar.ratio_high - bar.ratio
-
-
-def _label(axes: Axes, at: int, bar: Interval, text: str, end: float) -> None:
-    """Write a text behind a bar, or on it where it is cut off."""
-    look = dict[str, Any](xytext=(6, 0), color=INK)
-    if bar.ratio > end:
-        text += " (cut off)"
-        look = {"xytext": (-4, 0), "color": DARK, "ha": "right"}
-    tip = min(np.nanmax([bar.ratio, bar.ratio_high]), end)
-    axes.annotate(text, (tip, at), textcoords="offset points", va="center", fontsize=9, **look)
 
 
 @_styled

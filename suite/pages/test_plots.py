@@ -1,16 +1,17 @@
 """In a plot every name has its own colour, and bars are ratios."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib.axes import Axes
 from matplotlib.container import BarContainer
-from matplotlib.figure import Figure
 
 from suite.candidates.names import BASELINE, ORDER
-from suite.pages.bench import readme_rows, speed_panels, training_plot
+from suite.cases.workloads import Pass
+from suite.pages.bench import plots, readme_rows, speed_panels
 from suite.pages.examples import beside
-from suite.pages.plots import Panel, bar_plot, colour, line_plot, styles, svg
-from suite.results.examples import runs
+from suite.pages.plots import bar_plot, colour, line_plot, styles, svg
+from suite.results.examples import benchmark, runs
 from suite.results.statistics import Interval
 
 
@@ -22,14 +23,21 @@ def test_every_name_has_its_own_colour() -> None:
 
 
 def test_two_files_have_two_looks() -> None:
-    two = {1: bar(1), 2: bar(1)}
+    two = {1: Interval(1, 0.9, 1.1), 2: Interval(1, 0.9, 1.1)}
     lines = line_plot({"": {"mine": two, "yours": two}}, "T").axes[0].get_lines()
     for look in ("color", "marker"):
         of_mine, of_yours = (getattr(line, f"get_{look}")() for line in lines)
         assert of_mine != of_yours
-    figure = bar_plot([Panel("", {"mine": bar(1)}), Panel("", {"yours": bar(1)})], "", "x")
+    figure = bar_plot({"a": training("mine", 1), "b": training("yours", 1)})
     of_mine, of_yours = (bars_of(axes).patches[0].get_facecolor() for axes in figure.axes)
     assert of_mine != of_yours
+
+
+def training(name: str, ratio: float) -> pd.DataFrame:
+    """Rows of a training step."""
+    rows = beside(runs(name, 0.05 * ratio)).rows
+    of_training: pd.DataFrame = rows[rows["pass"] == Pass.TRAIN]
+    return of_training
 
 
 def bars_of(axes: Axes) -> BarContainer:
@@ -57,31 +65,23 @@ def bands(axes: Axes) -> list[list[float]]:
     return [[patch.get_x(), patch.get_x() + patch.get_width()] for patch in behind]  # type: ignore[attr-defined]
 
 
-def test_training_bars_are_the_times_of_the_table() -> None:
+def test_training_bars_are_the_ratios_of_the_table() -> None:
     # The clock was half as fast while `batched` ran, for the baseline beside it too.
-    rows = runs("batched", 0.2, ratio=2.0, ratio_low=1.5, ratio_high=2.25) + runs("deferred", 0.15, ratio=3.0)
-    rows += runs(BASELINE, 0.05, ratio_low=0.96, ratio_high=1.1)
+    rows = runs("batched", 0.2, ratio=2.0, ratio_low=1.5, ratio_high=2.25) + runs("deferred", 0.15)
+    rows += runs(BASELINE, 0.05, ratio=0.98, ratio_low=0.96, ratio_high=1.1)
     rows += runs("compiled", 0.1, layer_norm=True) + runs("naive", 9.0, dtype="bfloat16") + runs("jax", 0)
     rows += runs("mine", 0.2, ratio_low=None, ratio_high=None)  # of a file outside the project
     medium = [row | {"workload": "medium"} for row in rows] + runs("labml", 0.1)
-    figure = training_plot(readme_rows(beside(medium), "cpu").dropna(subset="ratio"))
-    axes, widths = figure.axes[0], lengths(figure.axes[0])
-    assert figure.get_supxlabel() == "ms per training step"
-    assert list(widths) == [BASELINE, "deferred", "batched", "mine"]
-    assert [text.get_text() for text in axes.texts] == ["50.0 ms", "150 ms", "200 ms", "200 ms"]
-    lstm, deferred, batched = whiskers(axes)
-    assert lstm == pytest.approx([48, 55])
-    assert batched == pytest.approx([150, 225])
-    assert deferred == pytest.approx([50 * 0.15 / 0.05 * 0.99, 50 * 0.15 / 0.05 * 1.01])
+    (figure,) = plots(benchmark(*medium)).values()
+    (axes,) = figure.axes
+    assert lengths(axes) == pytest.approx({BASELINE: 0.98, "batched": 2, "deferred": 3, "mine": 4})
+    assert [text.get_text() for text in axes.texts] == ["0.98", "2.00", "3.00", "4.00"]
+    lstm, batched, deferred = whiskers(axes)
+    assert lstm == pytest.approx([0.96, 1.1])
+    assert batched == pytest.approx([1.5, 2.25])
+    assert deferred == pytest.approx([3 * 0.99, 3 * 1.01])
     (band,) = bands(axes)
-    assert band == pytest.approx([50 / 1.1, 55])
-
-
-def test_a_baseline_that_differs_from_itself_has_its_own_interval() -> None:
-    rows = runs(BASELINE, 0.05, workload="medium", ratio=0.98, ratio_low=0.97, ratio_high=0.99)
-    figure = training_plot(readme_rows(beside(rows), "cpu").dropna(subset="ratio"))
-    (lstm,) = whiskers(figure.axes[0])
-    assert lstm[1] / lstm[0] == pytest.approx(0.99 / 0.97)
+    assert band == pytest.approx([1 / 1.1, 1.1])
 
 
 @pytest.mark.parametrize(("device", "dtype"), [("cpu", "float32"), ("cuda", "bfloat16")])
@@ -95,16 +95,16 @@ def test_speed_has_a_panel_for_each_place_and_the_pass_that_counts() -> None:
     rows = runs("batched", 0.1, B=1)[:1] + runs("batched", 0.4, B=1)[1:] + runs("compiled", 0.2, layer_norm=True)
     rows += runs(BASELINE, 0.05) + runs("naive", 0.3) + runs("jax", 0)
     panels = speed_panels(beside(rows))
-    assert {panel.title: {name: bar.ratio for name, bar in panel.bars.items()} for panel in panels} == {
+    assert {title: dict(zip(of["implementation"], of["ratio"], strict=True)) for title, of in panels.items()} == {
         "small, float32, forward\nT 3, B 1": {"batched": 2.0},
         "small, float32, norm, train\nT 3, B 2": {"compiled": 4.0, BASELINE: 1.0},
         "small, float32, train\nT 3, B 2": {BASELINE: 1.0},
     }
-    figure = bar_plot(panels, "x", "time", columns=2)
-    assert [axes.get_title() for axes in figure.axes] == [*(panel.title for panel in panels), ""]
+    figure = bar_plot(panels, columns=2)
+    assert [axes.get_title() for axes in figure.axes] == [*panels, ""]
     assert [axes.get_visible() for axes in figure.axes] == [True, True, True, False]
     assert list(lengths(figure.axes[1])) == [BASELINE, "compiled (torch.compile)"]
-    assert [text.get_text() for text in figure.axes[1].texts] == ["1.00x", "4.00x"]
+    assert [text.get_text() for text in figure.axes[1].texts] == ["1.00", "4.00"]
     assert bands(figure.axes[0]) == []  # where the baseline was not timed against itself
     assert bands(figure.axes[1])[0] == pytest.approx([0.99, 1.01], abs=1e-3)
     assert whiskers(figure.axes[1])[1] == pytest.approx([4 * 0.99, 4 * 1.01])
@@ -120,27 +120,18 @@ def test_speed_has_a_panel_for_each_place_and_the_pass_that_counts() -> None:
 
 def test_bars_from_a_busy_machine_are_marked() -> None:
     panels = speed_panels(beside(runs("batched", 0.1, busy=0.4) + runs(BASELINE, 0.05)))
-    assert [text.get_text() for text in bar_plot(panels, "", "x").axes[0].texts] == ["1.00", "2.00, busy"]
-
-
-def bar(length: float) -> Interval:
-    return Interval(length, 0.9 * length, 1.1 * length)
+    assert [text.get_text() for text in bar_plot(panels).axes[0].texts] == ["1.00", "2.00, busy"]
 
 
 @pytest.mark.parametrize(("longest", "end"), [(100.0, 13.0), (41.0, 13.0), (39.0, 50.7)], ids=str)
 def test_a_much_longer_bar_is_cut_off(longest: float, end: float) -> None:
-    figure = bar_plot([Panel("", {"jax": bar(1), "naive": bar(longest), "batched": bar(10)})], " ms", "ms")
-    (axes,) = figure.axes
+    (axes,) = bar_plot({"": pd.concat([training("jax", 1), training("naive", longest), training("batched", 10)])}).axes
     assert len(whiskers(axes)) == (3 if end > longest else 2)
     assert axes.get_xlim()[1] == pytest.approx(end)
-    text = f"{longest:.3g}{'.0' if longest < 99 else ''} ms{' (cut off)' if end < longest else ''}"
-    assert axes.texts[-1].get_text() == text
+    assert axes.texts[-1].get_text().endswith(" (cut off)") == (end < longest)
 
 
 def test_a_plot_is_the_same_svg_each_time_without_a_background() -> None:
-    def drawn() -> Figure:
-        return bar_plot([Panel("a", {"batched": bar(1)}, 0.1)], "", "x")
-
-    text = svg(drawn())
-    assert text == svg(drawn())
+    text = svg(bar_plot({"a": training("batched", 1)}))
+    assert text == svg(bar_plot({"a": training("batched", 1)}))
     assert not any(colour in text for colour in ("#ffffff", "#000000"))
