@@ -90,7 +90,7 @@ def bar_plot(panels: Mapping[str, pd.DataFrame], columns: int = 1) -> Figure:
     style_of = styles([rows["implementation"] for rows in rows_of_panels])
     for axes, (title, rows) in zip(every_axes, panels.items(), strict=False):
         _draw(axes, rows.sort_values("ratio", kind="stable"), style_of)
-        axes.set_title(title)
+        axes.set_title(title, fontsize=11)
     figure.supxlabel(f"time / {BASELINE}", fontsize=11)
     return figure
 
