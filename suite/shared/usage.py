@@ -26,21 +26,21 @@ class Called(TorchDispatchMode):
 
 def peak_bytes(work: Callable[[], object], device: torch.device) -> int:
     """Most memory that torch's allocator holds during the work, in bytes, above what it held before."""
-    with _allocations(device) as sizes:
+    with allocations(device) as sizes:
         work()
     return max(accumulate(sizes, initial=0))
 
 
 def saved_bytes(work: Callable[[], object], device: torch.device) -> int:
     """Memory that torch's allocator holds in addition while the result of the work exists, in bytes."""
-    with _allocations(device) as sizes:
+    with allocations(device) as sizes:
         result = work()
     del result
     return sum(sizes)
 
 
 @contextmanager
-def _allocations(device: torch.device) -> Iterator[list[int]]:
+def allocations(device: torch.device) -> Iterator[list[int]]:
     """Collect the bytes of allocations, and as negative numbers those of releases, in order.
 
     On a GPU there are two numbers alone: the rise to the peak, and the change from there to the end.

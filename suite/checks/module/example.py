@@ -6,7 +6,8 @@
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from pydoc_data.topics import topics
 from typing import Any
 
@@ -76,54 +77,49 @@ def predictors() -> dict[str, Predictor]:
     return {"HyperLSTM": Predictor(hyper, 32, 128), "LSTM": Predictor(lstm, 32, 128)}
 
 
-class Training:
-    """A model with its optimiser; `seconds` and `steps` count what it has trained so far."""
+def loss_of(model: Predictor, x: PackedSequence, following: Tensor) -> Tensor:
+    """Cross-entropy of the characters that follow those in x, in nats per character."""
+    device = model.head.weight.device
+    logits = model(x._replace(data=x.data.to(device)))
+    return nn.functional.cross_entropy(logits, following.to(device))
 
-    def __init__(self, model: Predictor, data: Sequence[Tensor], device: torch.device) -> None:
-        torch.manual_seed(1)
-        self.model, self.device = model.to(device), device
-        self.optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
-        self.data = batches(data)
-        self.seconds, self.steps = 0.0, 0
 
-    def loss(self, x: PackedSequence, following: Tensor) -> Tensor:
-        """Cross-entropy of the characters that follow those in x, in nats per character."""
-        logits = self.model(x._replace(data=x.data.to(self.device)))
-        return nn.functional.cross_entropy(logits, following.to(self.device))
+def train(model: Predictor, optimizer: torch.optim.Optimizer, steps: Iterable[tuple[PackedSequence, Tensor]]) -> float:
+    """Take a step on each of some batches; returns seconds."""
+    start = time.perf_counter()
+    for x, following in steps:
+        loss = loss_of(model, x, following)
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+    return time.perf_counter() - start
 
-    def train(self, steps: int) -> None:
-        """Take so many steps."""
-        start = time.perf_counter()
-        for _ in range(steps):
-            x, following = next(self.data)
-            loss = self.loss(x, following)
-            self.optimizer.zero_grad()
-            loss.backward()
-            nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
-            self.optimizer.step()
-        self.seconds += time.perf_counter() - start
-        self.steps += steps
 
-    @torch.no_grad()
-    def bits(self, held_out: Sequence[Tensor]) -> float:
-        """Cross-entropy of the held-out lines in bits per character."""
-        x, following = packed(held_out)
-        return self.loss(x, following).item() / math.log(2)
+@torch.no_grad()
+def bits(model: Predictor, held_out: Sequence[Tensor]) -> float:
+    """Cross-entropy of some lines in bits per character."""
+    return loss_of(model, *packed(held_out)).item() / math.log(2)
 
 
 def main(steps: int = 1000, every: int = 100) -> None:
     """Train both models in turns, and print the held-out loss of each."""
     data = lines()
     held_out, rest = data[::HELD_OUT], [line for i, line in enumerate(data) if i % HELD_OUT]
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    trainings = {name: Training(model, rest, device) for name, model in predictors().items()}
+    models = predictors()
+    optimizers, batches_of = {}, {}
+    for name, model in models.items():
+        model.to("cuda" if torch.cuda.is_available() else "cpu")
+        optimizers[name] = torch.optim.Adam(model.parameters(), lr=1e-2)
+        batches_of[name] = batches(rest)
+    torch.manual_seed(1)
     print("held-out bits per character (ms per step)")
-    print("step".rjust(6) + "".join(name.rjust(20) for name in trainings))
+    print("step".rjust(6) + "".join(name.rjust(20) for name in models))
     for step in range(every, steps + 1, every):
         cells = []
-        for training in trainings.values():
-            training.train(every)
-            cells.append(f"{training.bits(held_out):.3f} ({1e3 * training.seconds / training.steps:.1f})")
+        for name, model in models.items():
+            seconds = train(model, optimizers[name], islice(batches_of[name], every))
+            cells.append(f"{bits(model, held_out):.3f} ({1e3 * seconds / every:.1f})")
         print(f"{step:6}" + "".join(cell.rjust(20) for cell in cells), flush=True)
 
 

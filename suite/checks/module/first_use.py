@@ -4,7 +4,8 @@ What is made while a module is imported, or kept by a first call, is made inside
 `FakeTensorMode`, inference mode, a default device. An earlier plain call would hide that, so each use runs in a child,
 forked from a process that has imported the project and called nothing.
 
-`python -m suite.checks.module.first_use DEVICE FILE NAME ...` writes to FILE, as JSON, what each use ended with.
+`python -m suite.checks.module.first_use DEVICE FILE NAME ...` writes to FILE, as JSON, how each use of each
+implementation ended: a word and, unless it passed, the reason.
 """
 
 import json
@@ -13,10 +14,11 @@ import os
 import sys
 import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 import torch
@@ -25,7 +27,7 @@ from torch._subclasses import FakeTensorMode
 
 from impls import HyperLSTM, why_unavailable
 from impls.registry import UnsupportedError
-from suite.checks.module.capabilities import CAPABILITIES, CPU, Check, long_sequence, right
+from suite.checks.module.capabilities import CAPABILITIES, CPU, long_sequence, right
 from suite.checks.module.runs import CASE, F32
 from suite.comparison.draws import DRAWS, implementation, model_and_draw
 from suite.comparison.runs import plain
@@ -51,38 +53,23 @@ def faked(name: str, device: torch.device) -> None:
         torch.func.functional_call(model, parameters, (mode.from_tensor(sample.x),))
 
 
-def inference(name: str, device: torch.device) -> None:
+def under(context: Callable[[], AbstractContextManager[object]], name: str, device: torch.device) -> None:
+    """Call a model in a context, and go back where there is a gradient."""
     model, sample = model_and_draw(name, CASE, F32, device)
-    with torch.inference_mode():
-        model(sample.x)
+    with context():
+        out, _ = model(sample.x)
+        if out.requires_grad:
+            out.sum().backward()
 
 
-def no_grad(name: str, device: torch.device) -> None:
-    model, sample = model_and_draw(name, CASE, F32, device)
-    with torch.no_grad():
-        model(sample.x)
-
-
-def default_device(name: str, device: torch.device) -> None:
-    """Call a model while new tensors are made on the meta device."""
-    model, sample = model_and_draw(name, CASE, F32, device)
-    with torch.device("meta"):
-        model(sample.x)[0].sum().backward()
-
-
-def default_dtype(name: str, device: torch.device) -> None:
-    model, sample = model_and_draw(name, CASE, F32, device)
+@contextmanager
+def default_dtype() -> Iterator[None]:
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.float64)
     try:
-        model(sample.x)[0].sum().backward()
+        yield
     finally:
         torch.set_default_dtype(before)
-
-
-def anomaly(name: str, device: torch.device) -> None:
-    with torch.autograd.detect_anomaly(check_nan=True):
-        right(CASE, name, device)
 
 
 def printed(name: str, device: torch.device) -> None:
@@ -122,39 +109,32 @@ def _trained(model: HyperLSTM, name: str, device: str) -> None:
     right(CASE, name, torch.device(device))
 
 
-#: Uses that are no capability of the table, by name.
-MODES: dict[str, Check] = {
+#: By name, uses that are no capability of the table; and of that all but `long_sequence`, which takes too long.
+USES: dict[str, Callable[[str, torch.device], object]] = {
     "a model made under FakeTensorMode": fake,
     "FakeTensorMode": faked,
-    "inference_mode": inference,
-    "no_grad": no_grad,
-    "a default device": default_device,
-    "a default dtype": default_dtype,
-    "detect_anomaly": anomaly,
+    "inference_mode": partial(under, torch.inference_mode),
+    "no_grad": partial(under, torch.no_grad),
+    "a default device": partial(under, partial(torch.device, "meta")),
+    "a default dtype": partial(under, default_dtype),
+    "detect_anomaly": partial(under, partial(torch.autograd.detect_anomaly, check_nan=True)),
     "repr": printed,
     "fork": forked,
-}
-#: Every use by name, except `long_sequence`, which takes too long.
-USES: dict[str, Callable[[str, torch.device], object]] = {**MODES} | {
-    title: capability.attempt for title, capability in CAPABILITIES.items() if capability.check is not long_sequence
+    **{
+        title: capability.attempt for title, capability in CAPABILITIES.items() if capability.check is not long_sequence
+    },
 }
 #: Takes seconds, since the new process imports torch: run with "auto" alone.
 SPAWN = "spawn"
 #: What torch imports for some of the uses, which takes seconds: once, in the parent of all children.
 IMPORTED = ("torch._inductor.compile_fx", "torch.distributed.fsdp", "torch.fx.experimental.symbolic_shapes")
+#: How a use ended, and the plain training step after it: a reason is one to skip, or a traceback.
+PASSED, SKIPPED, FAILED = "passed", "skipped", "failed"
+#: Outcome and reason by implementation and use.
+Outcomes = dict[str, dict[str, tuple[str, str]]]
 
 
-class Ended(NamedTuple):
-    """How a use, and the plain training after it, ended in their process."""
-
-    use: str
-    implementation: str
-    #: The traceback, or what was said of a crash; empty if all went well.
-    error: str
-    skipped: bool = False
-
-
-def in_child(use: str, name: str, device: torch.device) -> Ended:
+def in_child(use: str, name: str, device: torch.device) -> tuple[str, str]:
     """Run a use and then a plain training step, in a child of this process."""
     reading, writing = os.pipe()
     child = os.fork()
@@ -165,11 +145,12 @@ def in_child(use: str, name: str, device: torch.device) -> Ended:
         os._exit(0)
     os.close(writing)
     with os.fdopen(reading, encoding="utf-8") as pipe:
-        said = pipe.read()
+        written = pipe.read()
     _, status = os.waitpid(child, 0)
     if status:
-        return Ended(use, name, f"the process ended with {os.waitstatus_to_exitcode(status)}")
-    return Ended(*json.loads(said))
+        return FAILED, f"the process ended with {os.waitstatus_to_exitcode(status)}"
+    outcome, reason = json.loads(written)
+    return outcome, reason
 
 
 def runs_here(name: str, device: torch.device) -> bool:
@@ -181,19 +162,19 @@ def runs_here(name: str, device: torch.device) -> bool:
     return status == 0
 
 
-def _tried(use: str, name: str, device: torch.device) -> Ended:
+def _tried(use: str, name: str, device: torch.device) -> tuple[str, str]:
     run = spawned if use == SPAWN else USES[use]
     try:
         run(name, device)
     except (pytest.skip.Exception, UnsupportedError) as reason:
-        return Ended(use, name, str(reason), skipped=True)
+        return SKIPPED, str(reason)
     except BaseException:
-        return Ended(use, name, f"{use}:\n{traceback.format_exc()}")
+        return FAILED, f"{use}:\n{traceback.format_exc()}"
     try:
         right(CASE, name, device)
     except BaseException:
-        return Ended(use, name, f"plain training after {use}:\n{traceback.format_exc()}")
-    return Ended(use, name, "")
+        return FAILED, f"plain training after {use}:\n{traceback.format_exc()}"
+    return PASSED, ""
 
 
 def prepare(device: torch.device) -> None:
@@ -215,8 +196,8 @@ def main(device: str, file: str, *names: str) -> None:
     # What a compiled operator would do wrong with a fake tensor that was kept.
     warnings.filterwarnings("error", "Accessing the data pointer of FakeTensor")
     prepare(place)
-    ended = [in_child(use, name, place) for name in names if runs_here(name, place) for use in USES]
-    ended.append(in_child(SPAWN, "auto", place))
+    ended = {name: {use: in_child(use, name, place) for use in USES} for name in names if runs_here(name, place)}
+    ended["auto"] = {SPAWN: in_child(SPAWN, "auto", place)}
     write_whole(Path(file), json.dumps(ended))
 
 

@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NoReturn
 
 import pytest
 import torch
@@ -14,27 +14,13 @@ from torch.nn.utils.rnn import PackedSequence
 
 from impls import HyperLSTM, registry, why_unavailable
 from suite.checks.module.runs import F32, model_and_input
+from suite.comparison.runs import State
 from suite.comparison.tensors import STATES
 from suite.comparison.tolerance import assert_bitwise_equal
 
 CPU = torch.device("cpu")
 #: Sizes of `STATED`.
 SIZES: dict[str, Any] = {"input_size": 4, "hidden_size": 6, "hyper_size": 5, "n_z": 2, "n_layers": 2}
-
-
-class Good(NamedTuple):
-    """Right arguments, of which a bad call changes one."""
-
-    model: HyperLSTM
-    x: Tensor
-    state: tuple[Tensor, ...]
-
-    def everything(self) -> tuple[dict[str, Tensor], list[object]]:
-        """Copies of everything that a call might change."""
-        tensors = {"x": self.x, **dict(zip(map(str, STATES), self.state, strict=True)), **self.model.state_dict()}
-        about: list[object] = [self.model.extra_repr(), *((p.requires_grad, p.grad) for p in self.model.parameters())]
-        return {name: value.detach().clone() for name, value in tensors.items()}, about
-
 
 #: What is changed, the error, and its message.
 Rows = dict[str, tuple[Any, type[Exception], str]]
@@ -72,10 +58,6 @@ INPUTS: Rows = {
     "features": (lambda x: x[..., :3], ValueError, rf"{SHAPE} \[6, 3, 3\]"),
     "bfloat16": (lambda x: x.bfloat16(), ValueError, f"{AS_PARAMETERS} bfloat16 on cpu"),
     "meta": (lambda x: x.to("meta"), ValueError, f"{AS_PARAMETERS} float32 on meta"),
-}
-#: The same, for a model that has the batch first.
-BATCH_FIRST: Rows = {
-    "x": (lambda x: x[..., :3], ValueError, r"expected shape \[B, T, 4\] or \[T, 4\], got \[6, 3, 3\]$")
 }
 #: Fields of a PackedSequence.
 PACKED: Rows = {
@@ -154,8 +136,6 @@ AUTOCAST: Rows = {
     "first": ("layers.0.weight_x", ValueError, r"0\.weight_h: .* in float64 .*, got .* in float32"),
     "later": ("layers.1.bias", ValueError, r"1\.bias: .* in float32 .*, got \[4, 6\] in float64"),
 }
-#: Dtypes of parameters and x.
-DTYPES: Rows = {"dtype": (torch.float8_e5m2, RuntimeError, "float8_e5m2: .* In float8_e5m2 on cpu: none")}
 #: Arguments of `why_unavailable`.
 ASKED: Rows = {
     "unknown": (("fast", "cpu"), ValueError, "^impl: expected .*; got 'fast'"),
@@ -168,58 +148,66 @@ ASKED: Rows = {
 }
 
 
-def packed(changes: dict[str, Any], good: Good) -> object:
+def packed(changes: dict[str, Any], model: HyperLSTM, *_: object) -> object:
     """Call with fields of a PackedSequence that its own constructor would refuse or correct."""
     fields = {"data": torch.zeros(6, 4), "batch_sizes": [3, 2, 1], "sorted": None, "unsorted": None} | changes
     fields["batch_sizes"] = torch.tensor(fields["batch_sizes"], dtype=torch.int64)
     sequences: Any = tuple.__new__(PackedSequence, fields.values())
-    return good.model(sequences)
+    return model(sequences)
 
 
-def changed(change: Callable[[HyperLSTM], object], good: Good) -> object:
-    model = copy.deepcopy(good.model)
+def changed(change: Callable[[HyperLSTM], object], model: HyperLSTM, x: Tensor, state: State) -> object:
+    model = copy.deepcopy(model)
     change(model)
-    return model(good.x, good.state)
+    return model(x, state)
 
 
-def under_autocast(name: str, good: Good) -> object:
+def under_autocast(name: str, model: HyperLSTM, x: Tensor, _: State) -> object:
     with torch.autocast("cpu", torch.bfloat16):
-        return functional_call(good.model, {name: good.model.get_parameter(name).double()}, (good.x,))
+        return functional_call(model, {name: model.get_parameter(name).double()}, (x,))
 
 
-def in_dtype(dtype: torch.dtype, good: Good) -> object:
-    parameters = {name: value.to(dtype) for name, value in good.model.state_dict().items()}
-    return functional_call(good.model, parameters, (good.x.to(dtype),))
+def in_dtype(dtype: torch.dtype, model: HyperLSTM, x: Tensor, _: State) -> object:
+    parameters = {name: value.to(dtype) for name, value in model.state_dict().items()}
+    return functional_call(model, parameters, (x.to(dtype),))
 
 
-def in_part(k: int, change: Callable[[Tensor], Any], good: Good) -> object:
-    return good.model(good.x, (*good.state[:k], change(good.state[k]), *good.state[k + 1 :]))
+def in_part(k: int, change: Callable[[Tensor], Any], model: HyperLSTM, x: Tensor, state: State) -> object:
+    return model(x, (*state[:k], change(state[k]), *state[k + 1 :]))
 
 
 #: By the beginning of its ids: a table, what is called with a change of it, and the beginning of its messages.
 TABLES: dict[str, tuple[Rows, Callable[..., object], str]] = {
-    "build": (BUILDS, lambda changes, good: HyperLSTM(**SIZES | changes), ""),
-    "x": (INPUTS, lambda change, good: good.model(change(good.x), good.state), "^x: "),
-    "batch-first": (BATCH_FIRST, lambda change, good: HyperLSTM(**SIZES, batch_first=True)(change(good.x)), "^x: "),
+    "build": (BUILDS, lambda changes, *_: HyperLSTM(**SIZES | changes), ""),
+    "x": (INPUTS, lambda change, model, x, state: model(change(x), state), "^x: "),
+    "batch-first-x": (
+        {"": (3, ValueError, r"expected shape \[B, T, 4\] or \[T, 4\], got \[6, 3, 3\]$")},
+        lambda I, model, x, _: HyperLSTM(**SIZES, batch_first=True)(x[..., :I]),
+        "^x: ",
+    ),
     "packed": (PACKED, packed, "^x"),
-    "state": (BAD_STATES, lambda change, good: good.model(good.x, change(good.state)), "^state"),
+    "state": (BAD_STATES, lambda change, model, x, state: model(x, change(state)), "^state"),
     **{
         f"state-{name}": (parts(F), partial(in_part, k), rf"^state \({name}\): ")
         for k, (name, F) in enumerate(zip(STATES, (6, 6, 5, 5), strict=True))
     },
     **{
-        f"set-{name}": ({"": row}, lambda value, good, name=name: setattr(good.model, name, value), f"^{name}: ")
+        f"set-{name}": ({"": row}, lambda value, model, *_, name=name: setattr(model, name, value), f"^{name}: ")
         for name, row in ATTRIBUTES.items()
     },
     "parameter": (
         BIASES,
-        lambda bias, good: functional_call(good.model, {"layers.1.bias": bias}, (good.x,)),
+        lambda bias, model, x, _: functional_call(model, {"layers.1.bias": bias}, (x,)),
         r"^layers\.1\.bias: expected \[4, 6\] in float32 on cpu, got ",
     ),
     "changed": (CHANGES, changed, r"^layers\."),
     "autocast": (AUTOCAST, under_autocast, r"^layers\."),
-    "asked": (ASKED, lambda arguments, good: why_unavailable(*arguments), ""),
-    "unavailable": (DTYPES, in_dtype, "impl='auto' is unavailable on cpu in "),
+    "asked": (ASKED, lambda arguments, *_: why_unavailable(*arguments), ""),
+    "unavailable-dtype": (
+        {"": (torch.float8_e5m2, RuntimeError, "float8_e5m2: .* In float8_e5m2 on cpu: none")},
+        in_dtype,
+        "impl='auto' is unavailable on cpu in ",
+    ),
 }
 #: By id: a bad call, the error, and its message.
 BAD = {
@@ -233,18 +221,25 @@ def _no_work(impl: registry.Impl) -> NoReturn:
     raise AssertionError(f"{impl.name} was about to run")
 
 
+def everything(model: HyperLSTM, x: Tensor, state: State) -> tuple[dict[str, Tensor], list[object]]:
+    """Copies of everything that a call might change."""
+    tensors = {"x": x, **dict(zip(map(str, STATES), state, strict=True)), **model.state_dict()}
+    about: list[object] = [model.extra_repr(), *((p.requires_grad, p.grad) for p in model.parameters())]
+    return {name: value.detach().clone() for name, value in tensors.items()}, about
+
+
 @pytest.mark.filterwarnings("ignore::UserWarning")  # torch's own, about tensors of bad calls
 @pytest.mark.parametrize(("call", "error", "message"), BAD.values(), ids=BAD)
 def test_raises_before_any_work_and_changes_nothing(
-    call: Callable[[Good], object], error: type[Exception], message: str, monkeypatch: pytest.MonkeyPatch
+    call: Callable[..., object], error: type[Exception], message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    good = Good(*model_and_input("auto", CPU))
-    good.model(good.x, good.state)  # a check that only a first call makes would pass
-    tensors, about = good.everything()
+    model, x, state = model_and_input("auto", CPU)
+    model(x, state)  # a check that only a first call makes would pass
+    tensors, about = everything(model, x, state)
     monkeypatch.setattr(registry.Impl, "run", property(_no_work))
     with pytest.raises(error, match=message) as raised:
-        call(good)
+        call(model, x, state)
     assert raised.type is error
-    after, about_after = good.everything()
+    after, about_after = everything(model, x, state)
     assert_bitwise_equal(after, tensors)
     assert about_after == about

@@ -9,7 +9,7 @@ import torch
 from impls.registry import IMPLS, find
 from suite.checks.implementations import skip_unless_checked
 from suite.checks.module.capabilities import CAPABILITIES
-from suite.checks.module.first_use import SPAWN, USES, Ended
+from suite.checks.module.first_use import PASSED, SKIPPED, SPAWN, USES, Outcomes
 from suite.shared import machine, process
 from suite.shared.marks import impl_param
 
@@ -30,9 +30,7 @@ def pair(name: str, use: str) -> object:
 
 
 @pytest.fixture(scope="module")
-def ended(
-    request: pytest.FixtureRequest, device: torch.device, tmp_path_factory: pytest.TempPathFactory
-) -> dict[tuple[str, str], Ended]:
+def ended(request: pytest.FixtureRequest, device: torch.device, tmp_path_factory: pytest.TempPathFactory) -> Outcomes:
     """How each use ended, by implementation and use."""
     if machine.exclusive(device):
         pytest.skip(f"{device} takes one process at a time, which is this one.")
@@ -41,24 +39,23 @@ def ended(
     # A forked child must not need threads of its parent; and the parent may count GPUs, but not start CUDA.
     environment = {"OMP_NUM_THREADS": "1", "PYTORCH_NVML_BASED_CUDA_CHECK": "1"}
     process.run("suite.checks.module.first_use", str(device), str(file), *names, limit=600, **environment)
-    return {(one.implementation, one.use): one for one in (Ended(*row) for row in json.loads(file.read_text()))}
+    rows: Outcomes = json.loads(file.read_text())
+    return rows
 
 
-def check(one: Ended) -> None:
-    if one.skipped:
-        pytest.skip(one.error)
-    assert not one.error, one.error
+def check(outcome: str, reason: str) -> None:
+    if outcome == SKIPPED:
+        pytest.skip(reason)
+    assert outcome == PASSED, reason
 
 
 @pytest.mark.parametrize(("name", "use"), [pair(name, use) for name in NAMES[True] for use in USES])
-def test_training_is_right_after_any_first_use(
-    name: str, use: str, device: torch.device, ended: dict[tuple[str, str], Ended]
-) -> None:
+def test_training_is_right_after_any_first_use(name: str, use: str, device: torch.device, ended: Outcomes) -> None:
     skip_unless_checked(name, device)
     if find(name).interpreted(device):
         pytest.skip(f"{name} would run in Triton's interpreter, whose uses take minutes.")
-    check(ended[name, use])
+    check(*ended[name][use])
 
 
-def test_training_is_right_in_a_spawned_process(ended: dict[tuple[str, str], Ended]) -> None:
-    check(ended["auto", SPAWN])
+def test_training_is_right_in_a_spawned_process(ended: Outcomes) -> None:
+    check(*ended["auto"][SPAWN])

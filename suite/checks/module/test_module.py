@@ -1,6 +1,7 @@
 """What code written for `torch.nn.LSTM` does works, and the example."""
 
 from fractions import Fraction
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import torch
 from torch.nn.utils.rnn import pack_padded_sequence
 
 from impls import HyperLSTM
-from suite.checks.module.example import Training, lines, predictors
+from suite.checks.module.example import batches, bits, lines, predictors, train
 from suite.checks.module.runs import model_and_input
 
 
@@ -41,12 +42,6 @@ def test_autocast_takes_parameters_of_several_dtypes() -> None:
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         out, _ = model(x)
     assert out.equal(model.bfloat16()(x.bfloat16())[0])
-
-
-def test_a_size_may_be_set_to_what_it_is() -> None:
-    model = HyperLSTM(4, 6, 5, 2, 1)
-    model.hidden_size, model.layer_norm = 6, False
-    assert (model.hidden_size, model.layer_norm) == (6, False)
 
 
 def test_a_model_shows_its_options_and_the_sizes_of_its_layers() -> None:
@@ -83,7 +78,7 @@ def test_an_empty_sequence_trains_with_gradients_of_zero(device: torch.device) -
 @pytest.mark.parametrize("name", predictors())
 def test_the_example_learns(name: str, device: torch.device) -> None:
     data = lines()[::20]
-    training = Training(predictors()[name], data, device)
-    first = training.bits(data[:50])
-    training.train(5)
-    assert training.bits(data[:50]) < first
+    model = predictors()[name].to(device)
+    first = bits(model, data[:50])
+    train(model, torch.optim.Adam(model.parameters(), lr=1e-2), islice(batches(data), 5))
+    assert bits(model, data[:50]) < first
