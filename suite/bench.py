@@ -36,6 +36,7 @@ from suite.cases.workloads import Pass
 from suite.checks.triton import TRITON
 from suite.checks.triton.compiled import precompile
 from suite.comparison.memory import Shortage, memory_of, most_bytes, shortage
+from suite.handed_in import why_not_kept
 from suite.measure import choice, hardware, roofline
 from suite.measure.choice import MINUTES, amount, is_plan, minutes, parent, with_submitted
 from suite.measure.job import Job
@@ -102,7 +103,12 @@ def benchmark(options: argparse.Namespace) -> int:
         "bench", stamp("bench", device), {"bench": in_order(planned, [*skipped, *measured]), "hardware": rates}
     )
     whole = ended and is_plan(options)
-    reason = why_not_kept(result.rows, planned) if whole else None
+    unvisited = sum(len(job.rows(Ended())) for job in planned) - len(result.rows)
+    reason = None
+    if whole and unvisited:
+        reason = f"{unvisited} rows have no visit, so give it more --minutes"
+    elif whole:
+        reason = why_not_kept(result.rows)
     folder = folder_for(results, device, whole=whole and reason is None)
     size = options.sweep.size if options.sweep else ""
     swept = sweep.sweeps(Benchmark.of(result.rows), size) if options.sweep else {}
@@ -142,18 +148,6 @@ def why_no_file(planned: Sequence[Job]) -> str | None:
             reasons = dict.fromkeys(str(job.skipped) for job in of_file)
             return f"--impl: {name} would not be timed: {'; '.join(reasons) or 'the case has what it lacks'}"
     return None
-
-
-def why_not_kept(rows: pd.DataFrame, planned: Sequence[Job]) -> str | None:
-    """Why a run of the whole plan does not replace the results of this machine; None if it does."""
-    if rows["busy"].notna().any():
-        return "other processes kept the machine busy"
-    ours = {key_of(row) for job in planned if is_ours(job) for row in job.rows(Ended())}
-    few = sum(row["visits"] < FEWEST for row in rows.to_dict("records") if key_of(row) in ours)
-    if few:
-        return f"{few} rows of our fastest or of {BASELINE} have fewer than {FEWEST} visits, so give it more --minutes"
-    unvisited = sum(len(job.rows(Ended())) for job in planned) - len(rows)
-    return f"{unvisited} rows have no visit, so give it more --minutes" if unvisited else None
 
 
 def in_order(planned: Sequence[Job], rows: Sequence[Row]) -> list[Row]:

@@ -1,4 +1,4 @@
-"""Whether the results of another machine can be taken: `nox -s report -- --check FOLDER`."""
+"""Whether results are taken: of a run, in place of those of its machine; of a folder, by `nox -s report -- --check`."""
 
 import platform
 import re
@@ -6,7 +6,11 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import pandas as pd
+
+from suite.candidates.names import BASELINE
 from suite.measure.roofline import MOST
+from suite.pages.benchmark import Benchmark
 from suite.results.outcomes import CapabilityOutcome, CaseOutcome, FaultOutcome
 from suite.results.run import TABLES, Run, read
 from suite.results.statistics import FEWEST
@@ -40,6 +44,18 @@ def of_code(run: Run) -> Iterator[str]:
         yield "stale, as code that it rests on has changed since."
 
 
+def why_not_kept(rows: pd.DataFrame) -> str | None:
+    """Why the rows of a benchmark are not taken, None if they are: what pages quote of them has intervals."""
+    if rows["busy"].notna().any():
+        return "other processes kept the machine busy"
+    fastest = Benchmark.of(rows).fastest()["visits"]
+    baseline = rows["visits"][rows["implementation"] == BASELINE]
+    few = (fastest < FEWEST).sum() + (baseline < FEWEST).sum()
+    if few:
+        return f"{few} rows of our fastest or of {BASELINE} have fewer than {FEWEST} visits, so give it more --minutes"
+    return None
+
+
 def failures(run: Run) -> Iterator[str]:
     """What is wrong with rows."""
     tables, wrong = run.tables, dict[str, int]()
@@ -50,8 +66,10 @@ def failures(run: Run) -> Iterator[str]:
     else:
         timed = run.rows[run.rows["status"] == Status.OK]
         fast = (timed["bound"] == Bound.COMPUTE) & (timed["share"] > MOST)
-        wrong[f"rows have fewer than {FEWEST} visits"] = (timed["visits"] < FEWEST).sum()
         wrong["rows multiply faster than this machine can"] = fast.sum()
+        reason = why_not_kept(run.rows)
+        if reason:
+            yield f"{reason}."
     yield from (f"{count} {what}." for what, count in wrong.items() if count)
 
 
@@ -68,7 +86,11 @@ def private(folder: Path, run: Run) -> Iterator[str]:
 
 
 def report(folder: Path) -> int:
-    """Print whether a folder can be taken; return the exit status."""
+    """Print whether a folder can be taken, and how many rows are marked on its page; return the exit status."""
     sentences = list(problems(folder))
     print("\n".join(sentences) or f"{folder} can be handed in.")
+    run = read(folder, "bench")
+    few = 0 if run is None else (run.rows["visits"] < FEWEST).sum()
+    if few and not sentences:
+        print(f"{few} rows of others have fewer than {FEWEST} visits; the page marks them as *few visits*.")
     return int(bool(sentences))
