@@ -110,7 +110,7 @@ def benchmark(options: argparse.Namespace) -> int:
     elif whole:
         reason = why_not_kept(result.rows)
     folder = folder_for(results, device, whole=whole and reason is None)
-    size = options.sweep.size if options.sweep else ""
+    size = options.sweep[0] if options.sweep else ""
     swept = sweep.sweeps(Benchmark.of(result.rows), size) if options.sweep else {}
     show(result, size, swept)
     if reason:

@@ -8,8 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from impls.registry import OPTIONS
-from suite.cases.case import Case, Feature
+from suite.cases.case import Case
 from suite.comparison.draws import Build, draw
 from suite.shared.devices import DeviceType
 
@@ -26,12 +25,10 @@ class Candidate:
     called: str = ""
 
     # What it computes.
-    #: Options of the model that it has, beside layer norm.
-    options: frozenset[str] = frozenset(OPTIONS)
+    #: Fields of a case that it takes at their defaults alone.
+    lacks: frozenset[str] = frozenset()
     #: By letter, what a size has to be a multiple of.
     multiples: Mapping[str, int] = field(default_factory=dict, hash=False)
-    #: What a case may have beside its sizes and the options of the model.
-    features: frozenset[Feature] = frozenset(Feature)
     #: Whether it pads packed sequences, and is timed on these alone.
     pads: bool = False
 
@@ -63,7 +60,7 @@ class Candidate:
             return False
         if case.fitting(self.multiples) != case:
             return False
-        return case.features <= self.features and {*case.options} - {"layer_norm"} <= self.options
+        return not any(case.uses(name) for name in self.lacks)
 
 
 def drawn(build: Build, case: Case, dtype: torch.dtype, device: torch.device) -> nn.Module:
@@ -73,19 +70,14 @@ def drawn(build: Build, case: Case, dtype: torch.dtype, device: torch.device) ->
     return model
 
 
-#: Of alternatives that take batches of one length.
-BATCHES = frozenset({Feature.LAYERS, Feature.STATE})
-
-
-def alternative(name: str, as_hyperlstm: Build, features: frozenset[Feature] = BATCHES, **options: Any) -> Candidate:
-    """An alternative to ours, without options of the model but layer norm.
+def alternative(name: str, as_hyperlstm: Build, **options: Any) -> Candidate:
+    """An alternative to ours, which takes batches of one length, and no option of the model but layer norm.
 
     as_hyperlstm: builds it with the interface of `HyperLSTM`. options: further fields of the candidate.
     """
     usual = {
         "build": partial(drawn, as_hyperlstm),
         "layer_norms": (False, True),
-        "options": frozenset(),
-        "features": features,
+        "lacks": frozenset({"lengths", "dropout", "recurrent_dropout"}),
     }
     return Candidate(name, **{**usual, **options})

@@ -32,7 +32,7 @@ def why_not(device: torch.device, dtype: torch.dtype) -> str | None:
 CANDIDATE = alternative(
     "jax",
     build_as_ours,
-    frozenset(),
+    lacks=frozenset({"lengths", "dropout", "recurrent_dropout", "L", "state"}),
     why_unavailable=why_not,
     of_torch=False,
     modules=("jax",),

@@ -46,7 +46,7 @@ def candidate_of(name: str) -> Candidate:
         name,
         partial(drawn, build),
         layer_norms=(False, True) if "layer_norm" in impl.options else (False,),
-        options=impl.options,
+        lacks=frozenset({*registry.OPTIONS} - impl.options - {"layer_norm"}),
         multiples=impl.multiples,
         why_unavailable=why_not,
         modules=("triton",) if impl.triton else (),

@@ -9,7 +9,7 @@ from torch.nn.utils.rnn import pack_sequence
 
 from suite.candidates.catalogue import candidates, find
 from suite.candidates.names import ALTERNATIVES, PADDED
-from suite.cases.case import Case, Feature, Start
+from suite.cases.case import Case, Start
 from suite.cases.examples import CPU, TINY
 from suite.shared.marks import impl_params
 
@@ -27,7 +27,7 @@ TIMED = [
 )
 def test_a_candidate_is_built(name: str) -> None:
     candidate = find(name)
-    state = Start.STACKED if Feature.STATE in candidate.features else Start.NONE
+    state = Start.NONE if "state" in candidate.lacks else Start.STACKED
     case = Case(T=3, B=2, I=5, H=9, S=6, Z=2, layer_norm=candidate.layer_norms[-1], state=state)
     reason = candidate.why_unavailable(CPU, F32)
     if reason:

@@ -3,8 +3,8 @@
 import math
 import random
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
-from enum import Enum, StrEnum, auto
+from dataclasses import dataclass, replace
+from enum import StrEnum
 from typing import Any
 
 import numpy as np
@@ -15,10 +15,8 @@ from impls.registry import OPTIONS
 SIZES = ("T", "B", "I", "H", "S", "Z", "L")
 #: Options of the model, which `HyperLSTM` and a case call the same.
 MODEL_OPTIONS = ("layer_norm", "dropout", "recurrent_dropout")
-#: Of the metadata of a field of `Case`: the words that stand for its values in ids, by value.
-WORDS = "words"
-#: Of the metadata of a field of `Case`: true if an id has its name and its value, a probability.
-IS_PROBABILITY = "is_probability"
+#: Fields of `Case` that are probabilities: an id has the name and the value.
+PROBABILITIES = ("dropout", "recurrent_dropout")
 
 
 class Start(StrEnum):
@@ -31,16 +29,13 @@ class Start(StrEnum):
     SHARED = "shared"
 
 
-class Feature(Enum):
-    """What a case may have beside its sizes and the options of the model."""
-
-    PACKED = auto()
-    #: More than one.
-    LAYERS = auto()
-    #: A given state.
-    STATE = auto()
-    #: Between layers.
-    DROPOUT = auto()
+#: Words that stand in ids for values of fields of `Case`, in the order of an id.
+WORDS: dict[str, dict[Any, str]] = {
+    "training": {False: "eval"},
+    "strided": {True: "strided"},
+    "state": {start: str(start) for start in (Start.STACKED, Start.SHARED)},
+    "layer_norm": {True: "norm"},
+}
 
 
 @dataclass(frozen=True)
@@ -54,30 +49,13 @@ class Case:
     S: int
     Z: int
     L: int = 1
-    layer_norm: bool = field(default=False, metadata={WORDS: {True: "norm"}})
-    state: Start = field(
-        default=Start.NONE, metadata={WORDS: {start: str(start) for start in (Start.STACKED, Start.SHARED)}}
-    )
-    strided: bool = field(default=False, metadata={WORDS: {True: "strided"}})  # x is a transposed view
+    layer_norm: bool = False
+    state: Start = Start.NONE
+    strided: bool = False  # x is a transposed view
     lengths: tuple[int, ...] = ()  # of B sequences that end at different steps, the longest at T; () if all do at T
-    dropout: float = field(default=0.0, metadata={IS_PROBABILITY: True})
-    recurrent_dropout: float = field(default=0.0, metadata={IS_PROBABILITY: True})
-    # As opposed to evaluation mode, in which nothing is dropped.
-    training: bool = field(default=True, metadata={WORDS: {False: "eval"}})
-
-    @classmethod
-    def of_row(cls, row: Mapping[Any, Any]) -> "Case":
-        """The case of a row of a table that has a column for each field."""
-        values: dict[str, Any] = {}
-        for of_case in fields(cls):
-            of_type: Any = of_case.type
-            values[of_case.name] = of_type(row[of_case.name])
-        return cls(**values)
-
-    @property
-    def columns(self) -> dict[str, Any]:
-        """The columns of a row that names the case: its fields."""
-        return {of_case.name: getattr(self, of_case.name) for of_case in fields(self)}
+    dropout: float = 0.0
+    recurrent_dropout: float = 0.0
+    training: bool = True  # as opposed to evaluation mode, in which nothing is dropped
 
     @property
     def id(self) -> str:
@@ -94,11 +72,10 @@ class Case:
             probability = getattr(self, name)
             if probability:
                 parts[name] = f"{name}{np.format_float_positional(probability, trim='-')}"
-        for of_case in reversed(fields(self)):
-            words = of_case.metadata.get(WORDS, {})
-            value = getattr(self, of_case.name)
+        for name, words in WORDS.items():
+            value = getattr(self, name)
             if value in words:
-                parts[of_case.name] = words[value]
+                parts[name] = words[value]
         return parts
 
     @property
@@ -121,28 +98,19 @@ class Case:
 
     @property
     def options(self) -> list[str]:
-        """The options that an implementation must support; in evaluation mode there is no mask."""
-        return [name for name in OPTIONS if getattr(self, name) and (self.training or name not in PROBABILITIES)]
+        """The options that an implementation must support."""
+        return [name for name in OPTIONS if self.uses(name)]
 
-    @property
-    def features(self) -> frozenset[Feature]:
-        """What the case has beside its sizes and the options of the model."""
-        had = {
-            Feature.PACKED: bool(self.lengths),
-            Feature.LAYERS: self.L > 1,
-            Feature.STATE: self.state is not Start.NONE,
-            Feature.DROPOUT: self.dropout > 0,
-        }
-        return frozenset(feature for feature, has in had.items() if has)
+    def uses(self, name: str) -> bool:
+        """True if a field differs from its default, and has an effect: in evaluation mode nothing is dropped."""
+        if name in PROBABILITIES and not self.training:
+            return False
+        return bool(getattr(self, name) != getattr(Case, name))
 
     @property
     def inputs(self) -> list[int]:
         """The features that each layer reads."""
         return [self.I] + [self.H] * (self.L - 1)
-
-    def lengths_have(self, size: str) -> bool:
-        """True if the lengths determine a size: T is the longest of them, and B their number."""
-        return bool(self.lengths) and size in ("T", "B")
 
     @property
     def tokens(self) -> int:
@@ -177,10 +145,6 @@ class Case:
         x, h = self.tokens * sum(self.inputs), self.tokens * self.H * self.L
         forward = x + h + parameters
         return forward + x + 2 * h + 2 * self.tokens * saved * self.L + 2 * parameters if train else forward
-
-
-#: Fields that are probabilities.
-PROBABILITIES = tuple(of_case.name for of_case in fields(Case) if of_case.metadata.get(IS_PROBABILITY))
 
 
 def lengths(T: int, B: int, draw: int = 0) -> tuple[int, ...]:

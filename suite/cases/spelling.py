@@ -1,14 +1,14 @@
 """Sizes that a person names: `parse` reads what `Case.id` prints, such as `T50-B24-I88-H512-S64-Z8-L2-norm`.
 
-Parts stand in any order, with "-" between them. Sizes that are left out are those of the workload *medium*. An `Axis`
-is one size with several values, such as `H=128,256,512`.
+Parts stand in any order, with "-" between them. Sizes that are left out are those of the workload *medium*. `axis`
+reads one size with several values, such as `H=128,256,512`.
 """
 
 import argparse
 import re
-from collections.abc import Callable
-from dataclasses import fields, replace
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
 
 from suite.cases.case import PROBABILITIES, SIZES, WORDS, Case
 from suite.cases.workloads import WORKLOADS
@@ -41,39 +41,28 @@ def parse(text: str) -> Case:
 
 
 def short(case: Case) -> str:
-    """The shortest name of a case."""
-    return "-".join(short_parts(case).values())
-
-
-def short_parts(case: Case) -> dict[str, str]:
-    """Parts of the shortest name of a case, by field: H, and those of its id in which it is not medium."""
+    """The shortest name of a case: H, and the parts of its id in which it is not medium."""
     medium = MEDIUM.parts
-    return {field: part for field, part in case.parts.items() if field == "H" or part != medium.get(field)}
+    return "-".join(part for name, part in case.parts.items() if name == "H" or part != medium.get(name))
 
 
-class Axis(NamedTuple):
-    """One size and its values, in order."""
-
-    size: str
-    values: tuple[int, ...]
-
-    def along(self, case: Case) -> list[Case]:
-        """A case with each of the values; SizeError if its lengths have the size."""
-        if case.lengths_have(self.size):
-            raise SizeError(f"{self.size}={self.values[0]}", "another size beside lengths, which have T and B")
-        sizes: list[dict[str, Any]] = [{self.size: value} for value in self.values]
-        return [replace(case, **changed) for changed in sizes]
-
-
-def axis(text: str) -> Axis:
-    """The axis of that spelling; SizeError names the part that is wrong."""
+def axis(text: str) -> tuple[str, list[int]]:
+    """One size and its values, in order; SizeError names the part that is wrong."""
     size, _, values = text.partition("=")
     if size not in SIZES:
         raise SizeError(text, "one size and its values, such as H=128,256,512")
     numbers = [_size(f"{size}={digits}", digits) for digits in values.split(",")]
     if len({*numbers}) < max(2, len(numbers)):
         raise SizeError(text, "two values or more, each once")
-    return Axis(size, tuple(sorted(numbers)))
+    return size, sorted(numbers)
+
+
+def along(case: Case, size: str, values: Sequence[int]) -> list[Case]:
+    """A case with each value of a size; SizeError if its lengths have the size."""
+    if case.lengths and size in ("T", "B"):
+        raise SizeError(f"{size}={values[0]}", "another size beside lengths, which have T and B")
+    sizes: list[dict[str, Any]] = [{size: value} for value in values]
+    return [replace(case, **changed) for changed in sizes]
 
 
 def _field(part: str) -> tuple[str, Any]:
@@ -115,5 +104,5 @@ _NUMBERS: dict[str, Callable[[str, str], Any]] = {
 }
 #: Parts without one: field and value.
 _WORDS: dict[str, tuple[str, Any]] = {
-    word: (of_case.name, value) for of_case in fields(Case) for value, word in of_case.metadata.get(WORDS, {}).items()
+    word: (name, value) for name, words in WORDS.items() for value, word in words.items()
 }

@@ -1,5 +1,6 @@
-"""Cases cost what their models do, and those that are drawn are the same each time."""
+"""Cases cost what their models do; a size that a person names is that of a case, or an error names the part."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from inspect import signature
 
@@ -11,11 +12,31 @@ from suite.candidates.catalogue import find
 from suite.candidates.lstm import LSTM
 from suite.cases.case import MODEL_OPTIONS, Case, lengths
 from suite.cases.examples import CPU
-from suite.cases.verification import DROPOUT, TWO_LAYERS
-from suite.cases.workloads import WORKLOADS
+from suite.cases.spelling import MEDIUM, SPELLING, SizeError, along, axis, parse, short
+from suite.cases.verification import (
+    DROPOUT,
+    IN_EVERY_DTYPE,
+    IN_FLOAT64,
+    ROWS,
+    SPLIT,
+    TWO_LAYERS,
+    VERIFY_TILES,
+    WIDE,
+)
+from suite.cases.workloads import TIMED, WORKLOADS
 from suite.shared.arithmetic import Arithmetic, eps
 
-F32 = torch.float32
+F32, GPU = torch.float32, torch.device("cuda")
+EVERY = [
+    *IN_EVERY_DTYPE,
+    *IN_FLOAT64,
+    *VERIFY_TILES,
+    *WIDE,
+    SPLIT,
+    ROWS,
+    *TIMED,
+    *(workload.case for workload in WORKLOADS.values()),
+]
 
 
 @pytest.mark.parametrize(("L", "layer_norm"), [(1, False), (3, True)])
@@ -45,19 +66,8 @@ def test_a_workload_is_shortened_with_its_lengths() -> None:
     assert (short.T, short.B, short.lengths) == (20, 64, lengths(20, 64))
     assert whole.shortened.whole == whole.whole == whole.case != short
     assert WORKLOADS["medium"].shortened == WORKLOADS["medium"]
-    packed = [workload.case for workload in WORKLOADS.values() if workload.case.lengths]
-    assert len(packed) == 3
-    assert all(case.lengths == lengths(case.T, case.B) for case in packed)
-
-
-@pytest.mark.parametrize(("T", "B"), [(20, 64), (9, 1), (4, 3)])
-def test_lengths_are_sorted_and_at_least_a_quarter_of_the_longest(T: int, B: int) -> None:
-    drawn = lengths(T, B)
-    assert drawn == lengths(T, B) == tuple(sorted(drawn, reverse=True))
-    assert (len(drawn), drawn[0]) == (B, T)
-    assert min(drawn) >= T // 4
-    assert B < 9 or 0.5 < sum(drawn) / (T * B) < 0.75
-    assert B < 9 or (min(drawn) == T // 4 and drawn != lengths(T, B, draw=1))
+    assert max(lengths(20, 64)) == 20
+    assert 0.5 < sum(lengths(20, 64)) / (20 * 64) < 0.75
 
 
 def test_the_options_of_a_case_are_those_of_the_model() -> None:
@@ -66,7 +76,62 @@ def test_the_options_of_a_case_are_those_of_the_model() -> None:
     assert {*MODEL_OPTIONS} == keywords - {"batch_first", "impl", "device", "dtype"}
 
 
-GPU = torch.device("cuda")
+def test_every_case_is_what_its_id_says() -> None:
+    for case in EVERY:
+        assert parse(case.id) == parse(short(case)) == case
+
+
+@pytest.mark.parametrize("probability", [5e-5, 0.1234567, 1 / 3])
+def test_an_id_has_every_digit_of_a_probability(probability: float) -> None:
+    case = replace(MEDIUM, recurrent_dropout=probability)
+    assert parse(case.id) == case
+
+
+def test_the_short_name_has_what_is_not_medium() -> None:
+    assert short(MEDIUM) == "H256"
+    assert short(replace(MEDIUM, H=512, B=1, L=2, layer_norm=True)) == "B1-H512-L2-norm"
+
+
+def test_parts_stand_in_any_order_and_may_be_left_out() -> None:
+    assert parse("H512") == replace(MEDIUM, H=512)
+    assert parse("norm-L2-B1-recurrent_dropout0.1") == replace(MEDIUM, B=1, L=2, layer_norm=True, recurrent_dropout=0.1)
+    assert parse("lengths3.9.4") == replace(MEDIUM, T=9, B=3, lengths=(3, 9, 4))
+    assert parse(SPELLING.replace("T50-B32", "T50-B3")).lengths == (50, 40, 7)
+
+
+@pytest.mark.parametrize(
+    ("read", "text", "part", "expected"),
+    [
+        (parse, "H512-Q3", "'Q3'", "one of T, B, I, H, S, Z, L, lengths"),
+        (parse, "", "''", "one of T"),
+        (parse, "H0", "'H0'", "a whole number of 1 or more"),
+        (parse, "H2.5", "'H2.5'", "a whole number"),
+        (parse, "H5-S3-H6", "'H6'", "H once, not twice"),
+        (parse, "shared-stacked", "'stacked'", "state once, not twice"),
+        (parse, "dropout0", "'dropout0'", "a probability"),
+        (parse, "dropout0.1.2", "'dropout0.1.2'", "a probability"),
+        (parse, "lengths3.0", "'lengths3.0'", "a whole number of 1"),
+        (parse, "B2-lengths3.1.1", "'B2'", "B3, which the lengths have"),
+        (axis, "Q=1,2", "'Q=1,2'", "one size and its values, such as H=128,256,512"),
+        (axis, "H=8,x", "'H=x'", "a whole number"),
+        (axis, "H=8,8,9", "'H=8,8,9'", "two values or more, each once"),
+    ],
+)
+def test_a_wrong_part_is_named_beside_the_spelling(
+    read: Callable[[str], object], text: str, part: str, expected: str
+) -> None:
+    with pytest.raises(SizeError) as error:
+        read(text)
+    assert str(error.value).startswith(f"{part}: expected {expected}")
+    assert SPELLING in str(error.value)
+
+
+def test_an_axis_has_values_of_one_size_in_order() -> None:
+    assert axis("H=512,128,256") == ("H", [128, 256, 512])
+    assert along(parse("H64-norm"), *axis("L=1,3")) == [parse("H64-norm"), parse("H64-L3-norm")]
+    assert len(along(parse("lengths3.2"), *axis("H=2,3"))) == 2
+    with pytest.raises(SizeError, match="'T=2': expected another size beside lengths"):
+        along(parse("lengths3.2"), *axis("T=2,3"))
 
 
 def test_arithmetic_is_set_for_products_of_all_libraries() -> None:
@@ -78,13 +143,6 @@ def test_arithmetic_is_set_for_products_of_all_libraries() -> None:
         assert eps(F32, CPU) == torch.finfo(F32).eps
     coarse, fine, half = (torch.finfo(dtype).eps for dtype in (torch.float16, F32, torch.bfloat16))
     assert states == [("high", True, [coarse, half]), *[("highest", False, [fine, half])] * 2]
-
-
-def test_an_arithmetic_has_the_dtype_of_its_name() -> None:
-    dtypes = {str(arithmetic): str(arithmetic.dtype) for arithmetic in Arithmetic}
-    assert dtypes == {**{name: f"torch.{name}" for name in dtypes}, "tf32": "torch.float32"}
-    with pytest.raises(ValueError, match="'nn' is not a valid Arithmetic"):
-        Arithmetic("nn")
 
 
 @pytest.mark.parametrize(("capability", "able"), [((7, 5), False), ((8, 0), True)])

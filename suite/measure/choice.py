@@ -13,7 +13,7 @@ from suite.candidates.catalogue import candidates, find
 from suite.candidates.names import BASELINE, PADDED
 from suite.cases import plan
 from suite.cases.plan import DTYPES, ELSEWHERE, PLAN, Line
-from suite.cases.spelling import MEDIUM, short
+from suite.cases.spelling import MEDIUM, along, short
 from suite.cases.workloads import WORKLOADS, Workload
 from suite.measure.guard import guard
 from suite.measure.job import Job, RefusedError
@@ -100,7 +100,7 @@ def workloads(options: argparse.Namespace) -> list[Workload]:
     if options.size or options.sweep:
         cases = options.size or [MEDIUM]
         if options.sweep:
-            cases = [resized for case in cases for resized in options.sweep.along(case)]
+            cases = [resized for case in cases for resized in along(case, *options.sweep)]
         return [Workload(short(case), case, asked_for=True) for case in dict.fromkeys(cases)]
     chosen = [WORKLOADS[name] for name in options.workload or plan.workloads(options.device.type)]
     cut = options.device.type == DeviceType.CPU and not options.full
