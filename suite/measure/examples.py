@@ -1,9 +1,10 @@
-"""Jobs, a server that only notes its visits, and a clock that is told, for tests."""
+"""Jobs, a server without a process, and a clock that is told, for tests."""
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import repeat
 from typing import Any
+from unittest.mock import MagicMock
 
 import torch
 
@@ -12,7 +13,6 @@ from suite.cases.examples import CPU, TINY
 from suite.cases.workloads import Workload
 from suite.measure import bench as visit
 from suite.measure.job import Job
-from suite.measure.server import Server
 from suite.measure.timing import Work
 from suite.results.columns import Row
 from suite.results.status import Ended
@@ -41,28 +41,9 @@ def others(shares: float | Iterator[float]) -> Any:
     return lambda children_s: lambda children_s: next(each)
 
 
-class FakeServer(Server):
-    """A server without a process, whose visits call a function (job, rows, first) -> how it ended, and are noted."""
-
-    def __init__(self, measure: Callable[[Job, list[Row], bool], Ended]) -> None:
-        self.measure = measure
-        self.visits = list[tuple[str, bool]]()
-        self.starts = 1
-        self.cpu_s = 0.0
-
-    def visit(self, job: Job, rows: list[Row], *, first: bool = True, limit: float | None = None) -> Ended:
-        self.visits.append((job.candidate, first))
-        return self.measure(job, rows, first)
-
-    def restart(self, names: Collection[str]) -> None:
-        self.starts += 1
-
-    def wait(self) -> None:
-        pass
-
-    def end(self) -> None:
-        pass
-
-    def count(self, name: str) -> int:
-        """Number of visits of a candidate."""
-        return [candidate for candidate, _ in self.visits].count(name)
+def fake_server(measure: Callable[[Job, list[Row], bool], Ended]) -> MagicMock:
+    """A server without a process, whose visits call a function (job, rows, first) -> how it ended."""
+    server = MagicMock(cpu_s=0.0)
+    server.__enter__.return_value = server
+    server.visit.side_effect = lambda job, rows, first=True: measure(job, rows, first)
+    return server

@@ -11,10 +11,9 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
-from impls import HyperLSTM
 from suite import bench, bench_compare
-from suite.candidates.candidate import drawn
 from suite.candidates.catalogue import find
 from suite.candidates.names import BASELINE, PADDED
 from suite.cases.case import Case
@@ -22,10 +21,9 @@ from suite.cases.examples import CPU, TINY
 from suite.cases.workloads import WORKLOADS, Workload
 from suite.checks.triton.compiled import CARDS
 from suite.checks.triton.launched import recorded
-from suite.comparison.draws import implementation
 from suite.measure import bench as visit
 from suite.measure import choice, runner
-from suite.measure.examples import FakeServer, job, others
+from suite.measure.examples import fake_server, job, others
 from suite.measure.examples import rows as rows_of
 from suite.measure.job import Job, RefusedError
 from suite.measure.runner import Side, Visit
@@ -72,7 +70,7 @@ def serve(monkeypatch: pytest.MonkeyPatch) -> Callable[[Measure], None]:
         monkeypatch.setattr(module, "share_since", others(0.0))
     monkeypatch.setattr(bench, "share_now", lambda: 0.0)
     monkeypatch.setitem(WORKLOADS, "small", Workload("small", TINY))
-    return lambda measure: monkeypatch.setattr(bench, "Server", lambda *_, **__: FakeServer(measure))
+    return lambda measure: monkeypatch.setattr(bench, "Server", lambda *_, **__: fake_server(measure))
 
 
 def test_an_interrupted_run_keeps_its_rows(tmp_path: Path, serve: Any, capsys: pytest.CaptureFixture[str]) -> None:
@@ -336,9 +334,9 @@ def test_the_rates_of_the_hardware_are_of_a_quiet_moment(monkeypatch: pytest.Mon
 
     monkeypatch.setattr(bench, "share_since", others(shares))
     best = {"dtype": "float32", "multiply_adds_per_s": 9e9, "bytes_per_s": 6e8}
-    assert bench.rates_of(FakeServer(measure), job()) == best
+    assert bench.rates_of(fake_server(measure), job()) == best
     monkeypatch.setattr(bench, "share_since", others(0.5))
-    assert bench.rates_of(FakeServer(lambda *_: Ended(Status.FAILED)), job()) == {}
+    assert bench.rates_of(fake_server(lambda *_: Ended(Status.FAILED)), job()) == {}
 
 
 @pytest.mark.parametrize(
@@ -356,30 +354,22 @@ def test_a_file_that_slows_the_baseline_is_refused(
     assert [row["ratio"] is None for row in rows] == [refused] * 2 + [False] * 2
 
 
-class Wrong(HyperLSTM):
-    """A HyperLSTM that is wrong in a pass."""
-
-    step = "forward"
-
-    def forward(self, *given: Any) -> Any:
-        """Change one number of the last state, or the gradient of one parameter."""
-        out: Any
-        out, last = super().forward(*given)
-        if self.step == "forward" and not torch.is_grad_enabled():
-            last[1][0, 0, 0] *= 1.01
-        if self.step == "train" and torch.is_grad_enabled():
-            bias = self.get_parameter("layers.0.z_bias")
-            out = out + 0.01 * (bias - bias.detach()).sum()  # which changes no number of out
-        return out, last
-
-
 @pytest.mark.parametrize(("step", "tensor"), [("forward", "c"), ("train", r"grad layers\.0\.z_bias")])
 @pytest.mark.parametrize("name", ["batched", "deferred"])
 def test_a_wrong_candidate_is_refused(name: str, step: str, tensor: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    def build(*given: Any) -> Wrong:
-        model = drawn(implementation(name, Wrong), *given)
-        assert isinstance(model, Wrong)
-        model.step = step
+    def changed(model: nn.Module, _: Any, results: Any) -> Any:
+        """Results with one wrong number of the last state, or a wrong gradient of one parameter."""
+        out, last = results
+        if step == "forward" and not torch.is_grad_enabled():
+            last[1][0, 0, 0] *= 1.01
+        if step == "train" and torch.is_grad_enabled():
+            bias = model.get_parameter("layers.0.z_bias")
+            out = out + 0.01 * (bias - bias.detach()).sum()  # which changes no number of out
+        return out, last
+
+    def build(*given: Any) -> nn.Module:
+        model = find(name).build(*given)
+        model.register_forward_hook(changed)
         return model
 
     monkeypatch.setattr(visit, "find", lambda name: replace(find(name), build=build))
@@ -423,7 +413,7 @@ def test_a_run_shows_milliseconds_of_each_first_visit(
     jobs = [job(name, layer_norms=(False, True)) for name in ("naive", "batched")]
     no_memory, time_out = runs("naive", 0, status=Status.NO_MEMORY)[0], runs("naive", 0)[1]
     ran = [[no_memory, time_out, *runs("naive", 0.1234, layer_norm=True)], runs("batched", 2)]
-    side = Side(FakeServer(lambda *_: Ended()), {one: [Visit(rows)] for one, rows in zip(jobs, ran, strict=True)})
+    side = Side(fake_server(lambda *_: Ended()), {one: [Visit(rows)] for one, rows in zip(jobs, ran, strict=True)})
     monkeypatch.setattr(runner, "visits", lambda *_: product((1, 2), jobs))
     runner.run([side], jobs, time.time() + 125.4)
     printed = capsys.readouterr().out.splitlines()

@@ -1,10 +1,11 @@
 """What is timed is what rows say: models that record their calls, and a clock that they move, show each slip."""
 
 import random
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from itertools import cycle, groupby, pairwise
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
 import torch
@@ -29,64 +30,53 @@ PACKED = replace(TINY, T=16, B=8, lengths=lengths(16, 8))
 SECONDS, FIRST = {"ours": 0.03, "norm": 0.06, BASELINE: 0.01}, 0.09
 
 
-@dataclass
-class Recorded:
-    """Calls of models, which move the clock."""
-
-    clock: float = 0.0
-    calls: list[SimpleNamespace] = field(default_factory=list)
-
-    def now(self) -> float:
-        return self.clock
-
-    def of(self, name: str, step: str) -> list[SimpleNamespace]:
-        return [call for call in self.calls if (call.name, call.step) == (name, step)]
+def calls_of(recorded: SimpleNamespace, name: str, step: str) -> list[SimpleNamespace]:
+    return [call for call in recorded.calls if (call.name, call.step) == (name, step)]
 
 
-class Model(nn.Module):
-    """A model that records its calls."""
+def model_of(name: str, recorded: SimpleNamespace) -> Any:
+    """A model that records its calls, which move the clock."""
+    model: Any = nn.Module()
+    model.weight = nn.Parameter(torch.randn(3, dtype=torch.float64))
 
-    def __init__(self, name: str, recorded: Recorded) -> None:
-        super().__init__()
-        self.name, self.recorded = name, recorded
-        self.weight = nn.Parameter(torch.randn(3, dtype=torch.float64))
-
-    def forward(self, x: Any, state: Any = None) -> tuple[Tensor, tuple[Tensor, ...]]:
+    def forward(x: Any, state: Any = None) -> tuple[Tensor, tuple[Tensor, ...]]:
         step = "train" if torch.is_grad_enabled() else "forward"
-        first = not self.recorded.of(self.name, step)
-        about = {"name": self.name, "step": step, "training": self.training, "clean": self.weight.grad is None}
-        called = SimpleNamespace(**about, x=x, state=state, numbers=x.data.clone(), weight=self.weight.detach().clone())
-        self.recorded.calls.append(called)
-        self.recorded.clock += FIRST if first else SECONDS[self.name]
-        return (x.data.sum() * self.weight)[None], ()
+        recorded.clock += SECONDS[name] if calls_of(recorded, name, step) else FIRST
+        about = {"name": name, "step": step, "training": model.training, "clean": model.weight.grad is None}
+        numbers, weight = x.data.clone(), model.weight.detach().clone()
+        recorded.calls.append(SimpleNamespace(**about, x=x, state=state, numbers=numbers, weight=weight))
+        return (x.data.sum() * model.weight)[None], ()
+
+    model.forward = forward
+    return model
 
 
 @pytest.fixture
-def recorded(monkeypatch: pytest.MonkeyPatch) -> Recorded:
+def recorded(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """Let visits build models that record, and time them by the clock that these move."""
-    record = Recorded()
-    monkeypatch.setattr(timing, "perf_counter", record.now)  # wall time alone
+    recorded = SimpleNamespace(clock=0.0, calls=[])
+    monkeypatch.setattr(timing, "perf_counter", lambda: recorded.clock)  # wall time alone
     monkeypatch.setattr(timing, "sleep", lambda seconds: None)
     monkeypatch.setattr(visit.gc, "collect", lambda: None)  # type: ignore[attr-defined]
     monkeypatch.setattr(work, "wrong", lambda *_: "checked again")
 
-    def build(case: Case, *_: Any) -> Model:
-        return Model("norm" if case.layer_norm else "ours", record)
-
     def recording(name: str) -> Any:
-        baseline = name == BASELINE
-        return replace(find(name), build=(lambda *_: Model(BASELINE, record)) if baseline else build)
+        def build(case: Case, *_: Any) -> Any:
+            ours = "norm" if case.layer_norm else "ours"
+            return model_of(BASELINE if name == BASELINE else ours, recorded)
+
+        return replace(find(name), build=build)
 
     monkeypatch.setattr(visit, "LSTM", recording(BASELINE))
     monkeypatch.setattr(visit, "find", recording)
-    return record
+    return recorded
 
 
 def rows_of(case: Case = PACKED) -> list[Row]:
     return rows(job("deferred", case=case, layer_norms=(False, True)), False)
 
 
-def test_a_visit_times_steady_calls_by_the_wall(recorded: Recorded) -> None:
+def test_a_visit_times_steady_calls_by_the_wall(recorded: SimpleNamespace) -> None:
     rows = rows_of()
     assert [row["median_s"] for row in rows] == pytest.approx([0.03, 0.06] * 2)
     assert [row["baseline_s"] for row in rows] == pytest.approx([0.01] * 4)
@@ -94,49 +84,49 @@ def test_a_visit_times_steady_calls_by_the_wall(recorded: Recorded) -> None:
     assert [row["first_s"] for row in rows] == pytest.approx([FIRST] * 4)
 
 
-def test_forward_has_no_graph_and_training_new_gradients(recorded: Recorded) -> None:
+def test_forward_has_no_graph_and_training_new_gradients(recorded: SimpleNamespace) -> None:
     """Forward is in evaluation mode, in which cuDNN keeps nothing for a backward pass."""
     rows_of()
     half = len(recorded.calls) // 2
     assert {(call.step, call.training) for call in recorded.calls[: half - 5]} == {("forward", False)}
     assert {(call.step, call.training) for call in recorded.calls[half + 5 :]} == {("train", True)}
     assert all(call.clean for call in recorded.calls)
-    model = Model("ours", recorded)
+    model = model_of("ours", recorded)
     assert Step(model, Pass.TRAIN)(Input(torch.ones(2, 3, 4)))[1].equal(model.weight.grad)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("case", [TINY, PACKED], ids=["batch", "packed"])
-def test_no_call_of_a_model_has_numbers_of_another(case: Case, recorded: Recorded) -> None:
+def test_no_call_of_a_model_has_numbers_of_another(case: Case, recorded: SimpleNamespace) -> None:
     rows_of(case)
     for name in SECONDS:
         calls = [call for call in recorded.calls if call.name == name]
         assert len({float(call.numbers.sum()) for call in calls}) == len(calls) >= 10
 
 
-def test_each_call_of_a_side_has_a_state_of_its_own(recorded: Recorded) -> None:
+def test_each_call_of_a_side_has_a_state_of_its_own(recorded: SimpleNamespace) -> None:
     """One that starts both layers, which `torch.nn.LSTM` gets for each; without training, forward alone is timed."""
     rows = rows_of(replace(TINY, L=2, state=Start.SHARED, training=False))
     assert [row["pass"] for row in rows] == ["forward"] * 2
     assert {call.step for call in recorded.calls} == {"forward"}
     B, H, S = TINY.B, TINY.H, TINY.S
     for name in SECONDS:
-        states = [call.state for call in recorded.of(name, "forward")]
+        states = [call.state for call in calls_of(recorded, name, "forward")]
         shapes = {tuple(part.shape) for state in states for part in state}
         assert shapes == ({(2, B, H)} if name == BASELINE else {(B, H), (B, S)})
         assert {len(state) for state in states} == ({2} if name == BASELINE else {4})
         assert len({float(state[0].sum()) for state in states}) == len(states) >= 5
 
 
-def test_parameters_change_between_calls_of_training_alone(recorded: Recorded) -> None:
+def test_parameters_change_between_calls_of_training_alone(recorded: SimpleNamespace) -> None:
     rows_of()
     for name in SECONDS:
-        forward, train = ([call.weight for call in recorded.of(name, step)] for step in ("forward", "train"))
+        forward, train = ([call.weight for call in calls_of(recorded, name, step)] for step in ("forward", "train"))
         assert all(weight.equal(forward[0]) for weight in forward)
         assert all((a != b).all() for a, b in pairwise(train))
 
 
-def test_parameters_stay_near_where_they_started(recorded: Recorded) -> None:
-    step = Step(model := Model("ours", recorded), Pass.TRAIN)
+def test_parameters_stay_near_where_they_started(recorded: SimpleNamespace) -> None:
+    step = Step(model := model_of("ours", recorded), Pass.TRAIN)
     (start,), (direction,) = step.parameters.values(), step.directions
     for _ in range(200):
         step(Input(torch.ones(2, 3, 4)))
@@ -157,25 +147,25 @@ def test_the_parameters_of_a_call_are_known_to_the_bit() -> None:
         assert all(value.equal(expected[name]) for name, value in values.items())
 
 
-def test_both_sides_of_a_turn_have_lengths_of_their_own_turn(recorded: Recorded) -> None:
+def test_both_sides_of_a_turn_have_lengths_of_their_own_turn(recorded: SimpleNamespace) -> None:
     rows_of()
     for step in ("forward", "train"):
         lengths_of = [
-            list(dict.fromkeys(tuple(call.x.batch_sizes.tolist()) for call in recorded.of(name, step)))
+            list(dict.fromkeys(tuple(call.x.batch_sizes.tolist()) for call in calls_of(recorded, name, step)))
             for name in SECONDS
         ]
         assert lengths_of[0] == lengths_of[1] == lengths_of[2]
         assert len(lengths_of[0]) == timing.LEAST + 1  # and those of the warm-up
 
 
-def test_lengths_that_a_person_names_stay(recorded: Recorded) -> None:
+def test_lengths_that_a_person_names_stay(recorded: SimpleNamespace) -> None:
     one = job("deferred", case=PACKED)
     rows(replace(one, workload=replace(one.workload, asked_for=True)), False)
     drawn = {tuple(call.x.batch_sizes.tolist()) for call in recorded.calls}
     assert drawn == {PACKED.batch_sizes}
 
 
-def test_each_turn_draws_its_order(recorded: Recorded, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_turn_draws_its_order(recorded: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
     coins = cycle([0.49, 0.5, 0.9])
     drawn = {"randint": max, "randrange": lambda n: 0, "uniform": lambda *_: 0.5, "getrandbits": random.getrandbits}
     monkeypatch.setattr(timing, "CHANCE", SimpleNamespace(random=lambda: next(coins), **drawn))
@@ -187,30 +177,23 @@ def test_each_turn_draws_its_order(recorded: Recorded, monkeypatch: pytest.Monke
     assert called[:13] == [name for name, _ in groupby(order)]
 
 
-class Calls(Step):
+def step_of(recorded: SimpleNamespace, seconds: float) -> MagicMock:
     """A step that moves the clock, more for an input of the turn before."""
 
-    def __init__(self, recorded: Recorded, seconds: float) -> None:
-        self.recorded, self.seconds = recorded, seconds
-
-    def __call__(self, arguments: Input) -> Results:
+    def call(arguments: Input) -> Results:
         x: Any = arguments.x
-        self.recorded.clock += self.seconds if x.any() else 5.0
+        recorded.clock += seconds if x.any() else 5.0
         results = (x.clone(),)
         x.zero_()  # the call that is drawn has a copy
         return results
 
-    def before(self) -> None:
-        pass
-
-    def parameters_at(self, call: int) -> dict[str, Tensor]:
-        return {"call": torch.tensor(call)}
+    return MagicMock(side_effect=call, parameters_at=lambda call: {"call": torch.tensor(call)})
 
 
 @pytest.mark.parametrize(("seconds", "calls", "warms"), [(0.0125, 2, 1), (0.0999, 1, 1), (0.1001, 1, 0)])
-def test_only_rounds_count(seconds: float, calls: int, warms: int, recorded: Recorded) -> None:
+def test_only_rounds_count(seconds: float, calls: int, warms: int, recorded: SimpleNamespace) -> None:
     """Before them is an untimed call, on an input of the turn before, unless a call is long."""
-    step, made = Calls(recorded, seconds), list[int]()
+    step, made = step_of(recorded, seconds), list[int]()
 
     def new(turn: int) -> Input:
         made.append(turn)
@@ -229,30 +212,26 @@ def test_only_rounds_count(seconds: float, calls: int, warms: int, recorded: Rec
     assert call.parameters["call"] == calls - 1
 
 
-def test_results_that_change_later_are_found(recorded: Recorded, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Late(Calls):
-        def __call__(self, arguments: Input) -> Results:
-            self.results = super().__call__(arguments)
-            return self.results
+def test_results_that_change_later_are_found(recorded: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    side = timing.Rounds(step_of(recorded, 0.05), lambda turn: Input(torch.ones(1)), CPU)
 
-    step = Late(recorded, 0.05)
-    side = timing.Rounds(step, lambda turn: Input(torch.ones(1)), CPU)
+    def change(*_: object) -> None:
+        results, _ = side.copies[-1]
+        results[0].add_(1)
+
     timing.take_turns({BASELINE: side}, 0.2)  # nothing changes
-    step.results[0].add_(1)
+    change()
     with pytest.raises(RefusedError, match="results changed after the clock had stopped"):
         timing.take_turns({BASELINE: side}, 0.2)
-    monkeypatch.setattr(timing, "sleep", lambda seconds: step.results[0].add_(1))  # after the last round
+    monkeypatch.setattr(timing, "sleep", change)  # after the last round
     side.copies = []
     with pytest.raises(RefusedError, match="results changed after the clock had stopped"):
         timing.take_turns({BASELINE: side}, 0.2)
 
 
-def test_results_are_plain_tensors(recorded: Recorded) -> None:
-    class Lazy(Tensor):
-        pass
-
-    with pytest.raises(RefusedError, match="expected tensors of a timed call and its gradients, got a Lazy"):
-        timing.copied((torch.ones(1).as_subclass(Lazy),))
+def test_results_are_plain_tensors() -> None:
+    with pytest.raises(RefusedError, match="expected tensors of a timed call and its gradients, got a Parameter"):
+        timing.copied((nn.Parameter(torch.ones(1)),))
 
 
 def test_a_ratio_is_the_median_of_ratios() -> None:

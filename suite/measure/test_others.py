@@ -103,10 +103,7 @@ esac
 def test_a_gpu_says_how_it_is(
     newer: str, line: str, state: tuple[Any, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Properties:
-        uuid = "of-1"
-
-    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: Properties)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(uuid="of-1"))
     monkeypatch.setenv("PATH", str(tmp_path))
     assert gpu(torch.device("cuda", 1)) == {}  # without the command
     script = tmp_path / "nvidia-smi"

@@ -1,11 +1,12 @@
 """A run visits every job, then those whose figures are least certain, and tells busy visits from quiet ones."""
 
 import random as chance
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import chain, repeat
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ import torch
 from suite.candidates.names import BASELINE
 from suite.cases.workloads import WORKLOADS
 from suite.measure import runner
-from suite.measure.examples import FakeServer, job, others
+from suite.measure.examples import fake_server, job, others
 from suite.measure.job import Job
 from suite.measure.runner import Score, Side, Visit, fewest_first, half, need, rests_on, visits
 from suite.results.columns import Row
@@ -24,91 +25,86 @@ from suite.results.status import Ended, Status
 Fake = tuple[float, float, float]
 
 
-class Clock:
-    """A clock that visits and starts of servers move."""
-
-    now = 0.0
-    start_s = 0.0
-
-    def server(self, fakes: dict[str, Fake]) -> FakeServer:
-        """Return a server whose visits take some seconds and find some ratios, by candidate."""
-        drawn = chance.Random(1)
-
-        def measure(one: Job, rows: list[Row], first: bool) -> Ended:
-            seconds, ratio, spread = fakes[one.candidate]
-            self.now += seconds
-            ratio *= drawn.lognormvariate(0, spread)
-            rows += [row | {"median_s": ratio, "baseline_s": 1.0, "ratio": ratio} for row in one.rows(Ended())]
-            return Ended()
-
-        server = FakeServer(measure)
-        restart = server.restart
-
-        def restarted(names: Any) -> None:
-            self.now += self.start_s
-            restart(names)
-
-        server.restart = restarted  # type: ignore[method-assign]
-        return server
-
-    def run(self, fakes: dict[str, Fake], limit: float, score: Score = fewest_first) -> tuple[FakeServer, Side]:
-        """Run jobs of these candidates on one side."""
-        side = Side(server := self.server(fakes))
-        list(visits([side], [job(name) for name in fakes], self.now + limit, score))
-        return server, side
-
-
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """Return the clock of a runner that keeps the order of jobs, on a machine that does nothing else."""
-    result = Clock()
-    monkeypatch.setattr(runner, "time", SimpleNamespace(time=lambda: result.now))
+    clock = SimpleNamespace(now=0.0)
+    monkeypatch.setattr(runner, "time", SimpleNamespace(time=lambda: clock.now))
     monkeypatch.setattr(runner, "random", SimpleNamespace(random=lambda: 0.1, sample=lambda jobs, n: list(jobs)))
     monkeypatch.setattr(runner, "share_since", others(0.0))
-    return result
+    return clock
+
+
+def side_of(clock: SimpleNamespace, fakes: dict[str, Fake], start_s: float = 0.0) -> Side:
+    """Return a side whose visits and starts of servers move the clock, and find some ratios, by candidate."""
+    drawn = chance.Random(1)
+
+    def measure(one: Job, rows: list[Row], first: bool) -> Ended:
+        seconds, ratio, spread = fakes[one.candidate]
+        clock.now += seconds
+        ratio *= drawn.lognormvariate(0, spread)
+        rows += [row | {"median_s": ratio, "baseline_s": 1.0, "ratio": ratio} for row in one.rows(Ended())]
+        return Ended()
+
+    def starts(names: object) -> None:
+        clock.now += start_s
+
+    server = fake_server(measure)
+    server.restart.side_effect = starts
+    return Side(server)
+
+
+def run(side: Side, candidates: Iterable[str], limit: float, score: Score = fewest_first) -> dict[str, int]:
+    """Run jobs of these candidates on one side, and return the number of their visits."""
+    jobs = [job(name) for name in candidates]
+    list(visits([side], jobs, limit, score))
+    return {one.candidate: len(side.visits.get(one, ())) for one in jobs}
 
 
 FLAT = (1.0, 1.0, 0.02)
 
 
-def test_no_server_visits_a_job_twice(clock: Clock) -> None:
+def test_no_server_visits_a_job_twice(clock: SimpleNamespace) -> None:
     """Since its children share one memory layout."""
-    server, side = clock.run(dict.fromkeys(("batched_cpu", "batched", "deferred"), FLAT), 12.0)
-    assert [server.count(name) for name in ("batched_cpu", "batched", "deferred")] == [4, 4, 4]
-    assert server.starts == 4
-    assert [name for name, first in server.visits if first].count("batched") == 1
+    names = ("batched_cpu", "batched", "deferred")
+    side = side_of(clock, dict.fromkeys(names, FLAT))
+    assert run(side, names, 12.0) == dict.fromkeys(names, 4)
+    server: Any = side.server
+    assert server.restart.call_count == 3
+    assert [call.kwargs["first"] for call in server.visit.call_args_list].count(True) == 3
     assert {row["visits"] for row in side.summary()} == {4}
 
 
 @pytest.mark.parametrize(
     ("status", "again"), [(Status.NO_MEMORY, False), (Status.FAILED, True), (Status.TIME_OUT, True)]
 )
-def test_a_visit_after_one_without_figures_is_a_first_one(status: Status, again: bool, clock: Clock) -> None:
-    side = Side(server := clock.server({"batched": FLAT}), {job(): [Visit(job().rows(Ended(status)))]})
+def test_a_visit_after_one_without_figures_is_a_first_one(status: Status, again: bool, clock: SimpleNamespace) -> None:
+    side = side_of(clock, {"batched": FLAT})
+    side.visits[job()] = [Visit(job().rows(Ended(status)))]
     side.visit(job())
-    assert server.visits == [("batched", again)]
+    server: Any = side.server
+    assert server.visit.call_args.kwargs["first"] is again
 
 
 @pytest.mark.parametrize(
     ("limit", "counts"), [(0.0, (1, 1)), (5.0, (2, 1)), (7.9, (1, 2)), (8.0, (2, 2)), (9.0, (3, 2))]
 )
 def test_the_first_server_visits_all_and_others_fill_the_time(
-    limit: float, counts: tuple[int, int], clock: Clock
+    limit: float, counts: tuple[int, int], clock: SimpleNamespace
 ) -> None:
-    server, _ = clock.run({"deferred": (3.0, 1.0, 0.0), "batched": FLAT}, limit)  # the long one comes first
-    assert (server.count("batched"), server.count("deferred")) == counts
+    fakes = {"deferred": (3.0, 1.0, 0.0), "batched": FLAT}  # the long one comes first
+    assert run(side_of(clock, fakes), fakes, limit) == dict(zip(("batched", "deferred"), counts, strict=True))
 
 
-def test_no_first_visit_starts_after_the_latest_time(clock: Clock) -> None:
-    server = clock.server({"deferred": (3.0, 1.0, 0.0), "batched": FLAT})
-    jobs = [job("deferred"), job("batched")]
-    list(visits([side := Side(server)], jobs, 0.0, fewest_first, latest=2.0))
-    assert len(server.visits) == len(side.summary()) / 2 == 1
+def test_no_first_visit_starts_after_the_latest_time(clock: SimpleNamespace) -> None:
+    side = side_of(clock, {"deferred": (3.0, 1.0, 0.0), "batched": FLAT})
+    list(visits([side], [job("deferred"), job("batched")], 0.0, fewest_first, latest=2.0))
+    assert len(side.visits) == len(side.summary()) / 2 == 1
 
 
 @pytest.mark.parametrize("flip", [False, True])
 def test_each_start_draws_the_order_of_equal_jobs_and_of_sides(
-    flip: bool, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    flip: bool, clock: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drawn = SimpleNamespace(sample=lambda jobs, n: [*jobs][::-1], random=lambda: 0.5 if flip else 0.49)
     monkeypatch.setattr(runner, "random", drawn)
@@ -120,7 +116,7 @@ def test_each_start_draws_the_order_of_equal_jobs_and_of_sides(
             clock.now += 1.0
             return Ended()
 
-        return Side(FakeServer(measure))
+        return Side(fake_server(measure))
 
     jobs = [job(name) for name in ("naive", "batched", "deferred")]
     list(visits([side(0), side(1)], jobs, 12.0, fewest_first))
@@ -193,23 +189,22 @@ FAKES: dict[str, Fake] = {
 }
 
 
-def test_time_goes_where_it_decides(clock: Clock) -> None:
+def test_time_goes_where_it_decides(clock: SimpleNamespace) -> None:
     """Ours and the A/A run get an interval of 6 %, others three visits, slow ones what is left; and the run ends."""
-    clock.start_s = 3.0
     score = rests_on(lambda one: one.candidate in ("batched_cpu", BASELINE))
-    server, side = clock.run(FAKES, 80.0, score)
-    count = {name: server.count(name) for name in FAKES}
+    count = run(side_of(clock, FAKES, start_s=3.0), FAKES, 80.0, score)
     assert count["deferred"] == count["batched"] == 3
     assert count["batched_cpu"] >= 7 > 1 == count["naive"]
     clock.now = 0.0
-    server, side = clock.run(FAKES, 10_000.0, score)
+    side = side_of(clock, FAKES, start_s=3.0)
+    count = run(side, FAKES, 10_000.0, score)
     assert clock.now < 200
     assert {half(row) <= 0.06 for row in side.summary() if row["implementation"] in ("batched_cpu", BASELINE)} == {True}
-    assert [server.count(name) for name in ("deferred", "batched", "row_scaled", "naive")] == [3] * 4
-    assert server.count("batched_cpu") < 20
+    assert [count[name] for name in ("deferred", "batched", "row_scaled", "naive")] == [3] * 4
+    assert count["batched_cpu"] < 20
 
 
-def test_a_refused_job_is_visited_no_more(clock: Clock) -> None:
+def test_a_refused_job_is_visited_no_more(clock: SimpleNamespace) -> None:
     answers = iter([Ended(), Ended(Status.REFUSED, "wrong")])
 
     def measure(one: Job, rows: list[Row], first: bool) -> Ended:
@@ -218,12 +213,12 @@ def test_a_refused_job_is_visited_no_more(clock: Clock) -> None:
         rows += [] if ended.refused else [row | {"median_s": 1.0, "ratio": 1.0} for row in one.rows(Ended())]
         return ended
 
-    side = Side(FakeServer(measure))
+    side = Side(fake_server(measure))
     list(visits([side], [job()], 10.0, fewest_first))
     assert [(Ended.of(row), row.get("ratio")) for row in side.summary()] == [(Ended(Status.REFUSED, "wrong"), None)] * 2
 
 
-def shares(clock: Clock, of_visits: Sequence[float], limit: float, monkeypatch: pytest.MonkeyPatch) -> Side:
+def shares(clock: SimpleNamespace, of_visits: Sequence[float], limit: float, monkeypatch: pytest.MonkeyPatch) -> Side:
     """Run one job beside processes that have these shares of the cores; the first visits have a ratio of 9."""
     ratios: Iterator[float] = chain([9.0] * sum(share > 0.1 for share in of_visits), repeat(1.0))
 
@@ -234,7 +229,7 @@ def shares(clock: Clock, of_visits: Sequence[float], limit: float, monkeypatch: 
         return Ended()
 
     monkeypatch.setattr(runner, "share_since", others(iter(of_visits)))
-    side = Side(FakeServer(measure))
+    side = Side(fake_server(measure))
     list(visits([side], [job()], limit, rests_on(lambda one: False)))
     return side
 
@@ -251,7 +246,7 @@ def shares(clock: Clock, of_visits: Sequence[float], limit: float, monkeypatch: 
     ],
 )
 def test_a_visit_beside_a_busy_machine_does_not_count(
-    of_visits: Sequence[float], limit: float, counted: int, busy: float | None, ratio: float, clock: Clock,
+    of_visits: Sequence[float], limit: float, counted: int, busy: float | None, ratio: float, clock: SimpleNamespace,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     side = shares(clock, of_visits, limit, monkeypatch)
@@ -260,21 +255,21 @@ def test_a_visit_beside_a_busy_machine_does_not_count(
         assert (row["visits"], row.get("busy"), row["ratio"]) == (counted, busy, ratio)
 
 
-def test_what_a_busy_first_visit_measured_is_kept(clock: Clock) -> None:
+def test_what_a_busy_first_visit_measured_is_kept() -> None:
     busy, quiet = ([row | OK | {"median_s": s} for row in job().rows(Ended())] for s in (9.0, 1.0))
     first = Visit([row | {"multiply_adds": 7} for row in busy], others=0.5)
-    side = Side(clock.server({}), {job(): [first, Visit(quiet), Visit(quiet)]})
+    side = Side(MagicMock(), {job(): [first, Visit(quiet), Visit(quiet)]})
     assert [(row["multiply_adds"], row["median_s"]) for row in side.summary()] == [(7, 1.0)] * 2
 
 
-def test_rows_of_a_gpu_have_its_state(clock: Clock) -> None:
+def test_rows_of_a_gpu_have_its_state() -> None:
     states = [
         {"gpu_busy": 0.0, "gpu_mhz": 1900.0, "throttled": frozenset()},
         {"gpu_busy": 0.4, "gpu_mhz": 1500.0, "throttled": frozenset({"power"})},
         {"gpu_busy": 0.2, "gpu_mhz": 1600.0, "throttled": frozenset({"power", "temperature"})},
     ]
     rows = [row | OK | {"median_s": 1.0} for row in job().rows(Ended())]
-    side = Side(clock.server({}), {job(): [Visit([row | state for row in rows]) for state in states]})
+    side = Side(MagicMock(), {job(): [Visit([row | state for row in rows]) for state in states]})
     for row in side.summary():
         assert {name: row[name] for name in states[0]} == {
             "gpu_busy": 0.2, "gpu_mhz": 1600.0, "throttled": "power, temperature",
@@ -282,18 +277,18 @@ def test_rows_of_a_gpu_have_its_state(clock: Clock) -> None:
     assert replace(job(), dtype="bfloat16") not in side.summaries()
 
 
-def test_a_visit_to_a_gpu_says_how_busy_it_was_before(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_visit_to_a_gpu_says_how_busy_it_was_before(clock: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runner, "gpu", lambda device: {"gpu_busy": 0.3, "gpu_mhz": 200.0})
-    side = Side(clock.server({"batched": FLAT}))
+    side = side_of(clock, {"batched": FLAT})
     side.visit(one := job(device=torch.device("cuda", 0)))
     assert [row["gpu_busy"] for row in side.visits[one][0].rows] == [0.3] * 2
 
 
-def test_rows_have_no_state_of_a_visit_that_does_not_count(clock: Clock) -> None:
+def test_rows_have_no_state_of_a_visit_that_does_not_count() -> None:
     rows = [row | OK | {"median_s": 1.0} for row in job().rows(Ended())]
     state = {"gpu_busy": 0.4, "gpu_mhz": 1500.0, "throttled": frozenset({"power"})}
     busy = Visit([row | state for row in rows], others=1.0)
-    side = Side(clock.server({}), {job(): [busy, *(Visit([*rows]) for _ in range(3))]})
+    side = Side(MagicMock(), {job(): [busy, *(Visit([*rows]) for _ in range(3))]})
     assert all(state.keys().isdisjoint(row) for row in side.summary())
 
 
