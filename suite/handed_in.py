@@ -14,7 +14,7 @@ from suite.pages.benchmark import Benchmark
 from suite.results.outcomes import CapabilityOutcome, CaseOutcome, FaultOutcome
 from suite.results.run import TABLES, Run, read
 from suite.results.statistics import FEWEST
-from suite.results.status import Bound, Status
+from suite.results.status import Status
 from suite.shared.files import ROOT
 
 #: What shows where something was made: absolute paths, of Windows too, those in a home, and users of hosts.
@@ -65,7 +65,7 @@ def failures(run: Run) -> Iterator[str]:
         wrong["capabilities failed"] = (tables["capabilities"]["outcome"] == CapabilityOutcome.FAIL).sum()
     else:
         timed = run.rows[run.rows["status"] == Status.OK]
-        fast = (timed["bound"] == Bound.COMPUTE) & (timed["share"] > MOST)
+        fast = (timed["bound"] == "compute") & (timed["share"] > MOST)
         wrong["rows multiply faster than this machine can"] = fast.sum()
         reason = why_not_kept(run.rows)
         if reason:

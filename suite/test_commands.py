@@ -7,11 +7,9 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
-from unittest.mock import MagicMock
 
 import pytest
 
@@ -155,26 +153,6 @@ def test_compare_takes_two_results_or_a_revision(
     with pytest.raises(SystemExit, match=r"^2$"):
         bench_compare.main(["--device", "cpu", *arguments])
     assert "expected OLD and NEW, or --base REV" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ("change", "threshold", "status"),
-    [(1.08, ["--threshold", "7"], 1), (1.08, ["--threshold", "9"], 0), (1.09, [], 0), (1.11, [], 1), (0.5, [], 0)],
-)
-def test_a_revision_fails_beyond_the_threshold(
-    change: float, threshold: list[str], status: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def side(seconds: float) -> SimpleNamespace:
-        visits = tuple(seconds * noise for noise in (1.0, 1.001, 0.999, 1.0, 1.001, 0.999))
-        return SimpleNamespace(summary=lambda: runs("batched", seconds, median_s_visits=visits))
-
-    sides = iter([side(1.0), side(change)])
-    monkeypatch.setattr(bench_compare, "checkout", lambda *_: nullcontext(tmp_path))
-    monkeypatch.setattr(bench_compare, "Server", lambda *_: MagicMock())
-    monkeypatch.setattr(bench_compare, "Side", lambda _: next(sides))
-    monkeypatch.setattr(bench_compare, "run", lambda *_, until: None)
-    arguments = ["--base", "REV", "--device", "cpu", "--results", str(tmp_path), *threshold]
-    assert bench_compare.main(arguments) == status
 
 
 @pytest.mark.parametrize(

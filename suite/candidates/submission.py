@@ -186,16 +186,10 @@ def load_all(paths: Sequence[Path], device: torch.device, check: Callable[[str],
             raise SystemExit(f"--impl {' '.join(map(str, paths))}: the file ended the process that tried it.")
     impls = loaded(paths, check)
     for path, impl in zip(paths, impls, strict=True):
-        reason = why_nowhere(impl, device)
-        if reason:
-            raise SystemExit(f"--impl {path}: nothing of it was checked or timed: {reason}")
+        reasons = [impl.why_unavailable(device, dtype) for dtype in impl.dtypes]
+        if all(reasons):
+            raise SystemExit(f"--impl {path}: nothing of it was checked or timed: {reasons[0]}")
     return [impl.name for impl in impls]
-
-
-def why_nowhere(impl: Impl, device: torch.device) -> str | None:
-    """None if an implementation runs on the device in one of its dtypes, else the first reason."""
-    reasons = [impl.why_unavailable(device, dtype) for dtype in impl.dtypes]
-    return reasons[0] if all(reasons) else None
 
 
 def try_out(impl: Impl, device: torch.device) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 from suite.results.columns import Row
 from suite.results.statistics import FIGURES, Interval
-from suite.results.status import Bound, Ended, Status
+from suite.results.status import Ended, Status
 
 #: No row can multiply more than this share of the rate of products, which other moments may reach than the best one.
 MOST = 1.25
@@ -26,7 +26,7 @@ def share(row: Mapping[str, Any], ceilings: Mapping[str, Mapping[str, Any]]) -> 
         rate = f"{compute / row['median_s']:.3g} times the rate of its products"
         return without_figures(Ended(Status.REFUSED, f"faster than this machine multiplies, at {rate}"))
     return {
-        "bound": Bound.COMPUTE if compute >= memory else Bound.MEMORY,
+        "bound": "compute" if compute >= memory else "memory",
         "share": max(compute, memory) / row["median_s"],
     }
 

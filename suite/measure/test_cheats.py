@@ -2,6 +2,7 @@
 
 import re
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from suite.candidates import submission
 from suite.candidates.names import BASELINE
 from suite.cases.case import Case
 from suite.measure.examples import job
+from suite.measure.guard import guard
+from suite.measure.job import RefusedError
 from suite.measure.runner import Side, Visit
 from suite.measure.server import Server, new_log
 from suite.results.columns import Row
@@ -95,3 +98,13 @@ def test_a_file_does_not_gain_by_keeping_the_cores_busy(visited: Visited, honest
         ended = Ended.of(row)
         slows = ended.refused and ended.detail.startswith("beside it torch.nn.LSTM takes ")
         assert slows or row["ratio"] >= ratio / NOISE
+
+
+@pytest.mark.usefixtures("_withdrawn")
+def test_the_file_that_replaces_the_clock_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "perf_counter", time.perf_counter)  # and sets it back
+    one, two = tmp_path / "one.py", tmp_path / "two.py"
+    one.write_text("def run(p, inputs): ...")
+    two.write_text("import time\ntime.perf_counter = lambda: 0.0\ndef run(p, inputs): ...")
+    with pytest.raises(RefusedError, match=r"^two\.py replaced time\.perf_counter, with which it is measured$"):
+        submission.loaded([one, two], guard())

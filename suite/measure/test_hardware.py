@@ -39,17 +39,6 @@ def test_a_row_that_multiplies_faster_than_the_machine_is_refused() -> None:
     assert {column for column, value in refused.items() if value is None} >= {"median_s", "ratio", "ratio_visits"}
 
 
-@pytest.mark.parametrize(
-    ("device", "dtype", "names"),
-    [("cpu", "float32", ["torch.mm", "oneDNN"]), ("cpu", "bfloat16", ["torch.mm"]), ("cuda", "float32", ["torch.mm"])],
-)
-def test_the_product_of_the_lstm_is_tried(
-    device: str, dtype: str, names: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: True)
-    assert list(hardware.products(torch.device(device), dtype)) == names
-
-
 def test_the_ceiling_is_the_best_product(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of random numbers, as a card clocks higher on ones than on data."""
     factors = list[torch.Tensor]()

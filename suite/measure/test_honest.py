@@ -57,7 +57,7 @@ def recorded(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     recorded = SimpleNamespace(clock=0.0, calls=[])
     monkeypatch.setattr(timing, "perf_counter", lambda: recorded.clock)  # wall time alone
     monkeypatch.setattr(timing, "sleep", lambda seconds: None)
-    monkeypatch.setattr(visit.gc, "collect", lambda: None)  # type: ignore[attr-defined]
+    monkeypatch.setattr("gc.collect", lambda: None)
     monkeypatch.setattr(work, "wrong", lambda *_: "checked again")
 
     def recording(name: str) -> Any:
@@ -92,7 +92,7 @@ def test_forward_has_no_graph_and_training_new_gradients(recorded: SimpleNamespa
     assert {(call.step, call.training) for call in recorded.calls[half + 5 :]} == {("train", True)}
     assert all(call.clean for call in recorded.calls)
     model = model_of("ours", recorded)
-    assert Step(model, Pass.TRAIN)(Input(torch.ones(2, 3, 4)))[1].equal(model.weight.grad)  # type: ignore[arg-type]
+    assert Step(model, Pass.TRAIN)(Input(torch.ones(2, 3, 4)))[1].equal(model.weight.grad)
 
 
 @pytest.mark.parametrize("case", [TINY, PACKED], ids=["batch", "packed"])

@@ -15,7 +15,6 @@ from suite.pages import text
 from suite.pages.benchmark import NORM, Benchmark, decisive_pass, heading, in_quoted_dtype, setting
 from suite.pages.headline import summary
 from suite.pages.plots import bar_plot
-from suite.results.columns import MEANING
 from suite.results.format import (
     MB,
     NONE,
@@ -199,7 +198,6 @@ def page(run: Run) -> str:
         places=[(heading(rows.iloc[0]), about(rows), time_table(rows)) for rows in benchmark.places()],
         failures=without_figures(run.rows),
         hardware=hardware_table(run.tables["hardware"]),
-        meaning=MEANING,
         baseline=BASELINE,
         padded=PADDED,
     )

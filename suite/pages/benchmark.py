@@ -5,7 +5,6 @@ A place is a setting (a workload at a T and a B, in a dtype) with layer norm or 
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 
 import numpy as np
 import pandas as pd
@@ -18,20 +17,6 @@ from suite.results.columns import PLACE, SETTING
 from suite.results.status import Status
 from suite.shared.arithmetic import Arithmetic
 from suite.shared.devices import DeviceType
-
-
-class Verdict(StrEnum):
-    """Whether a candidate is faster or slower than `torch.nn.LSTM`, or why that is not known."""
-
-    FASTER = "faster"
-    SLOWER = "slower"
-    #: The interval reaches into the noise floor.
-    UNDECIDED = "undecided"
-    FEW_VISITS = "few visits"
-    #: Of `torch.nn.LSTM` against itself.
-    FEW_BASELINE_VISITS = "few A/A visits"
-    NO_BASELINE = "no A/A run"
-
 
 #: Layer norm in words.
 NORM = {False: "off", True: "on"}
@@ -70,7 +55,7 @@ class Benchmark:
         wherever candidates were timed there.
 
         - floor: the noise floor, how far the interval of `torch.nn.LSTM` against itself reaches from 1; NaN without it.
-        - verdict: a `Verdict`; None where the row has no figures.
+        - verdict: of `_verdict`; None where the row has no figures.
         - to_padded: ratio of the time to that of `torch.nn.LSTM` on a padded batch, where that is faster than on packed
           sequences.
         - memory_ratio: of the peak memory to that of `torch.nn.LSTM`.
@@ -164,19 +149,19 @@ def _beside(rows: pd.DataFrame, name: str, column: str) -> pd.Series:
     return beside.set_axis(rows.index)
 
 
-def _verdict(row: pd.Series, has_baseline: bool) -> Verdict | None:
-    """Faster or slower than the baseline if the whole interval is beyond the noise floor.
+def _verdict(row: pd.Series, has_baseline: bool) -> str | None:
+    """Faster or slower than the baseline if the whole interval is beyond the noise floor, or why that is not known.
 
     has_baseline: whether the baseline was timed against itself at the place of the row.
     """
     if pd.isna(row["ratio"]):
         return None
     if pd.isna(row["ratio_low"]):
-        return Verdict.FEW_VISITS
+        return "few visits"
     if pd.isna(row["floor"]):
-        return Verdict.FEW_BASELINE_VISITS if has_baseline else Verdict.NO_BASELINE
+        return "few A/A visits" if has_baseline else "no A/A run"
     if row["ratio_high"] < 1 / (1 + row["floor"]):
-        return Verdict.FASTER
+        return "faster"
     if row["ratio_low"] > 1 + row["floor"]:
-        return Verdict.SLOWER
-    return Verdict.UNDECIDED
+        return "slower"
+    return "undecided"

@@ -50,15 +50,9 @@ _STYLE: Any = {
 _styled = mpl.rc_context(_STYLE)
 
 
-def styles(panels: Sequence[Iterable[str]]) -> dict[str, int]:
-    """Index of the style of each name: its place in ORDER, which names outside the project follow.
-
-    panels: the names in each.
-    """
-    names = dict.fromkeys(chain.from_iterable(panels))
-    outside = [name for name in names if name not in ORDER]
-    style_of = {name: style for style, name in enumerate((*ORDER, *outside))}
-    return {name: style_of[name] for name in names}
+def styles(names: Iterable[str]) -> dict[str, int]:
+    """Index of the style of each name: its place in ORDER, which names outside the project follow."""
+    return {name: style for style, name in enumerate(dict.fromkeys((*ORDER, *names)))}
 
 
 def colour(style: int) -> str:
@@ -87,7 +81,7 @@ def bar_plot(panels: Mapping[str, pd.DataFrame], columns: int = 1) -> Figure:
     every_axes = list(grid.flatten())
     for unused in every_axes[len(panels) :]:
         unused.set_visible(False)
-    style_of = styles([rows["implementation"] for rows in rows_of_panels])
+    style_of = styles(chain.from_iterable(rows["implementation"] for rows in rows_of_panels))
     for axes, (title, rows) in zip(every_axes, panels.items(), strict=False):
         _draw(axes, rows.sort_values("ratio", kind="stable"), style_of)
         axes.set_title(title, fontsize=11)
@@ -142,7 +136,7 @@ def line_plot(panels: Mapping[str, Mapping[str, Mapping[int, Interval]]], axis: 
     figure = Figure(figsize=(2.0 + 3.7 * len(panels), 4.2), layout="constrained")
     drawn = dict[str, Any]()
     grid = figure.subplots(1, len(panels), squeeze=False)
-    style_of = styles([*panels.values()])
+    style_of = styles(chain.from_iterable(panels.values()))
     for axes, (title, lines) in zip(grid[0], panels.items(), strict=True):
         for name, line in lines.items():
             ink = INK if name == BASELINE else colour(style_of[name])

@@ -16,10 +16,9 @@ from suite.results.statistics import Interval
 
 
 def test_every_name_has_its_own_colour() -> None:
-    names = ["mine", *ORDER, "yours"]
-    colours = [colour(place) for place in styles([names, ORDER, ["mine"]]).values()]
-    assert len(set(colours)) == len(names)
-    assert [colour(place) for place in styles([ORDER[2:4]]).values()] == colours[3:5]
+    style_of = styles(["mine", *ORDER, "yours"])
+    assert len({*map(colour, style_of.values())}) == len(ORDER) + 2
+    assert styles(ORDER[2:4])[ORDER[3]] == style_of[ORDER[3]]
 
 
 def test_two_files_have_two_looks() -> None:

@@ -25,6 +25,7 @@ COLUMNS: Mapping[str, Mapping[str, type]] = {
         # First call of the first visit, compilation included.
         "first_s": float,
         "peak_bytes": float, "multiply_adds": float, "work": float, "least_bytes": float,
+        # Which rate of the hardware limits the time, "compute" or "memory", and the least time by it over the time.
         "bound": str, "share": float,
         # Share of the cores that other processes had, where visits beside them count.
         "busy": float,
@@ -44,11 +45,6 @@ COLUMNS: Mapping[str, Mapping[str, type]] = {
     },
     "capabilities": {"capability": str, "implementation": str, "outcome": str, "reason": str},
 }  # fmt: skip
-#: By column, what pages say that it means.
-MEANING = {
-    "peak_bytes": "Peak memory of torch's allocator, above parameters and input; none of what torch does not compute.",
-    "share": "Least time that the hardware allows for the multiply-adds (compute) or bytes (memory), over the time.",
-}
 #: Columns of a benchmark that make a setting, a place (at which candidates are compared), and a row.
 SETTING: Sequence[str] = ("dtype", "workload", "T", "B")
 PLACE: Sequence[str] = (*SETTING, "layer_norm")

@@ -1,4 +1,4 @@
-"""Whether a row of the benchmark has figures, and if not, why; and what limits the time."""
+"""Whether a row of the benchmark has figures, and if not, why."""
 
 from collections.abc import Mapping
 from enum import StrEnum
@@ -21,13 +21,6 @@ class Status(StrEnum):
     TIME_OUT = "time-out"
     CRASHED = "crashed"
     FAILED = "failed"
-
-
-class Bound(StrEnum):
-    """Column `bound` of the benchmark: which rate of the hardware limits a pass."""
-
-    COMPUTE = "compute"
-    MEMORY = "memory"
 
 
 #: Statuses that are errors, which running out of memory is not.
