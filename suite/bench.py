@@ -20,7 +20,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import torch
@@ -37,7 +36,8 @@ from suite.checks.triton import TRITON
 from suite.checks.triton.compiled import precompile
 from suite.comparison.memory import Shortage, memory_of, most_bytes, shortage
 from suite.handed_in import why_not_kept
-from suite.measure import choice, hardware, roofline
+from suite.measure import choice, hardware
+from suite.measure.believed import believed
 from suite.measure.choice import MINUTES, amount, is_plan, minutes, parent, with_submitted
 from suite.measure.job import Job
 from suite.measure.others import BUSY, share_now, share_since
@@ -47,20 +47,16 @@ from suite.measure.work import ROUNDS_AS_NAIVE
 from suite.pages import sweep, text
 from suite.pages.bench import terminal_table
 from suite.pages.benchmark import NORM, Benchmark, heading
-from suite.pages.headline import in_words, summary
+from suite.pages.headline import about_files, summary
 from suite.pages.plots import svg
-from suite.results.columns import SETTING, Row, key_of
-from suite.results.format import ratio_text
+from suite.results.columns import Row, key_of
 from suite.results.run import Run, folder_for, folder_of, read, red, stamp
-from suite.results.statistics import FEWEST
 from suite.results.status import WRONG, Ended, Status
 from suite.shared import machine
 from suite.shared.arithmetic import Arithmetic
 from suite.shared.devices import DeviceType
 from suite.shared.files import path_of, write_whole
 
-#: Times as long as alone that the baseline may take beside a file.
-SLOWED = 1.5
 #: By kind of device, the seconds that a first visit to a job usually takes, and those after which none starts; IMPORTS
 #: come before them.
 USUAL = {DeviceType.CPU: 5, DeviceType.CUDA: 15}
@@ -250,35 +246,6 @@ def rates_of(server: Server, job: Job) -> Row:
     return best
 
 
-def believed(rows: Sequence[Row], ceilings: Mapping[str, Row]) -> list[Row]:
-    """Rows with their shares of the ceilings; those refused that are too fast, or beside which the baseline is slow."""
-
-    def beside(row: Row) -> tuple[Any, ...]:
-        return tuple(row[column] for column in (*SETTING, "pass"))
-
-    alone = {beside(row): row for row in rows if row["implementation"] == BASELINE}
-    result = []
-    for row in rows:
-        columns = roofline.share(row, ceilings)
-        if row["implementation"] in submission.files():
-            reason = baseline_slowed(row, alone.get(beside(row), {}))
-            if reason:
-                columns = roofline.without_figures(Ended(Status.REFUSED, reason))
-        result.append(row | columns)
-    return result
-
-
-def baseline_slowed(row: Row, alone: Row) -> str | None:
-    """Sentence that says that the baseline of a row took longer than beside itself; None if not, or of few visits."""
-    visits = min(row.get("visits") or 0, alone.get("visits") or 0)
-    if visits < FEWEST:
-        return None
-    slower = row["baseline_s"] / alone["median_s"]
-    if slower <= SLOWED:
-        return None
-    return f"beside it {BASELINE} takes {slower:.2g} times as long as beside itself"
-
-
 def compile_kernels(jobs: Sequence[Job], device: torch.device) -> None:
     """Compile kernels ahead of time, on all cores."""
     passes = []
@@ -304,31 +271,7 @@ def show(result: Run, size: str, swept: Mapping[str, pd.DataFrame]) -> None:
     wrong = rows["status"].isin(WRONG).sum()
     if wrong:
         print(f"{wrong} of {len(rows)} rows went wrong; the page says how.")
-    print("\n".join([*summary(benchmark, result.stamp.device), *about_files(rows)]))
-
-
-def about_files(rows: pd.DataFrame) -> list[str]:
-    """How long a training step of each file of `--impl` takes, or why it was not timed, a sentence for each row."""
-    sentences = list[str]()
-    files = submission.files()
-    benchmark = Benchmark.of(rows)
-    ours = [name for name in names() if name not in files]
-    for _, row in rows[rows["implementation"].isin(files) & (rows["pass"] == Pass.TRAIN)].iterrows():
-        where = f"{row['implementation']} on {in_words(row)}"
-        if row["status"] != Status.OK:
-            why = str(Ended.of(row)).removesuffix(".")
-            sentences.append(f"{where} has no figure: {why}.")
-            continue
-        if pd.notna(row["busy"]):
-            reason = "other processes kept the machine busy"
-            sentences.append(f"{where}: how many times as long a training step takes is not known, as {reason}.")
-            continue
-        others = {BASELINE: 1.0}
-        for _, fastest in benchmark.beside(row, ours).nsmallest(1, "ratio").iterrows():
-            others[fastest["implementation"]] = fastest["ratio"]
-        words = [f"{ratio_text(row['ratio'] / ratio)} times as long as one of {name}" for name, ratio in others.items()]
-        sentences.append(f"{where}: a training step takes {', and '.join(words)}.")
-    return sentences
+    print("\n".join([*summary(benchmark, result.stamp.device), *about_files(benchmark)]))
 
 
 def show_plan(planned: Sequence[Job]) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from suite.candidates.names import BASELINE
-from suite.measure.roofline import MOST
+from suite.measure.believed import MOST
 from suite.pages.benchmark import Benchmark
 from suite.results.outcomes import CapabilityOutcome, CaseOutcome, FaultOutcome
 from suite.results.run import TABLES, Run, read

@@ -16,6 +16,8 @@ import pytest
 from suite import bench, bench_compare, report
 from suite.cases.examples import CPU
 from suite.measure import choice
+from suite.pages.benchmark import Benchmark
+from suite.pages.headline import about_files
 from suite.results.examples import benchmark, runs, verification, verified
 from suite.results.run import folder_of, read
 from suite.results.status import Ended, Status
@@ -167,7 +169,7 @@ def test_compare_takes_two_results_or_a_revision(
     ],
 )
 def test_a_benchmark_fails_where_a_row_went_wrong(
-    outcome: Status, status: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    outcome: Status, status: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """What runs out of memory is a result."""
 
@@ -178,6 +180,7 @@ def test_a_benchmark_fails_where_a_row_went_wrong(
     monkeypatch.setattr(bench, "measure", measure)
     chosen = ["--implementation", "batched", "deferred", "--workload", "small", "--dtype", "float32"]
     assert bench.main(["--device", "cpu", "--results", str(tmp_path), *chosen]) == status
+    assert ("4 of 10 rows went wrong" in capsys.readouterr().out) == bool(status)
 
 
 @pytest.mark.parametrize("minutes", [0.0, 0.5])
@@ -352,7 +355,7 @@ def test_a_benchmark_ends_with_a_sentence_about_each_file(monkeypatch: pytest.Mo
         "suite.candidates.submission.files", lambda: {"batched": Path("batched.py"), "naive": Path("n.py")}
     )
     rows = [*runs("batched", 0.2), *runs("deferred", 0.1), *runs("row_scaled", 0.4), *runs("naive", 0)]
-    last = bench.about_files(benchmark(*rows, *runs("batched", 0.3, layer_norm=True)).rows)
+    last = about_files(Benchmark.of(benchmark(*rows, *runs("batched", 0.3, layer_norm=True)).rows))
     where = "on small (T 3 of 100, B 2 of 8, float32"
     took = "a training step takes {} times as long as one of torch.nn.LSTM"
     assert last == [

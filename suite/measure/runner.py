@@ -19,8 +19,6 @@ from suite.results.format import significant3
 from suite.results.statistics import FEWEST, first_values, interval, summarised
 from suite.results.status import Status
 
-#: Columns with the state of a GPU.
-GPU_COLUMNS = ("gpu_busy", "gpu_mhz", "throttled")
 #: Titles of the printed columns, by layer norm and pass; widths of a line's name and of a figure.
 COLUMNS = {
     (False, Pass.FORWARD): "forward",
@@ -95,11 +93,11 @@ class Side:
         """
         by_job = {job: self.counted(job) or visits for job, visits in self.visits.items()}
         job_of = {key_of(row): job for job, visits in by_job.items() for visit in visits for row in visit.rows}
-        states = {job: _state(visits) for job, visits in by_job.items()}
+        states = {job: _busy(visits) | _gpu(self.visits[job]) for job, visits in by_job.items()}
         summaries: dict[Job, list[Row]] = {job: [] for job in by_job}
         for row in summarised(visit.rows for visits in by_job.values() for visit in visits):
             job = job_of[key_of(row)]
-            summaries[job].append(_without_gpu(_once(self.visits[job], row) | row) | states[job])
+            summaries[job].append(_once(self.visits[job], row) | row | states[job])
         return summaries
 
     def summary(self) -> list[Row]:
@@ -112,23 +110,23 @@ def _once(visits: Sequence[Visit], row: Row) -> Row:
     return first_values([of_visit for visit in visits for of_visit in visit.rows if key_of(of_visit) == key_of(row)])
 
 
-def _without_gpu(row: Row) -> Row:
-    """A row without the state of the GPU at one visit."""
-    return {column: value for column, value in row.items() if column not in GPU_COLUMNS}
-
-
-def _state(visits: Sequence[Visit]) -> Row:
-    """Columns of what the machine did beside the visits: `busy` if a busy one counts, and the state of a GPU."""
-    columns: Row = {}
+def _busy(visits: Sequence[Visit]) -> Row:
+    """Column `busy`, if a visit beside a busy machine counts."""
     if any(visit.busy for visit in visits):
-        columns["busy"] = median(visit.others for visit in visits)
-    on_gpu = [row for visit in visits for row in visit.rows if row.keys() >= {*GPU_COLUMNS}]
-    if on_gpu:
-        columns["gpu_busy"] = median(row["gpu_busy"] for row in on_gpu)
-        columns["gpu_mhz"] = median(row["gpu_mhz"] for row in on_gpu)
-        names = {name for row in on_gpu for name in row["throttled"]}
-        columns["throttled"] = ", ".join(sorted(names))
-    return columns
+        return {"busy": median(visit.others for visit in visits)}
+    return {}
+
+
+def _gpu(visits: Sequence[Visit]) -> Row:
+    """Columns of what a GPU did beside all visits to a job, none where nothing says it."""
+    rows = [row for visit in visits for row in visit.rows if row.keys() >= {"gpu_busy", "gpu_mhz", "throttled"}]
+    if not rows:
+        return {}
+    return {
+        "gpu_busy": median(row["gpu_busy"] for row in rows),
+        "gpu_mhz": median(row["gpu_mhz"] for row in rows),
+        "throttled": ", ".join(sorted({name for row in rows for name in row["throttled"]})),
+    }
 
 
 #: How much a job wants another visit, 0 if none: (job, summaries of all jobs, number of its visits that count).

@@ -23,11 +23,11 @@ from suite.checks.triton.compiled import CARDS
 from suite.checks.triton.launched import recorded
 from suite.measure import bench as visit
 from suite.measure import choice, runner
+from suite.measure.believed import believed
 from suite.measure.examples import fake_server, job, others
 from suite.measure.examples import rows as rows_of
 from suite.measure.job import Job, RefusedError
 from suite.measure.runner import Side, Visit
-from suite.results.columns import Row
 from suite.results.examples import benchmark as run_of
 from suite.results.examples import runs, verification, verified
 from suite.results.run import Run, folder_of, read
@@ -348,7 +348,7 @@ def test_a_file_that_slows_the_baseline_is_refused(
 ) -> None:
     monkeypatch.setattr("suite.candidates.submission.files", lambda: {"batched": Path("batched.py")} if file else {})
     mine = runs("batched", 0.1, visits=visits, baseline_s=0.05 * slower)
-    rows = bench.believed([*mine, *runs(BASELINE, 0.05)], {})
+    rows = believed([*mine, *runs(BASELINE, 0.05)], {})
     why = Ended(Status.REFUSED, "beside it torch.nn.LSTM takes 1.6 times as long as beside itself")
     assert [Ended.of(row) for row in rows] == [why if refused else Ended()] * 2 + [Ended()] * 2
     assert [row["ratio"] is None for row in rows] == [refused] * 2 + [False] * 2
@@ -420,19 +420,3 @@ def test_a_run_shows_milliseconds_of_each_first_visit(
     lines = [" ".join(line.split()) for line in printed if line.startswith("small")]
     assert lines == ["small float32 naive no memory time-out 123 123", "small float32 batched 2,000 2,000"]
     assert max(map(len, printed)) <= 80
-
-
-@pytest.mark.parametrize(
-    ("rows", "answers"),
-    [
-        (runs("batched", 0.1) + runs("deferred", 0.05), ["`deferred`"]),
-        (runs("batched", 0), ["2 of 2", "No implementation"]),
-        (runs("batched", 0.1) + runs("deferred", 0), ["2 of 4", "`batched`"]),
-    ],
-    ids=["fastest", "wrong", "some-wrong"],
-)
-def test_the_last_lines_answer(rows: list[Row], answers: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    bench.show(run_of(*rows), "", {})
-    lines = capsys.readouterr().out.splitlines()[-len(answers) :]
-    for line, answer in zip(lines, answers, strict=True):
-        assert answer in line

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from suite import bench
 from suite.candidates import submission
 from suite.candidates.names import BASELINE
 from suite.cases.case import Case
+from suite.measure.believed import believed
 from suite.measure.examples import job
 from suite.measure.guard import guard
 from suite.measure.job import RefusedError
@@ -93,7 +93,7 @@ def test_a_file_does_not_gain_by_keeping_the_cores_busy(visited: Visited, honest
     side = Side(object.__new__(Server))
     side.visits[file] = [visited("keeps_the_cores_busy") for _ in range(VISITS)]
     side.visits[alone] = [visited("honest", BASELINE) for _ in range(VISITS)]
-    rows = [row for row in bench.believed(side.summary(), {}) if row["implementation"] == "cheat"]
+    rows = [row for row in believed(side.summary(), {}) if row["implementation"] == "cheat"]
     for row, ratio in zip(rows, honest, strict=True):
         ended = Ended.of(row)
         slows = ended.refused and ended.detail.startswith("beside it torch.nn.LSTM takes ")

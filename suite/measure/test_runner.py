@@ -284,14 +284,6 @@ def test_a_visit_to_a_gpu_says_how_busy_it_was_before(clock: SimpleNamespace, mo
     assert [row["gpu_busy"] for row in side.visits[one][0].rows] == [0.3] * 2
 
 
-def test_rows_have_no_state_of_a_visit_that_does_not_count() -> None:
-    rows = [row | OK | {"median_s": 1.0} for row in job().rows(Ended())]
-    state = {"gpu_busy": 0.4, "gpu_mhz": 1500.0, "throttled": frozenset({"power"})}
-    busy = Visit([row | state for row in rows], others=1.0)
-    side = Side(MagicMock(), {job(): [busy, *(Visit([*rows]) for _ in range(3))]})
-    assert all(state.keys().isdisjoint(row) for row in side.summary())
-
-
 @pytest.mark.parametrize("spreads", [[0.05] * 30, [0.12, 0.03, 0.03] * 10], ids=["rows alike", "rows that differ"])
 def test_intervals_have_the_ratio_although_visits_end_when_they_are_narrow(spreads: list[float]) -> None:
     """In 95 of 100 rows, within what 900 rows show; at most 14 visits a row, as in a run of 5 minutes."""

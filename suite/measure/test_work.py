@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import torch
-from torch.nn.utils.rnn import PackedSequence
 
 from impls import registry
 from suite.candidates.catalogue import candidates, find
@@ -23,16 +22,6 @@ from suite.measure.timing import Call
 from suite.shared.marks import impl_params
 
 CASE = Case(T=4, B=3, I=9, H=14, S=9, Z=3)
-
-
-def test_a_ragged_workload_ends_rows_early() -> None:
-    ragged = replace(TINY, lengths=(3, 1))
-    given = work.example(ragged, torch.float32, CPU)
-    packed = given.x
-    assert isinstance(packed, PackedSequence)
-    assert packed.batch_sizes.tolist() == [2, 1, 1]
-    assert packed.data.shape == (4, TINY.I)
-    Step(find("torch.nn.LSTM").build(TINY, torch.float32, CPU), Pass.TRAIN)(given)
 
 
 def test_inputs_are_new_with_any_seed() -> None:

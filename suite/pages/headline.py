@@ -6,13 +6,15 @@ from statistics import median
 import pandas as pd
 
 from impls import names
+from suite.candidates import submission
 from suite.candidates.catalogue import find
 from suite.candidates.names import BASELINE, PADDED
 from suite.cases.workloads import Pass
 from suite.pages.benchmark import Benchmark
 from suite.results.columns import SETTING
-from suite.results.format import significant3, size_of_whole, with_interval
+from suite.results.format import ratio_text, significant3, size_of_whole, with_interval
 from suite.results.statistics import FEWEST, interval, quotient, two_states
+from suite.results.status import Ended, Status
 
 #: What a pass is called in sentences.
 PASS_TITLES = {Pass.TRAIN: "training step", Pass.FORWARD: "forward pass"}
@@ -67,6 +69,29 @@ def states(benchmark: Benchmark) -> list[str]:
             f"`{BASELINE}` took {fast_ms} and {slow_ms} ms ({len(fast)} and {len(slow)} visits); intervals there are "
             "as wide as these differ."
         )
+    return sentences
+
+
+def about_files(benchmark: Benchmark) -> list[str]:
+    """How long a training step of each file of `--impl` takes, or why it was not timed, a sentence for each row."""
+    sentences = list[str]()
+    rows, files = benchmark.rows, submission.files()
+    ours = [name for name in names() if name not in files]
+    for _, row in rows[rows["implementation"].isin(files) & (rows["pass"] == Pass.TRAIN)].iterrows():
+        where = f"{row['implementation']} on {in_words(row)}"
+        if row["status"] != Status.OK:
+            why = str(Ended.of(row)).removesuffix(".")
+            sentences.append(f"{where} has no figure: {why}.")
+            continue
+        if pd.notna(row["busy"]):
+            reason = "other processes kept the machine busy"
+            sentences.append(f"{where}: how many times as long a training step takes is not known, as {reason}.")
+            continue
+        others = {BASELINE: 1.0}
+        for _, fastest in benchmark.beside(row, ours).nsmallest(1, "ratio").iterrows():
+            others[fastest["implementation"]] = fastest["ratio"]
+        words = [f"{ratio_text(row['ratio'] / ratio)} times as long as one of {name}" for name, ratio in others.items()]
+        sentences.append(f"{where}: a training step takes {', and '.join(words)}.")
     return sentences
 
 

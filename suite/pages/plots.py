@@ -128,10 +128,10 @@ def _end(lengths: Sequence[float]) -> float:
 
 @_styled
 def line_plot(panels: Mapping[str, Mapping[str, Mapping[int, Interval]]], axis: str) -> Figure:
-    """Draw lines over sizes, with bands for their confidence intervals; that of the baseline is grey.
+    """Draw lines over sizes on logarithmic axes, with bands for their confidence intervals; the baseline is grey.
 
-    Both axes are logarithmic where the sizes grow rather by factors than by steps. Markers and dashes tell lines apart
-    without colours. panels: by title, lines by name, which have a figure at each size. axis: label below the panels.
+    Markers and dashes tell lines apart without colours. panels: by title, lines by name, which have a figure at each
+    size. axis: label below the panels.
     """
     figure = Figure(figsize=(2.0 + 3.7 * len(panels), 4.2), layout="constrained")
     drawn = dict[str, Any]()
@@ -147,28 +147,20 @@ def line_plot(panels: Mapping[str, Mapping[str, Mapping[int, Interval]]], axis: 
             (drawn[label(name)],) = axes.plot([*line], figures, color=ink, linewidth=1.8, markersize=6, **look)
         axes.set_title(title, fontsize=11)
         sizes = sorted({size for line in lines.values() for size in line})
-        if by_factors(sizes):
-            axes.set_xscale("log")
-            axes.set_yscale("log")
-            low, high = axes.get_ylim()
-            steps = (1, 2, 5) if high > 10 * low else (1, 1.5, 2, 3, 4, 5, 7)
-            axes.yaxis.set_major_locator(LogLocator(subs=steps))
-            axes.yaxis.set_major_formatter(lambda value, at: f"{value:,g}")
-            axes.yaxis.set_minor_locator(NullLocator())
-            axes.xaxis.set_minor_locator(NullLocator())
+        axes.set_xscale("log")
+        axes.set_yscale("log")
+        lowest, highest = axes.get_ylim()
+        steps = (1, 2, 5) if highest > 10 * lowest else (1, 1.5, 2, 3, 4, 5, 7)
+        axes.yaxis.set_major_locator(LogLocator(subs=steps))
+        axes.yaxis.set_major_formatter(lambda value, at: f"{value:,g}")
+        axes.yaxis.set_minor_locator(NullLocator())
+        axes.xaxis.set_minor_locator(NullLocator())
         axes.set_xticks(sizes, [count(size) for size in sizes])
     figure.supxlabel(axis, fontsize=11)
     legend = figure.legend(drawn.values(), drawn, loc="outside upper center", ncols=4, frameon=False, handlelength=4)
     for text in legend.get_texts():
         text.set_color(INK)
     return figure
-
-
-def by_factors(sizes: Sequence[int]) -> bool:
-    """True if the factors between neighbouring sizes, in order, are as even as the steps between them, or more."""
-    factors = np.divide(sizes[1:], sizes[:-1])
-    steps = np.diff(sizes)
-    return bool(factors.max() / factors.min() <= steps.max() / steps.min())
 
 
 @_styled

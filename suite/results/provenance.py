@@ -12,7 +12,7 @@ from suite.shared.files import ROOT
 RESTS_ON = {
     "bench": (
         "impls",
-        *(f"suite/measure/{name}.py" for name in ("bench", "roofline", "step", "timing", "work")),
+        *(f"suite/measure/{name}.py" for name in ("believed", "bench", "step", "timing", "work")),
         "suite/candidates",
         "suite/cases/workloads.py",
         "suite/results/statistics.py",
