@@ -1,9 +1,10 @@
-"""A plugin of pytest, `-p suite.checks.cpu.built`, that builds batched_cpu before its tests, or ends the run.
+"""A plugin of pytest, `-p suite.checks.cpu.built`, that builds batched_cpu for its tests, or ends the run.
 
 Without a library they would be skipped.
 """
 
 import os
+from collections.abc import Collection
 
 import pytest
 import torch
@@ -13,10 +14,28 @@ from impls.registry import find
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure() -> None:
-    """Build it in each dtype; UsageError says why there is no library."""
-    os.environ.pop("LD_PRELOAD", None)  # a sanitizer is not for the compiler, which would fail under it
-    batched_cpu = find("batched_cpu")
-    for dtype in batched_cpu.dtypes:
-        reason = batched_cpu.why_unavailable(torch.device("cpu"), dtype)
+    """Keep a sanitizer from the compiler, which would fail under it."""
+    os.environ.pop("LD_PRELOAD", None)
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Build every dtype if xdist runs the tests: its workers collect them, and what ends a worker is no sentence."""
+    if session.config.getoption("numprocesses", None):
+        build(find("batched_cpu").dtypes)
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Build float32, and the dtypes among the parameters of the tests, or of a comparison there."""
+    dtypes = {torch.float32}
+    for item in session.items:
+        parameters = item.callspec.params.values() if hasattr(item, "callspec") else ()
+        dtypes |= {getattr(value, "dtype", value) for value in parameters} & {*find("batched_cpu").dtypes}
+    build(dtypes)
+
+
+def build(dtypes: Collection[torch.dtype]) -> None:
+    """Build it in dtypes; UsageError says why there is no library."""
+    for dtype in dtypes:
+        reason = find("batched_cpu").why_unavailable(torch.device("cpu"), dtype)
         if reason:
             raise pytest.UsageError(reason)
