@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from impls.batched_cpu.sets import WAYS
 from suite.cases.case import Case, Start, lengths
 
 
@@ -82,7 +83,7 @@ def multiplied(way: str) -> str:
     return f"multiplied by {way}"
 
 
-MULTIPLIED = [multiplied(way) for way in ("float32", "avx512_bf16", "amx")]
+MULTIPLIED = [multiplied(way) for way in WAYS]
 
 #: The sizes that people run, on both sides of those at which a code path changes: vectors, panels and tiles of units
 #: (4 to 128), rows of a tile or block (6, 36), batches of few rows (4), the depth of a block (128 and 256), rows of a

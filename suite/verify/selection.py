@@ -5,14 +5,6 @@ from collections.abc import Sequence
 import pytest
 
 from suite.candidates import submission
-from suite.checks.cpu.sanitized import SANITIZERS
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    """Register the markers of tests that run under sanitizers."""
-    for sanitizer in SANITIZERS.values():
-        meaning = f"`nox -s sanitize` runs it under the {sanitizer.name} sanitizer; these reach {sanitizer.reached}"
-        config.addinivalue_line("markers", f"{sanitizer.marker}: {meaning}")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -1,9 +1,19 @@
-"""Fixtures of tests that set the number of torch's threads."""
+"""Fixtures of tests of `batched_cpu`."""
 
 from collections.abc import Iterator
 
 import pytest
 import torch
+
+from impls import why_unavailable
+
+
+@pytest.fixture
+def built() -> None:
+    """Skip a test where there is no library."""
+    reason = why_unavailable("batched_cpu", "cpu")
+    if reason:
+        pytest.skip(reason)
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import ctypes
 import faulthandler
-import platform
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,27 +12,15 @@ import pytest
 import torch
 
 from impls import batched_cpu, why_unavailable
-from impls.batched_cpu import build, loading, sets
+from impls.batched_cpu import build, loading
 
 #: Not optimised, so that a build takes three seconds, with indices of containers checked, and scratch arrays apart, of
 #: NaN. Its memory functions are for it alone.
 FLAGS = ("-O0", "-w", "-D_GLIBCXX_ASSERTIONS", "-DHYPERLSTM_INSTRUMENTED", "-DHYPERLSTM_POISON", "-Wl,-Bsymbolic")
-
-
 #: The most threads that count.
 THREADS = 64
 #: Seconds, far more than a test takes, after which its threads wait for one another for ever.
 HANGS = 120.0
-
-
-@contextmanager
-def ended_after(seconds: float) -> Iterator[None]:
-    """End this process if the body takes longer: nothing else ends a wait in C++. Replaces pytest's own limit."""
-    faulthandler.dump_traceback_later(seconds, exit=True, file=2)
-    try:
-        yield
-    finally:
-        faulthandler.cancel_dump_traceback_later()
 
 
 class Counted(NamedTuple):
@@ -80,17 +67,24 @@ def _library(instruction_set: str, dtype: torch.dtype) -> Instrumented:
 
 @contextmanager
 def instrumented(dtype: torch.dtype, instruction_set: str = "baseline") -> Iterator[Instrumented]:
-    """Let batched_cpu run a library built for tests while the context is open; skips without a compiler."""
+    """Let batched_cpu run a library built for tests while the context is open; skips where there is none.
+
+    After `HANGS` seconds the process ends: nothing else ends a wait in C++. This replaces pytest's own limit.
+    """
     if shutil.which(build.compiler()[0]) is None:
         pytest.skip(f"{build.compiler()[0]} is not on the path")
-    if (instruction_set, dtype) not in sets.every(platform.machine()):
-        pytest.skip(f"{platform.machine()} has no instruction set {instruction_set}")
-    why_unavailable("batched_cpu", "cpu", dtype)  # builds the library for use, which no `ended_after` should time
+    if instruction_set != "baseline" and not torch.cpu.get_capabilities().get(instruction_set):
+        pytest.skip(f"This processor has no {instruction_set}.")
+    why_unavailable("batched_cpu", "cpu", dtype)  # builds the library for use, which takes time of its own
     library = _library(instruction_set, dtype)
-    with pytest.MonkeyPatch.context() as changed:
-        changed.setattr(batched_cpu, "library", {dtype: library}.__getitem__)
-        library.counted()
-        yield library
+    library.counted()
+    faulthandler.dump_traceback_later(HANGS, exit=True, file=2)
+    try:
+        with pytest.MonkeyPatch.context() as changed:
+            changed.setattr(batched_cpu, "library", {dtype: library}.__getitem__)
+            yield library
+    finally:
+        faulthandler.cancel_dump_traceback_later()
         library.fail()
         library.limit_team()
         library.make_late()

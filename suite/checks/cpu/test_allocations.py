@@ -2,18 +2,19 @@
 
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from itertools import count
 
 import psutil
 import pytest
 import torch
-from torch import Tensor
 
-from impls import batched_cpu, why_unavailable
+from impls import batched_cpu
 from impls.definition import dtype_name
 from impls.gradient.chunks import limited
 from suite.cases.case import Case
-from suite.checks.cpu.instrumented import HANGS, ended_after, instrumented
+from suite.checks.cpu.instrumented import instrumented
+from suite.checks.module.runs import by_grad
 from suite.comparison.draws import model_and_draw
 from suite.comparison.tolerance import assert_bitwise_equal
 
@@ -24,36 +25,10 @@ DTYPES = (torch.float32, torch.float64, torch.bfloat16)
 thorough = pytest.mark.thorough("batched_cpu: allocations that fail on one thread, and in a group in other dtypes")
 
 pytestmark = [
-    pytest.mark.usefixtures("two_threads"),
     pytest.mark.impl(name="batched_cpu"),
+    pytest.mark.usefixtures("built", "two_threads"),
     pytest.mark.address_sanitizer,
-    pytest.mark.skipif(
-        why_unavailable("batched_cpu", "cpu") is not None, reason=f"{why_unavailable('batched_cpu', 'cpu')}"
-    ),
 ]
-
-
-class Training:
-    """A model whose training steps may fail."""
-
-    def __init__(self, case: Case, dtype: torch.dtype) -> None:
-        self.model, sample = model_and_draw("batched_cpu", case, dtype, CPU)
-        self.x, self.d_out = sample.x.requires_grad_(), sample.cotangents.out
-
-    def step(self) -> dict[str, Tensor]:
-        """Output and gradients, in new memory."""
-        self.model.zero_grad(set_to_none=True)
-        self.x.grad = None
-        out, _ = self.model(self.x)
-        out.backward(self.d_out)
-        return {"out": out.detach(), **self.gradients()}
-
-    def gradients(self) -> dict[str, Tensor]:
-        """The gradients that there are."""
-        leaves = {"x": self.x, **dict(self.model.named_parameters())}
-        return {name: leaf.grad for name, leaf in leaves.items() if leaf.grad is not None}
-
-
 TWO_GROUPS, ONE_GROUP = (2, 1), (1, 2)
 #: Splits by name, with the dtypes of a default run.
 SPLITS = (("two groups", TWO_GROUPS, DTYPES), ("a group of two", ONE_GROUP, DTYPES[:1]), ("one thread", (1, 1), ()))
@@ -76,9 +51,9 @@ def test_an_allocation_that_fails_is_an_error_without_a_result(
     # Torch's own products, of bfloat16, do not tell why they fail.
     error = RuntimeError if dtype == torch.bfloat16 else torch.OutOfMemoryError
     # Chunks of one step; where threads wait for one another, residuals are saved.
-    with limited("cpu", rows=case.B, residuals=split != TWO_GROUPS), instrumented(dtype) as library, ended_after(HANGS):
-        training = Training(case, dtype)
-        expected, (tries, _) = training.step(), library.counted()
+    with limited("cpu", rows=case.B, residuals=split != TWO_GROUPS), instrumented(dtype) as library:
+        step = partial(by_grad, *model_and_draw("batched_cpu", case, dtype, CPU))
+        expected, (tries, _) = step(), library.counted()
         threads = psutil.Process().num_threads()
         for thread in range(split[0] * split[1]):
             assert tries[thread].tries > 0
@@ -86,12 +61,11 @@ def test_an_allocation_that_fails_is_an_error_without_a_result(
                 library.fail(thread, number)
                 results = None
                 with suppress(error):
-                    results = training.step()
+                    results = step()
                 of_threads, held = library.counted()
                 assert held == 0, "memory is not freed"
                 if results is not None:
                     assert of_threads[thread].tries <= number, "an allocation failed without an error"
                     assert_bitwise_equal(results, expected)
                     break
-                assert training.gradients() == {}
         assert psutil.Process().num_threads() <= threads  # one that OpenMP has let go may still have been counted

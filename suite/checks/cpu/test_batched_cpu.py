@@ -12,21 +12,15 @@ from unittest.mock import Mock
 import pytest
 import torch
 
-from impls import HyperLSTM, batched_cpu, why_unavailable
+from impls import HyperLSTM, batched_cpu
 from impls.batched_cpu import build, loading
-from impls.batched_cpu.arguments import Array, BackwardArguments
+from impls.batched_cpu.arguments import Array, BackwardArguments, ForwardArguments
+from impls.definition import dtype_name
 from suite.cases.verification import VERIFY
 from suite.comparison.draws import model_and_draw
 
 pytestmark = pytest.mark.impl(name="batched_cpu")
-F32, F64 = torch.float32, torch.float64
-
-
-@pytest.fixture
-def built() -> None:
-    reasons = [why_unavailable("batched_cpu", "cpu", dtype) for dtype in (F32, F64)]
-    if any(reasons):
-        pytest.skip(f"{reasons}")
+F32 = torch.float32
 
 
 def test_a_named_implementation_that_is_unavailable_is_not_its_own_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -78,7 +72,7 @@ def add_product(total: torch.Tensor, d: torch.Tensor, values: torch.Tensor) -> N
 
 @pytest.mark.usefixtures("built")
 def test_an_interrupt_while_gradients_are_allocated_reaches_the_caller(monkeypatch: pytest.MonkeyPatch) -> None:
-    model, sample = model_and_draw("batched_cpu", VERIFY[0], torch.float32, torch.device("cpu"))
+    model, sample = model_and_draw("batched_cpu", VERIFY[0], F32, torch.device("cpu"))
     out, _ = model(sample.x)
     monkeypatch.setattr(torch, "empty_like", Mock(side_effect=KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
@@ -110,19 +104,16 @@ def test_a_parameter_without_memory_is_refused() -> None:
 
 @pytest.mark.usefixtures("built")
 def test_a_structure_of_another_size_than_that_of_the_library_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Longer(BackwardArguments):
-        _fields_ = (("one_more", ctypes.c_int64),)
-
-    path, expected = loading.library(F32).path, ctypes.sizeof(BackwardArguments)
-    monkeypatch.setattr(loading, "BackwardArguments", Longer)
-    refused = f"^batched_cpu: Longer has {expected} bytes in arguments.h, but {expected + 8} in arguments.py$"
+    path, expected, other = loading.library(F32).path, ctypes.sizeof(BackwardArguments), ctypes.sizeof(ForwardArguments)
+    monkeypatch.setattr(loading, "BackwardArguments", ForwardArguments)
+    refused = f"^batched_cpu: ForwardArguments has {expected} bytes in arguments.h, but {other} in arguments.py$"
     with pytest.raises(TypeError, match=refused):
         loading.Library(path, F32)
 
 
 @pytest.mark.usefixtures("built")
 @pytest.mark.address_sanitizer
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["float64", "float32"])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=dtype_name)
 @pytest.mark.parametrize(("N", "F", "G"), [(1, 1, 1), (0, 5, 3), (7, 37, 64), (129, 150, 65), (700, 3, 131)])
 def test_weight_gradients_of_whole_numbers_are_exact(N: int, F: int, G: int, dtype: torch.dtype) -> None:
     whole = [torch.randint(-8, 9, shape, dtype=dtype) for shape in ((N, F + 2), (N, G), (F, G))]

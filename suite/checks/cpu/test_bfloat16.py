@@ -10,22 +10,18 @@ import torch
 
 from impls import why_unavailable
 from impls.batched_cpu import loading, sets
-from suite.cases.verification import MULTIPLIED, ROWS, VERIFY_FIRST, WIDE, multiplied
+from suite.cases.verification import ROWS, VERIFY_FIRST, WIDE, multiplied
 from suite.cases.workloads import TIMED
 from suite.checks.equality.catalogue import grouped, wide
 from suite.checks.equality.tasks import BF16, Comparison, against_naive
 from suite.checks.equality.values import results_and_expected, results_of
-from suite.checks.implementations import sample_or_skip
 from suite.checks.recording import Record
-from suite.comparison.draws import implementation
+from suite.comparison.draws import draw, implementation
 from suite.comparison.tensors import OUTPUTS, Gradient, Output, parameter
 from suite.comparison.tolerance import assert_bitwise_equal, relative_error
 
 CPU, NAME = torch.device("cpu"), "batched_cpu"
-pytestmark = [
-    pytest.mark.impl(name=NAME),
-    pytest.mark.skipif(why_unavailable(NAME, CPU) is not None, reason=f"{why_unavailable(NAME, CPU)}"),
-]
+pytestmark = [pytest.mark.impl(name=NAME), pytest.mark.usefixtures("built")]
 
 
 @contextmanager
@@ -61,10 +57,6 @@ def compared(thorough: bool) -> list[Comparison]:
     return comparisons
 
 
-def test_tables_have_a_row_for_every_way() -> None:
-    assert [multiplied(way) for way in sets.WAYS] == MULTIPLIED
-
-
 @pytest.mark.address_sanitizer
 def test_a_way_keeps_the_rule(way: str, request: pytest.FixtureRequest, record: Record) -> None:
     cases = compared(request.config.getoption("--thorough"))
@@ -77,14 +69,14 @@ def test_a_way_keeps_the_rule(way: str, request: pytest.FixtureRequest, record: 
 def test_what_is_stored_is_rounded_to_nearest(way: str) -> None:
     """The rule does not ask for it: it allows twice the error of the naive form, which rounds every sum."""
     case = replace(ROWS, T=1)
-    results, exact = results_and_expected(NAME, case, sample_or_skip(NAME, BF16, case, CPU), 1 << 30)
+    results, exact = results_and_expected(NAME, case, draw(case, 1, BF16, CPU), 1 << 30)
     h_hat = exact[Output.H_HAT]  # which depends on nothing else that is stored
     assert relative_error(results[Output.H_HAT], h_hat) < 1.1 * relative_error(h_hat.to(BF16), h_hat)
 
 
 @pytest.mark.address_sanitizer
 def test_nan_stays_in_its_row_of_a_way(way: str) -> None:
-    sample = sample_or_skip(NAME, BF16, ROWS, CPU)
+    sample = draw(ROWS, 1, BF16, CPU)
     x = sample.x.clone()
     x[1, 20] = torch.nan
     changed, expected = (results_of(NAME, ROWS, sample._replace(x=each)) for each in (x, sample.x))
@@ -100,7 +92,7 @@ def test_ways_differ_in_bits() -> None:
     runs = []
     for name in sets.ways():
         with multiplied_by(name):
-            results = results_of(NAME, WIDE[12], sample_or_skip(NAME, BF16, WIDE[12], CPU))
+            results = results_of(NAME, WIDE[12], draw(WIDE[12], 1, BF16, CPU))
             runs.append(results[Gradient(parameter("layers.0.weight_h"))])
     assert all(not torch.equal(one, other) for one, other in pairwise(runs))
 

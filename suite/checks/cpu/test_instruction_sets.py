@@ -8,7 +8,7 @@ import sys
 import pytest
 import torch
 
-from impls import HyperLSTM, why_unavailable
+from impls import HyperLSTM
 from impls.batched_cpu import loading, sets
 from impls.definition import dtype_name
 from suite.cases.case import Case, Start
@@ -24,14 +24,7 @@ CASES = (*VERIFY_FIRST, Case(T=3, B=7, I=5, H=37, S=19, Z=3, state=Start.STACKED
 SETS = {"baseline": sets.DTYPES, "avx2": (torch.float32,)}
 thorough = pytest.mark.thorough("batched_cpu: AVX2 in other dtypes than float32")
 
-pytestmark = pytest.mark.skipif(
-    why_unavailable("batched_cpu", CPU) is not None, reason=f"{why_unavailable('batched_cpu', CPU)}"
-)
-
-
-def skip_without(instruction_set: str) -> None:
-    if instruction_set != "baseline" and not torch.cpu.get_capabilities().get(instruction_set):
-        pytest.skip(f"This processor has no {instruction_set}.")
+pytestmark = [pytest.mark.impl(name="batched_cpu"), pytest.mark.usefixtures("built")]
 
 
 @pytest.mark.parametrize(
@@ -43,7 +36,6 @@ def skip_without(instruction_set: str) -> None:
     ],
 )
 def test_an_instruction_set_keeps_the_rule(instruction_set: str, dtype: torch.dtype) -> None:
-    skip_without(instruction_set)
     with instrumented(dtype, instruction_set):
         for case in CASES:
             worst = compare(implementation("batched_cpu"), case, dtype, CPU)[0]
@@ -53,7 +45,6 @@ def test_an_instruction_set_keeps_the_rule(instruction_set: str, dtype: torch.dt
 @pytest.mark.parametrize("instruction_set", SETS)
 def test_nan_stays_in_its_row(instruction_set: str) -> None:
     """No limit of an exponential takes it for a number."""
-    skip_without(instruction_set)
     x = torch.randn(2, 3, 5)
     x[0, 1, 0] = torch.nan
     with instrumented(torch.float32, instruction_set):

@@ -2,13 +2,13 @@
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import nullcontext
 
 import pytest
 import torch
 from torch import Tensor
 
-from impls import batched_cpu, why_unavailable
+from impls import batched_cpu
 from impls.batched_cpu import loading
 from impls.definition import Inputs, LayerParams, LayerState, Mask, cell_dtype, dtype_name, shapes
 from impls.gradient.chunks import Limits
@@ -21,12 +21,9 @@ from suite.comparison.tolerance import assert_bitwise_equal
 F32, F64, BF16 = torch.float32, torch.float64, torch.bfloat16
 
 pytestmark = [
-    pytest.mark.usefixtures("two_threads"),
     pytest.mark.impl(name="batched_cpu"),
+    pytest.mark.usefixtures("built", "two_threads"),
     pytest.mark.skipif(sys.platform != "linux", reason="Pages are protected as Linux does it."),
-    pytest.mark.skipif(
-        why_unavailable("batched_cpu", "cpu") is not None, reason=f"{why_unavailable('batched_cpu', 'cpu')}"
-    ),
 ]
 
 #: By name: a case, its split among threads, and whether residuals are saved. Sizes of one, of whole vectors and of
@@ -90,18 +87,6 @@ def results_of_both_passes(
     return results | {f"gradient of {name}": d for name, d in gradients.items()}
 
 
-@contextmanager
-def library_of(instruction_set: str, dtype: torch.dtype) -> Iterator[loading.Library]:
-    """The library that batched_cpu runs while the context is open."""
-    if not instruction_set:
-        yield loading.library(dtype)
-        return
-    if instruction_set != "baseline" and not torch.cpu.get_capabilities().get(instruction_set):
-        pytest.skip(f"This processor has no {instruction_set}.")
-    with instrumented(dtype, instruction_set) as library:
-        yield library
-
-
 @pytest.fixture(params=[True, False], ids=["end", "begin"])
 def guarded(request: pytest.FixtureRequest) -> Iterator[Guarded]:
     """Guarded memory that lives until the test has ended and its failure is shown."""
@@ -123,7 +108,8 @@ def test_only_what_was_written_is_read_and_nothing_beyond_an_array(
         pytest.skip("With AMX, torch's own product of bfloat16 reads beyond rows (oneDNN's issue 5717).")
     case, split, residuals = LAYERS[layer]
     monkeypatch.setattr(batched_cpu, "SPLIT", split)
-    with library_of(instruction_set, dtype) as library:
+    in_use = instrumented(dtype, instruction_set) if instruction_set else nullcontext(loading.library(dtype))
+    with in_use as library:
         expected = results_of_both_passes(case, dtype, residuals, Tensor.clone)
         with guarded.of(library), monkeypatch.context() as changed:
             changed.setattr(torch, "empty_like", guarded.like)

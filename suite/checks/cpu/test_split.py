@@ -10,20 +10,22 @@ import psutil
 import pytest
 import torch
 
-from impls import batched_cpu, why_unavailable
+from impls import batched_cpu
 from impls.batched_cpu import build, loading
 from impls.definition import dtype_name
 from impls.gradient.chunks import limited
 from suite.cases.case import Case, Start
 from suite.checks.cpu.guarded import started_with
-from suite.checks.cpu.instrumented import HANGS, ended_after, instrumented
-from suite.checks.cpu.splits import CASES, of_split
+from suite.checks.cpu.instrumented import instrumented
 from suite.checks.equality.tasks import WIDE_ORACLE
 from suite.comparison.draws import implementation
-from suite.comparison.tensors import OUTPUTS, Gradient, parameter
+from suite.comparison.tensors import OUTPUTS, Gradient, Results, parameter
 from suite.comparison.tolerance import assert_bitwise_equal, evaluate, judge, reference
 
+CPU = torch.device("cpu")
 SPLITS = [(1, 1), (1, 2), (1, 3), (1, 8), (2, 1), (2, 3), (3, 2), (4, 1)]
+#: Several panels of units in each LSTM, with edges, on any CPU; rows for groups of different sizes.
+CASES = [Case(T=5, B=5, I=4, H=150, S=70, Z=2, layer_norm=norm, state=Start.STACKED) for norm in (False, True)]
 #: Weights so large, and rows so few, that the weights are not packed into panels; one to four rows per group.
 FEW = [
     Case(T=3, B=4, I=4, H=515, S=21, Z=2, state=Start.STACKED),
@@ -40,12 +42,7 @@ SPLITS_OF_OTHERS = [(1, 1), (1, 3), (1, 8), (2, 2)]
 DTYPES = (torch.float64, torch.float32, torch.bfloat16)
 splits = pytest.mark.thorough("batched_cpu: splits without layer norm")
 
-pytestmark = [
-    pytest.mark.impl(name="batched_cpu"),
-    pytest.mark.skipif(
-        why_unavailable("batched_cpu", "cpu") is not None, reason=f"{why_unavailable('batched_cpu', 'cpu')}"
-    ),
-]
+pytestmark = [pytest.mark.impl(name="batched_cpu"), pytest.mark.usefixtures("built")]
 
 
 @pytest.fixture(autouse=True)
@@ -58,6 +55,12 @@ def several_threads(threads_as_before: None) -> None:
         torch.set_num_threads(max(torch.get_num_threads(), 2))
 
 
+def of_split(case: Case, split: tuple[int, int] | None, dtype: torch.dtype = torch.float32) -> Results:
+    """Results of a case, with a split that later calls keep."""
+    batched_cpu.SPLIT = split
+    return evaluate(implementation("batched_cpu"), case, dtype, CPU, rounded=dtype, draws=1).results
+
+
 @pytest.mark.address_sanitizer
 @pytest.mark.thread_sanitizer
 @pytest.mark.parametrize("dtype", DTYPES, ids=dtype_name)
@@ -66,14 +69,14 @@ def several_threads(threads_as_before: None) -> None:
     [pytest.param(case, marks=[] if case.layer_norm else splits, id=case.id) for case in CASES + FEW + MANY + RAGGED],
 )
 def test_any_split_keeps_the_rule(case: Case, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
-    cpu, runs = torch.device("cpu"), {}
-    oracle = reference(WIDE_ORACLE, case, torch.float64, cpu, dtype, 1)
-    in_dtype = reference(WIDE_ORACLE, case, dtype, cpu, dtype, 1)
+    runs = {}
+    oracle = reference(WIDE_ORACLE, case, torch.float64, CPU, dtype, 1)
+    in_dtype = reference(WIDE_ORACLE, case, dtype, CPU, dtype, 1)
     with limited("cpu", rows=2 * case.B):  # chunks of two steps, and one of one
         for split in SPLITS if case in CASES else SPLITS_OF_OTHERS:
             monkeypatch.setattr(batched_cpu, "SPLIT", split)
             outcome, repeat = (
-                evaluate(implementation("batched_cpu"), case, dtype, cpu, rounded=dtype, draws=1) for _ in range(2)
+                evaluate(implementation("batched_cpu"), case, dtype, CPU, rounded=dtype, draws=1) for _ in range(2)
             )
             worst = judge("batched_cpu", outcome.results, oracle, in_dtype, dtype, outcome.findings)[0]
             assert not worst.wrong, (split, worst)
@@ -133,7 +136,7 @@ def test_a_smaller_team_than_requested_computes_the_same(
     """As where OpenMP starts fewer threads, with OMP_THREAD_LIMIT, say."""
     monkeypatch.setattr(batched_cpu, "SPLIT", (1, 1))
     groups = set[int]()
-    with instrumented(torch.float32) as library, ended_after(HANGS):
+    with instrumented(torch.float32) as library:
         expected = of_split(SMALLER, (1, 1))
         torch.set_num_threads(4)
         for threads in (4, 3, 2, 1):
@@ -159,7 +162,7 @@ def test_members_that_are_late_read_what_was_written_for_them(
     """What members share is not overwritten before the last of them has read it."""
     for split in ((1, 3), (2, 2)):
         monkeypatch.setattr(batched_cpu, "SPLIT", split)
-        with instrumented(dtype) as library, ended_after(HANGS):
+        with instrumented(dtype) as library:
             expected = of_split(case, split, dtype)
             library.make_late(200)
             assert_bitwise_equal(of_split(case, split, dtype), expected)
@@ -181,7 +184,7 @@ def test_where_no_threads_can_start_a_call_runs_on_its_own(
     why: str, split: tuple[int, int] | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(batched_cpu, "SPLIT", (1, 1))
-    with instrumented(torch.float32) as library, ended_after(HANGS):
+    with instrumented(torch.float32) as library:
         expected = of_split(SMALLER, (1, 1))
         library.counted()
         with started_with(library, ALONE[why]):
@@ -205,7 +208,7 @@ def test_other_threads_of_python_go_on_during_a_call(monkeypatch: pytest.MonkeyP
 
         return counted
 
-    with instrumented(torch.float32) as library, ended_after(HANGS), ThreadPoolExecutor(1) as pool:
+    with instrumented(torch.float32) as library, ThreadPoolExecutor(1) as pool:
         for name in ("forward", "backward"):
             monkeypatch.setattr(library, name, watched(getattr(library, name)))
         library.make_late(10_000)

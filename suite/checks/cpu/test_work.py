@@ -3,20 +3,13 @@
 import pytest
 import torch
 
-from impls import why_unavailable
 from suite.cases.case import Case
 from suite.checks.cpu.instrumented import instrumented
 from suite.comparison.draws import model_and_draw
 
 CPU, F32 = torch.device("cpu"), torch.float32
 
-pytestmark = [
-    pytest.mark.usefixtures("threads_as_before"),
-    pytest.mark.impl(name="batched_cpu"),
-    pytest.mark.skipif(
-        why_unavailable("batched_cpu", CPU) is not None, reason=f"{why_unavailable('batched_cpu', CPU)}"
-    ),
-]
+pytestmark = [pytest.mark.impl(name="batched_cpu"), pytest.mark.usefixtures("built", "threads_as_before")]
 
 
 @pytest.mark.parametrize("B", [1, 4])
