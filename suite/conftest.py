@@ -1,7 +1,5 @@
 """What pytest loads for the suite: plugins of one idea each, with their hooks and fixtures."""
 
-from suite.checks.triton import interpreter_only
-
 pytest_plugins = (
     "suite.checks.implementations",
     "suite.checks.recording",
@@ -12,4 +10,5 @@ pytest_plugins = (
     "suite.verify.limits",
     "suite.verify.conclusion",
 )
-collect_ignore = [str(file.path) for file in interpreter_only.FILES]
+#: They take a process with Triton's interpreter on, which `test_interpreter.py` starts.
+collect_ignore_glob = ["checks/triton/test_interpreted_*.py"]

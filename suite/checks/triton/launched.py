@@ -44,13 +44,11 @@ class Kernel(NamedTuple):
         return cls(kernel.fn.__module__, kernel.fn.__name__, *of_launch)
 
 
-def recorded(
-    case: Case, card: Any, arithmetic: str, residuals: bool = True, alone: bool | None = None
-) -> tuple[list[Kernel], list[str]]:
+def recorded(case: Case, card: Any, arithmetic: str, alone: bool | None = None) -> tuple[list[Kernel], list[str]]:
     """The kernels that a training step of one layer starts on a card, forward first, and the torch operators it calls.
 
     The sequence is not cut into chunks. Without training, the step is forward alone, without gradient and without a
-    mask. arithmetic: of `split.Sizes`. residuals: whether they are saved. alone: as `either_split`, or None.
+    mask. arithmetic: of `split.Sizes`. alone: as of `either_split`, or None.
     """
     from impls.batched_cuda import launching, layout, split  # import Triton, which may be missing
 
@@ -77,7 +75,7 @@ def recorded(
         mock.patch.object(split.Card, "of", return_value=card),
         mock.patch.object(layout, "arithmetic", return_value=arithmetic),
         mock.patch.object(operator, "_observed", return_value=False),
-        chunks.limited("meta", forward=1 << 62, backward=1 << 62, rows=1 << 62, residuals=residuals),
+        chunks.limited("meta", forward=1 << 62, backward=1 << 62, rows=1 << 62, residuals=True),
         nullcontext() if alone is None else either_split(alone),
         torch.set_grad_enabled(case.training),
         operators,

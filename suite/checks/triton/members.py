@@ -25,11 +25,10 @@ LIMIT = 120.0
 
 
 @contextmanager
-def together(members: int, *, package: str = "impls", rows: int = 16, limit: float = LIMIT) -> Iterator[Trace]:
+def together(members: int, *, package: str = "impls", rows: int = 16) -> Iterator[Trace]:
     """Run and trace launches with group barriers, one process per member, while this is open.
 
-    rows: of a group. package: another one than the project's. limit: seconds, then TimeoutError. The error of the first
-    program that fails is raised here.
+    rows: of a group. package: another one than the project's. The error of the first program that fails is raised here.
     """
     launching = import_module(f"{package}.batched_cuda.launching")
     cuts = import_module(f"{package}.batched_cuda.split")
@@ -40,7 +39,7 @@ def together(members: int, *, package: str = "impls", rows: int = 16, limit: flo
         assert cooperative == (members > 1) or kernel.__name__ == "rebuild"
         group = members if cooperative else 1
         arguments = {name: values[name] for name in kernel.arg_names}
-        ended = _run(kernel, programs, group, arguments, limit)
+        ended = _run(kernel, programs, group, arguments)
         trace.add(kernel.__name__, ended, group, arguments)
 
     def fastest(sizes: Sizes, card: Card, step: Step) -> Split:
@@ -60,14 +59,14 @@ def together(members: int, *, package: str = "impls", rows: int = 16, limit: flo
 _launch: list[Any] = []
 
 
-def _run(kernel: Any, programs: int, members: int, arguments: Mapping[str, Any], limit: float) -> list[Program]:
-    """Run each program in its own process; return what they did."""
+def _run(kernel: Any, programs: int, members: int, arguments: Mapping[str, Any]) -> list[Program]:
+    """Run each program in its own process; return what they did. TimeoutError after `LIMIT` seconds."""
     for q in arguments.values():
         if isinstance(q, Tensor):
             q.share_memory_()
     _launch[:] = kernel, members, arguments
     done: dict[int, Program] = {}
-    end = time.monotonic() + limit
+    end = time.monotonic() + LIMIT
     with context.ForkContext().Pool(programs) as pool:
         ended = pool.imap_unordered(_program, range(programs))
         try:
@@ -75,7 +74,7 @@ def _run(kernel: Any, programs: int, members: int, arguments: Mapping[str, Any],
                 done.update([ended.next(end - time.monotonic())])
         except context.TimeoutError:
             waiting = f"{programs - len(done)} of {programs} programs still wait"
-            raise TimeoutError(f"{kernel.__name__}: {waiting} after {limit:.0f} s") from None
+            raise TimeoutError(f"{kernel.__name__}: {waiting} after {LIMIT:.0f} s") from None
     return [done[program] for program in range(programs)]
 
 

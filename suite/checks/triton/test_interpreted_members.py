@@ -90,4 +90,4 @@ def test_a_missing_sync_is_a_race(fault: Fault) -> None:
     name, oracle = fault.package, naive_oracle(torch.float32, draws=1)
     with copied(name, fault.edits, TRITON) as build, together(2, package=name) as trace:
         compare(build, replace(FAULTY, T=3), torch.float32, CPU, oracle)
-    assert fault.blames in {wrong.finding for wrong in trace.wrong}
+    assert fault.blames in {finding for _, finding in trace.wrong}

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from suite.checks.triton import TRITON
-from suite.checks.triton.interpreter_only import FILES, File
 from suite.shared.process import run
 
 pytestmark = [
@@ -23,16 +22,9 @@ AS_AN_OPERATOR = "operator or autocast or frozen or fullgraph or export or check
 LIMIT = 900
 
 
-@pytest.mark.parametrize(
-    "file",
-    [pytest.param(file, marks=[pytest.mark.triton] if file.of_triton else [], id=file.subject) for file in FILES],
-)
-def test_with_the_interpreter_on(file: File) -> None:
-    _run(str(file.path), "--noconftest")
-
-
-def test_every_file_of_the_interpreter_is_named() -> None:
-    assert {file.path for file in FILES} == {*Path(__file__).parent.glob("test_interpreted_*.py")}
+@pytest.mark.parametrize("subject", ["members", pytest.param("rounding", marks=pytest.mark.triton), "submission"])
+def test_with_the_interpreter_on(subject: str) -> None:
+    _run(str(Path(__file__).with_name(f"test_interpreted_{subject}.py")), "--noconftest")
 
 
 def test_it_is_a_torch_operator(tmp_path: Path) -> None:

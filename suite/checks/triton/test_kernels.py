@@ -9,14 +9,12 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from importlib.util import find_spec
 from multiprocessing import get_context
-from types import SimpleNamespace
 
 import pytest
 import torch
 
 from impls import why_unavailable
-from impls.batched_cuda import split
-from impls.batched_cuda.split import H100, Card
+from impls.batched_cuda.split import H100
 from suite.cases.workloads import WORKLOADS
 from suite.checks.equality.held import held
 from suite.checks.equality.tasks import PLAIN
@@ -39,13 +37,6 @@ KERNELS = ["forward_steps", "rebuild", "backward_steps"]
 OPERATORS = 78
 #: The operator that makes a tensor of what Python has. Those that wait for a GPU raise an error on meta tensors.
 FROM_HOST = "aten::lift_fresh"
-#: A card of `split.py`, and the name and capability by which a device is known for it.
-DEVICES = [
-    (split.H100, "NVIDIA H100 80GB HBM3", 9, 0),
-    (split.A100, "NVIDIA A100-SXM4-80GB", 8, 0),
-    (split.L4, "NVIDIA L4", 8, 9),
-    (split.RTX_4090, "NVIDIA GeForce RTX 4090", 8, 9),
-]
 
 
 @pytest.fixture(scope="module")
@@ -104,16 +95,6 @@ def test_cells_are_not_in_half_precision(interpreter: ProcessPoolExecutor) -> No
 def test_many_interpreted_steps_hold_no_memory(interpreter: ProcessPoolExecutor) -> None:
     case = replace(interpreted.OWN, T=1)  # what a launch holds does not depend on it
     assert interpreter.submit(held, TRITON, case, torch.device("cpu")).result() == 0
-
-
-def test_a_card_has_the_rates_of_its_kind(monkeypatch: pytest.MonkeyPatch) -> None:
-    for device, (card, named, major, minor) in enumerate(DEVICES):
-        properties = {"multiprocessor_count": card.multiprocessors, "max_shared_mem": card.shared}
-        active = SimpleNamespace(utils=SimpleNamespace(get_device_properties=lambda device, result=properties: result))
-        monkeypatch.setattr("triton.runtime.driver", SimpleNamespace(active=active))
-        about = SimpleNamespace(name=named, major=major, minor=minor)
-        monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device, result=about: result)
-        assert Card.of(torch.device("cuda", 1000 + device)) == card
 
 
 @pytest.mark.parametrize("layer_norm", [False, True], ids=["off", "on"])

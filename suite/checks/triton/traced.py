@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any
 from unittest import mock
 
 import numpy as np
@@ -30,19 +30,12 @@ COLUMNS = ("address", "size", "writes", "barriers", "epoch")
 LATE = 0.01
 
 
-class Wrong(NamedTuple):
-    """What a kernel does wrong."""
-
-    kernel: str
-    finding: str
-
-
 @dataclass
 class Trace:
-    """Size of what was traced, and how many addresses were wrong, by what is wrong."""
+    """How many addresses were traced, and how many were wrong, by kernel and what is wrong."""
 
     addresses: int = 0
-    wrong: Counter[Wrong] = field(default_factory=Counter)
+    wrong: Counter[tuple[str, str]] = field(default_factory=Counter)
 
     def add(self, kernel: str, programs: Sequence["Program"], members: int, arguments: Any) -> None:
         """Add what the programs of one launch did; members: of a group. arguments: of the kernel."""
@@ -53,7 +46,7 @@ class Trace:
             findings.update(_within_program(program, tensors))
         for finding, count in findings.items():
             if count:
-                self.wrong[Wrong(kernel, finding)] += count
+                self.wrong[kernel, finding] += count
 
 
 @dataclass
