@@ -4,7 +4,7 @@ A process runs them that has TRITON_INTERPRET=1. Every address is traced. `membe
 Speed, memory order and streams are not checked here.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from types import SimpleNamespace
@@ -39,15 +39,12 @@ _EDGES = (*RAGGED[:3], *DROPOUT[:3], *VERIFY_TILES, *(case for case in VERIFY if
 #: between tiles, and a sequence of several chunks.
 CASES = (*VERIFY[:2], *_EDGES)
 #: In float32: wide cases, on either side of each size that decides what the kernels do, but of large ones.
-WIDE = [
-    against_wide(case, F32)
-    for case in (
-        Case(T=2, B=66, I=5, H=33, S=9, Z=2, layer_norm=True, state=Start.SHARED, recurrent_dropout=0.3),
-        Case(T=2, B=12, I=97, H=137, S=72, Z=9, layer_norm=True, state=Start.STACKED),
-        Case(T=2, B=6, I=20, H=64, S=33, Z=2, L=2, lengths=(2, 2, 2, 1, 1, 1)),
-        Case(T=11, B=2, I=40, H=17, S=20, Z=3, state=Start.STACKED),
-    )
-]
+WIDE = (
+    Case(T=2, B=66, I=5, H=33, S=9, Z=2, layer_norm=True, state=Start.SHARED, recurrent_dropout=0.3),
+    Case(T=2, B=12, I=97, H=137, S=72, Z=9, layer_norm=True, state=Start.STACKED),
+    Case(T=2, B=6, I=20, H=64, S=33, Z=2, L=2, lengths=(2, 2, 2, 1, 1, 1)),
+    Case(T=11, B=2, I=40, H=17, S=20, Z=3, state=Start.STACKED),
+)
 #: Sizes that are padded, and some that are not, so that kernels read a caller's own tensors.
 SMALLEST = Case(T=2, B=2, I=3, H=7, S=5, Z=2, layer_norm=True, state=Start.STACKED)
 OWN = replace(SMALLEST, H=8, S=8)
@@ -63,39 +60,26 @@ def _two_steps(comparison: Comparison) -> Comparison:
 
 #: Sizes with which gates have products of their own.
 _OF_GATES = replace(SMALLEST, Z=17)
-#: Options in pairs, each gradient of an output alone among them; layouts in memory, and addresses that are not aligned;
-#: and values at which a formula loses digits or overflows.
-CALLS = [
+#: In a default run the smallest sizes, packed sequences, some of which end before a chunk begins, masks, and wide
+#: cases; options in pairs, each gradient of an output alone among them; values at which a formula loses digits or
+#: overflows. In a thorough one layouts in memory, addresses that are not aligned, each of the other cases in one dtype,
+#: and parameters of which one alone is trained.
+COMPARISONS = [
+    *(against_naive(case, dtype) for case in VERIFY[:2] for dtype in _DTYPES),
+    *(against_naive(case, F32) for case in (*RAGGED[:2], DROPOUT[0])),
+    *(against_wide(case, F32) for case in (_OF_GATES, *WIDE)),
     *(_two_steps(comparison) for comparison in paired(TRITON, OF_A_LAYER)),
     against_wide(OWN, F32, layouts.AT_ONCE, default=False),
     against_wide(_OF_GATES, F32, gradients.GRADIENTS, default=False),
     against_wide(replace(SMALLEST, layer_norm=False), F32, calls.CALLS),
     against_wide(VALUES, F32, extremes.MEANS_FAR_FROM_0),
     against_wide(replace(VALUES, layer_norm=False), F32, extremes.SATURATED),
+    *(against_naive(case, _DTYPES[n % len(_DTYPES)], default=False) for n, case in enumerate(_EDGES)),
+    against_wide(SMALLEST, F32, gradients.FROZEN, default=False),
 ]
 
 
-def _of_a_default_run() -> Iterator[Comparison]:
-    """The smallest sizes, packed sequences, some of which end before a chunk begins, masks, wide cases, and calls."""
-    for case in VERIFY[:2]:
-        for dtype in _DTYPES:
-            yield against_naive(case, dtype)
-    for case in (*RAGGED[:2], DROPOUT[0]):
-        yield against_naive(case, F32)
-    yield against_wide(_OF_GATES, F32)
-    yield from WIDE
-    yield from (comparison for comparison in CALLS if comparison.default)
-
-
-def _of_a_thorough_run() -> Iterator[Comparison]:
-    """Each of the other cases in one dtype, parameters of which one alone is trained, and the longest of the others."""
-    for n, case in enumerate(_EDGES):
-        yield against_naive(case, _DTYPES[n % len(_DTYPES)], default=False)
-    yield against_wide(SMALLEST, F32, gradients.FROZEN, default=False)
-    yield from (comparison for comparison in CALLS if not comparison.default)
-
-
-def _by_id(*comparisons: Comparison) -> dict[str, Comparison]:
+def _by_id(comparisons: Sequence[Comparison]) -> dict[str, Comparison]:
     """The first comparison of each id and dtype; ValueError if another one is more than the same in a thorough run."""
     by_id: dict[str, Comparison] = {}
     for comparison in comparisons:
@@ -107,7 +91,7 @@ def _by_id(*comparisons: Comparison) -> dict[str, Comparison]:
 
 
 #: What is compared, by id, with which a process of the interpreter is asked for it.
-SOME = _by_id(*_of_a_default_run(), *_of_a_thorough_run())
+SOME = _by_id(COMPARISONS)
 
 
 def judged(comparison: Comparison, device: torch.device) -> Judgement:
