@@ -97,26 +97,6 @@ def test_ways_differ_in_bits() -> None:
     assert all(not torch.equal(one, other) for one, other in pairwise(runs))
 
 
-@pytest.mark.parametrize(
-    ("capabilities", "ways"),
-    [
-        ({}, ["float32"]),
-        ({"avx512_bf16": True}, ["float32", "avx512_bf16"]),
-        ({"avx512_bf16": True, "amx_bf16": True}, ["float32", "avx512_bf16", "amx"]),
-        ({"amx_bf16": True}, ["float32"]),
-    ],
-    ids=["AVX-512 alone", "AVX512-BF16", "AMX", "AMX without AVX512-BF16"],
-)
-def test_a_processor_multiplies_in_every_way_that_it_has(
-    capabilities: dict[str, bool], ways: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sets, "_of_torch", lambda: "avx512")
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
-    assert sets.ways() == ways
-    monkeypatch.delenv(sets.WAY_VARIABLE, raising=False)
-    assert sets.instruction_set(BF16) == ("avx512" if ways == ["float32"] else "avx512_bf16")
-
-
 def test_an_unknown_way_is_refused() -> None:
     with multiplied_by("other"):
         with pytest.raises(ValueError, match=r"HYPERLSTM_BFLOAT16: expected one of float32.*got 'other'") as raised:
