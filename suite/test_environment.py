@@ -1,19 +1,12 @@
-"""Commands run in any locale and time zone, without a home, and from any folder."""
+"""Commands run in any locale, without a home, and from any folder."""
 
 import os
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 
-import pytest
-
 from suite.candidates import ours
-from suite.cases.examples import CPU
 from suite.results.examples import benchmark, runs
-from suite.results.run import stamp
 from suite.shared.files import ROOT
 
 COMMANDS = """
@@ -52,27 +45,3 @@ def test_commands_run_in_an_odd_environment(tmp_path: Path) -> None:
     assert (folder / "report.html").exists()
     assert (folder / "letter.txt").read_bytes() == "ü".encode()
     assert b"2 same" in ended.stdout
-
-
-@pytest.fixture(params=["Etc/GMT+12", "Etc/GMT-14"])
-def _time_zone(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The last and the first to change the date, of which one has another date than UTC at any time."""
-    monkeypatch.setenv("TZ", request.param)
-    time.tzset()
-    yield
-    monkeypatch.undo()
-    time.tzset()
-
-
-@pytest.mark.usefixtures("_time_zone")
-def test_rows_have_the_date_of_utc() -> None:
-    before, date, after = datetime.now(UTC).date(), stamp("verify", CPU).date, datetime.now(UTC).date()
-    assert date in (before.isoformat(), after.isoformat())
-
-
-@pytest.mark.parametrize("folder", [None, ""], ids=["missing", "empty"])
-def test_without_another_folder_this_checkout_is_timed(folder: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(ours.BASE, raising=False)
-    if folder is not None:
-        monkeypatch.setenv(ours.BASE, folder)
-    assert ours.timed_package.__wrapped__().__name__ == "impls"

@@ -18,9 +18,7 @@ OTHER = "suite/cases/test_cases.py"
 @pytest.mark.parametrize(
     ("user", "files"),
     [
-        (["-k", "suite"], TWO),
-        (["--ignore", "suite/results"], TWO),
-        (["--results", "suite/results"], TWO),
+        (["-k", "suite", "--results", "suite/results"], TWO),
         ([OTHER, "-x"], (OTHER,)),
     ],
     ids=" ".join,

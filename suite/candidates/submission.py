@@ -11,6 +11,7 @@ import keyword
 import os
 import re
 import runpy
+import subprocess
 import sys
 import tempfile
 import traceback
@@ -180,8 +181,8 @@ def load_all(paths: Sequence[Path], device: torch.device, check: Callable[[str],
         tried = Path(folder) / "tried"
         try:
             process.run(__name__, str(device), str(LIMIT), str(tried), *map(str, paths), PYTHONFAULTHANDLER="1")
-        except process.ProcessError as error:
-            raise SystemExit(f"{error.output}The trial ended with exit status {error.status}.") from error
+        except subprocess.CalledProcessError as error:
+            raise SystemExit(f"{error.output}The trial ended with exit status {error.returncode}.") from error
         if not tried.exists():
             raise SystemExit(f"--impl {' '.join(map(str, paths))}: the file ended the process that tried it.")
     impls = loaded(paths, check)

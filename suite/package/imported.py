@@ -27,14 +27,10 @@ def modules() -> list[str]:
 
 
 def main(folder: str) -> None:
-    there = [name for name in ABSENT if find_spec(name)]
-    if there:
-        raise SystemExit(f"expected an environment with the package alone, but it has {', '.join(there)}")
+    assert not any(map(find_spec, ABSENT)), "expected an environment with the package alone"
     file = Path(hyperlstm.__file__).resolve()
-    if not file.is_relative_to(Path(folder).resolve()):
-        raise SystemExit(f"expected hyperlstm of {folder}, got {file}")
-    if hyperlstm.__version__ != version("hyperlstm"):
-        raise SystemExit(f"__version__ is {hyperlstm.__version__}, and {version('hyperlstm')} is installed")
+    assert file.is_relative_to(Path(folder).resolve()), f"expected hyperlstm of {folder}, got {file}"
+    assert hyperlstm.__version__ == version("hyperlstm")
     readme = Path(__file__).resolve().parents[2] / "README.md"
     (example, *_) = re.findall("^```python\n(.*?)^```", readme.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
     exec(example, {})

@@ -18,24 +18,11 @@ from suite.shared.files import ROOT
 _PR_SET_PDEATHSIG = 1
 
 
-class ProcessError(Exception):
-    """A process failed, or took too long.
-
-    output: all that it printed. status: its exit status, None if it took too long.
-    """
-
-    def __init__(self, reason: str, output: str, status: int | None) -> None:
-        super().__init__(reason, output, status)
-        self.reason, self.output, self.status = reason, output, status
-
-    def __str__(self) -> str:
-        return f"{self.reason}\n{self.output}"
-
-
 def run(module: str, *arguments: str, limit: float | None = None, **environment: str | None) -> None:
-    """Run `python -m <module> <arguments>`; ProcessError if it failed or took more than `limit` seconds.
+    """Run `python -m <module> <arguments>`, which may take `limit` seconds.
 
-    environment: variables to set, or to unset with None.
+    environment: variables to set, or to unset with None. Raises CalledProcessError or TimeoutExpired, whose note and
+    `output` are all that it printed.
     """
     changed = {**os.environ, **environment}
     command = [sys.executable, "-m", "suite.shared.process", str(os.getpid()), module, *arguments]
@@ -51,9 +38,11 @@ def run(module: str, *arguments: str, limit: float | None = None, **environment:
                 timeout=limit,
                 check=True,
             )
-        except subprocess.SubprocessError as error:
+        except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
             output.seek(0)
-            raise ProcessError(str(error), output.read(), getattr(error, "returncode", None)) from error
+            error.output = output.read()
+            error.add_note(error.output)
+            raise
 
 
 def killed_with(parent: int) -> None:

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from impls.convert import from_labml, to_labml
 from impls.definition import dtype_name
@@ -19,20 +19,8 @@ CASE = Case(T=7, B=3, I=4, H=6, S=5, Z=2, layer_norm=True, state=Start.STACKED)
 CPU = torch.device("cpu")
 
 
-Module = Callable[[int, int, int, int, int], nn.Module]
-
-
 def params(L: int, dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:
     return draw(replace(CASE, L=L), 0, dtype, CPU).params
-
-
-@pytest.fixture
-def labml() -> Module:
-    """Labml's module."""
-    from labml_nn.hypernetworks import hyper_lstm
-
-    module: Module = hyper_lstm.HyperLSTM
-    return module
 
 
 @pytest.mark.parametrize("state", [Start.NONE, Start.STACKED])
@@ -46,11 +34,13 @@ def test_same_output_states_and_every_gradient(L: int, state: Start) -> None:
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=dtype_name)
 @pytest.mark.parametrize("L", [1, 11])
-def test_a_round_trip_keeps_every_bit(L: int, dtype: torch.dtype, labml: Module) -> None:
+def test_a_round_trip_keeps_every_bit(L: int, dtype: torch.dtype) -> None:
     """In new memory, from any layout, and both modules load what is made for them."""
+    from labml_nn.hypernetworks import hyper_lstm
+
     ours = {name: value.mT.contiguous().mT if value.dim() > 1 else value for name, value in params(L, dtype).items()}
     theirs = to_labml(ours)
-    again, module = from_labml(theirs), labml(CASE.I, CASE.H, CASE.S, CASE.Z, L)
+    again, module = from_labml(theirs), hyper_lstm.HyperLSTM(CASE.I, CASE.H, CASE.S, CASE.Z, L)
     model = implementation("naive")(replace(CASE, L=L), dtype, CPU)
     assert model.load_state_dict(again) == module.load_state_dict(theirs) == ([], [])
     for value in theirs.values():
