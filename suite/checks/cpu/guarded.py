@@ -33,7 +33,7 @@ _NAN = 0xFF
 def started_with(library: loading.Library, functions: Mapping[str, Any]) -> Iterator[None]:
     """Let a library call these functions in place of torch's and OpenMP's of the same names, while the context is open.
 
-    None stands for a missing one.
+    functions: by name; None for one that is missing.
     """
     library.start(functions)
     try:

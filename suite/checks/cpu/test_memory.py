@@ -77,8 +77,8 @@ def results_of_both_passes(
 
     limits = Limits(forward=1 << 40, backward=1 << 40, rows=case.B)
     needed = [name for name in NAMES if getattr(p, name, out) is not None]
-    kept = Saved(LayerState(out, *states), saved, limits)
-    gradients = batched_cpu.backward(p, inputs, kept, d_out, [None] * 4, needed)
+    of_forward = Saved(LayerState(out, *states), saved, limits)
+    gradients = batched_cpu.backward(p, inputs, of_forward, d_out, [None] * 4, needed)
 
     results = {f"last {name}": part for name, part in last._asdict().items()}
     results |= {"out": out, "c": states[0], "h_hat": states[1], "c_hat": states[2]}

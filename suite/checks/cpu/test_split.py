@@ -86,7 +86,7 @@ def test_any_split_keeps_the_rule(case: Case, dtype: torch.dtype, monkeypatch: p
         assert_bitwise_equal({name: results[name] for name in OUTPUTS}, {name: runs[1, 1][name] for name in OUTPUTS})
 
 
-#: So many rows that a thread recomputes several tiles of them at a time: two in bfloat16 of 256, two in others of 384.
+#: Rows of two tiles, which a thread recomputes one after the other: 256 in bfloat16, 384 in other dtypes.
 ROWS = [Case(T=T, B=64, I=4, H=70, S=21, Z=2, state=Start.STACKED) for T in (4, 6)]
 
 
@@ -168,7 +168,7 @@ def test_members_that_are_late_read_what_was_written_for_them(
             assert_bitwise_equal(of_split(case, split, dtype), expected)
 
 
-#: What stands for functions of torch and OpenMP, by why a call then runs on the thread that makes it alone.
+#: Functions in place of torch's and OpenMP's, by why a call then runs on no other thread.
 ALONE: dict[str, dict[str, Any]] = {
     "no OpenMP": dict.fromkeys(loading._OPENMP),
     "inside a parallel region": {"omp_in_parallel": ctypes.CFUNCTYPE(ctypes.c_int32)(lambda: 1)},

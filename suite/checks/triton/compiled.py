@@ -94,10 +94,10 @@ def build(kernel: Kernel, capability: int) -> Any:
         return function.warmup(*arguments, grid=(1,), **dict(kernel.constants), **options)
 
 
-def unfit(wanted: Iterable[tuple[str, str, bool, int]]) -> list[str]:
-    """Compile kernels on all cores, and say of each that does not fit its card what is wrong; wanted: see `ALL`."""
+def unfit(settings: Iterable[tuple[str, str, bool, int]]) -> list[str]:
+    """Compile kernels on all cores, and say of each that does not fit its card what is wrong; settings: see `ALL`."""
     sizes: dict[tuple[Kernel, int], str] = {}  # each kernel once, with the first size that needs it
-    for size, arithmetic, layer_norm, capability in wanted:
+    for size, arithmetic, layer_norm, capability in settings:
         kernels, _ = recorded(replace(SIZES[size], layer_norm=layer_norm), CARDS[capability], arithmetic)
         for kernel in kernels:
             sizes.setdefault((kernel, capability), f"{size} in {arithmetic}")

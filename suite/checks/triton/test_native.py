@@ -39,7 +39,7 @@ LONG_NARROW_WIDE = (
 )
 #: How often each function of `at_once` is called: a queue of a GPU takes some 1,000 launches before the host waits.
 ROUNDS = 10
-#: Clocks for which a GPU is held: the host queues for some 0.1 s meanwhile.
+#: Clocks for which a GPU is held: the host takes some 0.1 s to queue.
 HELD = 3_000_000_000
 
 

@@ -150,7 +150,7 @@ def _within_program(program: Program, tensors: list[Tensor]) -> dict[str, int]:
     return {
         "less aligned than promised": program.misaligned,
         "arrived without a barrier after a write": program.unordered,
-        "outside the tensors given": int(np.count_nonzero(~inside)),
+        "outside the tensors of the launch": int(np.count_nonzero(~inside)),
         "read back without a barrier": _without_a_barrier(accesses, False),
         "overwritten without a barrier": _without_a_barrier(accesses, True) if program.barriers else 0,
     }
@@ -180,7 +180,7 @@ def _before(owner: type, method: str, note: Callable[..., object]) -> AbstractCo
 def tracing(patience: float = 0.0, late: Callable[[int], bool] = lambda sync: False) -> Iterator[dict[Any, Program]]:
     """Note what programs do, by their index in the grid, while this is open.
 
-    patience: seconds between two polls of a sync. late: whether a program arrives late at a sync, given its number.
+    patience: seconds between two polls of a sync. late: whether a program arrives late at the sync of a number.
     """
     programs = defaultdict[Any, Program](Program)
 
