@@ -46,7 +46,10 @@ class Visit:
 
     rows: list[Row]
     others: float = 0.0
-    refused: bool = False
+
+    @property
+    def refused(self) -> bool:
+        return any(row["status"] == Status.REFUSED for row in self.rows)
 
     @property
     def busy(self) -> bool:
@@ -73,8 +76,7 @@ class Side:
         busy = {column: value for column, value in gpu(job.device).items() if column == "gpu_busy"}
         ended = self.server.visit(job, rows, first=first)
         share = others(self.server.cpu_s)
-        every = [*(row | busy for row in rows), *job.missing(rows, ended)]
-        visit = Visit(every, share, ended.refused)
+        visit = Visit([*(row | busy for row in rows), *job.missing(rows, ended)], share)
         self.visits[job] = [visit] if visit.refused else [*earlier, visit]
 
     def counted(self, job: Job) -> list[Visit]:

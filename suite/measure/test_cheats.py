@@ -55,7 +55,7 @@ def visited(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Visited]:
                 one = job(candidate, case=CASE)
                 rows = list[Row]()
                 ended = server.visit(one, rows)
-                return Visit([*rows, *one.missing(rows, ended)], refused=ended.refused)
+                return Visit([*rows, *one.missing(rows, ended)])
 
             yield visit
 
