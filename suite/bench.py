@@ -185,9 +185,12 @@ def measure(jobs: Sequence[Job], log: Path, until: float) -> tuple[list[Row], li
         return [], [], True
     device = jobs[0].device
     compile_kernels(jobs, device)
-    sentence = about_others(share_now())
-    if sentence:
-        print(f"{sentence}\n")
+    share = share_now()
+    if share > BUSY:
+        print(
+            f"This machine is busy: other processes have {share:.0%} of its cores. Visits beside more than {BUSY:.0%} "
+            "are repeated, and rows that meet nothing else are marked.\n"
+        )
     rates = list[Row]()
     with tempfile.TemporaryDirectory() as scratch, Server(log, Path(scratch), device=DeviceType(device.type)) as server:
         side = Side(server)
@@ -213,16 +216,6 @@ def latest_of(jobs: Sequence[Job], until: float) -> float:
     first = f"A first visit to each takes about {len(jobs) * USUAL[device] / 60:.1f} minutes"
     print(f"{len(jobs)} jobs. {first}; the last one starts within {(latest - now) / 60:.1f} minutes.\n")
     return latest
-
-
-def about_others(share: float) -> str | None:
-    """Sentence that says which share of the cores other processes have; None if that disturbs no visit."""
-    if share <= BUSY:
-        return None
-    return (
-        f"This machine is busy: other processes have {share:.0%} of its cores. Visits beside more than {BUSY:.0%} are "
-        "repeated, and rows that meet nothing else are marked."
-    )
 
 
 def is_ours(job: Job) -> bool:

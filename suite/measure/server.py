@@ -122,8 +122,8 @@ class Server(AbstractContextManager["Server"]):
             where = self.log.read_bytes()[printed:].decode(errors="replace")
             print(f"{job.label} took more than {limit:.0f} s, and was here:\n{where}", flush=True)
             return Ended(Status.TIME_OUT, f"{limit:.0f} s")
-        if code and ended.status == Status.OK:
-            return exited(code)
+        if code and ended.status == Status.OK:  # before it could say more
+            return Ended(Status.CRASHED, f"signal {-code}") if code < 0 else Ended(Status.FAILED, f"exit {code}")
         return ended
 
     def wait(self) -> None:
@@ -147,13 +147,6 @@ class Server(AbstractContextManager["Server"]):
 
     def __exit__(self, *_: object) -> None:
         self.end()
-
-
-def exited(code: int) -> Ended:
-    """How a visit ended whose process ended with an exit code other than 0 before it could say more."""
-    if code < 0:
-        return Ended(Status.CRASHED, f"signal {-code}")
-    return Ended(Status.FAILED, f"exit {code}")
 
 
 def serve(descriptor: int, parent: int, names: Collection[str], device: str) -> NoReturn:
