@@ -11,7 +11,7 @@ import pandas as pd
 from suite.candidates.names import BASELINE
 from suite.measure.believed import MOST
 from suite.pages.benchmark import Benchmark
-from suite.results.outcomes import CapabilityOutcome, CaseOutcome, FaultOutcome
+from suite.results.outcomes import Verdict
 from suite.results.run import TABLES, Run, read
 from suite.results.statistics import FEWEST
 from suite.results.status import Status
@@ -60,9 +60,9 @@ def failures(run: Run) -> Iterator[str]:
     """What is wrong with rows."""
     tables, wrong = run.tables, dict[str, int]()
     if run.name == "verify":
-        wrong["comparisons failed"] = (tables["verify"]["verdict"] == CaseOutcome.FAIL).sum()
-        wrong["faults were not found"] = (tables["faults"]["verdict"] == FaultOutcome.SURVIVED).sum()
-        wrong["capabilities failed"] = (tables["capabilities"]["outcome"] == CapabilityOutcome.FAIL).sum()
+        wrong["comparisons failed"] = (tables["verify"]["verdict"] == Verdict.FAIL).sum()
+        wrong["faults were not found"] = (tables["faults"]["verdict"] == Verdict.SURVIVED).sum()
+        wrong["capabilities failed"] = (tables["capabilities"]["outcome"] == Verdict.FAIL).sum()
     else:
         timed = run.rows[run.rows["status"] == Status.OK]
         fast = (timed["bound"] == "compute") & (timed["share"] > MOST)

@@ -14,7 +14,7 @@ from impls.definition import dtype_name
 from suite.cases.case import Case
 from suite.comparison.tolerance import Judgement
 from suite.results.columns import KEYS, Row
-from suite.results.outcomes import CaseOutcome, deciding
+from suite.results.outcomes import Verdict, deciding
 from suite.results.run import frame
 from suite.shared.arithmetic import Arithmetic
 
@@ -67,7 +67,7 @@ class Record:
         implementation: str,
         arithmetic: Arithmetic | torch.dtype,
         comparison: str,
-        ended: Judgement | CaseOutcome,
+        ended: Judgement | Verdict,
         *,
         oracle: str,
         reason: str = "",
@@ -82,7 +82,7 @@ class Record:
         if case is not None:
             about |= case.sizes
         if isinstance(ended, Judgement):
-            self.keep("verify", **about, **ended.columns, verdict=CaseOutcome.of(wrong=ended.wrong))
+            self.keep("verify", **about, **ended.columns, verdict=Verdict.FAIL if ended.wrong else Verdict.PASS)
         else:
             self.keep("verify", **about, verdict=ended)
 

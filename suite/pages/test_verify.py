@@ -12,16 +12,18 @@ from suite.pages import verify
 from suite.pages.verify import conclusion, reach_table, worst_errors
 from suite.results.columns import Row
 from suite.results.examples import verification
-from suite.results.outcomes import CaseOutcome
+from suite.results.outcomes import Verdict
 from suite.results.run import frame, read
 
 ON_CUDA = "batched_cuda runs on cuda, not on cpu."
 
 
 def row(implementation: str, dtype: str, ratio: float | None, reason: str = "", /, **sizes: int) -> Row:
-    outcome = CaseOutcome.SKIPPED if ratio is None else CaseOutcome.of(wrong=ratio > 1)
+    verdict = Verdict.SKIPPED
+    if ratio is not None:
+        verdict = Verdict.FAIL if ratio > 1 else Verdict.PASS
     about = {"implementation": implementation, "dtype": dtype, "case": MULTIPLIED[0], **sizes}
-    about |= {"verdict": outcome, "reason": reason}
+    about |= {"verdict": verdict, "reason": reason}
     return about | {"ratio": ratio, "tensor": "" if ratio is None else f"out {ratio}"}
 
 
@@ -127,7 +129,7 @@ def test_the_worst_of_several_is_shown() -> None:
         f"batched_cuda | float32 | 0 | - | {ON_CUDA} | - | skipped",
         "batched_cuda | bfloat16 | 2 | 3.00 | out 3.0 | - | 1 FAILED, interpreted",
     ]
-    changed = {"verdict": CaseOutcome.FAIL, "ratio": math.inf, "tensor": "", "finding": "argument changed: x"}
+    changed = {"verdict": Verdict.FAIL, "ratio": math.inf, "tensor": "", "finding": "argument changed: x"}
     (line,) = worst_errors(table([INTERPRETED_ONE | changed])).to_dict("records")
     assert (line["tensor"], line["verdict"]) == ("argument changed: x", "1 FAILED, interpreted")
     (line,) = worst_errors(table([CRASHED])).to_dict("records")

@@ -10,7 +10,7 @@ from impls.definition import dtype_name
 from impls.registry import find
 from suite.pages import text
 from suite.results.format import NONE, count, machine, origin, ratio_text
-from suite.results.outcomes import CaseOutcome, FaultOutcome, deciding, ran
+from suite.results.outcomes import Verdict, deciding, ran
 from suite.results.run import Run
 
 #: The sizes of the table of the largest ones.
@@ -40,7 +40,7 @@ def _of_comparisons(rows: pd.DataFrame) -> list[str]:
         return []
     implementations = compared["implementation"].unique()
     sentences = list[str]()
-    wrong = compared[compared["verdict"] == CaseOutcome.FAIL].drop_duplicates(["implementation", "dtype"])
+    wrong = compared[compared["verdict"] == Verdict.FAIL].drop_duplicates(["implementation", "dtype"])
     if len(wrong):
         which = ", ".join(f"{row['implementation']} in {row['dtype']}" for _, row in wrong.iterrows())
         sentences.append(f"Verification failed: {which}.")
@@ -73,7 +73,7 @@ def _some(n: int, what: str) -> str:
 
 def faults_found(rows: pd.DataFrame) -> dict[str, bool]:
     """Whether each planted fault was found in every dtype in which it was planted, by its edit."""
-    found = (rows["verdict"] == FaultOutcome.REJECTED).groupby(rows["edit"], sort=False).all()
+    found = (rows["verdict"] == Verdict.REJECTED).groupby(rows["edit"], sort=False).all()
     return {str(edit): bool(is_found) for edit, is_found in found.items()}
 
 
@@ -90,7 +90,7 @@ def faults_table(rows: pd.DataFrame) -> pd.DataFrame:
 
 def missed(rows: pd.DataFrame) -> list[str]:
     """Faults that survived."""
-    survived = rows[rows["verdict"] != FaultOutcome.REJECTED]
+    survived = rows[rows["verdict"] != Verdict.REJECTED]
     return ["{edit}, in {implementation}, {dtype}: {verdict}".format_map(row) for _, row in survived.iterrows()]
 
 
@@ -100,7 +100,7 @@ def worst_errors(rows: pd.DataFrame, by: Sequence[str] = ("implementation", "dty
     for _, group in rows.groupby(list(by), sort=False):
         compared = ran(group)
         worst = deciding(group, by).iloc[0]
-        failures = int((compared["verdict"] == CaseOutcome.FAIL).sum())
+        failures = int((compared["verdict"] == Verdict.FAIL).sum())
         verdict = f"{failures} FAILED" if failures else str(worst["verdict"])
         if len(compared) and compared["interpreted"].all():
             verdict += ", interpreted"
@@ -119,7 +119,7 @@ def worst_errors(rows: pd.DataFrame, by: Sequence[str] = ("implementation", "dty
 
 def reach_table(rows: pd.DataFrame) -> pd.DataFrame:
     """The largest sizes that each implementation passed in each dtype, in parentheses if only the forward pass did."""
-    passed = rows[(rows["verdict"] == CaseOutcome.PASS) & rows["T"].notna()]
+    passed = rows[(rows["verdict"] == Verdict.PASS) & rows["T"].notna()]
     lines = []
     for (name, dtype), group in passed.groupby(["implementation", "dtype"], sort=False):
         line = {"implementation": name, "dtype": dtype}

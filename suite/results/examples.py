@@ -7,7 +7,7 @@ from suite.cases.examples import CPU, TINY
 from suite.cases.verification import MULTIPLIED
 from suite.cases.workloads import WORKLOADS, Pass
 from suite.results.columns import Row, about_pass
-from suite.results.outcomes import CaseOutcome
+from suite.results.outcomes import Verdict
 from suite.results.run import Run, stamp
 from suite.results.status import Ended, Status
 
@@ -17,7 +17,12 @@ HERE = replace(stamp("bench", CPU), commit="c", dirty=False)
 def verified(implementation: str = "batched", ratio: float = 0.5, **changes: Any) -> Row:
     """Row as a verification makes it."""
     about = {"implementation": implementation, "dtype": "float32", "case": MULTIPLIED[0], "oracle": "", "tensor": "out"}
-    figures = {"verdict": CaseOutcome.of(wrong=ratio > 1), "ratio": ratio, "error": ratio / 1e6, "allowed": 1e-6}
+    figures = {
+        "verdict": Verdict.FAIL if ratio > 1 else Verdict.PASS,
+        "ratio": ratio,
+        "error": ratio / 1e6,
+        "allowed": 1e-6,
+    }
     return about | figures | changes
 
 

@@ -15,7 +15,7 @@ import torch
 from impls.definition import dtype_name
 from suite.results import provenance
 from suite.results.columns import COLUMNS, Row
-from suite.results.outcomes import CaseOutcome
+from suite.results.outcomes import Verdict
 from suite.shared import machine
 from suite.shared.arithmetic import Arithmetic
 from suite.shared.files import ResultsError, write_whole
@@ -181,4 +181,4 @@ def red(verify: Run | None, implementation: str, dtype: str) -> bool:
     dtypes = {dtype, dtype_name(Arithmetic(dtype).dtype)}  # what is wrong in float32 is wrong in TF32
     rows = verify.rows
     of_both = (rows["implementation"] == implementation) & rows["dtype"].isin(dtypes)
-    return bool((rows["verdict"][of_both] == CaseOutcome.FAIL).any())
+    return bool((rows["verdict"][of_both] == Verdict.FAIL).any())

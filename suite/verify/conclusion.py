@@ -10,7 +10,7 @@ from impls.registry import find
 from suite.candidates import submission
 from suite.checks.recording import rows_of_tests
 from suite.pages import text, verify
-from suite.results.outcomes import CapabilityOutcome, ran
+from suite.results.outcomes import Verdict, ran
 from suite.shared.files import ResultsError
 from suite.verify.failures import failures_of
 
@@ -59,5 +59,5 @@ def _tell_of_files(tables: dict[str, pd.DataFrame]) -> None:
             print(f"{name} was compared at the sizes that it takes: {', '.join(multiples)}.")
     if "capabilities" in tables:
         of_files = tables["capabilities"][tables["capabilities"].implementation.isin(submission.files())]
-        for name, rows in of_files[of_files.outcome == CapabilityOutcome.NO].groupby("implementation"):
+        for name, rows in of_files[of_files.outcome == Verdict.NO].groupby("implementation"):
             print(f"{name} lacks: {'; '.join(rows.capability)}.")

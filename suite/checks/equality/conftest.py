@@ -12,7 +12,7 @@ from suite.checks.equality.tasks import Comparison
 from suite.checks.recording import Record
 from suite.comparison.draws import implementation
 from suite.comparison.memory import memory_of
-from suite.results.outcomes import CaseOutcome
+from suite.results.outcomes import Verdict
 from suite.shared.arithmetic import Arithmetic
 from suite.shared.text import in_one_line
 
@@ -48,13 +48,13 @@ def check(device: torch.device, record: Record) -> Check:
         case = comparison.case
         reason = find(name).why_unavailable(device, comparison.dtype, case.options, case.sizes) or reason
         if reason:
-            keep_row(CaseOutcome.SKIPPED, reason=reason)
+            keep_row(Verdict.SKIPPED, reason=reason)
             pytest.skip(reason)
         try:
             worst = comparison.worst(implementation(name), device)
         except Exception as error:
             said = " ".join([in_one_line(error), *getattr(error, "__notes__", [])])
-            keep_row(CaseOutcome.FAIL, reason=f"{type(error).__name__}: {said}")
+            keep_row(Verdict.FAIL, reason=f"{type(error).__name__}: {said}")
             raise
         keep_row(worst)
         assert not worst.wrong, str(worst)

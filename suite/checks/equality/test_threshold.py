@@ -12,7 +12,7 @@ from suite.checks.equality.tasks import Comparison, against_naive
 from suite.comparison.draws import Build
 from suite.comparison.tensors import Output
 from suite.comparison.tolerance import Judgement
-from suite.results.outcomes import CaseOutcome
+from suite.results.outcomes import Verdict
 
 
 @pytest.mark.parametrize(("error", "wrong"), [(1.0, False), (1.0 + 1e-9, True), (inf, True), (nan, True)])
@@ -27,4 +27,4 @@ def test_a_row_is_red_where_its_test_fails(
         check("naive", Fixed(*against_naive(TINY, torch.float64)))
     ((_, (table, *_, row)),) = request.node.user_properties
     request.node.user_properties.clear()  # of no verification
-    assert (table, row["verdict"]) == ("verify", CaseOutcome.of(wrong=wrong))
+    assert (table, row["verdict"]) == ("verify", Verdict.FAIL if wrong else Verdict.PASS)

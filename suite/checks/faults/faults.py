@@ -27,7 +27,7 @@ from suite.checks.recording import Keep
 from suite.comparison.draws import Build
 from suite.comparison.tensors import OUTPUTS
 from suite.comparison.tolerance import Judgement
-from suite.results.outcomes import FaultOutcome
+from suite.results.outcomes import Verdict
 
 CPU = torch.device("cpu")
 
@@ -134,10 +134,10 @@ def assert_rejected(fault: Fault, case: str, worst: Judgement | None, wrong: Seq
     row = {"edit": fault.name, "kind": fault.kind, "implementation": fault.implementation}
     row["dtype"] = dtype_name(fault.dtype)
     if worst is None:
-        keep("faults", **row, verdict=FaultOutcome.SURVIVED, case="", wrong=0)
+        keep("faults", **row, verdict=Verdict.SURVIVED, case="", wrong=0)
         others = sorted({str(judgement) for judgement in wrong})
         raise AssertionError(f"survived: {fault.blames} in no comparison; wrong: {others or 'nothing'}")
-    keep("faults", **row, verdict=FaultOutcome.REJECTED, case=case, **worst.columns, wrong=len(wrong))
+    keep("faults", **row, verdict=Verdict.REJECTED, case=case, **worst.columns, wrong=len(wrong))
     if fault.blames.startswith("grad "):
         failing = {judgement.subject for judgement in wrong}
         assert failing.isdisjoint(OUTPUTS), "the output is right, but fails"

@@ -10,7 +10,7 @@ from suite.checks.module.capabilities import CAPABILITIES, Check
 from suite.checks.module.runs import KEPT
 from suite.checks.recording import Keep
 from suite.comparison.draws import model_and_draw
-from suite.results.outcomes import CapabilityOutcome
+from suite.results.outcomes import Verdict
 from suite.shared.marks import impl_param
 
 
@@ -28,14 +28,14 @@ CELLS = [cell(impl, title) for title in CAPABILITIES for impl in IMPLS]
 @pytest.mark.parametrize(("implementation", "capability"), CELLS)
 def test_capability(capability: str, implementation: str, device: torch.device, keep: Keep) -> None:
     """Its row is the cell of a table: pass; no, where it refuses as expected; FAIL; or not run."""
-    outcome, reason = CapabilityOutcome.FAIL, ""
+    outcome, reason = Verdict.FAIL, ""
     try:
         with skipping_undeclared():
             skip_unless_checked(implementation, device)
             reason = CAPABILITIES[capability].attempt(implementation, device)
-        outcome = CapabilityOutcome.NO if reason else CapabilityOutcome.PASS
+        outcome = Verdict.NO if reason else Verdict.PASS
     except pytest.skip.Exception as error:
-        outcome, reason = CapabilityOutcome.NOT_RUN, str(error)
+        outcome, reason = Verdict.NOT_RUN, str(error)
         raise
     except Exception as error:
         reason = "".join(str(error).splitlines()[:1])
