@@ -222,12 +222,13 @@ def shapes_on_meta(name: str, device: torch.device) -> None:
     """Check shapes and dtypes of a model on the meta device, and of the gradients, against those on the device."""
     model, sample = model_and_draw(name, TRACED, F32, device)
     on_meta: Draw = tree_map_only(Tensor, lambda q: q.to("meta"), sample)
-    results = plain(copy.deepcopy(model).to("meta"), TRACED, on_meta)
-    shapes = {key: (value.shape, value.dtype) for key, value in results.items()}
-    results = plain(model, TRACED, sample)
-    expected = {key: (value.shape, value.dtype) for key, value in results.items()}
-    if shapes != expected:
-        raise AssertionError(f"meta: expected {expected}, got {shapes}")
+    shapes = []
+    for of_device, numbers in ((copy.deepcopy(model).to("meta"), on_meta), (model, sample)):
+        results = plain(of_device, TRACED, numbers)
+        shapes.append({key: (value.shape, value.dtype) for key, value in results.items()})
+    got, expected = shapes
+    if got != expected:
+        raise AssertionError(f"meta: expected {expected}, got {got}")
 
 
 def checkpointing(name: str, device: torch.device) -> None:
@@ -360,11 +361,8 @@ class Capability(NamedTuple):
     check: Check
     able: Callable[[Impl], bool] = lambda impl: True
     refusal: str = ""
-
-    @property
-    def marks(self) -> list[pytest.MarkDecorator]:
-        """Marks of its tests."""
-        return [pytest.mark.onnx] if self.check in (onnx, onnx_by_trace) else []
+    #: Of its tests.
+    marks: tuple[pytest.MarkDecorator, ...] = ()
 
     def attempt(self, name: str, device: torch.device) -> str:
         """Run the check: "" if it passes, the error's first line if the implementation refuses as expected.
@@ -376,7 +374,8 @@ class Capability(NamedTuple):
         try:
             self.check(name, device)
         except (NotImplementedError, RuntimeError) as error:
-            lacks = self.check is compile_fullgraph and name in submission.files() and _breaks_the_graph(error)
+            lacks = name in submission.files() and self.check is compile_fullgraph
+            lacks = lacks and isinstance(error, torch._dynamo.exc.Unsupported)
             pattern = self.refusal.format(able=", ".join(impl.name for impl in registry.IMPLS if self.able(impl)))
             if not lacks and (able or not re.search(pattern, str(error))):
                 raise
@@ -384,12 +383,6 @@ class Capability(NamedTuple):
         if not able:
             raise AssertionError("expected a refusal")
         return ""
-
-
-def _breaks_the_graph(error: Exception) -> bool:
-    from torch._dynamo.exc import Unsupported  # takes seconds to import
-
-    return isinstance(error, Unsupported)
 
 
 def _by_autograd(impl: Impl) -> bool:
@@ -412,8 +405,8 @@ CAPABILITIES = {
     "second derivative": Capability(second_derivative, _by_autograd, "no second derivative; these have: {able}$"),
     "torch.compile, fullgraph": Capability(compile_fullgraph),
     "torch.export and a reload, any batch": Capability(export),
-    "torch.onnx.export, any batch": Capability(onnx, _by_autograd, _RECORDED),
-    "torch.onnx.export, dynamo=False": Capability(onnx_by_trace, _by_autograd, _RECORDED),
+    "torch.onnx.export, any batch": Capability(onnx, _by_autograd, _RECORDED, (pytest.mark.onnx,)),
+    "torch.onnx.export, dynamo=False": Capability(onnx_by_trace, _by_autograd, _RECORDED, (pytest.mark.onnx,)),
     "torch.jit.trace and a reload, any batch": Capability(traced, _by_autograd, _RECORDED),
     "torch.func.vmap over an ensemble": Capability(ensemble, _by_autograd, _IN_FUNC),
     "torch.func.jacrev": Capability(partial(jacobian_by_x, lambda call, x: jacrev(call)(x)), _by_autograd, _IN_FUNC),

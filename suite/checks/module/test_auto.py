@@ -7,8 +7,11 @@ from typing import Any
 import pytest
 import torch
 
-from impls import HyperLSTM, registry, why_unavailable
+from impls import HyperLSTM, Impl, names, register, registry, why_unavailable
+from impls.definition import Inputs
 from suite.checks.module.runs import F32
+
+CPU = torch.device("cpu")
 
 
 def preferred(device: torch.device) -> str:
@@ -29,15 +32,9 @@ def test_auto_is_the_preferred_available_one(step: int, device: torch.device, mo
     assert "impl=auto (none available)" in repr(model.to(torch.float8_e4m3fn))
 
 
-def test_auto_takes_what_autograd_differentiates_at_a_level_of_forward_mode() -> None:
-    cpu = torch.device("cpu")
-    with torch.autograd.forward_ad.dual_level():
-        assert not registry.resolve("auto", cpu, F32).hand_written
-
-
 def test_a_compiled_model_runs_what_auto_takes() -> None:
     """As one operator: what the compiler would make of another implementation takes twice as long."""
-    chosen = preferred(torch.device("cpu"))
+    chosen = preferred(CPU)
     if not registry.find(chosen).hand_written:
         pytest.skip(f"{chosen} is no operator")
     targets = list[str]()
@@ -61,7 +58,7 @@ CHANGES: dict[str, tuple[dict[str, Any], str]] = {
 
 @pytest.mark.parametrize("added", CHANGES)
 def test_auto_skips_an_unavailable_implementation(added: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    (changes, reason), best = CHANGES[added], preferred(torch.device("cpu"))
+    (changes, reason), best = CHANGES[added], preferred(CPU)
     row = replace(registry.find("batched"), name=added, preference=99, **changes)
     able = ", ".join(row.name for row in registry.IMPLS if "cpu" in row.devices and torch.float32 in row.dtypes)
     without_norm = replace(registry.find("batched"), name="without_norm", preference=0, options=frozenset())
@@ -148,3 +145,48 @@ def test_auto_warns_of_no_dtype_that_a_build_would_not_bring() -> None:
     registry._warn_of_fallback.cache_clear()  # type: ignore[attr-defined]
     model = HyperLSTM(4, 6, 5, 2, 2, dtype=torch.float16)
     assert model(torch.zeros(6, 3, 4, dtype=torch.float16))[0].dtype == torch.float16
+
+
+@pytest.mark.usefixtures("_withdrawn")
+def test_auto_prefers_none_that_a_user_registers() -> None:
+    """And a name may be registered again, as by a cell of a notebook that runs twice."""
+    register(Impl("other", preference=9, multiples={"H": 8}), run)
+    assert registry.resolve("auto", CPU, F32, sizes={"H": 8}).name == "other"
+    with pytest.raises(RuntimeError, match=r"other needs a hidden_size that is a multiple of 8, not 4\."):
+        HyperLSTM(3, 4, 2, 1, 1, impl="other")(torch.zeros(1, 1, 3))
+    register(Impl("other"), run)
+    assert HyperLSTM(3, 4, 2, 1, 1, impl="other").impl == names()[-1] == "other"
+    assert registry.resolve("auto", CPU, F32).name != "other"
+
+
+GOOD = Impl("other")
+
+
+def run(p: object, inputs: Inputs) -> Any:
+    raise NotImplementedError
+
+
+@pytest.mark.parametrize(
+    ("impl", "function", "error", "message"),
+    [
+        (replace(GOOD, name="batched"), run, ValueError, "^impl.name: expected a name other than .*; got 'batched'"),
+        (replace(GOOD, name="auto"), run, ValueError, "^impl.name: expected a name other than .*; got 'auto'"),
+        (replace(GOOD, options=frozenset({"proj"})), run, ValueError, "^impl.options: expected some of .*; got proj"),
+        (replace(GOOD, dtypes=(torch.int8,)), run, ValueError, "^impl.dtypes: expected floating.*got torch.int8"),
+        (replace(GOOD, dtypes=("float32",)), run, ValueError, "^impl.dtypes: expected floating.*got 'float32'"),  # type: ignore[arg-type]
+        (replace(GOOD, devices=("cuda:0",)), run, ValueError, "^impl.devices: expected types .*got 'cuda:0'"),
+        (replace(GOOD, multiples={"T": 8}), run, ValueError, "^impl.multiples: expected positive numbers by I"),
+        (replace(GOOD, probe=True), run, ValueError, "^impl: expected no probe"),
+        (replace(GOOD, interpreted_on=("cpu",)), run, ValueError, "^impl: expected no .* interpreted_on"),
+        (replace(GOOD, builds_weights=True), run, ValueError, "^impl: expected no .* or builds_weights"),
+        (GOOD, None, TypeError, "^register: expected an Impl and a function, got .* and None"),
+        ("other", run, TypeError, "^register: expected an Impl and a function, got 'other'"),
+    ],
+)  # fmt: skip
+def test_a_bad_registration_raises_and_adds_nothing(
+    impl: Any, function: Any, error: type[Exception], message: str
+) -> None:
+    before = [*registry.IMPLS]
+    with pytest.raises(error, match=message):
+        register(impl, function)
+    assert before == registry.IMPLS

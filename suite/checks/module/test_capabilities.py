@@ -16,7 +16,7 @@ from suite.shared.marks import impl_param
 
 def cell(impl: Impl, title: str) -> object:
     """An implementation and a capability as parameters of a test."""
-    marks, check = CAPABILITIES[title].marks, CAPABILITIES[title].check
+    marks, check = [*CAPABILITIES[title].marks], CAPABILITIES[title].check
     if impl.literal and check in (capabilities.compile_fullgraph, capabilities.export, capabilities.traced):
         marks.append(pytest.mark.thorough("a graph of operators that `batched` has too"))
     return impl_param(impl.name, title, marks=marks, id=f"{impl.name}-{title.replace(' ', '-')}")

@@ -21,11 +21,10 @@ from suite.candidates import submission
 from suite.checks.implementations import skip_unless_checked
 from suite.checks.module.runs import STATED, model_and_input
 from suite.shared.marks import impl_params
-from suite.shared.usage import Called, saved_bytes
+from suite.shared.usage import Called
 
 HAND_WRITTEN = [impl.name for impl in IMPLS if impl.hand_written]
 OURS = [name for name in HAND_WRITTEN if name not in submission.files()]
-ours = pytest.mark.parametrize("name", impl_params(OURS), indirect=True)
 
 
 @pytest.fixture(params=impl_params(HAND_WRITTEN))
@@ -70,16 +69,12 @@ def test_chunks_are_few_and_equal(
     assert bounds(tokens * 7 * 3 * 4, 7, p, Inputs(x, LayerState(x, x, x, x), None, sizes), *limits) == expected
 
 
-def test_each_of_the_project_takes_packed_sequences_whole() -> None:
-    """Also those that do not run here; segment by segment is right too, but slow."""
-    assert [name for name in OURS if not find(name).packed] == []
-
-
 @pytest.mark.address_sanitizer
-@pytest.mark.parametrize("name", impl_params(impl.name for impl in IMPLS if impl.packed), indirect=True)
+@pytest.mark.parametrize("name", impl_params(OURS), indirect=True)
 def test_packed_sequences_take_one_call_of_each_operator(
     name: str, operators: list[OpOverload], device: torch.device
 ) -> None:
+    """Segment by segment is right too, but slow."""
     model, x, state = model_and_input(name, device)
     with Called() as seen:
         out, _ = model(pack_padded_sequence(x, [6, 4, 1]), state)
@@ -154,14 +149,6 @@ def test_operator_is_registered_as_torch_wants_it(
         with torch.no_grad():
             arguments = (*layer, [out, *states], residuals[0] if residuals else None, numbers, out, last, needs)
             torch.library.opcheck(gradient, arguments, test_utils="test_faketensor")
-
-
-@ours
-def test_residuals_are_saved_by_default(name: str, device: torch.device) -> None:
-    model, x, state = model_and_input(name, device)
-    saved = saved_bytes(lambda: model(x, state), device)
-    with limited(device.type, residuals=False):
-        assert saved_bytes(lambda: model(x, state), device) < saved
 
 
 def test_limits_of_two_threads_that_overlap() -> None:

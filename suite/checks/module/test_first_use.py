@@ -23,7 +23,7 @@ SLOW = [name for name in NAMES[True] if name not in NAMES[False]]
 
 def pair(name: str, use: str) -> object:
     """An implementation and a use as parameters of a test."""
-    marks = CAPABILITIES[use].marks if use in CAPABILITIES else []
+    marks = [*CAPABILITIES[use].marks] if use in CAPABILITIES else []
     if name in SLOW:
         marks.append(pytest.mark.thorough("a first use"))
     return impl_param(name, use, marks=marks, id=f"{name}-{use.replace(' ', '-')}")
