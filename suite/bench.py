@@ -229,7 +229,7 @@ def rates_of(server: Server, job: Job) -> Row:
     for _ in range(REPEATED):
         others = share_since(server.cpu_s)
         rows = list[Row]()
-        server.visit(job, rows)
+        server.visit(job, rows, hardware.rows)
         for row in rows:
             faster = not best or row["multiply_adds_per_s"] > best["multiply_adds_per_s"]
             copied = max(row["bytes_per_s"], best.get("bytes_per_s", 0.0))

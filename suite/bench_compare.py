@@ -17,7 +17,6 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
@@ -27,6 +26,7 @@ import pandas as pd
 from suite.candidates import submission
 from suite.candidates.names import BASELINE
 from suite.measure import choice
+from suite.measure.bench import call_once
 from suite.measure.runner import Side, run
 from suite.measure.server import Server, new_log
 from suite.pages import text
@@ -160,7 +160,7 @@ def revisions_compared(options: argparse.Namespace) -> int:
         old, new = Side(old_server), Side(new_server)
         with old_server, new_server:
             for job, server in product(jobs, (old_server, new_server)):
-                server.visit(replace(job, measurement="compile"), [])
+                server.visit(job, [], call_once)
             run([old, new], jobs, until=time.time() + 60 * options.minutes)
     both = beside(frame("bench", old.summary()), frame("bench", new.summary()))
     if both[["ratio_low", "ratio_low_old"]].isna().any(axis=1).all():

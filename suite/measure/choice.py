@@ -134,7 +134,7 @@ def jobs(options: argparse.Namespace) -> list[Job]:
             candidate = find(name)
             forms = layer_norms(candidate, workload, asked)
             if forms and candidate.takes(workload.case):
-                todo.append(Job("bench", name, workload, dtype, options.device, forms))
+                todo.append(Job(name, workload, dtype, options.device, forms))
     timed = [workload.name for workload in workloads(options)]
     order = [candidate.name for candidate in candidates()]
     dtypes = [*map(str, Arithmetic)]

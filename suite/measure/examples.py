@@ -20,7 +20,7 @@ from suite.results.status import Ended
 
 def job(candidate: str = "batched", case: Case = TINY, name: str = "small", **changes: Any) -> Job:
     """Job of the benchmark on a tiny case, with layer norm off; name: of the workload."""
-    usual = Job("bench", candidate, Workload(name, case), "float32", CPU, (False,))
+    usual = Job(candidate, Workload(name, case), "float32", CPU, (False,))
     return replace(usual, **changes)
 
 
@@ -45,5 +45,5 @@ def fake_server(measure: Callable[[Job, list[Row], bool], Ended]) -> MagicMock:
     """A server without a process, whose visits call a function (job, rows, first) -> how it ended."""
     server = MagicMock(cpu_s=0.0)
     server.__enter__.return_value = server
-    server.visit.side_effect = lambda job, rows, first=True: measure(job, rows, first)
+    server.visit.side_effect = lambda job, rows, of=None, first=True: measure(job, rows, first)
     return server

@@ -30,7 +30,7 @@ Product = Callable[[Tensor], Work]
 def jobs(device: torch.device, dtypes: Iterable[str]) -> list[Job]:
     """One job per dtype."""
     workload = next(iter(WORKLOADS.values()))
-    return [Job("hardware", BASELINE, workload, dtype, device) for dtype in dtypes]
+    return [Job(BASELINE, workload, dtype, device) for dtype in dtypes]
 
 
 def rows(job: Job, first: bool) -> Iterator[Row]:

@@ -3,7 +3,6 @@
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import psutil
 import torch
@@ -17,8 +16,6 @@ from suite.results.status import Ended, Status
 from suite.shared.arithmetic import Arithmetic
 from suite.shared.devices import DeviceType
 
-#: What a visit does: times a candidate, measures the rates of the hardware, or calls once what the first call compiles.
-Measurement = Literal["bench", "hardware", "compile"]
 #: Share of the machine's memory that one process may take, so that too little memory ends only that process.
 MEMORY_SHARE = 0.6
 
@@ -31,13 +28,11 @@ class RefusedError(Exception):
 class Job:
     """A candidate on a workload of the benchmark.
 
-    measurement: what a visit does; `server.MEASURES` has the functions.
-    layer_norms: in the benchmark: layer norm off, on, or both in turns.
+    layer_norms: off, on, or both in turns.
     skipped: why it does not run; None if it does.
     memory_limit: bytes that its process may take on a CPU; None for MEMORY_SHARE of the machine's.
     """
 
-    measurement: Measurement
     candidate: str
     workload: Workload
     dtype: str

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, suppress
 from importlib import import_module
 from multiprocessing import Pipe
@@ -25,21 +25,17 @@ from impls import registry
 from suite.candidates import submission
 from suite.candidates.catalogue import candidates
 from suite.candidates.ours import BASE
-from suite.measure import bench, hardware, timing, work
+from suite.measure import bench, timing, work
 from suite.measure.guard import guard
-from suite.measure.job import Job, Measurement, RefusedError
+from suite.measure.job import Job, RefusedError
 from suite.results.columns import Row
 from suite.results.status import Ended, Status
 from suite.shared.devices import DeviceType
 from suite.shared.files import ROOT, write_whole
 from suite.shared.process import killed_with
 
-#: What measures a job: (job, first) -> rows. first: also what does not vary between visits.
-MEASURES: Mapping[Measurement, Callable[[Job, bool], Iterator[Row]]] = {
-    "bench": bench.rows,
-    "hardware": hardware.rows,
-    "compile": bench.call_once,
-}
+#: What a visit does: (job, first) -> rows. first: also what does not vary between visits.
+Measure = Callable[[Job, bool], Iterator[Row]]
 #: By kind of device, seconds after which a visit prints where it is, and ends.
 LIMIT = {DeviceType.CPU: 900.0, DeviceType.CUDA: 300.0}
 
@@ -96,7 +92,15 @@ class Server(AbstractContextManager["Server"]):
             )
         theirs.close()
 
-    def visit(self, job: Job, rows: list[Row], *, first: bool = True, limit: float | None = None) -> Ended:
+    def visit(
+        self,
+        job: Job,
+        rows: list[Row],
+        measure: Measure = bench.rows,
+        *,
+        first: bool = True,
+        limit: float | None = None,
+    ) -> Ended:
         """Run a job in a new child, add its rows as they are measured, none if refused, and return how it ended.
 
         first: also measure what does not vary between visits. limit: seconds after which the child prints where it is,
@@ -108,7 +112,7 @@ class Server(AbstractContextManager["Server"]):
         ended = Ended()
         start = time.monotonic()
         printed = self.log.stat().st_size
-        self.connection.send((job, first, limit))
+        self.connection.send((measure, job, first, limit))
         while isinstance(message := self._receive(), (dict, Ended)):
             if isinstance(message, Ended):
                 ended = message
@@ -164,11 +168,11 @@ def serve(descriptor: int, parent: int, names: Collection[str], device: str) -> 
     code = 0
     while True:
         connection.send((code, sum(os.times()[:4])))
-        job, first, limit = connection.recv()
+        measure, job, first, limit = connection.recv()
         child = os.fork()
         if child == 0:
             killed_with(server)
-            _run(connection, job, first, limit)
+            _run(connection, measure, job, first, limit)
         _, status = os.waitpid(child, 0)
         code = os.waitstatus_to_exitcode(status)
 
@@ -188,7 +192,7 @@ def preload(names: Collection[str], device: str) -> None:
                     import_module(module)
 
 
-def _run(connection: Connection, job: Job, first: bool, limit: float) -> NoReturn:
+def _run(connection: Connection, measure: Measure, job: Job, first: bool, limit: float) -> NoReturn:
     """Run a job in this process, which ends: send its rows, and how it ended."""
     # In a thread of the interpreter, because a signal's handler would not run during a wait for a GPU.
     faulthandler.dump_traceback_later(limit, exit=True)
@@ -199,7 +203,7 @@ def _run(connection: Connection, job: Job, first: bool, limit: float) -> NoRetur
         check = guard() if submission.files() else submission.nothing
         files = submission.inherit(check)
         ran = f"{job.candidate}.py" if job.candidate in files else "a file of --impl"
-        for row in MEASURES[job.measurement](job, first):
+        for row in measure(job, first):
             check(ran)
             connection.send(row)
         check(ran)

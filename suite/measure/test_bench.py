@@ -77,7 +77,7 @@ def test_an_interrupted_run_keeps_its_rows(tmp_path: Path, serve: Any, capsys: p
     remaining = iter(range(1))
 
     def measure(one: Job, rows: list[dict[str, Any]], first: bool) -> Ended:
-        if one.measurement == "hardware":
+        if not one.layer_norms:
             return Ended()
         if next(remaining, None) is None:
             raise KeyboardInterrupt
@@ -161,7 +161,7 @@ def test_a_file_that_cannot_be_timed_ends_a_run_before_it_starts(
 
 def timed(one: Job, rows: list[dict[str, Any]], first: bool) -> Ended:
     """Stand for a visit that takes 0.1 s."""
-    if one.measurement == "bench":
+    if one.layer_norms:
         rows += runs(one.candidate, 0.1, visits=None)
     return Ended()
 
@@ -258,7 +258,7 @@ def test_a_folder_that_cannot_be_written_ends_a_run_before_it_starts(tmp_path: P
 
 def test_a_sweep_has_a_table_and_a_plot(tmp_path: Path, serve: Any, capsys: pytest.CaptureFixture[str]) -> None:
     def grows(one: Job, rows: list[dict[str, Any]], first: bool) -> Ended:
-        if one.measurement == "bench":
+        if one.layer_norms:
             seconds = (0.1 if one.candidate == "batched" else 0.05) * one.case.H / 64
             for about, row in zip(one.rows(Ended()), runs(one.candidate, seconds, visits=None), strict=True):
                 grown = {"ratio": 20 * seconds * 64 / one.case.H, "multiply_adds": one.case.H**2}

@@ -90,7 +90,7 @@ def test_a_visit_yields_every_row_of_its_job(server: Server) -> None:
     later = list[Row]()
     assert server.visit(job(), later, first=False) == Ended()
     assert all(row["median_s"] > 0 and "peak_bytes" not in row for row in later)
-    (rates,) = visited(server, hardware.jobs(CPU, ["float32"])[0])
+    (rates,) = visited(server, hardware.jobs(CPU, ["float32"])[0], measure=hardware.rows)
     assert rates["bytes_per_s"] > 0
 
 
