@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 import torch
 
-from impls import registry
 from suite import bench, run_tests
 from suite.checks.triton import native
 from suite.shared import machine
@@ -80,31 +79,6 @@ def test_no_command_takes_the_cpu_for_a_gpu_that_torch_does_not_see(
         output = capsys.readouterr()
         assert sentence in output.out + output.err
     assert machine.device_of("cpu").type == "cpu"
-
-
-def test_a_gpu_that_torch_has_no_code_for_is_a_sentence(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    answers = {
-        "is_available": True,
-        "device_count": 1,
-        "get_arch_list": ["sm_75", "sm_80", "sm_90"],
-        "get_device_capability": (7, 0),
-        "get_device_name": "Tesla V100",
-    }
-    for name, answer in answers.items():
-        monkeypatch.setattr(torch.cuda, name, lambda *_, answer=answer: answer)
-    cached: Any = registry.why_no_code
-    cached.cache_clear()
-    try:
-        for command in (COMMANDS["bench"], COMMANDS["cuda"]):
-            with pytest.raises(SystemExit) as ended:
-                command()
-            assert ended.value.code
-            output = capsys.readouterr()
-            assert "none for this Tesla V100" in output.out + output.err
-    finally:
-        cached.cache_clear()
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from suite.cases.case import Case
+from suite.cases.case import MODEL_OPTIONS, Case
 from suite.comparison.draws import Build, draw
 from suite.shared.devices import DeviceType
 
@@ -70,14 +70,18 @@ def drawn(build: Build, case: Case, dtype: torch.dtype, device: torch.device) ->
     return model
 
 
+#: What an alternative lacks that takes batches of one length, and no option of the model but layer norm.
+BATCHES = frozenset({"lengths", *MODEL_OPTIONS} - {"layer_norm"})
+
+
 def alternative(name: str, as_hyperlstm: Build, **options: Any) -> Candidate:
-    """An alternative to ours, which takes batches of one length, and no option of the model but layer norm.
+    """An alternative to ours, which lacks what `BATCHES` says.
 
     as_hyperlstm: builds it with the interface of `HyperLSTM`. options: further fields of the candidate.
     """
     usual = {
         "build": partial(drawn, as_hyperlstm),
         "layer_norms": (False, True),
-        "lacks": frozenset({"lengths", "dropout", "recurrent_dropout"}),
+        "lacks": BATCHES,
     }
     return Candidate(name, **{**usual, **options})

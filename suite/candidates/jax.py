@@ -4,7 +4,7 @@ import torch
 
 from impls import HyperLSTM, registry
 from impls.definition import dtype_name
-from suite.candidates.candidate import alternative
+from suite.candidates.candidate import BATCHES, alternative
 from suite.cases.case import Case
 from suite.comparison.draws import implementation
 from suite.shared.devices import DeviceType
@@ -32,7 +32,7 @@ def why_not(device: torch.device, dtype: torch.dtype) -> str | None:
 CANDIDATE = alternative(
     "jax",
     build_as_ours,
-    lacks=frozenset({"lengths", "dropout", "recurrent_dropout", "L", "state"}),
+    lacks=BATCHES | {"L", "state"},
     why_unavailable=why_not,
     of_torch=False,
     modules=("jax",),
