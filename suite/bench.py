@@ -34,7 +34,7 @@ from suite.cases.spelling import SPELLING, SizeError, axis, parse
 from suite.cases.workloads import Pass
 from suite.checks.triton import TRITON
 from suite.checks.triton.compiled import precompile
-from suite.comparison.memory import Shortage, memory_of, most_bytes, shortage
+from suite.comparison.memory import most_bytes, shortage
 from suite.handed_in import why_not_kept
 from suite.measure import choice, hardware
 from suite.measure.believed import believed
@@ -152,9 +152,9 @@ def in_order(planned: Sequence[Job], rows: Sequence[Row]) -> list[Row]:
     return sorted(rows, key=lambda row: numbers[key_of(row)])
 
 
-def shortage_here(name: str, case: Case, dtype: torch.dtype, device: torch.device) -> Shortage | None:
-    """The shortage of a device's memory for what is timed of a case, None if there is enough."""
-    return shortage(name, case, dtype, most_bytes(memory_of(device)), training=case.training)
+def shortage_here(name: str, case: Case, dtype: torch.dtype, device: torch.device) -> str:
+    """A sentence if what is timed of a case needs more memory than a device has, else ""."""
+    return shortage(name, case, dtype, most_bytes(device), training=case.training)
 
 
 def why_too_large(options: argparse.Namespace) -> str | None:
@@ -176,7 +176,7 @@ def fitting(job: Job) -> Job:
     if not job.workload.asked_for or job.skipped or job.candidate not in names():
         return job
     lacking = shortage_here(job.candidate, job.case, job.torch_dtype, job.device)
-    return replace(job, skipped=Ended(Status.TOO_LARGE, str(lacking))) if lacking else job
+    return replace(job, skipped=Ended(Status.TOO_LARGE, lacking)) if lacking else job
 
 
 def measure(jobs: Sequence[Job], log: Path, until: float) -> tuple[list[Row], list[Row], bool]:

@@ -13,46 +13,22 @@ from impls import HyperLSTM
 from impls.definition import Role
 from impls.registry import AUTO, ORACLE, UnsupportedError, find
 from suite.cases.case import Case, Start
-from suite.comparison.tensors import (
-    COTANGENTS,
-    OUTPUTS,
-    STATE,
-    Argument,
-    Arguments,
-    Output,
-    X,
-    parameter,
-)
+from suite.comparison.tensors import OUTPUTS, STATE, Arguments, role
 
 #: Number of draws of a case; their results are stacked, so that the rule is about norms over enough numbers.
 DRAWS = 4
 
 
-class Cotangents(NamedTuple):
-    """The gradients that arrive at the outputs of a model, in the order of these."""
-
-    out: Tensor
-    h: Tensor
-    c: Tensor
-    h_hat: Tensor
-    c_hat: Tensor
-
-    @property
-    def last(self) -> tuple[Tensor, ...]:
-        """Those of the final states."""
-        return self[1:]
-
-    def by_output(self) -> dict[Output, Tensor]:
-        return dict(zip(OUTPUTS, self, strict=True))
-
-
 class Draw(NamedTuple):
-    """Random parameters, input, start and cotangents of one case."""
+    """Random parameters, input, start and cotangents of one case.
+
+    cotangents: the gradients that arrive at the outputs of a model, in the order of `OUTPUTS`.
+    """
 
     params: dict[str, Tensor]
     x: Tensor
     state: tuple[Tensor, ...] | None
-    cotangents: Cotangents
+    cotangents: tuple[Tensor, ...]
 
 
 #: Modifies a draw.
@@ -112,13 +88,13 @@ def _draw(case: Case, seed: int) -> Draw:
     T, B, I, H, S, L = case.T, case.B, case.I, case.H, case.S, case.L
     params = {}
     for name, p in model.named_parameters():
-        params[name] = _drawn_parameter(parameter(name).role, p.shape, generator)
+        params[name] = _drawn_parameter(role(name), p.shape, generator)
     x = normal(B, T, I).transpose(0, 1) if case.strided else normal(T, B, I)
     state = None
     if case.state is not Start.NONE:
         layers = (L,) if case.state is Start.STACKED else ()
         state = tuple(0.7 * normal(*layers, B, F) for F in (H, H, S, S))
-    cotangents = Cotangents(normal(T, B, H), *(normal(L, B, F) for F in (H, H, S, S)))
+    cotangents = (normal(T, B, H), *(normal(L, B, F) for F in (H, H, S, S)))
     return Draw(params, x, state, cotangents)
 
 
@@ -145,30 +121,25 @@ def _drawn_parameter(role: Role | None, shape: Sequence[int], generator: torch.G
 
 
 def inputs(sample: Draw) -> Arguments:
-    """X and the given states."""
-    values = {X: sample.x}
+    """The input and the parts of a given state."""
+    values = {"x": sample.x}
     if sample.state:
         values.update(zip(STATE, sample.state, strict=True))
     return values
 
 
-def by_argument(sample: Draw) -> Arguments:
-    """All numbers of a draw."""
-    values = inputs(sample)
-    for name, value in sample.params.items():
-        values[parameter(name)] = value
-    values.update(zip(COTANGENTS, sample.cotangents, strict=True))
-    return values
+def by_name(sample: Draw) -> Arguments:
+    """All numbers of a draw: the arguments of a call, and `grad out` and so on for the cotangents."""
+    cotangents = {f"grad {output}": value for output, value in zip(OUTPUTS, sample.cotangents, strict=True)}
+    return inputs(sample) | sample.params | cotangents
 
 
-#: The new value of an argument, from it and its value in a draw.
-ValueChange = Callable[[Argument, Tensor], Tensor]
+#: The new value of an argument, from its name and its value in a draw.
+ValueChange = Callable[[str, Tensor], Tensor]
 
 
 def with_values(sample: Draw, change: ValueChange) -> Draw:
-    """A draw with other values of arguments."""
-    new = {argument: change(argument, value) for argument, value in by_argument(sample).items()}
-    params = {name: new[parameter(name)] for name in sample.params}
-    state = sample.state and tuple(new[part] for part in STATE)
-    cotangents = Cotangents(*(new[arriving] for arriving in COTANGENTS))
-    return Draw(params, new[X], state, cotangents)
+    """A draw with other values of the arguments of a call."""
+    x, *state = (change(name, value) for name, value in inputs(sample).items())
+    params = {name: change(name, value) for name, value in sample.params.items()}
+    return sample._replace(params=params, x=x, state=sample.state and tuple(state))

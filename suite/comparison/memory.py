@@ -1,7 +1,6 @@
 """How much memory a pass of a case takes, and where that is more than there is."""
 
 import math
-from typing import NamedTuple
 
 import psutil
 import torch
@@ -18,23 +17,6 @@ KEPT = 45
 COPIES = 6
 #: Part of the memory that a comparison may take.
 SHARE = 0.6
-
-
-class Shortage(NamedTuple):
-    """Too little memory: which implementation needs it, about how many bytes, and how many it may take.
-
-    of_oracle: it needs them as the oracle of a comparison.
-    """
-
-    name: str
-    needed: int
-    most: int
-    of_oracle: bool = False
-
-    def __str__(self) -> str:
-        needed = f"{self.needed / 1e6:,.0f} MB"
-        needing = "The oracle" if self.of_oracle else self.name
-        return f"{needing} needs about {needed} at this size, and {self.most / 1e6:,.0f} MB may be taken here."
 
 
 def parameter_count(case: Case) -> int:
@@ -55,19 +37,16 @@ def bytes_needed(name: str, case: Case, dtype: torch.dtype, *, training: bool = 
     return numbers * dtype.itemsize
 
 
-def memory_of(device: torch.device) -> int:
-    """Bytes of all memory of the device, not of free memory: each process of a run must choose the same comparisons."""
+def most_bytes(device: torch.device) -> int:
+    """Bytes that a comparison may take, of all memory of a device: each process of a run must choose the same ones."""
     if device.type == DeviceType.CUDA:
-        return int(torch.cuda.get_device_properties(device).total_memory)
-    return int(psutil.virtual_memory().total)
+        return int(SHARE * torch.cuda.get_device_properties(device).total_memory)
+    return int(SHARE * psutil.virtual_memory().total)
 
 
-def most_bytes(memory: int) -> int:
-    """Bytes that a comparison may take, of so much memory."""
-    return int(SHARE * memory)
-
-
-def shortage(name: str, case: Case, dtype: torch.dtype, most: int, *, training: bool = True) -> Shortage | None:
-    """The shortage, if a pass of an implementation needs more than the most bytes that may be taken, else None."""
+def shortage(name: str, case: Case, dtype: torch.dtype, most: int, *, training: bool = True) -> str:
+    """A sentence if a pass of an implementation needs more than the most bytes that may be taken, else ""."""
     needed = bytes_needed(name, case, dtype, training=training)
-    return Shortage(name, needed, most) if needed > most else None
+    if needed <= most:
+        return ""
+    return f"{name} needs about {needed / 1e6:,.0f} MB at this size, and {most / 1e6:,.0f} MB may be taken here."

@@ -4,7 +4,7 @@ The oracle takes the latter: layers, packed sequences, states and dropout are pu
 `HyperLSTM` does not agree with itself.
 """
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from itertools import accumulate
 from typing import Any, NamedTuple
 
@@ -18,18 +18,7 @@ from impls.definition import Inputs, LayerParams, LayerState, Mask
 from impls.registry import find
 from suite.cases.case import Case
 from suite.comparison.draws import Draw, inputs
-from suite.comparison.tensors import (
-    OUTPUTS,
-    STATE,
-    Argument,
-    Arguments,
-    Finding,
-    Gradient,
-    Output,
-    Results,
-    X,
-    parameter,
-)
+from suite.comparison.tensors import OUTPUTS, STATE, Arguments, Gradient, Results
 
 State = tuple[Tensor, ...]
 #: Out and the final state.
@@ -39,14 +28,14 @@ ModelCall = Callable[[nn.Module, Case, Tensor, State | None], Returned]
 
 
 class Outcome(NamedTuple):
-    """What a run of a model gives: its results, and findings, each of which is a failure by itself."""
+    """What a run of a model gives: its results, and findings such as `argument changed: x`, each of them a failure."""
 
     results: Results
-    findings: tuple[Finding, ...] = ()
+    findings: tuple[str, ...] = ()
 
 
 #: Whether an argument requires a gradient.
-Selector = Callable[[Argument], bool]
+Selector = Callable[[str], bool]
 #: Calls a model of a case, once or several times, on a draw in its dtype.
 Run = Callable[[HyperLSTM, Case, Draw], Outcome]
 
@@ -67,36 +56,16 @@ def packed(
     return pad_packed_sequence(out, total_length=case.T)[0], last
 
 
-class Part(NamedTuple):
-    """The sequences of a batch that have one length.
-
-    rows: their places in the batch. steps: their length.
-    tokens: their places among the packed tokens, [steps, rows]; None if nothing is packed.
-    """
-
-    rows: Tensor
-    steps: int
-    tokens: Tensor | None = None
-
-    def of(self, mask: Mask | None) -> Mask | None:
-        """The part of a mask over all tokens, [steps, rows, *]."""
-        if mask is None or self.tokens is None:
-            return mask
-        return Mask(mask.kept[self.tokens], mask.scale)
-
-
 def without_module(model: nn.Module, case: Case, x: Tensor, state: State | None) -> Returned:
     """Call the layer function of the model's implementation, on a batch of the sequences of each length."""
-    over = (case.tokens,) if case.lengths else (case.T, case.B)
     between = case.dropout if model.training else 0.0
     inside = case.recurrent_dropout if model.training else 0.0
     layers: Any = model.layers
     lasts = []
     for l, starts in enumerate(_starts(case, x, state)):
         p = LayerParams._make(getattr(layers[l], name) for name in LayerParams._fields)
-        before_layer = between if l else 0.0
-        dropped = draw_mask(before_layer, (*over, case.inputs[l]), x.device)
-        g_dropped = draw_mask(inside, (*over, case.H), x.device)
+        dropped = draw_mask(between if l else 0.0, (case.tokens, case.inputs[l]), x.device)
+        g_dropped = draw_mask(inside, (case.tokens, case.H), x.device)
         x, last = _layer(str(model.impl), case, p, x, starts, dropped, g_dropped)
         lasts.append(last)
     state_of_layers = zip(*lasts, strict=True)
@@ -114,22 +83,19 @@ def _layer(
 ) -> tuple[Tensor, list[Tensor]]:
     """Out [T, B, H] and final states [B, *] of a layer; dropped: mask of x. g_dropped: mask of recurrent dropout."""
     out = x.new_zeros(case.T, case.B, case.H)
-    parts = _by_length(case)
-    ends = []
-    for part in parts:
-        y = x[: part.steps, part.rows]
-        mask = part.of(dropped)
-        if mask is not None:
-            y = torch.where(mask.kept, y, 0)
+    rows_of_parts, ends = [], []
+    for rows, tokens in _by_length(case):
+        y = x[: len(tokens), rows]
+        if dropped is not None:
+            y = torch.where(dropped.kept[tokens], y, 0)
             if case.dropout < 1:
                 y = y / (1 - case.dropout)
-        start = LayerState(*(value[part.rows] for value in starts))
-        of_part = Inputs(y, start, part.of(g_dropped))
-        h, end = _run(name, p, of_part)
-        steps = torch.arange(part.steps)[:, None]
-        out = out.index_put((steps, part.rows), h)
+        mask = None if g_dropped is None else Mask(g_dropped.kept[tokens], g_dropped.scale)
+        h, end = _run(name, p, Inputs(y, LayerState(*(value[rows] for value in starts)), mask))
+        out = out.index_put((torch.arange(len(tokens))[:, None], rows), h)
+        rows_of_parts.append(rows)
         ends.append(end)
-    order = torch.cat([part.rows for part in parts]).argsort()
+    order = torch.cat(rows_of_parts).argsort()
     return out, [torch.cat(pieces)[order] for pieces in zip(*ends, strict=True)]
 
 
@@ -140,19 +106,16 @@ def _run(name: str, p: LayerParams, given: Inputs) -> tuple[Tensor, LayerState]:
     return find(name).run(p, given)
 
 
-def _by_length(case: Case) -> list[Part]:
-    """The sequences of each length, whose tokens are among the packed ones; all in one part if none is packed."""
-    if not case.lengths:
-        return [Part(torch.arange(case.B), case.T)]
-    lengths = torch.tensor(case.lengths)
+def _by_length(case: Case) -> Iterator[tuple[Tensor, Tensor]]:
+    """The sequences of each length: their places in the batch, and those of their tokens among all, [steps, rows]."""
+    lengths = torch.tensor(case.lengths or (case.T,) * case.B, dtype=torch.int64)
     order = torch.arange(case.B) if case.sorted_by_length else lengths.sort(descending=True).indices
     position = order.argsort()
-    begins = torch.tensor(list(accumulate(case.batch_sizes, initial=0)))
-    parts = []
-    for steps in sorted(set(case.lengths)):
+    batch_sizes = case.batch_sizes or (case.B,) * case.T
+    begins = torch.tensor(list(accumulate(batch_sizes, initial=0)))
+    for steps in sorted({*case.lengths} or {case.T}):
         rows = (lengths == steps).nonzero()[:, 0]
-        parts.append(Part(rows, steps, begins[:steps, None] + position[rows]))
-    return parts
+        yield rows, begins[:steps, None] + position[rows]
 
 
 def _starts(case: Case, x: Tensor, state: State | None) -> list[Sequence[Tensor]]:
@@ -166,57 +129,49 @@ def _starts(case: Case, x: Tensor, state: State | None) -> list[Sequence[Tensor]
     return starts
 
 
-def every_argument(_: Argument) -> bool:
-    """A selector of all."""
-    return True
-
-
-def run_plain(
+def plain(
     model: HyperLSTM,
     case: Case,
     sample: Draw,
     *,
-    select: Selector = every_argument,
-    arriving: Collection[Output] = OUTPUTS,
+    select: Selector = lambda _: True,
+    arriving: Collection[str] = OUTPUTS,
     call: ModelCall = packed,
-) -> Outcome:
-    """A run of one call: output, final states and every gradient.
+) -> Results:
+    """Results of one call: output, final states and every gradient.
 
     select: whether an argument requires a gradient. arriving: the outputs whose cotangents are backpropagated.
     """
     leaves = arguments(model, sample, select)
     results = outputs(model, case, leaves, call)
     backward(results, sample, arriving)
-    return Outcome(results | gradients(leaves))
+    return results | gradients(leaves)
 
 
-def plain(model: HyperLSTM, case: Case, sample: Draw, *, call: ModelCall = packed) -> Results:
-    """The results of such a run with all gradients."""
-    return run_plain(model, case, sample, call=call).results
+def run_plain(model: HyperLSTM, case: Case, sample: Draw, **options: Any) -> Outcome:
+    """A run of one call; options: of `plain`."""
+    return Outcome(plain(model, case, sample, **options))
 
 
-def backward(results: Results, sample: Draw, arriving: Collection[Output] = OUTPUTS) -> None:
+def backward(results: Results, sample: Draw, arriving: Collection[str] = OUTPUTS) -> None:
     """Backpropagate the cotangents of these outputs; an output that requires no gradient is left out."""
-    cotangents = sample.cotangents.by_output()
     values = []
     d_values = []
-    for name in arriving:
-        value = results[name]
-        if value.requires_grad:
-            values.append(value)
-            d_values.append(cotangents[name].to(value.dtype))
+    for name, cotangent in zip(OUTPUTS, sample.cotangents, strict=True):
+        if name in arriving and results[name].requires_grad:
+            values.append(results[name])
+            d_values.append(cotangent.to(results[name].dtype))
     if values:
         torch.autograd.backward(values, d_values)
 
 
-def arguments(model: HyperLSTM, sample: Draw, select: Selector = every_argument) -> Arguments:
-    """Inputs, in the memory of the numbers, and parameters; select: see `run_plain`."""
+def arguments(model: HyperLSTM, sample: Draw, select: Selector = lambda _: True) -> Arguments:
+    """Inputs, in the memory of the numbers, and parameters; select: see `plain`."""
     model.zero_grad(set_to_none=True)
-    leaves: Arguments = {argument: value.detach() for argument, value in inputs(sample).items()}
-    for name, value in model.named_parameters():
-        leaves[parameter(name)] = value
-    for argument, leaf in leaves.items():
-        leaf.requires_grad_(select(argument))
+    leaves = {name: value.detach() for name, value in inputs(sample).items()}
+    leaves.update(model.named_parameters())
+    for name, leaf in leaves.items():
+        leaf.requires_grad_(select(name))
     return leaves
 
 
@@ -228,7 +183,7 @@ def state_of(leaves: Arguments) -> State | None:
 
 def outputs(model: HyperLSTM, case: Case, leaves: Arguments, call: ModelCall = packed) -> Results:
     """Output and final states of a call with these arguments."""
-    return by_output(*call(model, case, leaves[X], state_of(leaves)))
+    return by_output(*call(model, case, leaves["x"], state_of(leaves)))
 
 
 def by_output(out: Tensor, last: Sequence[Tensor]) -> Results:
@@ -239,7 +194,7 @@ def by_output(out: Tensor, last: Sequence[Tensor]) -> Results:
 def gradients(leaves: Arguments) -> Results:
     """Gradients of arguments; a missing one counts as zero, and the rule decides whether zero is right."""
     results: Results = {}
-    for argument, leaf in leaves.items():
+    for name, leaf in leaves.items():
         if leaf.requires_grad:
-            results[Gradient(argument)] = torch.zeros_like(leaf) if leaf.grad is None else leaf.grad
+            results[Gradient(name)] = torch.zeros_like(leaf) if leaf.grad is None else leaf.grad
     return results

@@ -3,9 +3,9 @@
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import lru_cache, partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,17 +13,9 @@ from torch.utils._pytree import tree_map_only
 
 from impls.registry import ORACLE, find, names
 from suite.cases.case import Case
-from suite.comparison.draws import DRAWS, Build, Draw, DrawChange, by_argument, draw, implementation
+from suite.comparison.draws import DRAWS, Build, Draw, DrawChange, by_name, draw, implementation
 from suite.comparison.runs import Outcome, Run, run_plain, without_module
-from suite.comparison.tensors import (
-    Arguments,
-    Finding,
-    Gradient,
-    Result,
-    Results,
-    Subject,
-    Wrong,
-)
+from suite.comparison.tensors import Arguments, Gradient, Result, Results
 from suite.shared.arithmetic import eps
 from suite.shared.devices import DeviceType
 
@@ -31,26 +23,20 @@ from suite.shared.devices import DeviceType
 REFERENCES = 64
 
 
-class Limit(NamedTuple):
-    """What a tensor may err by: a multiple of the oracle's own error in the same dtype, plus some eps of the dtype."""
-
-    times: float
-    floor: float
-
-
-#: By dtype. The dtypes are those that are compared.
-LIMITS = {
-    torch.float64: Limit(2, 32),
-    torch.float32: Limit(2, 4),
-    torch.bfloat16: Limit(2, 2),
-    torch.float16: Limit(2, 2),
+#: What a tensor may err by, by dtype: a multiple of the oracle's own error in that dtype, plus some eps of the dtype.
+#: The dtypes are those that are compared.
+LIMITS: dict[torch.dtype, tuple[float, float]] = {
+    torch.float64: (2, 32),
+    torch.float32: (2, 4),
+    torch.bfloat16: (2, 2),
+    torch.float16: (2, 2),
 }
 #: In bfloat16 and float16, of an implementation whose sums and cells are in float32.
-OF_FLOAT32_SUMS = Limit(1 / 4, 1)
+OF_FLOAT32_SUMS = (1 / 4, 1)
 DTYPES = tuple(LIMITS)
 
 
-def limit(name: str, dtype: torch.dtype) -> Limit:
+def limit(name: str, dtype: torch.dtype) -> tuple[float, float]:
     """The limit of the implementation of that name; of what is none, such as a candidate, that of the naive form."""
     if name in names() and find(name).float32_sums and dtype.itemsize == 2:
         return OF_FLOAT32_SUMS
@@ -94,7 +80,7 @@ def evaluate(
     model = build(case, dtype, torch.device("meta")).to_empty(device=device)
     buffers: Draw | None = None
     results: dict[Result, list[Tensor]] = {}
-    findings: dict[Finding, None] = {}
+    findings: dict[str, None] = {}
     for seed in range(draws):
         drawn = draw(case, seed, rounded, device)
         if change_draw is not None:
@@ -102,18 +88,17 @@ def evaluate(
         if buffers is None:
             buffers = tree_map_only(Tensor, lambda value: value.to(dtype, copy=True), drawn)
             buffers = buffers._replace(params=dict(model.named_parameters()))
-        before = {argument: value.to(dtype) for argument, value in by_argument(drawn).items()}
+        before = {name: value.to(dtype) for name, value in by_name(drawn).items()}
         with torch.no_grad():
-            for argument, value in by_argument(buffers).items():
-                value.copy_(before[argument])
+            for name, value in by_name(buffers).items():
+                value.copy_(before[name])
         _seed_masks(seed, device)
         with poisoned():
             outcome = run(model, case, buffers)
-        changed = changed_arguments(before, by_argument(buffers))
-        findings.update(dict.fromkeys((*outcome.findings, *changed)))
-        for name, value in outcome.results.items():
-            results.setdefault(name, []).append(value.detach())
-    stacked = {name: torch.stack(values) for name, values in results.items()}
+        findings.update(dict.fromkeys([*outcome.findings, *changed(before, by_name(buffers))]))
+        for result, value in outcome.results.items():
+            results.setdefault(result, []).append(value.detach())
+    stacked = {result: torch.stack(values) for result, values in results.items()}
     return Outcome(stacked, tuple(findings))
 
 
@@ -126,13 +111,9 @@ def _seed_masks(seed: int, device: torch.device) -> None:
         torch.manual_seed(seed)
 
 
-def changed_arguments(before: Arguments, after: Arguments) -> list[Finding]:
+def changed(before: Arguments, after: Arguments) -> list[str]:
     """A finding of each argument whose bits are no longer those of before."""
-    changed: list[Finding] = []
-    for argument, value in after.items():
-        if not bits(value).equal(bits(before[argument])):
-            changed.append(Finding(Wrong.ARGUMENT_CHANGED, argument))
-    return changed
+    return [f"argument changed: {name}" for name, value in after.items() if not bits(value).equal(bits(before[name]))]
 
 
 def bits(value: Tensor) -> Tensor:
@@ -155,37 +136,23 @@ def reference(
     build = implementation(name)
     outcome = evaluate(build, case, dtype, device, rounded=rounded, draws=draws, run=run, change_draw=change_draw)
     if outcome.findings:
-        raise ValueError(f"{name}: expected a reference without findings, got {', '.join(map(str, outcome.findings))}")
+        raise ValueError(f"{name}: expected a reference without findings, got {', '.join(outcome.findings)}")
     return outcome.results
-
-
-class Oracle(NamedTuple):
-    """What a comparison is made with: an implementation in float64, and in the dtype of the comparison.
-
-    rounded: dtype that all numbers are rounded to beforehand. draws: of the case.
-    """
-
-    name: str
-    rounded: torch.dtype
-    draws: int = DRAWS
-
-
-def naive_oracle(dtype: torch.dtype, draws: int = DRAWS) -> Oracle:
-    """The equation, with numbers that are rounded to dtype."""
-    return Oracle(ORACLE, dtype, draws)
 
 
 @dataclass(frozen=True)
 class Judgement:
     """Error of one result of a use against the oracle, and the allowed one; both as relative L2 errors.
 
-    subject: the result, or a finding of the run, whose error is infinite. use: its name; None for the plain call.
+    tensor: the result, such as `grad x`; "" for a finding of the run, whose error is infinite.
+    use: its name; "" for the plain call.
     """
 
-    subject: Subject
+    tensor: str
     error: float
     allowed: float
-    use: str | None = None
+    finding: str = ""
+    use: str = ""
 
     @property
     def ratio(self) -> float:
@@ -200,15 +167,13 @@ class Judgement:
     @property
     def columns(self) -> dict[str, Any]:
         """The columns of a row that has the judgement."""
-        column = "finding" if isinstance(self.subject, Finding) else "tensor"
-        figures = {"error": self.error, "allowed": self.allowed, "ratio": self.ratio, "use": self.use or ""}
-        return {"tensor": "", "finding": "", **figures, column: str(self.subject)}
+        return {**asdict(self), "ratio": self.ratio}
 
     def __str__(self) -> str:
         use = f", {self.use}" if self.use else ""
-        if isinstance(self.subject, Finding):
-            return f"{self.subject}{use}"
-        return f"{self.subject}{use}: relative error {self.error:.2e}, allowed {self.allowed:.2e}"
+        if self.finding:
+            return f"{self.finding}{use}"
+        return f"{self.tensor}{use}: relative error {self.error:.2e}, allowed {self.allowed:.2e}"
 
 
 def relative_error(value: Tensor, oracle: Tensor) -> float:
@@ -235,7 +200,7 @@ def judge(
     oracle: Results,
     in_dtype: Results,
     dtype: torch.dtype,
-    findings: Sequence[Finding] = (),
+    findings: Sequence[str] = (),
 ) -> list[Judgement]:
     """Apply the tolerance rule to every tensor of the oracle; return judgements, worst first: findings, then tensors.
 
@@ -251,14 +216,14 @@ def judge(
     first = next(iter(oracle.values()))
     times, floor = limit(name, dtype)
     floor *= eps(dtype, first.device)
-    judgements = [Judgement(finding, math.inf, floor) for finding in findings]
+    judgements = [Judgement("", math.inf, floor, finding) for finding in findings]
     for result, exact in oracle.items():
         own_error = relative_error(in_dtype[result], exact)
         if math.isinf(own_error):
             raise ValueError(f"oracle in {dtype}: expected {result} to be finite, and zero where it is in float64")
         other_dtype = not isinstance(result, Gradient) and results[result].dtype != in_dtype[result].dtype
         error = math.inf if other_dtype else relative_error(results[result], exact)
-        judgements.append(Judgement(result, error, times * own_error + floor))
+        judgements.append(Judgement(str(result), error, times * own_error + floor))
     return sorted(judgements, key=lambda judgement: -judgement.ratio)
 
 
@@ -267,8 +232,10 @@ def compare(
     case: Case,
     dtype: torch.dtype,
     device: torch.device,
-    oracle: Oracle | None = None,
+    oracle: str = ORACLE,
     *,
+    rounded: torch.dtype | None = None,
+    draws: int = DRAWS,
     cast_from: torch.dtype | None = None,
     run: Run = run_plain,
     change_draw: DrawChange | None = None,
@@ -276,13 +243,13 @@ def compare(
 ) -> list[Judgement]:
     """Compare an implementation with the oracle in float64, whose own error in dtype sets the limit; worst first.
 
-    oracle: by default `naive`, with numbers in dtype. run, change_draw: see `evaluate`.
+    rounded: by default dtype; see `evaluate`, also for draws, run and change_draw.
     cast_from: dtype of the model and its arguments, if `run` casts them to dtype.
     expected: what `run` should give, from the results of a plain call.
     """
-    of_oracle, rounded, draws = oracle or naive_oracle(dtype)
-    exact = reference(of_oracle, case, torch.float64, device, rounded, draws, change_draw)
-    in_dtype = reference(of_oracle, case, dtype, device, rounded, draws, change_draw)
+    rounded = rounded or dtype
+    exact = reference(oracle, case, torch.float64, device, rounded, draws, change_draw)
+    in_dtype = reference(oracle, case, dtype, device, rounded, draws, change_draw)
     given = cast_from or dtype
     model = build(case, given, torch.device("meta"))
     outcome = evaluate(

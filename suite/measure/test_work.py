@@ -14,7 +14,6 @@ from suite.candidates.names import PADDED
 from suite.cases.case import Case, Start
 from suite.cases.examples import CPU, TINY
 from suite.cases.workloads import Pass
-from suite.comparison.tensors import Output
 from suite.comparison.tolerance import Judgement
 from suite.measure import work
 from suite.measure.step import Input, Step
@@ -94,7 +93,7 @@ def test_a_timed_call_of_each_candidate_is_right(name: str, step: Pass, monkeypa
 def test_a_timed_call_may_err_by_three_times_the_limit(
     error: float, said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    judged = [Judgement(Output.OUT, error, 1e-6), Judgement(Output.H, 0.0, 1e-6)]
+    judged = [Judgement("out", error, 1e-6), Judgement("h", 0.0, 1e-6)]
     monkeypatch.setattr(work, "judgements", lambda *_: judged)
     call = Call(Input(torch.ones(1)), {}, (), torch.ones(1))
     assert work.wrong(find("batched"), CASE, Pass.FORWARD, call) == said
@@ -106,7 +105,7 @@ def test_no_candidate_is_its_own_oracle(monkeypatch: pytest.MonkeyPatch) -> None
 
     def expected(impl: str, case: Case, dtype: torch.dtype, *given: Any) -> dict[str, torch.Tensor]:
         pairs[name].append((impl, dtype))
-        return {Output.OUT: torch.ones(2, dtype=dtype)}
+        return {"out": torch.ones(2, dtype=dtype)}
 
     monkeypatch.setattr(work, "expected", expected)
     for name in COMPARED:

@@ -13,7 +13,7 @@ from suite.cases.case import Case, Start
 from suite.cases.workloads import Pass
 from suite.comparison import tensors
 from suite.comparison.draws import implementation
-from suite.comparison.tensors import OUTPUTS, Gradient, parameter
+from suite.comparison.tensors import OUTPUTS, Gradient
 from suite.comparison.tolerance import Judgement, judge
 from suite.measure.step import CHANCE, Input, Step
 from suite.measure.timing import Call, generator_of, warm_up
@@ -58,7 +58,7 @@ def wrong(candidate: Candidate, case: Case, name: Pass, call: Call) -> str:
     if worst.ratio <= OF_ONE_DRAW:
         return ""
     allowed = OF_ONE_DRAW * worst.allowed
-    return f"{worst.subject} of a timed call is off by {worst.error:.1e}, allowed {allowed:.1e}"
+    return f"{worst.tensor} of a timed call is off by {worst.error:.1e}, allowed {allowed:.1e}"
 
 
 def judgements(candidate: Candidate, case: Case, name: Pass, call: Call) -> list[Judgement]:
@@ -98,7 +98,7 @@ def expected(
 
 def _gradients(by_name: Mapping[str, Tensor]) -> tensors.Results:
     """Gradients of parameters, by their names in a state dict."""
-    return {Gradient(parameter(name)): value.detach() for name, value in by_name.items()}
+    return {Gradient(name): value.detach() for name, value in by_name.items()}
 
 
 def peak(step: Step, arguments: Input) -> int:

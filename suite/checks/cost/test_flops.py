@@ -17,7 +17,6 @@ from suite.cases.case import Case, Start
 from suite.checks.implementations import skip_unless_checked
 from suite.comparison.draws import model_and_draw
 from suite.comparison.runs import arguments, backward, outputs, plain
-from suite.comparison.tensors import Argument, X, parameter
 from suite.shared import process, usage
 from suite.shared.marks import impl_param, impl_params
 
@@ -51,7 +50,7 @@ def counted(call: Callable[[], object]) -> int:
     return total
 
 
-def flops(name: str, case: Case, device: torch.device, frozen: Collection[Argument] = ()) -> tuple[int, int]:
+def flops(name: str, case: Case, device: torch.device, frozen: Collection[str] = ()) -> tuple[int, int]:
     """FLOPs of the forward pass and of the backward pass of a call in which all but `frozen` has a gradient."""
     model, sample = model_and_draw(name, case, torch.float32, device)
     leaves = arguments(model, sample, lambda leaf: leaf not in frozen)
@@ -70,13 +69,13 @@ def test_what_is_frozen_takes_no_flops(name: str, device: torch.device) -> None:
     case = replace(CASES[0], L=1)
     T, B, I, H, S, Z = case.T, case.B, case.I, case.H, case.S, case.Z
     _, every = flops(name, case, device)
-    weights = tuple(parameter(f"layers.0.{part}") for part in ("weight_x", "hyper_weight_x"))
+    weights = ("layers.0.weight_x", "layers.0.hyper_weight_x")
     products = {
         weights: 4 * (H + S) * I,
-        (parameter("layers.0.hyper_weight_s"),): 4 * S * S,
-        (parameter("layers.0.z_weight"),): 12 * Z * S,
-        (parameter("layers.0.d_weight"),): 12 * H * Z,
-        (X, *weights): 4 * (H + S) * I * 2,
+        ("layers.0.hyper_weight_s",): 4 * S * S,
+        ("layers.0.z_weight",): 12 * Z * S,
+        ("layers.0.d_weight",): 12 * H * Z,
+        ("x", *weights): 4 * (H + S) * I * 2,
     }
     spared = {frozen: every - flops(name, case, device, frozen)[1] for frozen in products}
     assert spared == {frozen: 2 * T * B * numbers for frozen, numbers in products.items()}

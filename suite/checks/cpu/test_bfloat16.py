@@ -13,11 +13,11 @@ from impls.batched_cpu import loading, sets
 from suite.cases.verification import ROWS, VERIFY_FIRST, WIDE, multiplied
 from suite.cases.workloads import TIMED
 from suite.checks.equality.catalogue import grouped, wide
-from suite.checks.equality.tasks import BF16, Comparison, against_naive
+from suite.checks.equality.comparisons import BF16, Comparison, against_naive
 from suite.checks.equality.values import results_and_expected, results_of
 from suite.checks.recording import Record
 from suite.comparison.draws import draw, implementation
-from suite.comparison.tensors import OUTPUTS, Gradient, Output, parameter
+from suite.comparison.tensors import OUTPUTS, Gradient
 from suite.comparison.tolerance import assert_bitwise_equal, relative_error
 
 CPU, NAME = torch.device("cpu"), "batched_cpu"
@@ -50,7 +50,7 @@ def compared(thorough: bool) -> list[Comparison]:
     """Small cases, wide ones on both sides of the sizes of tiles, and in a thorough run every use."""
     comparisons = [against_naive(case, BF16) for case in VERIFY_FIRST]
     for comparison in (*wide(NAME), *grouped(NAME)):
-        few = comparison.group.plain and comparison.case in WIDE[::3]
+        few = not comparison.name and comparison.case in WIDE[::3]
         every = comparison.default or comparison.case in TIMED
         if comparison.dtype == BF16 and (every if thorough else few):
             comparisons.append(comparison)
@@ -70,8 +70,8 @@ def test_what_is_stored_is_rounded_to_nearest(way: str) -> None:
     """The rule does not ask for it: it allows twice the error of the naive form, which rounds every sum."""
     case = replace(ROWS, T=1)
     results, exact = results_and_expected(NAME, case, draw(case, 1, BF16, CPU), 1 << 30)
-    h_hat = exact[Output.H_HAT]  # which depends on nothing else that is stored
-    assert relative_error(results[Output.H_HAT], h_hat) < 1.1 * relative_error(h_hat.to(BF16), h_hat)
+    h_hat = exact["h_hat"]  # which depends on nothing else that is stored
+    assert relative_error(results["h_hat"], h_hat) < 1.1 * relative_error(h_hat.to(BF16), h_hat)
 
 
 @pytest.mark.address_sanitizer
@@ -82,7 +82,7 @@ def test_nan_stays_in_its_row_of_a_way(way: str) -> None:
     changed, expected = (results_of(NAME, ROWS, sample._replace(x=each)) for each in (x, sample.x))
     others = torch.tensor([row for row in range(ROWS.B) if row != 20])
     assert_bitwise_equal(*({n: each[n].index_select(1, others) for n in OUTPUTS} for each in (changed, expected)))
-    assert changed[Output.OUT][1, 20].isnan().all()
+    assert changed["out"][1, 20].isnan().all()
 
 
 def test_ways_differ_in_bits() -> None:
@@ -93,7 +93,7 @@ def test_ways_differ_in_bits() -> None:
     for name in sets.ways():
         with multiplied_by(name):
             results = results_of(NAME, WIDE[12], draw(WIDE[12], 1, BF16, CPU))
-            runs.append(results[Gradient(parameter("layers.0.weight_h"))])
+            runs.append(results[Gradient("layers.0.weight_h")])
     assert all(not torch.equal(one, other) for one, other in pairwise(runs))
 
 

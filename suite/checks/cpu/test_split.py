@@ -17,9 +17,9 @@ from impls.gradient.chunks import limited
 from suite.cases.case import Case, Start
 from suite.checks.cpu.guarded import started_with
 from suite.checks.cpu.instrumented import instrumented
-from suite.checks.equality.tasks import WIDE_ORACLE
+from suite.checks.equality.comparisons import WIDE_ORACLE
 from suite.comparison.draws import implementation
-from suite.comparison.tensors import OUTPUTS, Gradient, Results, parameter
+from suite.comparison.tensors import OUTPUTS, Gradient, Results
 from suite.comparison.tolerance import assert_bitwise_equal, evaluate, judge, reference
 
 CPU = torch.device("cpu")
@@ -104,7 +104,7 @@ def test_recomputed_residuals_equal_saved_ones(case: Case, dtype: torch.dtype) -
 def test_the_number_of_threads_is_that_of_each_call(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batched_cpu, "SPLIT", None)  # which is undone at the end
     alone, two = (of_split(MANY[0], split) for split in ((1, 1), (2, 1)))
-    gradient = Gradient(parameter("layers.0.bias"))
+    gradient = Gradient("layers.0.bias")
     assert not torch.equal(alone[gradient], two[gradient])
     for threads, expected in ((2, two), (1, alone)):
         torch.set_num_threads(threads)

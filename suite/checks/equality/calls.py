@@ -11,10 +11,9 @@ from torch._subclasses.fake_utils import CrossRefFakeMode
 from impls import HyperLSTM
 from impls.gradient.chunks import NUMBERS
 from suite.cases.case import Case
+from suite.checks.equality.comparisons import Use, Uses
 from suite.checks.equality.gradients import in_chunks
-from suite.checks.equality.tasks import Group
-from suite.checks.equality.use import Use
-from suite.comparison.draws import Cotangents, Draw
+from suite.comparison.draws import Draw
 from suite.comparison.runs import (
     Outcome,
     Run,
@@ -27,7 +26,7 @@ from suite.comparison.runs import (
     run_plain,
     state_of,
 )
-from suite.comparison.tensors import OUTPUTS, Results, X
+from suite.comparison.tensors import OUTPUTS, Results
 
 
 def _in_pieces(model: HyperLSTM, case: Case, sample: Draw) -> Outcome:
@@ -36,7 +35,7 @@ def _in_pieces(model: HyperLSTM, case: Case, sample: Draw) -> Outcome:
     state = state_of(leaves)
     outs: list[Tensor] = []
     half = case.T // 2
-    for steps in leaves[X].split([0, 1, 0, half, case.T - 1 - half]):
+    for steps in leaves["x"].split([0, 1, 0, half, case.T - 1 - half]):
         out, state = model(steps, state)
         outs.append(out)
     results = by_output(torch.cat(outs), state or ())
@@ -50,8 +49,8 @@ def _after_other_sizes(model: HyperLSTM, case: Case, sample: Draw) -> Outcome:
     for rows, steps in ((1, 1), (2, case.T), (case.B, 1)):
         state = sample.state and tuple(part[..., :rows, :] for part in sample.state)
         x = sample.x[:steps, :rows]
-        d_last = [d[..., :rows, :] for d in sample.cotangents.last]
-        cotangents = Cotangents(sample.cotangents.out[:steps, :rows], *d_last)
+        d_out, *d_last = sample.cotangents
+        cotangents = (d_out[:steps, :rows], *(d[..., :rows, :] for d in d_last))
         plain(model, replace(case, T=len(x), B=rows, lengths=()), Draw(sample.params, x, state, cotangents))
         with torch.no_grad():
             model(x)
@@ -70,14 +69,11 @@ def _without_gradient(mode: Callable[[], AbstractContextManager[object]]) -> Run
     return run
 
 
-INFERENCE = Group(
-    "inference",
-    (
-        Use("inference_mode", _without_gradient(torch.inference_mode), _outputs, gradient=False),
-        Use("no_grad", _without_gradient(torch.no_grad), _outputs, gradient=False),
-        # Chunks of two and three steps, the shorter ones first.
-        Use("no_grad in chunks", in_chunks(3 * NUMBERS, of=_without_gradient(torch.no_grad)), _outputs, gradient=False),
-    ),
+INFERENCE: Uses = (
+    Use("inference_mode", _without_gradient(torch.inference_mode), _outputs, gradient=False),
+    Use("no_grad", _without_gradient(torch.no_grad), _outputs, gradient=False),
+    # Chunks of two and three steps, the shorter ones first.
+    Use("no_grad in chunks", in_chunks(3 * NUMBERS, of=_without_gradient(torch.no_grad)), _outputs, gradient=False),
 )
 
 
@@ -92,12 +88,9 @@ def observed(of: Run) -> Run:
 
 
 #: The uses share one model. The first one runs in inference mode, of which nothing may break training afterwards.
-CALLS = Group(
-    "calls",
-    (
-        *INFERENCE.uses,
-        Use("in pieces", _in_pieces),
-        Use("observed", observed(run_plain)),
-        Use("after calls of other sizes", _after_other_sizes),
-    ),
+CALLS: Uses = (
+    *INFERENCE,
+    Use("in pieces", _in_pieces),
+    Use("observed", observed(run_plain)),
+    Use("after calls of other sizes", _after_other_sizes),
 )

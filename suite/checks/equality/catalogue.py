@@ -13,20 +13,20 @@ from suite.cases.plan import workloads
 from suite.cases.verification import IN_EVERY_DTYPE, IN_FLOAT16, IN_FLOAT64, ROWS, SPLIT, VERIFY_FIRST, WIDE
 from suite.cases.workloads import TIMED
 from suite.checks.equality import calls, changes, extremes, gradients, layouts
-from suite.checks.equality.pairs import COMBINATIONS, Combination
-from suite.checks.equality.tasks import (
+from suite.checks.equality.comparisons import (
     BF16,
     F16,
     F32,
     F64,
     WIDE_ORACLE,
     Comparison,
-    Group,
+    Uses,
     against_naive,
     against_wide,
     dtypes_at_size,
 )
-from suite.checks.equality.use import AutocastMode, Use
+from suite.checks.equality.pairs import COVERING, Call, case_of, dtype_of, use_of
+from suite.comparison.memory import shortage
 from suite.comparison.tolerance import DTYPES
 from suite.shared.devices import DeviceType
 
@@ -51,19 +51,17 @@ FORWARD_CASES = (
 )
 #: Of an implementation that builds weights.
 LITERAL = Case(T=2, B=8, I=97, H=128, S=33, Z=9, layer_norm=True, state=Start.STACKED)
-
-
 _TRAINED = {TINY: (F64,), LARGE: (F32,), PACKED: (F64, BF16)}
-#: By group of uses, the cases and dtypes in which every implementation is used so.
-GROUPS: Mapping[Group, Mapping[Case, Sequence[torch.dtype]]] = {
-    gradients.FROZEN: _TRAINED,
-    gradients.GRADIENTS: _TRAINED | {FEW_ROWS: (F32,)},
-    layouts.LAID_OUT: _TRAINED,
-    changes.CHANGES: {DROPPED: (F64,), DROPPED_WIDE: (F32,)},
-    extremes.MEANS_FAR_FROM_0: {replace(LARGE, S=120): (F32,)},
-    extremes.SATURATED: {replace(LARGE, layer_norm=False): (F64, F32)},
-    calls.CALLS: {TINY: (F64,), LARGE: (F32,)},
-    calls.INFERENCE: dict.fromkeys(FORWARD_CASES, (F32,)),
+#: By name, uses of one model, and the cases and dtypes in which every implementation is used so.
+GROUPS: Mapping[str, tuple[Uses, Mapping[Case, Sequence[torch.dtype]]]] = {
+    "frozen": (gradients.FROZEN, _TRAINED),
+    "gradients": (gradients.GRADIENTS, _TRAINED | {FEW_ROWS: (F32,)}),
+    "layouts": (layouts.LAID_OUT, _TRAINED),
+    "changes": (changes.CHANGES, {DROPPED: (F64,), DROPPED_WIDE: (F32,)}),
+    "means far from 0": (extremes.MEANS_FAR_FROM_0, {replace(LARGE, S=120): (F32,)}),
+    "saturated": (extremes.SATURATED, {replace(LARGE, layer_norm=False): (F64, F32)}),
+    "calls": (calls.CALLS, {TINY: (F64,), LARGE: (F32,)}),
+    "inference": (calls.INFERENCE, dict.fromkeys(FORWARD_CASES, (F32,))),
 }
 
 
@@ -120,11 +118,11 @@ def grouped(name: str) -> list[Comparison]:
     if impl.builds_weights:
         return []
     comparisons = []
-    for group, cases in GROUPS.items():
+    for group, (uses, cases) in GROUPS.items():
         for case, dtypes in cases.items():
             default = name != WIDE_ORACLE or case == next(iter(cases))
             for dtype in _compared_dtypes(impl, dtypes):
-                comparisons.append(against_wide(case, dtype, group, default=default))
+                comparisons.append(against_wide(case, dtype, group, uses, default=default))
     return comparisons
 
 
@@ -135,27 +133,17 @@ def _compared_dtypes(impl: Impl, dtypes: Iterable[torch.dtype]) -> list[torch.dt
     return [dtype for dtype in dtypes if dtype in dtypes_at_size(impl)]
 
 
-def paired(name: str, of_options: Sequence[Combination] = COMBINATIONS) -> list[Comparison]:
+def paired(name: str, covering: Iterable[Call] = COVERING) -> list[Comparison]:
     """Options of an implementation in pairs, in the most precise dtype that it has, or under autocast.
 
     A default run has none of `naive`: the oracle is its layer function, and `row_scaled` runs in the same module.
-    Where formulas lose digits, float64 is the oracle, and naive's own error in float32 says how many are lost.
     """
     most_precise = min(find(name).dtypes, key=lambda dtype: torch.finfo(dtype).eps)
     comparisons = []
-    for pair in of_options:
-        dtype = _dtype_of_pair(pair.use, most_precise)
-        comparisons.append(against_naive(pair.case, dtype, pair.group, default=name != ORACLE))
+    for call in covering:
+        dtype = dtype_of(call, most_precise)
+        comparisons.append(against_naive(case_of(call), dtype, call.name, (use_of(call),), default=name != ORACLE))
     return comparisons
-
-
-def _dtype_of_pair(use: Use, most_precise: torch.dtype) -> torch.dtype:
-    if use.extreme:
-        return F32
-    if use.autocast is AutocastMode.EXACT:
-        return most_precise
-    stays = use.autocast is AutocastMode.FLOAT64_IN_AUTOCAST and most_precise == F64
-    return F64 if stays else BF16
 
 
 def of_every_implementation(*parts: Callable[[str], list[Comparison]]) -> list[tuple[str, Comparison]]:
@@ -171,3 +159,25 @@ def of_every_implementation(*parts: Callable[[str], list[Comparison]]) -> list[t
                 fitting = comparison._replace(case=comparison.case.fitting(multiples))
                 compared.setdefault((name, fitting.id, fitting.dtype), fitting)
     return [(name, comparison) for (name, *_), comparison in compared.items()]
+
+
+def at_sizes(cases: Iterable[Case], dtypes: Sequence[torch.dtype], most: int) -> list[tuple[str, Comparison]]:
+    """Comparisons of every implementation at some sizes, in its dtypes; of these only in `dtypes`, if there are any.
+
+    most: bytes that may be taken. Where its training step does not fit, the forward pass alone is compared, and nothing
+    where that of the oracle does not fit.
+    """
+    compared = []
+    for case in dict.fromkeys(cases):  # a person may name a size twice
+        of_oracle = shortage(WIDE_ORACLE, case, F64, most)
+        for name in names():
+            for dtype in dtypes_at_size(find(name)):
+                if dtypes and dtype not in dtypes:
+                    continue
+                comparison, lacking = against_wide(case, dtype), shortage(name, case, dtype, most)
+                if of_oracle:
+                    lacking = f"As the oracle, {of_oracle}"
+                elif lacking and not shortage(name, case, dtype, most, training=False):
+                    comparison, lacking = against_wide(case, dtype, "inference", calls.INFERENCE), ""
+                compared.append((name, comparison._replace(too_large=lacking)))
+    return compared

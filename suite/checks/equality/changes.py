@@ -10,11 +10,10 @@ from impls import HyperLSTM
 from impls.registry import ORACLE
 from impls.tracing import is_of_an_edit
 from suite.cases.case import Case
-from suite.checks.equality.tasks import WIDE_ORACLE, Group
-from suite.checks.equality.use import Use
+from suite.checks.equality.comparisons import WIDE_ORACLE, Use, Uses
 from suite.comparison.draws import Draw
 from suite.comparison.runs import Outcome, arguments, backward, gradients, outputs, plain
-from suite.comparison.tensors import OUTPUTS, STATE, Argument, Finding, Output, Results, Wrong, X, parameter
+from suite.comparison.tensors import OUTPUTS, STATE, Results
 
 Parameters = dict[str, Tensor]
 
@@ -38,30 +37,6 @@ def _data_changed(model: HyperLSTM, values: Parameters) -> None:
 
 #: Gives parameters other values.
 Assign = Callable[[HyperLSTM, Parameters], object]
-#: By name: as new objects, in new memory, or in the same memory.
-ASSIGNED: dict[str, Assign] = {
-    "parameters loaded by assignment": partial(HyperLSTM.load_state_dict, assign=True),
-    "data assigned": _data_assigned,
-    "data changed in place": _data_changed,
-}
-
-
-#: Attributes of the model, and the values that they have in calls before; one of these must give other results.
-OTHER_OPTIONS: tuple[tuple[str, tuple[object, ...]], ...] = (
-    ("dropout", (0.9,)),
-    ("recurrent_dropout", (0.0,)),
-    ("recurrent_dropout", (0.9,)),
-    ("training", (False,)),
-    ("impl", (ORACLE, WIDE_ORACLE)),  # a file may compute to the bit what one of them does
-)
-#: What is changed between a call and its backward pass.
-EDITED: tuple[Output | Argument, ...] = (
-    *OUTPUTS,
-    X,
-    *STATE,
-    parameter("layers.0.weight_h"),
-    parameter("layers.0.bias"),
-)
 
 
 def _after_other_parameters(assign: Assign, model: HyperLSTM, case: Case, sample: Draw) -> Outcome:
@@ -94,19 +69,18 @@ def _after_other_option(option: str, before: tuple[object, ...], model: HyperLST
     setattr(model, option, value)
     results = _seeded(model, case, sample)
     same = all(result.equal(of_other[key]) for of_other in others for key, result in results.items())
-    findings = (Finding(Wrong.NO_EFFECT, option),) if same else ()
-    return Outcome(results, findings)
+    return Outcome(results, (f"option without effect: {option}",) if same else ())
 
 
-def _edited(place: Output | Argument, model: HyperLSTM, case: Case, sample: Draw) -> Outcome:
+def _edited(place: str, model: HyperLSTM, case: Case, sample: Draw) -> Outcome:
     """An argument or a result is changed between forward and backward, which raises or is right."""
     torch.manual_seed(0)
     state = sample.state and tuple(part.clone() for part in sample.state)
     copied = sample._replace(x=sample.x.clone(), state=state)
     leaves = arguments(model, copied)
     results = outputs(model, case, leaves)
-    returned = {output: value.detach().clone() for output, value in results.items()}
-    edited = leaves[place] if isinstance(place, Argument) else results[place]
+    returned: Results = {output: value.detach().clone() for output, value in results.items()}
+    edited = leaves[place] if place in leaves else results[place]
     before = edited.detach().clone()
     with torch.no_grad():
         edited.mul_(2)
@@ -130,15 +104,26 @@ def _doubled(model: HyperLSTM, case: Case, sample: Draw) -> Outcome:
     return Outcome({name: value / 2 for name, value in results.items()})
 
 
-CHANGES = Group(
-    "changes",
-    (
-        *(Use(how, partial(_after_other_parameters, assign)) for how, assign in ASSIGNED.items()),
-        *(
-            Use(f"{option} {' and '.join(map(str, before))} before", partial(_after_other_option, option, before))
-            for option, before in OTHER_OPTIONS
-        ),
-        *(Use(f"{place} changed before backward", partial(_edited, place)) for place in EDITED),
-        Use("results doubled in place", _doubled),
+def _use_after(option: str, *before: object) -> Use:
+    """Calls with other values of an attribute of the model, one of which must give other results."""
+    return Use(f"{option} {' and '.join(map(str, before))} before", partial(_after_other_option, option, before))
+
+
+#: What is changed between a call and its backward pass.
+EDITED = (*OUTPUTS, "x", *STATE, "layers.0.weight_h", "layers.0.bias")
+CHANGES: Uses = (
+    # As new objects, in new memory, and in the same memory.
+    Use(
+        "parameters loaded by assignment",
+        partial(_after_other_parameters, partial(HyperLSTM.load_state_dict, assign=True)),
     ),
+    Use("data assigned", partial(_after_other_parameters, _data_assigned)),
+    Use("data changed in place", partial(_after_other_parameters, _data_changed)),
+    _use_after("dropout", 0.9),
+    _use_after("recurrent_dropout", 0.0),
+    _use_after("recurrent_dropout", 0.9),
+    _use_after("training", False),
+    _use_after("impl", ORACLE, WIDE_ORACLE),  # a file may compute to the bit what one of them does
+    *(Use(f"{place} changed before backward", partial(_edited, place)) for place in EDITED),
+    Use("results doubled in place", _doubled),
 )

@@ -9,18 +9,22 @@ from impls import HyperLSTM
 from impls.definition import LayerParams
 from impls.gradient.chunks import limited
 from suite.cases.case import Case
-from suite.checks.equality.tasks import Group
-from suite.checks.equality.use import Use
-from suite.comparison.draws import Cotangents, Draw
+from suite.checks.equality.comparisons import Use, Uses
+from suite.comparison.draws import Draw
 from suite.comparison.runs import Outcome, Run, Selector, arguments, gradients, outputs, run_plain
-from suite.comparison.tensors import Gradient, H, Kind, Output, Results, X
+from suite.comparison.tensors import OUTPUTS, STATE, Gradient, Results, in_layer
 
 # What requires a gradient
 
 
 def without_other_gradients(select: Selector, results: Results) -> Results:
     """Results without the gradients of arguments that do not require one."""
-    return {name: value for name, value in results.items() if not isinstance(name, Gradient) or select(name.of)}
+    return {key: value for key, value in results.items() if not isinstance(key, Gradient) or select(key.of)}
+
+
+def is_parameter(argument: str) -> bool:
+    """True for a parameter, among the arguments of a call."""
+    return argument not in ("x", *STATE)
 
 
 def _training(name: str, select: Selector) -> Use:
@@ -29,18 +33,15 @@ def _training(name: str, select: Selector) -> Use:
 
 def _alone(name: str) -> Use:
     """The parameter of that name, in each layer."""
-    return _training(f"{name} alone", lambda leaf: leaf.kind is Kind.PARAMETER and leaf.name == name)
+    return _training(f"{name} alone", lambda argument: in_layer(argument) == name)
 
 
 #: A parameter alone shows all that its gradient depends on; `pairs.py` has other combinations.
-FROZEN = Group(
-    "frozen",
-    (
-        *map(_alone, LayerParams._fields),
-        _training("parameters alone", lambda leaf: leaf.kind is Kind.PARAMETER),
-        _training("x alone", lambda leaf: leaf == X),
-        _training("h alone", lambda leaf: leaf == H),
-    ),
+FROZEN: Uses = (
+    *map(_alone, LayerParams._fields),
+    _training("parameters alone", is_parameter),
+    _training("x alone", lambda argument: argument == "x"),
+    _training("h alone", lambda argument: argument == "state h"),
 )
 
 
@@ -51,23 +52,23 @@ def _scaled(factor: float) -> Use:
     """Each gradient of the outputs is multiplied by a factor."""
 
     def run(model: HyperLSTM, case: Case, sample: Draw) -> Outcome:
-        scaled = Cotangents(*(factor * cotangent for cotangent in sample.cotangents))
-        return run_plain(model, case, sample._replace(cotangents=scaled))
+        scaled = sample._replace(cotangents=tuple(factor * cotangent for cotangent in sample.cotangents))
+        return run_plain(model, case, scaled)
 
     return Use(f"gradients times {factor:g}", run, partial(_times, factor))
 
 
 def _times(factor: float, results: Results) -> Results:
     """Results of which the gradients are multiplied by a factor."""
-    return {name: value * factor if isinstance(name, Gradient) else value for name, value in results.items()}
+    return {key: value * factor if isinstance(key, Gradient) else value for key, value in results.items()}
 
 
-def with_cotangents_of(arriving: Collection[Output], sample: Draw) -> Draw:
+def with_cotangents_of(arriving: Collection[str], sample: Draw) -> Draw:
     """A draw in which the cotangents of all other outputs are zero."""
     cotangents = []
-    for output, cotangent in sample.cotangents.by_output().items():
+    for output, cotangent in zip(OUTPUTS, sample.cotangents, strict=True):
         cotangents.append(cotangent if output in arriving else torch.zeros_like(cotangent))
-    return sample._replace(cotangents=Cotangents(*cotangents))
+    return sample._replace(cotangents=tuple(cotangents))
 
 
 def _backward_twice(model: HyperLSTM, case: Case, sample: Draw) -> Outcome:
@@ -97,15 +98,12 @@ def _chunked(numbers: int, residuals: bool) -> Use:
     return Use(name, in_chunks(numbers, residuals), residuals=residuals)
 
 
-GRADIENTS = Group(
-    "gradients",
-    (
-        _scaled(1e4),
-        _scaled(1e-4),
-        Use("backward twice", _backward_twice, partial(_times, 2)),
-        _chunked(20, residuals=True),
-        _chunked(40, residuals=False),
-        _chunked(80, residuals=True),
-        _chunked(80, residuals=False),
-    ),
+GRADIENTS: Uses = (
+    _scaled(1e4),
+    _scaled(1e-4),
+    Use("backward twice", _backward_twice, partial(_times, 2)),
+    _chunked(20, residuals=True),
+    _chunked(40, residuals=False),
+    _chunked(80, residuals=True),
+    _chunked(80, residuals=False),
 )

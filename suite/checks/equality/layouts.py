@@ -1,26 +1,24 @@
 """Layouts in memory of x, states, gradients and parameters, whose numbers stay the same: none changes a result."""
 
 from collections.abc import Callable, Mapping
-from enum import StrEnum
 from functools import partial
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_map_only
 
 from impls import HyperLSTM
 from suite.cases.case import Case
 from suite.checks.equality.calls import observed
-from suite.checks.equality.tasks import Group
-from suite.checks.equality.use import Use
-from suite.comparison.draws import Draw, by_argument, with_values
+from suite.checks.equality.comparisons import Use, Uses
+from suite.comparison.draws import Draw, by_name
 from suite.comparison.runs import Outcome, Run, packed, run_plain
-from suite.comparison.tensors import Argument, Kind
-from suite.comparison.tolerance import changed_arguments
+from suite.comparison.tolerance import changed
 
 #: Function that returns a tensor of the same numbers in another layout.
 Layout = Callable[[Tensor], Tensor]
-#: The layout of all arguments of a kind.
-Layouts = Mapping[Kind, Layout]
+#: By field of a draw, the layout of its tensors.
+Layouts = Mapping[str, Layout]
 
 
 def _spread(stride: int, value: Tensor) -> Tensor:
@@ -51,53 +49,39 @@ def _expanded(axes: tuple[int, ...], value: Tensor) -> Tensor:
     return first.clone().expand_as(value)
 
 
-class MemoryLayout(StrEnum):
-    """How all tensors lie in memory, as uses name it."""
-
-    CONTIGUOUS = "contiguous"
-    PADDED = "padded"
-    EVERY_SECOND_COLUMN = "every second column"
-    TRANSPOSED = "transposed, not aligned"
-    COLUMNS_FIRST = "columns first"
-    NOT_ALIGNED = "not aligned"
-    ALIGNED_TO_8 = "aligned to 8 bytes"
-    ALIGNED_TO_16 = "aligned to 16 bytes"
-
-
 PADDED = partial(_spread, 1)
 #: The layouts of all tensors.
-OF_ALL_TENSORS: dict[MemoryLayout, Layouts] = {
-    MemoryLayout.CONTIGUOUS: {},
-    MemoryLayout.PADDED: dict.fromkeys(Kind, PADDED),
-    MemoryLayout.EVERY_SECOND_COLUMN: dict.fromkeys(Kind, partial(_spread, 2)),
-    MemoryLayout.TRANSPOSED: dict.fromkeys(Kind, partial(_moved, 0, -1, 1)),
-    MemoryLayout.COLUMNS_FIRST: dict.fromkeys(Kind, partial(_moved, -1, 0, 16)),
-    MemoryLayout.NOT_ALIGNED: dict.fromkeys(Kind, partial(_aligned, 1)),
-    MemoryLayout.ALIGNED_TO_8: dict.fromkeys(Kind, partial(_aligned, 8)),
-    MemoryLayout.ALIGNED_TO_16: dict.fromkeys(Kind, partial(_aligned, 16)),
+OF_ALL_TENSORS: dict[str, Layouts] = {
+    "contiguous": {},
+    "padded": dict.fromkeys(Draw._fields, PADDED),
+    "every second column": dict.fromkeys(Draw._fields, partial(_spread, 2)),
+    "transposed, not aligned": dict.fromkeys(Draw._fields, partial(_moved, 0, -1, 1)),
+    "columns first": dict.fromkeys(Draw._fields, partial(_moved, -1, 0, 16)),
+    "not aligned": dict.fromkeys(Draw._fields, partial(_aligned, 1)),
+    "aligned to 8 bytes": dict.fromkeys(Draw._fields, partial(_aligned, 8)),
+    "aligned to 16 bytes": dict.fromkeys(Draw._fields, partial(_aligned, 16)),
 }
 #: Layouts of numbers that are equal over an axis; the gradient of a sum is equal over all.
 OVER_BATCH = partial(_expanded, (-2,))
 EXPANDED: dict[str, Layouts] = {
-    "x and gradients expanded over the batch": {Kind.X: OVER_BATCH, Kind.COTANGENT: OVER_BATCH},
+    "x and gradients expanded over the batch": {"x": OVER_BATCH, "cotangents": OVER_BATCH},
     "states expanded over the batch, parameters over their first axis": {
-        Kind.STATE: OVER_BATCH,
-        Kind.PARAMETER: partial(_expanded, (0,)),
+        "state": OVER_BATCH,
+        "params": partial(_expanded, (0,)),
     },
-    "gradients expanded": {Kind.COTANGENT: partial(_expanded, (0, 1, 2))},
+    "gradients expanded": {"cotangents": partial(_expanded, (0, 1, 2))},
 }
 
 
 def _laid_out(layouts: Layouts, sample: Draw) -> Draw:
-    def lay_out(argument: Argument, value: Tensor) -> Tensor:
-        layout = layouts.get(argument.kind)
-        return layout(value.detach()) if layout else value
-
-    return with_values(sample, lay_out)
+    with torch.no_grad():
+        parts = {part: tree_map_only(Tensor, layout, getattr(sample, part)) for part, layout in layouts.items()}
+    return sample._replace(**parts)
 
 
 def _equal_over_axes(layouts: Layouts, sample: Draw) -> Draw:
-    return with_values(_laid_out(layouts, sample), lambda _, value: value.clone())
+    equal: Draw = tree_map_only(Tensor, Tensor.clone, _laid_out(layouts, sample))
+    return equal
 
 
 def in_layouts(layouts: Layouts, of: Run = run_plain) -> Run:
@@ -111,7 +95,7 @@ def in_layouts(layouts: Layouts, of: Run = run_plain) -> Run:
         outcome = of(model, case, laid_out)
         for name, p in model.named_parameters():
             p.data = contiguous[name]
-        findings = changed_arguments(by_argument(sample), by_argument(laid_out))
+        findings = changed(by_name(sample), by_name(laid_out))
         return outcome._replace(findings=(*outcome.findings, *findings))
 
     return run
@@ -119,7 +103,7 @@ def in_layouts(layouts: Layouts, of: Run = run_plain) -> Run:
 
 def layout_of_tokens(layouts: Layouts) -> Layout:
     """The layout of the data of a PackedSequence, which is that of x."""
-    return layouts.get(Kind.X, Tensor.contiguous)
+    return layouts.get("x", Tensor.contiguous)
 
 
 def _use(name: str, layouts: Layouts) -> Use:
@@ -131,19 +115,16 @@ def _use_of_equal(name: str, layouts: Layouts) -> Use:
     return Use(name, in_layouts(layouts), change_draw=partial(_equal_over_axes, layouts))
 
 
-_IN_ANOTHER_LAYOUT = [memory for memory in MemoryLayout if memory is not MemoryLayout.CONTIGUOUS]
 #: All tensors at once, for an implementation whose calls take long.
-AT_ONCE = Group(
-    "layouts at once",
-    (
-        *(_use(memory, OF_ALL_TENSORS[memory]) for memory in _IN_ANOTHER_LAYOUT),
-        *(_use_of_equal(name, layouts) for name, layouts in EXPANDED.items()),
-        Use("columns first, observed", observed(in_layouts(OF_ALL_TENSORS[MemoryLayout.COLUMNS_FIRST]))),
-    ),
+AT_ONCE: Uses = (
+    *(_use(name, layouts) for name, layouts in OF_ALL_TENSORS.items() if layouts),
+    *(_use_of_equal(name, layouts) for name, layouts in EXPANDED.items()),
+    Use("columns first, observed", observed(in_layouts(OF_ALL_TENSORS["columns first"]))),
 )
-#: By name, the tensors of one kind, which are padded while the others are contiguous.
-_PADDED = {"x": Kind.X, "states": Kind.STATE, "parameters": Kind.PARAMETER, "cotangents": Kind.COTANGENT}
-LAID_OUT = Group(
-    "layouts",
-    (*AT_ONCE.uses, *(_use(f"{name} padded", {kind: PADDED}) for name, kind in _PADDED.items())),
+LAID_OUT: Uses = (
+    *AT_ONCE,
+    _use("x padded", {"x": PADDED}),
+    _use("states padded", {"state": PADDED}),
+    _use("parameters padded", {"params": PADDED}),
+    _use("cotangents padded", {"cotangents": PADDED}),
 )

@@ -1,18 +1,23 @@
-"""What a call must leave as it was: settings of torch and of ours, the random generator, attributes of the model."""
+"""What a call must leave as it was: settings of torch and of ours, the random generator, attributes of the model.
+
+`python -m suite.checks.equality.leftovers DEVICE` fails if a first call in its process changes a setting.
+"""
 
 import os
+import sys
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from impls import HyperLSTM
+from impls import HyperLSTM, names, why_unavailable
 from impls.gradient.chunks import limits
 from impls.hyperlstm import ATTRIBUTES
+from impls.registry import ORACLE, find
 from suite.cases.case import Case
-from suite.comparison.draws import Draw
-from suite.comparison.runs import Outcome, Run
-from suite.comparison.tensors import Finding, Wrong
+from suite.cases.verification import TWO_LAYERS
+from suite.comparison.draws import Draw, model_and_draw
+from suite.comparison.runs import Outcome, Run, plain
 from suite.shared.devices import DeviceType
 
 #: A few denormals, which are slow, in an array that is large enough for all of torch's threads to share.
@@ -26,8 +31,6 @@ def _denormals() -> int:
 
 #: A variable that torch sets when it imports its compiler.
 _SET_BY_TORCH = "TORCHINDUCTOR_CACHE_DIR"
-
-
 #: What a call must leave as it was, of the process and of a model, by its name in findings and faults.
 SETTINGS: dict[str, Callable[[HyperLSTM], object]] = {
     "grad mode": lambda _: torch.is_grad_enabled(),
@@ -78,7 +81,26 @@ def watched(run: Run) -> Run:
         drops = case.training and (case.dropout > 0 or case.recurrent_dropout > 0)
         if not drops and not random.equal(_random(device)):
             changed.append("random generator")
-        findings = tuple(Finding(Wrong.SETTING_CHANGED, name) for name in changed)
-        return outcome._replace(findings=outcome.findings + findings)
+        findings = [f"setting changed: {name}" for name in changed]
+        return outcome._replace(findings=(*outcome.findings, *findings))
 
     return watch
+
+
+def first_calls(device: str) -> None:
+    """Call every implementation; AssertionError names the first that changes a setting."""
+    bystander, _ = model_and_draw(ORACLE, TWO_LAYERS, torch.float32, torch.device(device))
+    before = settings(bystander)
+    for name in names():
+        for dtype in find(name).dtypes:
+            if why_unavailable(name, device, dtype) is not None:
+                continue
+            model, sample = model_and_draw(name, TWO_LAYERS, dtype, torch.device(device))
+            plain(model, TWO_LAYERS, sample)
+            changed = altered(bystander, before)
+            if changed:
+                raise AssertionError(f"{name}: its first call in {dtype} changed {changed}")
+
+
+if __name__ == "__main__":
+    first_calls(sys.argv[1])

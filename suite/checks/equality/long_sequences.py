@@ -53,7 +53,7 @@ def results(build: Build, sample: Draw, dtype: torch.dtype) -> list[Tensor]:
     """The output at both ends, and the gradient of weight_h."""
     model, weight_h = build(dtype)
     out, _ = model(sample.x.to(dtype))
-    gradients = torch.autograd.grad(out, weight_h, sample.cotangents.out.to(dtype))
+    gradients = torch.autograd.grad(out, weight_h, sample.cotangents[0].to(dtype))
     return [value.detach() for value in (*(out[end] for end in ENDS), *gradients)]
 
 

@@ -4,8 +4,7 @@ A case has the sizes of a call and some of its options, such as its lengths and 
 The calls are a covering array, few enough to make them all.
 """
 
-from enum import Enum, StrEnum, auto
-from functools import partial
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import torch
@@ -16,111 +15,98 @@ from torch.nn.functional import pad
 from impls import HyperLSTM
 from impls.gradient.chunks import limited
 from suite.cases.case import Case, Start
+from suite.checks.equality.comparisons import BF16, F32, F64, Use
 from suite.checks.equality.extremes import FAR_FROM_0, LARGE_CELLS
-from suite.checks.equality.gradients import with_cotangents_of, without_other_gradients
-from suite.checks.equality.layouts import OF_ALL_TENSORS, MemoryLayout, in_layouts, layout_of_tokens
+from suite.checks.equality.gradients import is_parameter, with_cotangents_of, without_other_gradients
+from suite.checks.equality.layouts import OF_ALL_TENSORS, in_layouts, layout_of_tokens
 from suite.checks.equality.leftovers import watched
-from suite.checks.equality.tasks import Group
-from suite.checks.equality.use import AutocastMode, Use
 from suite.comparison.draws import Draw, inputs
 from suite.comparison.runs import Outcome, Returned, Run, Selector, State, packed, run_plain
-from suite.comparison.tensors import H_HAT, OUTPUTS, C, Finding, Kind, Output, Wrong, X, parameter
+from suite.comparison.tensors import OUTPUTS, STATE, role
+
+#: T, B and lengths by the form of a call. `alone` is one sequence [T, I]. The permutation that sorts `unsorted` is not
+#: its own inverse, so that to confuse the two would show.
+FORMS: dict[str, tuple[int, int, tuple[int, ...]]] = {
+    "batch": (3, 3, ()),
+    "alone": (3, 1, ()),
+    "sorted": (3, 3, (3, 2, 1)),
+    "unsorted": (3, 3, (1, 3, 2)),
+    "no steps": (0, 3, ()),
+    "no rows": (3, 0, ()),
+}
+#: Forms of which out has no number.
+EMPTY = ("no steps", "no rows")
+#: `dropout`, `recurrent_dropout` and whether the model is in training mode, by what is dropped.
+MASKS = {
+    "none": (0.0, 0.0, True),
+    "dropout": (0.25, 0.0, True),
+    "recurrent": (0.0, 0.4, True),
+    "both": (0.25, 0.4, True),
+    "eval": (0.25, 0.4, False),
+}
 
 
-class Form(Enum):
-    """The form in which a call is given its sequences."""
-
-    BATCH = auto()
-    #: One sequence, x [T, I].
-    ALONE = auto()
-    #: Packed, the longest first or in any order.
-    SORTED = auto()
-    UNSORTED = auto()
-    #: T = 0 or B = 0.
-    NO_STEPS = auto()
-    NO_ROWS = auto()
-
-    @property
-    def empty(self) -> bool:
-        """True if out has no number."""
-        return self in (Form.NO_STEPS, Form.NO_ROWS)
+def _is_bias(argument: str) -> bool:
+    of_argument = role(argument)
+    return of_argument is not None and of_argument.of_bias
 
 
-class Masks(Enum):
-    """What is dropped: the input of the second layer, g at each step, or both."""
-
-    NONE = auto()
-    DROPOUT = auto()
-    RECURRENT = auto()
-    BOTH = auto()
-    #: What both would, in evaluation mode.
-    EVAL = auto()
-
-
-class Trained(StrEnum):
-    """The arguments that require a gradient."""
-
-    ALL = "all"
-    X = "x"
-    PARAMETERS = "parameters"
-    BIASES = "biases"
-    STATE = "state"
-    STATE_C = "state_c"
-    STATE_H_HAT = "state_h_hat"
-    #: The forward pass alone.
-    NOTHING = "nothing"
-
-    @property
-    def needs_state(self) -> bool:
-        """True if these are parts of an initial state, which must be given."""
-        return self in (Trained.STATE, Trained.STATE_C, Trained.STATE_H_HAT)
+#: Whether an argument requires a gradient, by what is trained; of `nothing` there is a forward pass alone.
+TRAINED: dict[str, Selector] = {
+    "all": lambda argument: True,
+    "x": lambda argument: argument == "x",
+    "parameters": is_parameter,
+    "biases": _is_bias,
+    "state": lambda argument: argument in STATE,
+    "state_c": lambda argument: argument == "state c",
+    "state_h_hat": lambda argument: argument == "state h_hat",
+    "nothing": lambda argument: False,
+}
+#: What is trained of a state, which must be given.
+OF_STATE = ("state", "state_c", "state_h_hat")
 
 
 class Call(NamedTuple):
     """A call of a model, by the value of each option.
 
-    state: as a `Case` has it.
+    form, masks, trained, layout: of the tables `FORMS`, `MASKS`, `TRAINED` and `OF_ALL_TENSORS`.
+    autocast: `exact`, without; `autocast`, in bfloat16, of a model in float32; `float64_in_autocast`, of a model in
+    float64, which autocast leaves as it is; where an implementation has no float64, as `autocast`.
     arriving: the outputs whose cotangents are not zero.
     stepwise: the sequence is cut into chunks of one step.
     recomputed: the backward pass computes again what hand-written gradients would else save.
-    layout: of all tensors in memory.
     extreme: numbers are far from usual, where a formula may lose digits.
     """
 
-    form: Form = Form.BATCH
+    form: str = "batch"
     batch_first: bool = False
     layers: int = 1
     layer_norm: bool = False
     state: Start = Start.NONE
-    masks: Masks = Masks.NONE
-    autocast: AutocastMode = AutocastMode.EXACT
-    trained: Trained = Trained.ALL
-    arriving: tuple[Output, ...] = OUTPUTS
+    masks: str = "none"
+    autocast: str = "exact"
+    trained: str = "all"
+    arriving: tuple[str, ...] = OUTPUTS
     stepwise: bool = False
     recomputed: bool = False
-    layout: MemoryLayout = MemoryLayout.CONTIGUOUS
+    layout: str = "contiguous"
     extreme: bool = False
-
-    @property
-    def shows_little(self) -> bool:
-        """True for a call that has no number, or no gradient."""
-        return self.form.empty or self.trained is Trained.NOTHING
 
     @property
     def name(self) -> str:
         """Name of the options that differ from the default and that a `Case` does not have.
 
-        Of the forms it has ALONE; a case shows the others.
+        Of the forms it has `alone`; a case shows the others.
         """
         words = [
-            ("alone", self.form is Form.ALONE),
+            (self.form, self.form == "alone"),
             ("batch_first", self.batch_first),
-            (self.autocast, self.autocast is not DEFAULTS.autocast),
-            (self.trained, self.trained is not DEFAULTS.trained),
+            (self.autocast, self.autocast != DEFAULTS.autocast),
+            (self.trained, self.trained != DEFAULTS.trained),
             ("-".join(self.arriving), self.arriving != DEFAULTS.arriving),
             ("stepwise", self.stepwise),
             ("recomputed", self.recomputed),
-            (self.layout, self.layout is not DEFAULTS.layout),
+            (self.layout, self.layout != DEFAULTS.layout),
             ("extreme", self.extreme),
         ]
         said = [word for word, differs in words if differs]
@@ -133,30 +119,30 @@ DEFAULTS = Call()
 Domains = dict[str, tuple[Any, ...]]
 #: All values.
 OPTIONS: Domains = {
-    "form": tuple(Form),
+    "form": tuple(FORMS),
     "batch_first": (False, True),
     "layers": (1, 2),
     "layer_norm": (False, True),
     "state": (Start.NONE, Start.SHARED, Start.STACKED),
-    "masks": tuple(Masks),
-    "autocast": tuple(AutocastMode),
-    "trained": tuple(Trained),
+    "masks": tuple(MASKS),
+    "autocast": ("exact", "autocast", "float64_in_autocast"),
+    "trained": tuple(TRAINED),
     "arriving": (OUTPUTS, *((output,) for output in OUTPUTS)),
     "stepwise": (False, True),
     "recomputed": (False, True),
-    "layout": tuple(MemoryLayout),
+    "layout": tuple(OF_ALL_TENSORS),
     "extreme": (False, True),
 }
 #: The values that one layer sees: the module turns the others into these, and runs what is between layers.
 LAYER_OPTIONS = OPTIONS | {
-    "form": (Form.BATCH, Form.UNSORTED, *(form for form in Form if form.empty)),
+    "form": ("batch", "unsorted", *EMPTY),
     "batch_first": (False,),
     "layers": (1,),
     "state": (Start.NONE, Start.SHARED),
-    "masks": (Masks.NONE, Masks.RECURRENT),
-    "autocast": (AutocastMode.EXACT, AutocastMode.AUTOCAST),
-    "trained": (Trained.ALL, Trained.BIASES, Trained.STATE_C, Trained.STATE_H_HAT, Trained.NOTHING),
-    "layout": (MemoryLayout.CONTIGUOUS, MemoryLayout.PADDED, MemoryLayout.TRANSPOSED),
+    "masks": ("none", "recurrent"),
+    "autocast": ("exact", "autocast"),
+    "trained": ("all", "biases", "state_c", "state_h_hat", "nothing"),
+    "layout": ("contiguous", "padded", "transposed, not aligned"),
 }
 
 
@@ -171,13 +157,12 @@ def _either(option: str, values: tuple[Any, ...], other: str, others: tuple[Any,
     return {"operator": "or", "conditions": conditions}
 
 
-#: Trained without a state.
-_WITHOUT_STATE = tuple(trained for trained in Trained if not trained.needs_state)
+_WITHOUT_STATE = tuple(trained for trained in TRAINED if trained not in OF_STATE)
 #: What does not go together.
 _CONSTRAINTS = [
-    _either("masks", (Masks.NONE, Masks.RECURRENT), "layers", (2,)),  # dropout is between layers
+    _either("masks", ("none", "recurrent"), "layers", (2,)),  # dropout is between layers
     _either("trained", _WITHOUT_STATE, "state", (Start.SHARED, Start.STACKED)),
-    _either("extreme", (False,), "autocast", (AutocastMode.EXACT,)),
+    _either("extreme", (False,), "autocast", ("exact",)),
     _either("extreme", (False,), "arriving", (OUTPUTS,)),  # that of h alone is all rounding where tanh(c) is 1
 ]
 
@@ -188,12 +173,12 @@ def covering_calls(domains: Domains) -> list[Call]:
     A call without numbers or without a gradient shows little, and so does one with extreme numbers, where larger errors
     are allowed. So each pair that can be is in a usual call too.
     """
-    with_numbers = tuple(form for form in domains["form"] if not form.empty)
-    with_gradients = tuple(trained for trained in domains["trained"] if trained is not Trained.NOTHING)
+    with_numbers = tuple(form for form in domains["form"] if form not in EMPTY)
+    with_gradients = tuple(trained for trained in domains["trained"] if trained != "nothing")
     telling = domains | {"form": with_numbers, "trained": with_gradients}
     usual = _covering(telling | {"extreme": (False,)})
     extreme = [call for call in _covering(telling) if call.extreme]
-    little = [call for call in _covering(domains) if call.shows_little]
+    little = [call for call in _covering(domains) if call.form in EMPTY or call.trained == "nothing"]
     return [*usual, *extreme, *little]
 
 
@@ -203,43 +188,24 @@ def _covering(domains: Domains) -> list[Call]:
     return [Call(**row) for row in rows]
 
 
-# A call as a case and a use
+COVERING = covering_calls(OPTIONS)
+#: Of a layer alone, where calls take long.
+OF_A_LAYER = covering_calls(LAYER_OPTIONS)
 
-#: Lengths of the sequences of packed forms. The permutation that sorts UNSORTED is not its own inverse, so that to
-#: confuse the two would show.
-LENGTHS = {Form.SORTED: (3, 2, 1), Form.UNSORTED: (1, 3, 2)}
-#: The probabilities of dropping, `dropout` and `recurrent_dropout`.
-RATES = {
-    Masks.NONE: (0.0, 0.0),
-    Masks.DROPOUT: (0.25, 0.0),
-    Masks.RECURRENT: (0.0, 0.4),
-    Masks.BOTH: (0.25, 0.4),
-    Masks.EVAL: (0.25, 0.4),
-}
-#: Whether a parameter, x, or a part of the state requires a gradient.
-SELECTORS: dict[Trained, Selector] = {
-    Trained.ALL: lambda leaf: True,
-    Trained.X: lambda leaf: leaf == X,
-    Trained.PARAMETERS: lambda leaf: leaf.kind is Kind.PARAMETER,
-    Trained.BIASES: lambda leaf: leaf.role is not None and leaf.role.of_bias,
-    Trained.STATE: lambda leaf: leaf.kind is Kind.STATE,
-    Trained.STATE_C: lambda leaf: leaf == C,
-    Trained.STATE_H_HAT: lambda leaf: leaf == H_HAT,
-    Trained.NOTHING: lambda leaf: False,
-}
+
+# A call as a case and a use
 
 
 def case_of(call: Call) -> Case:
     """The sizes of a call, and the options that a case has."""
-    dropout, recurrent_dropout = RATES[call.masks]
-    one_step = call.form is Form.ALONE and call.batch_first  # an axis to lose by mistake
-    T = 1 if one_step else 3
-    if call.form is Form.NO_STEPS:
-        T = 0
+    T, B, lengths = FORMS[call.form]
+    if call.form == "alone" and call.batch_first:
+        T = 1  # an axis to lose by mistake
     H, S = (72, 64) if call.extreme else (7, 6)  # the more units, the less a lost digit is chance
+    dropout, recurrent_dropout, training = MASKS[call.masks]
     return Case(
         T=T,
-        B={Form.ALONE: 1, Form.NO_ROWS: 0}.get(call.form, 3),
+        B=B,
         I=4,
         H=H,
         S=S,
@@ -247,25 +213,37 @@ def case_of(call: Call) -> Case:
         L=call.layers,
         layer_norm=call.layer_norm,
         state=call.state,
-        lengths=LENGTHS.get(call.form, ()),
+        lengths=lengths,
         dropout=dropout,
         recurrent_dropout=recurrent_dropout,
-        training=call.masks is not Masks.EVAL,
+        training=training,
     )
 
 
+@cache  # so that implementations share the references of its draws
 def use_of(call: Call) -> Use:
     """The options of a call that a case does not have."""
     return Use(
         call.name,
         run=_run_of(call),
-        expected=partial(without_other_gradients, SELECTORS[call.trained]),
+        expected=partial(without_other_gradients, TRAINED[call.trained]),
         change_draw=partial(_draw_of, call),
-        extreme=call.extreme,
-        autocast=call.autocast,
-        gradient=call.trained is not Trained.NOTHING,
+        autocast=call.autocast != "exact",
+        gradient=call.trained != "nothing",
         residuals=not call.recomputed,
     )
+
+
+def dtype_of(call: Call, most_precise: torch.dtype) -> torch.dtype:
+    """The dtype of a call, of an implementation with this most precise one.
+
+    Where formulas lose digits it is float32: float64 is the oracle, and naive's own error says how many are lost.
+    """
+    if call.extreme:
+        return F32
+    if call.autocast == "exact":
+        return most_precise
+    return F64 if call.autocast == "float64_in_autocast" and most_precise == F64 else BF16
 
 
 def _draw_of(call: Call, sample: Draw) -> Draw:
@@ -278,7 +256,7 @@ def _draw_of(call: Call, sample: Draw) -> Draw:
 
 def _run_of(call: Call) -> Run:
     """The run of a call, from the inside out: in its form, on tensors in its layout, with its settings."""
-    select = SELECTORS[call.trained]
+    select = TRAINED[call.trained]
     in_form = partial(run_plain, select=select, arriving=call.arriving, call=partial(_in_form, call))
     in_layout = in_layouts(OF_ALL_TENSORS[call.layout], in_form)
     # Watched inside the settings, since leaving them restores what a call changed of them.
@@ -287,7 +265,7 @@ def _run_of(call: Call) -> Run:
 
 def _in_form(call: Call, model: nn.Module, case: Case, x: Tensor, state: State | None) -> Returned:
     """Call the model on sequences in the form of a call; one alone is a view of rows that are longer."""
-    alone = call.form is Form.ALONE
+    alone = call.form == "alone"
     turned = call.batch_first and not (alone or case.lengths)
     if alone:
         x = pad(x[:, 0], (0, 1))[:, :-1]
@@ -305,12 +283,12 @@ def _with_graph_checked(select: Selector, of: Run) -> Run:
 
     def run(model: HyperLSTM, case: Case, sample: Draw) -> Outcome:
         outcome = of(model, case, sample)
-        given = inputs(sample) if case.T else [X]  # without steps out is no function of the state
-        expects_graph = any(map(select, [*given, *map(parameter, sample.params)]))
-        has_graph = outcome.results[Output.OUT].requires_grad
+        given = inputs(sample) if case.T else ["x"]  # without steps out is no function of the state
+        expects_graph = any(map(select, [*given, *sample.params]))
+        has_graph = outcome.results["out"].requires_grad
         if has_graph == expects_graph:
             return outcome
-        finding = Finding(Wrong.UNEXPECTED_GRAPH if has_graph else Wrong.MISSING_GRAPH, Output.OUT)
+        finding = "unexpected graph: out" if has_graph else "missing graph: out"
         return outcome._replace(findings=(*outcome.findings, finding))
 
     return run
@@ -322,7 +300,7 @@ def _with_settings(call: Call, of: Run) -> Run:
     def run(model: HyperLSTM, case: Case, sample: Draw) -> Outcome:
         device = sample.x.device.type
         short = {"forward": 1, "backward": 1} if call.stepwise else {}
-        autocast = torch.autocast(device, torch.bfloat16, enabled=call.autocast is not AutocastMode.EXACT)
+        autocast = torch.autocast(device, torch.bfloat16, enabled=call.autocast != "exact")
         model.batch_first = call.batch_first
         with limited(device, residuals=not call.recomputed, **short), autocast:
             outcome = of(model, case, sample)
@@ -330,26 +308,3 @@ def _with_settings(call: Call, of: Run) -> Run:
         return outcome
 
     return run
-
-
-class Combination(NamedTuple):
-    """The case and the use of a call."""
-
-    call: Call
-    case: Case
-    use: Use
-
-    @property
-    def group(self) -> Group:
-        """The use alone, by its name."""
-        return Group(self.use.name, (self.use,))
-
-
-def combinations(domains: Domains) -> list[Combination]:
-    """The calls that cover all pairs of these values, each with its case and its use."""
-    return [Combination(call, case_of(call), use_of(call)) for call in covering_calls(domains)]
-
-
-COMBINATIONS = combinations(OPTIONS)
-#: Of a layer alone, where calls take long.
-OF_A_LAYER = combinations(LAYER_OPTIONS)

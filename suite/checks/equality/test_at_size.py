@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from suite.cases.case import Case
+from suite.checks.equality.comparisons import F64, Comparison
 from suite.checks.equality.parametrised import Check
-from suite.checks.equality.tasks import F64, Comparison
 from suite.comparison.draws import model_and_draw
 from suite.comparison.memory import bytes_needed
 from suite.comparison.runs import plain
@@ -18,8 +18,8 @@ CASE = Case(T=12, B=8, I=50, H=64, S=32, Z=4, layer_norm=True)
 
 
 @pytest.mark.at_size
-def test_equals_the_oracle(name: str, sized: Comparison, reason: str, check: Check) -> None:
-    check(name, sized, reason)
+def test_equals_the_oracle(name: str, sized: Comparison, check: Check) -> None:
+    check(name, sized)
 
 
 @pytest.mark.parametrize("name", impl_params(["naive", "row_scaled", "batched"]))

@@ -3,8 +3,8 @@
 import pytest
 
 from suite.checks.equality.catalogue import of_every_implementation, small
+from suite.checks.equality.comparisons import Comparison
 from suite.checks.equality.parametrised import Check, every
-from suite.checks.equality.tasks import Comparison
 
 
 @pytest.mark.address_sanitizer

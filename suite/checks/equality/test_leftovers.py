@@ -3,7 +3,6 @@
 import gc
 import weakref
 from functools import partial
-from typing import Any
 
 import pytest
 import torch
@@ -11,11 +10,10 @@ import torch
 from impls import HyperLSTM
 from impls.gradient.chunks import limited
 from impls.registry import Impl, find
-from suite.cases.verification import TWO_LAYERS
 from suite.checks.equality.catalogue import DROPPED
+from suite.checks.equality.comparisons import F32
 from suite.checks.equality.held import held
 from suite.checks.equality.leftovers import settings
-from suite.checks.equality.tasks import F32
 from suite.comparison.draws import Draw, model_and_draw
 from suite.comparison.runs import plain
 from suite.comparison.tolerance import assert_bitwise_equal
@@ -34,7 +32,7 @@ def _fails(*_: object) -> None:
 
 def test_first_calls_change_no_setting(device: torch.device) -> None:
     """What a first call changes for good is no change around later ones."""
-    process.run("suite.checks.equality.first_calls", str(device))
+    process.run("suite.checks.equality.leftovers", str(device))
 
 
 def test_an_exception_changes_no_setting(runnable: str, device: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -59,17 +57,6 @@ def test_an_exception_changes_no_setting(runnable: str, device: torch.device, mo
 
 def test_many_steps_hold_no_memory(runnable: str, device: torch.device) -> None:
     assert held(runnable, DROPPED, device) == 0
-
-
-def test_memory_that_calls_hold_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    kept, forward = list[Any](), HyperLSTM.forward
-
-    def keeping(*given: Any) -> Any:
-        kept.append(forward(*given))
-        return kept[-1]
-
-    monkeypatch.setattr(HyperLSTM, "forward", keeping)
-    assert held("batched", TWO_LAYERS, torch.device("cpu")) > 0
 
 
 def test_nothing_holds_a_model_after_its_calls(runnable: str, device: torch.device) -> None:

@@ -17,7 +17,7 @@ from suite.cases.verification import ROWS, VERIFY_FIRST
 from suite.checks.equality.values import results_of
 from suite.checks.implementations import sample_or_skip
 from suite.comparison.draws import Draw, draw, inputs, with_values
-from suite.comparison.tensors import OF_SEQUENCES, Argument, Output, Results, X
+from suite.comparison.tensors import OF_SEQUENCES, STATES, Results
 from suite.comparison.tolerance import assert_bitwise_equal
 from suite.shared.marks import impl_param
 
@@ -71,22 +71,20 @@ def of_rows(results: Results, rows: Tensor) -> Results:
     return {name: value.index_select(-2, rows) for name, value in results.items() if name in OF_SEQUENCES}
 
 
-def with_number(sample: Draw, place: Argument, step: int, row: int, number: float) -> Draw:
+def with_number(sample: Draw, place: str, step: int, row: int, number: float) -> Draw:
     """Numbers with another one in a row of x, at a step, or of a given state."""
 
-    def change(argument: Argument, value: Tensor) -> Tensor:
+    def change(argument: str, value: Tensor) -> Tensor:
         if argument == place:
             value = value.clone()
-            value[(step, row, 1) if place == X else (..., row, 1)] = number
+            value[(step, row, 1) if place == "x" else (..., row, 1)] = number
         return value
 
     return with_values(sample, change)
 
 
 @cache
-def finite_in_the_oracle(
-    dtype: torch.dtype, case: Case, device: torch.device, place: Argument, number: float
-) -> Results:
+def finite_in_the_oracle(dtype: torch.dtype, case: Case, device: torch.device, place: str, number: float) -> Results:
     """Where the naive form's results are finite, of the row that has the number."""
     row, sample = case.B // 2, draw(case, 1, dtype, device)
     results = results_of(ORACLE, case, with_number(sample, place, case.T // 2, row, number))
@@ -113,18 +111,16 @@ def test_numbers_that_are_not_finite_stay_in_their_row(
     others = torch.tensor([other for other in range(case.B) if other != row], device=device)
     clean = results_of(name, case, sample)
     huge = torch.finfo(dtype).max ** 0.8
-    for number, place in product((torch.nan, torch.inf, huge), inputs(sample) if small else [X]):
+    for number, place in product((torch.nan, torch.inf, huge), inputs(sample) if small else ["x"]):
         results = results_of(name, case, with_number(sample, place, step, row, number))
         assert_bitwise_equal(of_rows(results, others), of_rows(clean, others))
-        begin = step if place == X else 0
-        assert_bitwise_equal(
-            {Output.OUT: results[Output.OUT][:begin, row]}, {Output.OUT: clean[Output.OUT][:begin, row]}
-        )
+        begin = step if place == "x" else 0
+        assert_bitwise_equal({"out": results["out"][:begin, row]}, {"out": clean["out"][:begin, row]})
         if small and dtype == find(name).dtypes[0]:
             expected = finite_in_the_oracle(dtype, case, device, place, number)
             # Of a variance that overflows torch's own layer norm is NaN at some widths, and 0 at others.
             assert_as_finite(of_rows(results, own), expected, exactly=number != huge)
         if math.isnan(number):
-            assert bool(results[Output.OUT][begin:, row].isnan().all())
-            for output in (Output.H, Output.C, Output.H_HAT, Output.C_HAT):
+            assert bool(results["out"][begin:, row].isnan().all())
+            for output in STATES:
                 assert bool(results[output][:, row].isnan().all()), output

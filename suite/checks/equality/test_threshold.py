@@ -7,24 +7,19 @@ import pytest
 import torch
 
 from suite.checks.equality.catalogue import TINY
+from suite.checks.equality.comparisons import Comparison, against_naive
 from suite.checks.equality.parametrised import Check
-from suite.checks.equality.tasks import Comparison, against_naive
-from suite.comparison.draws import Build
-from suite.comparison.tensors import Output
 from suite.comparison.tolerance import Judgement
 from suite.results.outcomes import Verdict
 
 
 @pytest.mark.parametrize(("error", "wrong"), [(1.0, False), (1.0 + 1e-9, True), (inf, True), (nan, True)])
 def test_a_row_is_red_where_its_test_fails(
-    error: float, wrong: bool, check: Check, request: pytest.FixtureRequest
+    error: float, wrong: bool, check: Check, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Fixed(Comparison):
-        def worst(self, build: Build, device: torch.device) -> Judgement:
-            return Judgement(Output.OUT, error, 1.0)
-
+    monkeypatch.setattr(Comparison, "worst", lambda *_: Judgement("out", error, 1.0))
     with pytest.raises(AssertionError, match=r"^out: relative error") if wrong else nullcontext():
-        check("naive", Fixed(*against_naive(TINY, torch.float64)))
+        check("naive", against_naive(TINY, torch.float64))
     ((_, (table, *_, row)),) = request.node.user_properties
     request.node.user_properties.clear()  # of no verification
     assert (table, row["verdict"]) == ("verify", Verdict.FAIL if wrong else Verdict.PASS)

@@ -1,8 +1,8 @@
 """Any two values of two options in one call, frozen parameters, gradients and calls in any form: each is right."""
 
 from suite.checks.equality.catalogue import grouped, of_every_implementation, paired
+from suite.checks.equality.comparisons import Comparison
 from suite.checks.equality.parametrised import Check, every
-from suite.checks.equality.tasks import Comparison
 
 
 # One implementation after the other on each case, so that its references are in memory.

@@ -11,12 +11,11 @@ import torch
 from impls.definition import Role, norm
 from impls.registry import IMPLS
 from suite.checks.equality.catalogue import GROUPS
-from suite.checks.equality.extremes import MEANS_FAR_FROM_0
-from suite.checks.equality.tasks import BF16, F32, F64, WIDE_ORACLE
+from suite.checks.equality.comparisons import BF16, F32, F64, WIDE_ORACLE
 from suite.checks.equality.values import CASE, WIDER, error_of_cells_far_from_0, results_and_expected
 from suite.checks.implementations import sample_or_skip, skip_unless_checked
-from suite.comparison.draws import Cotangents, Draw
-from suite.comparison.tensors import CELLS, OF_SEQUENCES, Gradient, Output, parameter
+from suite.comparison.draws import Draw
+from suite.comparison.tensors import CELLS, OF_SEQUENCES, Gradient, Result, role
 from suite.comparison.tolerance import reference, relative_error
 from suite.shared.marks import impl_params
 
@@ -32,15 +31,15 @@ def test_cells_and_their_gradients_gather_small_numbers(name: str, device: torch
     sample = sample_or_skip(name, BF16, CASE, device)
     params = {key: torch.zeros_like(value) for key, value in sample.params.items()}
     for key, value in params.items():
-        if parameter(key).role is Role.GATE_BIAS:
+        if role(key) is Role.GATE_BIAS:
             value += torch.tensor([20, 20, LOST, 20], device=device)[:, None]
     params["layers.0.z_weight"][2, 2], params["layers.0.d_weight"][2, 2] = 1, LOST / CASE.H
     h, c, h_hat, c_hat = sample.state or ()
     state = (torch.zeros_like(h), torch.ones_like(c), torch.zeros_like(h_hat), torch.ones_like(c_hat))
-    out = torch.full_like(sample.cotangents.out, LOST)
-    of_ones = Draw(params, sample.x, state, Cotangents(out, *state))
+    out = torch.full_like(sample.cotangents[0], LOST)
+    of_ones = Draw(params, sample.x, state, (out, *state))
     results, expected = results_and_expected(name, CASE, of_ones, 2000)  # a few steps
-    gathering: tuple[Output | Gradient, ...] = (Output.C, Output.C_HAT, *map(Gradient, CELLS))
+    gathering: tuple[Result, ...] = ("c", "c_hat", *map(Gradient, CELLS))
     for part in gathering:
         assert relative_error(results[part], expected[part]) < 0.02, part
         assert relative_error(torch.ones_like(expected[part]), expected[part]) > 0.05, part  # what is lost
@@ -53,7 +52,7 @@ def test_gradients_of_parameters_gather_equal_numbers(name: str, layer_norm: boo
     case = replace(WIDER, layer_norm=layer_norm)
     sample = sample_or_skip(name, BF16, case, device)
     x = sample.x[:1].expand_as(sample.x)
-    cotangents = Cotangents(*(value[:1].expand_as(value) for value in sample.cotangents))
+    cotangents = tuple(value[:1].expand_as(value) for value in sample.cotangents)
     results, expected = results_and_expected(name, case, sample._replace(x=x, cotangents=cotangents), 1)
     for part, value in expected.items():
         if part not in OF_SEQUENCES:
@@ -78,8 +77,7 @@ def test_moments_of_a_norm_are_not_in_half_precision(dtype: torch.dtype, device:
 
 def test_a_norm_of_a_mean_far_from_0_loses_few_digits(device: torch.device) -> None:
     """In row_scaled, which the others are compared with; a variance from the mean square loses twice as many."""
-    (use,) = MEANS_FAR_FROM_0.uses
-    (case,) = GROUPS[MEANS_FAR_FROM_0]
+    (use,), (case,) = GROUPS["means far from 0"]
     in_float32 = reference(WIDE_ORACLE, case, F32, device, F32, 1, use.change_draw)
     exact = reference(WIDE_ORACLE, case, F64, device, F32, 1, use.change_draw)
     for part, value in exact.items():

@@ -1,8 +1,8 @@
 """At the sizes that people run, every implementation equals row_scaled in float64, which equals the equation there."""
 
 from suite.checks.equality.catalogue import of_every_implementation, wide
+from suite.checks.equality.comparisons import Comparison
 from suite.checks.equality.parametrised import Check, Compared, every
-from suite.checks.equality.tasks import Comparison
 
 
 def by_case(compared: Compared) -> tuple[str, str, str]:

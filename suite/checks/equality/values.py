@@ -8,11 +8,11 @@ from torch.utils._pytree import tree_map_only
 
 from impls.gradient.chunks import limited
 from suite.cases.case import Case, Start
+from suite.checks.equality.comparisons import WIDE_ORACLE
 from suite.checks.equality.extremes import with_cells_far_from_0
-from suite.checks.equality.tasks import WIDE_ORACLE
 from suite.comparison.draws import Draw, draw, implementation, with_values
 from suite.comparison.runs import plain
-from suite.comparison.tensors import Output, Results
+from suite.comparison.tensors import Results
 from suite.comparison.tolerance import relative_error
 
 CASE = Case(T=340, B=1, I=5, H=8, S=8, Z=1, state=Start.STACKED)
@@ -40,4 +40,4 @@ def error_of_cells_far_from_0(name: str, device: torch.device) -> float:
     case = replace(WIDER, T=5, layer_norm=True)
     sample = with_values(draw(case, 1, torch.bfloat16, device), with_cells_far_from_0)
     results, expected = results_and_expected(name, case, sample, 1)
-    return relative_error(results[Output.OUT], expected[Output.OUT])
+    return relative_error(results["out"], expected["out"])

@@ -21,8 +21,8 @@ from impls.registry import find
 from suite.cases.case import Case
 from suite.cases.verification import DROPOUT, RAGGED, SPLIT, VERIFY, WIDE
 from suite.checks.equality import catalogue
-from suite.checks.equality.tasks import Comparison, Group, against_naive, against_wide
-from suite.checks.faults.planting import Edit, Fault, copied, edits, listed
+from suite.checks.equality.comparisons import Comparison, against_naive, against_wide
+from suite.checks.faults.planting import Edits, Fault, copied, listed
 from suite.checks.recording import Keep
 from suite.comparison.draws import Build
 from suite.comparison.tensors import OUTPUTS
@@ -45,9 +45,10 @@ def _in_cases(cases: Sequence[Case]) -> Shown:
     return shown
 
 
-def _in_uses(group: Group) -> Shown:
+def _in_uses(group: str) -> Shown:
     """A group of uses, in float64 too where a verification has it in float32."""
-    return lambda _, dtype: [against_wide(case, dtype, group) for case in catalogue.GROUPS[group]]
+    uses, cases = catalogue.GROUPS[group]
+    return lambda _, dtype: [against_wide(case, dtype, group, uses) for case in cases]
 
 
 def _size(comparison: Comparison) -> int:
@@ -76,19 +77,16 @@ SHOWN: Mapping[str, Shown] = {
     "rounding": _wide,
     "Triton": _in_cases((VERIFY[0], DROPOUT[1])),
     "pairs": _in_pairs,
-    **{group.name: _in_uses(group) for group in catalogue.GROUPS},
+    **{group: _in_uses(group) for group in catalogue.GROUPS},
 }
 #: Those that share a compiled copy one after another, so that as a rule one process has them.
 FAULTS = sorted(listed(Path(__file__).with_suffix(".toml")), key=lambda fault: (fault.compiled, str(fault.dtype)))
 #: Those in C++ that apply; each is active by its place here, from 1.
 COMPILED = [fault for fault in FAULTS if fault.compiled and not fault.stale()]
 #: Compile what this processor runs of a dtype alone; the number of the active fault; and a vector rounded to bfloat16.
-_COMMON = (
-    *edits(
-        "batched_cpu/sets.py", ("return [(name, dtype) for name in sets]", "return [(instruction_set(dtype), dtype)]")
-    ),
-    *edits(
-        "batched_cpu/vec.h",
+_COMMON: Edits = {
+    "batched_cpu/sets.py": [("return [(name, dtype) for name in sets]", "return [(instruction_set(dtype), dtype)]")],
+    "batched_cpu/vec.h": [
         (
             "#define ALWAYS_INLINE_LAMBDA __attribute__((always_inline))",
             "#define ALWAYS_INLINE_LAMBDA __attribute__((always_inline))\n"
@@ -101,8 +99,8 @@ _COMMON = (
             "  return Vec<float>((Vec<float>::Native)((bits + 0x7fff + (bits >> 16 & 1)) & -0x10000));\n"
             "}\ninline Vec<double> narrow(const Vec<double>& x) { return x; }\n",
         ),
-    ),
-)
+    ],
+}
 
 
 def comparisons(fault: Fault) -> list[Comparison]:
@@ -139,7 +137,7 @@ def assert_rejected(fault: Fault, case: str, worst: Judgement | None, wrong: Seq
         raise AssertionError(f"survived: {fault.blames} in no comparison; wrong: {others or 'nothing'}")
     keep("faults", **row, verdict=Verdict.REJECTED, case=case, **worst.columns, wrong=len(wrong))
     if fault.blames.startswith("grad "):
-        failing = {judgement.subject for judgement in wrong}
+        failing = {judgement.tensor for judgement in wrong}
         assert failing.isdisjoint(OUTPUTS), "the output is right, but fails"
 
 
@@ -154,7 +152,7 @@ def why_not_run(fault: Fault) -> str:
 def planted(fault: Fault) -> Iterator[Build]:
     """Builder of HyperLSTMs with a fault."""
     if not fault.compiled:
-        with copied(fault.package, fault.edits, fault.implementation) as build:
+        with copied(fault.package, {fault.file: fault.edits}, fault.implementation) as build:
             yield build
         return
     way = {sets.WAY_VARIABLE: fault.way} if fault.way else {}
@@ -164,10 +162,11 @@ def planted(fault: Fault) -> Iterator[Build]:
         yield build
 
 
-def _all_compiled() -> list[Edit]:
+def _all_compiled() -> Edits:
     """The edits of the copy that has every fault in C++, each an expression that holds while it is active."""
-    changes = list(_COMMON)
+    edits = {file: [*changes] for file, changes in _COMMON.items()}
     for number, fault in enumerate(COMPILED, 1):
-        for edit in fault.edits:
-            changes.append(edit._replace(new=f"(hyperlstm_fault == {number} ? {edit.new} : {edit.right})"))
-    return changes
+        for right, new in fault.edits:
+            conditional = f"(hyperlstm_fault == {number} ? {new} : {right})"
+            edits.setdefault(fault.file, []).append((right, conditional))
+    return edits

@@ -17,12 +17,11 @@ import shutil
 import sys
 import tempfile
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import NamedTuple
 from unittest import mock
 
 import torch
@@ -37,29 +36,8 @@ from suite.shared.arithmetic import Arithmetic
 
 #: What the name of a parameter begins with, behind which it is the same in every layer.
 LAYER = re.compile(r"layers\.\d+\.")
-
-
-class Edit(NamedTuple):
-    """A change of a file of impls/; right: a text that occurs in it once."""
-
-    path: Path
-    right: str
-    new: str
-
-    def applied(self, source: str, fault: str) -> str:
-        """The source with the change; ValueError, with the name of the fault, if it does not apply."""
-        count = source.count(self.right)
-        if count != 1:
-            raise ValueError(
-                f"impls/{self.path.as_posix()}: {fault!r} replaces {self.right!r}, which is in it {count} times, "
-                "not once: write the edit for the code as it is."
-            )
-        return source.replace(self.right, self.new)
-
-
-def edits(file: str, *changes: Sequence[str]) -> tuple[Edit, ...]:
-    """Edits of a file of impls/; changes: texts that occur in it once, each with its replacement."""
-    return tuple(Edit(Path(file), right, new) for right, new in changes)
+#: By file of impls/, texts that occur in it once, each with its replacement.
+Edits = Mapping[str, Sequence[tuple[str, str]]]
 
 
 @dataclass(frozen=True)
@@ -68,8 +46,9 @@ class Fault:
 
     name: str
     kind: str
-    edits: tuple[Edit, ...]
     blames: str
+    file: str
+    edits: Sequence[tuple[str, str]]
     dtype: torch.dtype = torch.float64
     way: str = ""
     threads: int = 1
@@ -77,12 +56,12 @@ class Fault:
     @property
     def compiled(self) -> bool:
         """True for a fault in C++."""
-        return self.edits[0].path.suffix == ".h"
+        return self.file.endswith(".h")
 
     @property
     def implementation(self) -> str:
         """Name of the implementation that runs the edited file."""
-        module = self.edits[0].path.with_suffix("").parts[0]
+        module = Path(self.file).with_suffix("").parts[0]
         if module in names():
             return module
         return "deferred" if module == "gradient" else "row_scaled"
@@ -99,14 +78,14 @@ class Fault:
 
     def blamed_by(self, judgement: Judgement) -> bool:
         """True for a judgement on what the fault makes wrong."""
-        return LAYER.sub("", str(judgement.subject)) == self.blames
+        return LAYER.sub("", judgement.finding or judgement.tensor) == self.blames
 
     def stale(self) -> str:
         """A sentence if an edit does not apply, because the code changed; "" if all do."""
         try:
-            edited(self.edits, self.name)
+            edited({self.file: self.edits})
         except ValueError as error:
-            return str(error)
+            return f"{self.name!r}: {error}"
         return ""
 
 
@@ -115,34 +94,38 @@ def listed(path: Path) -> list[Fault]:
     faults = []
     for kind, rows in tomllib.loads(path.read_text(encoding="utf-8")).items():
         for name, row in rows.items():
-            dtype = Arithmetic(row.pop("dtype", "float64")).dtype
-            changes = edits(row.pop("file"), *row.pop("edits"))
-            faults.append(Fault(name, kind, changes, row.pop("blames"), dtype, **row))
+            row["dtype"] = Arithmetic(row.get("dtype", "float64")).dtype
+            faults.append(Fault(name, kind, **row))
     return faults
 
 
-def edited(changes: Sequence[Edit], fault: str) -> dict[Path, str]:
-    """The edited files of the package and their text; ValueError, with the name of the fault, if one does not apply."""
-    sources: dict[Path, str] = {}
-    for edit in changes:
-        file = Path(impls.__file__).parent / edit.path
-        source = sources.get(edit.path) or (file.read_text(encoding="utf-8") if file.exists() else "")
-        sources[edit.path] = edit.applied(source, fault)
+def edited(edits: Edits) -> dict[str, str]:
+    """The edited files of the package and their text; ValueError if an edit does not apply."""
+    sources = {}
+    for file, changes in edits.items():
+        source = (Path(impls.__file__).parent / file).read_text(encoding="utf-8")
+        for right, new in changes:
+            if source.count(right) != 1:
+                raise ValueError(
+                    f"impls/{file} has {right!r} {source.count(right)} times, not once: "
+                    "write the edit for the code as it is."
+                )
+            source = source.replace(right, new)
+        sources[file] = source
     return sources
 
 
 @contextmanager
-def copied(package: str, changes: Sequence[Edit], runs: str) -> Iterator[Build]:
+def copied(package: str, edits: Edits, runs: str) -> Iterator[Build]:
     """Builder of HyperLSTMs with the implementation `runs` from a copy of the package, of that name, with edits.
 
     Its operators are registered under the name. ValueError if an edit does not apply.
     """
-    sources = edited(changes, package)
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / package
         shutil.copytree(Path(impls.__file__).parent, copy)  # with bytecode, which fits all files but the edited
-        for path, source in sources.items():
-            (copy / path).write_text(source, encoding="utf-8")
+        for file, source in edited(edits).items():
+            (copy / file).write_text(source, encoding="utf-8")
         try:
             with mock.patch.object(sys, "path", [folder, *sys.path]):
                 import_module(f"{package}.{runs}")

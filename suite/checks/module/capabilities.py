@@ -35,7 +35,7 @@ from suite.checks.equality.leftovers import altered, settings
 from suite.checks.module.runs import CASE, DROPPED, F32, KEPT, PACKED, TRACED, agrees, by_grad
 from suite.comparison.draws import DRAWS, Draw, draw, implementation, model_and_draw
 from suite.comparison.runs import Returned, State, arguments, by_output, outputs, packed, plain
-from suite.comparison.tensors import OUTPUTS, Gradient, Results, X, parameter
+from suite.comparison.tensors import OUTPUTS, Gradient, Results
 from suite.comparison.tolerance import assert_bitwise_equal, assert_within_rule
 from suite.shared.usage import peak_bytes
 
@@ -196,9 +196,9 @@ def _gradients(model: HyperLSTM, params: dict[str, Tensor], x: Tensor, cotangent
         return torch.stack(products).sum(), results
 
     (by_params, by_x), results = grad(loss, argnums=(0, 1), has_aux=True)(params, x)
-    gradients: Results = {Gradient(X): by_x}
+    gradients: Results = {Gradient("x"): by_x}
     for key, by_param in by_params.items():
-        gradients[Gradient(parameter(key))] = by_param
+        gradients[Gradient(key)] = by_param
     return {**results, **gradients}
 
 
@@ -213,7 +213,7 @@ def jacobian_by_x(compute: Callable[[Call, Tensor], tuple[Tensor, ...]], name: s
         products = []
         for cotangent, by_x in zip(sample.cotangents, jacobians, strict=True):
             products.append(torch.tensordot(cotangent, by_x, cotangent.dim()))
-        return {Gradient(X): torch.stack(products).sum(0)}
+        return {Gradient("x"): torch.stack(products).sum(0)}
 
     agrees(implementation(name), TRACED, device, results)
 

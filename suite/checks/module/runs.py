@@ -11,7 +11,7 @@ from suite.cases.case import Case, Start
 from suite.cases.verification import TWO_LAYERS
 from suite.comparison.draws import DRAWS, Build, Draw, model_and_draw
 from suite.comparison.runs import Outcome, by_output, plain
-from suite.comparison.tensors import Arguments, Gradient, Results, X, parameter
+from suite.comparison.tensors import Arguments, Gradient, Results
 from suite.comparison.tolerance import assert_within_rule, evaluate
 
 F32 = torch.float32
@@ -51,9 +51,7 @@ def agrees(build: Build, case: Case, device: torch.device, call: Call = plain) -
 def by_grad(model: HyperLSTM, sample: Draw) -> Results:
     """out, final states and every gradient, by torch.autograd.grad: of calls that share a model none writes to it."""
     x = sample.x.detach().requires_grad_()
-    leaves: Arguments = {X: x}
-    for name, p in model.named_parameters():
-        leaves[parameter(name)] = p
+    leaves: Arguments = {"x": x, **dict(model.named_parameters())}
     results = by_output(*model(x))
     gradients = torch.autograd.grad(list(results.values()), list(leaves.values()), sample.cotangents)
     for leaf, gradient in zip(leaves, gradients, strict=True):

@@ -15,7 +15,7 @@ from impls.registry import ORACLE
 from suite.cases.case import Case, Start
 from suite.checks.module.runs import F32, model_and_input
 from suite.comparison.runs import Returned, by_output
-from suite.comparison.tensors import Output, Results
+from suite.comparison.tensors import Results
 from suite.comparison.tolerance import judge
 
 #: The probabilities of `DROPPED`.
@@ -38,27 +38,27 @@ def assert_same(a: Results, b: Results) -> None:
 def test_g_is_dropped_by_the_mask(runnable: str, device: torch.device) -> None:
     """From a zero state c is i m g: nothing else reaches it."""
     model, x, _ = model_and_input(runnable, device, case=ONE_STEP)
-    c = seeded(model, x)[Output.C]
+    c = seeded(model, x)["c"]
     torch.manual_seed(0)
     mask = calls.draw(P, (1, ONE_STEP.B, ONE_STEP.H), device)
     assert mask is not None
     assert torch.equal(c != 0, mask.kept)
     plain = seeded(model.eval(), x)
-    assert_same({Output.C: c}, {Output.C: plain[Output.C] * mask.kept / (1 - P)})
+    assert_same({"c": c}, {"c": plain["c"] * mask.kept / (1 - P)})
     # The hyper LSTM reads h of the step before, so it does not change.
-    assert_same({Output.C_HAT: seeded(model.train(), x)[Output.C_HAT]}, {Output.C_HAT: plain[Output.C_HAT]})
+    assert_same({"c_hat": seeded(model.train(), x)["c_hat"]}, {"c_hat": plain["c_hat"]})
 
 
 def test_what_is_not_a_number_is_not_dropped(runnable: str, device: torch.device) -> None:
     """As by `torch.nn.functional.dropout`, so that a fault shows."""
     model, x, _ = model_and_input(runnable, device, case=ONE_STEP)
     model.get_parameter("layers.0.weight_x").data[2] = torch.nan  # of g
-    assert bool(seeded(model, x)[Output.C].isnan().all())
+    assert bool(seeded(model, x)["c"].isnan().all())
 
 
 def test_a_probability_of_1_drops_everything(runnable: str, device: torch.device) -> None:
     model, x, _ = model_and_input(runnable, device, case=replace(ONE_STEP, T=3, recurrent_dropout=1.0))
-    assert not bool(seeded(model, x)[Output.C].any())
+    assert not bool(seeded(model, x)["c"].any())
 
 
 @pytest.mark.parametrize("without_gradients", [torch.no_grad, torch.inference_mode])
@@ -105,7 +105,7 @@ def test_vmap_draws_by_its_own_randomness(device: torch.device) -> None:
     torch.manual_seed(0)
     c = vmap(lambda q: functional_call(model, q, (x,))[1][1], randomness="same")(params)
     for one in c:
-        assert_same({Output.C: one}, {Output.C: seeded(model, x)[Output.C]})
+        assert_same({"c": one}, {"c": seeded(model, x)["c"]})
 
 
 def test_dropout_in_one_layer_warns() -> None:

@@ -22,16 +22,16 @@ from suite.cases.case import Case, Start
 from suite.cases.verification import DROPOUT, RAGGED, VERIFY, VERIFY_TILES
 from suite.checks.equality import calls, extremes, gradients, layouts
 from suite.checks.equality.catalogue import paired
+from suite.checks.equality.comparisons import WIDE_ORACLE, Comparison, against_naive, against_wide
 from suite.checks.equality.pairs import OF_A_LAYER
-from suite.checks.equality.tasks import WIDE_ORACLE, Comparison, against_naive, against_wide
 from suite.checks.triton import TRITON
-from suite.comparison.draws import Cotangents, Draw, implementation, model_and_draw
+from suite.comparison.draws import Draw, implementation, model_and_draw
 from suite.comparison.runs import plain
-from suite.comparison.tensors import Gradient, parameter
+from suite.comparison.tensors import Gradient
 from suite.comparison.tolerance import Judgement, relative_error
 
 BIAS = "layers.0.bias"
-GRADIENT_OF_BIAS = Gradient(parameter(BIAS))
+GRADIENT_OF_BIAS = Gradient(BIAS)
 F32 = torch.float32
 _DTYPES = find(TRITON).dtypes
 _EDGES = (*RAGGED[:3], *DROPOUT[:3], *VERIFY_TILES, *(case for case in VERIFY if case.state is Start.SHARED))
@@ -69,13 +69,13 @@ COMPARISONS = [
     *(against_naive(case, F32) for case in (*RAGGED[:2], DROPOUT[0])),
     *(against_wide(case, F32) for case in (_OF_GATES, *WIDE)),
     *(_two_steps(comparison) for comparison in paired(TRITON, OF_A_LAYER)),
-    against_wide(OWN, F32, layouts.AT_ONCE, default=False),
-    against_wide(_OF_GATES, F32, gradients.GRADIENTS, default=False),
-    against_wide(replace(SMALLEST, layer_norm=False), F32, calls.CALLS),
-    against_wide(VALUES, F32, extremes.MEANS_FAR_FROM_0),
-    against_wide(replace(VALUES, layer_norm=False), F32, extremes.SATURATED),
+    against_wide(OWN, F32, "layouts at once", layouts.AT_ONCE, default=False),
+    against_wide(_OF_GATES, F32, "gradients", gradients.GRADIENTS, default=False),
+    against_wide(replace(SMALLEST, layer_norm=False), F32, "calls", calls.CALLS),
+    against_wide(VALUES, F32, "means far from 0", extremes.MEANS_FAR_FROM_0),
+    against_wide(replace(VALUES, layer_norm=False), F32, "saturated", extremes.SATURATED),
     *(against_naive(case, _DTYPES[n % len(_DTYPES)], default=False) for n, case in enumerate(_EDGES)),
-    against_wide(SMALLEST, F32, gradients.FROZEN, default=False),
+    against_wide(SMALLEST, F32, "frozen", gradients.FROZEN, default=False),
 ]
 
 
@@ -103,7 +103,7 @@ def judged(comparison: Comparison, device: torch.device) -> Judgement:
 
     case = comparison.case
     chunks = {}
-    if comparison.oracle.name == ORACLE:
+    if comparison.oracle == ORACLE:
         chunks["backward"] = 2 * NUMBERS * case.B * case.H * comparison.dtype.itemsize
     with (
         limited(device.type, **chunks),
@@ -118,9 +118,8 @@ def compared(name: str) -> tuple[Judgement, dict[Any, int]]:
     from suite.checks.triton.traced import traced
 
     comparison = SOME[name]
-    on_one_draw = comparison._replace(oracle=comparison.oracle._replace(draws=1))
     with traced() as trace:
-        worst = judged(on_one_draw, torch.device("cpu"))
+        worst = judged(comparison._replace(draws=1), torch.device("cpu"))
     return worst, dict(trace.wrong)
 
 
@@ -171,10 +170,9 @@ def lost() -> float:
             p.zero_()
         # With a closed forget gate each step is alone.
         model.get_parameter(BIAS).add_(torch.tensor([1, -20, 1, 1])[:, None])
-    d_out = torch.full_like(sample.cotangents.out, 2**-8.5)
+    d_out = torch.full_like(sample.cotangents[0], 2**-8.5)
     d_out[-1] = 1
-    d_last = map(torch.zeros_like, sample.cotangents.last)
-    sample = sample._replace(cotangents=Cotangents(d_out, *d_last))
+    sample = sample._replace(cotangents=(d_out, *map(torch.zeros_like, sample.cotangents[1:])))
     with limited("cpu", backward=1):
         gradient = plain(model, case, sample)[GRADIENT_OF_BIAS]
     model.impl = WIDE_ORACLE

@@ -14,11 +14,11 @@ from impls.batched_cuda.split import Split
 from impls.definition import dtype_name
 from suite.cases.case import Case, Start
 from suite.cases.verification import VERIFY_TILES
-from suite.checks.faults.planting import Fault, copied, edits
+from suite.checks.faults.planting import Fault, copied
 from suite.checks.triton import TRITON
 from suite.checks.triton.members import together
 from suite.comparison.draws import implementation
-from suite.comparison.tolerance import compare, naive_oracle
+from suite.comparison.tolerance import compare
 
 CPU = torch.device("cpu")
 #: Two groups, edges of every tile, many z; packed sequences that end in both groups; a mask.
@@ -47,7 +47,7 @@ def without_sync(name: str, file: str, n: int) -> Fault:
     source = (Path(impls.__file__).parent / path).read_text(encoding="utf-8")
     parts = source.split(SYNC)
     edited = SYNC.join(parts[:n]) + SYNC.join(parts[n:])
-    return Fault(name, "barriers", edits(path, (source, edited)), "read, and written by another program")
+    return Fault(name, "barriers", "read, and written by another program", path, [(source, edited)])
 
 
 FAULTS = [
@@ -63,7 +63,7 @@ FAULTS = [
 )
 def test_several_members_equal_the_oracle(members: int, rows: int, case: Case, dtype: torch.dtype) -> None:
     with together(members, rows=rows) as trace:
-        worst = compare(implementation(TRITON), case, dtype, CPU, naive_oracle(dtype, draws=1))[0]
+        worst = compare(implementation(TRITON), case, dtype, CPU, draws=1)[0]
     assert not trace.wrong
     assert not worst.wrong, str(worst)
 
@@ -82,12 +82,11 @@ def test_a_barrier_that_cannot_be_met_ends_with_an_error() -> None:
         together(2),
         pytest.raises(Exception, match="inline_asm not supported in interpreter mode"),
     ):
-        compare(implementation(TRITON), FAULTY, torch.float32, CPU, naive_oracle(torch.float32, draws=1))
+        compare(implementation(TRITON), FAULTY, torch.float32, CPU, draws=1)
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
 def test_a_missing_sync_is_a_race(fault: Fault) -> None:
-    name, oracle = fault.package, naive_oracle(torch.float32, draws=1)
-    with copied(name, fault.edits, TRITON) as build, together(2, package=name) as trace:
-        compare(build, replace(FAULTY, T=3), torch.float32, CPU, oracle)
+    with copied(fault.package, {fault.file: fault.edits}, TRITON) as build, together(2, package=fault.package) as trace:
+        compare(build, replace(FAULTY, T=3), torch.float32, CPU, draws=1)
     assert fault.blames in {finding for _, finding in trace.wrong}

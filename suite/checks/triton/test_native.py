@@ -18,7 +18,7 @@ from impls import why_unavailable
 from impls.batched_cuda import split
 from impls.gradient.chunks import limited
 from suite.cases.case import Case
-from suite.checks.equality.tasks import against_naive
+from suite.checks.equality.comparisons import against_naive
 from suite.checks.module.runs import by_grad
 from suite.checks.recording import Record
 from suite.checks.triton import TRITON, interpreted
@@ -27,7 +27,7 @@ from suite.checks.triton.launched import either_split
 from suite.checks.triton.native import EITHER, FULL, MODELS, PRECISIONS, TOGETHER, WIDE
 from suite.comparison.draws import implementation, model_and_draw
 from suite.comparison.tensors import Results
-from suite.comparison.tolerance import Oracle, assert_bitwise_equal, compare, reference
+from suite.comparison.tolerance import assert_bitwise_equal, compare, reference
 from suite.shared.arithmetic import Arithmetic
 from suite.shared.devices import DeviceType
 
@@ -74,7 +74,7 @@ def test_native_equals_the_oracle(case: Case, name: str, alone: bool, gpu: torch
         comparison = against_naive(case, Arithmetic(name).dtype)
         worst = interpreted.judged(comparison, gpu)
     if not alone:
-        record(TRITON, Arithmetic(name), comparison.id, worst, oracle=comparison.oracle.name, case=case)
+        record(TRITON, Arithmetic(name), comparison.id, worst, oracle=comparison.oracle, case=case)
     assert not worst.wrong, str(worst)
 
 
@@ -86,7 +86,7 @@ def test_native_equals_the_oracle(case: Case, name: str, alone: bool, gpu: torch
 def test_it_equals_deferred(case: Case, name: str, gpu: torch.device) -> None:
     dtype = Arithmetic(name).dtype
     with precision(name):
-        worst = compare(implementation(TRITON), case, dtype, gpu, Oracle("deferred", dtype, draws=1))[0]
+        worst = compare(implementation(TRITON), case, dtype, gpu, "deferred", draws=1)[0]
     assert not worst.wrong, str(worst)
 
 

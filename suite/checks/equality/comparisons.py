@@ -3,60 +3,70 @@
 Small cases have `naive` as their oracle, wide ones row_scaled.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import NamedTuple
 
 import torch
 
 from impls import HyperLSTM, Impl
+from impls.registry import ORACLE
 from suite.cases.case import Case
 from suite.checks.equality.leftovers import watched
-from suite.checks.equality.use import Use
-from suite.comparison.draws import DRAWS, Build
-from suite.comparison.runs import run_plain
-from suite.comparison.tolerance import Judgement, Oracle, compare, naive_oracle
+from suite.comparison.draws import DRAWS, Build, DrawChange
+from suite.comparison.runs import Run, run_plain
+from suite.comparison.tensors import Results
+from suite.comparison.tolerance import Judgement, compare
 
 F64, F32, BF16, F16 = torch.float64, torch.float32, torch.bfloat16, torch.float16
 
 
-class Group(NamedTuple):
-    """Uses that one comparison makes of a model, one after the other.
+class Use(NamedTuple):
+    """A use of a model.
 
-    name: unique; in ids and rows, and what lists of faults name.
+    name: for people. expected: what the results of a run should be, from those of the plain call.
+    change_draw: modifies the draw, for the model and the oracle.
+    autocast: a comparison in bfloat16 has a model in float32.
+    gradient: whether it has a backward pass.
+    residuals: whether hand-written gradients save what they would else recompute.
     """
 
     name: str
-    uses: tuple[Use, ...]
-
-    @property
-    def forward_only(self) -> bool:
-        """True if none of its uses has a backward pass."""
-        return not any(use.gradient for use in self.uses)
-
-    @property
-    def plain(self) -> bool:
-        """True for the plain call, which ids and tables do not name."""
-        return self == PLAIN
+    run: Run
+    expected: Callable[[Results], Results] = dict
+    change_draw: DrawChange | None = None
+    autocast: bool = False
+    gradient: bool = True
+    residuals: bool = True
 
 
-#: The plain call: one call with all gradients.
-PLAIN = Group("plain call", (Use("plain call", run_plain),))
+Uses = tuple[Use, ...]
+#: One call with all gradients.
+PLAIN: Uses = (Use("", run_plain),)
 
 
 class Comparison(NamedTuple):
-    """A case in a dtype, the uses of a model that are compared, and what with; default: part of a default run."""
+    """Uses of one model of a case in a dtype, one after the other, and what they are compared with.
+
+    name: of the uses, unique, in ids and rows; "" for the plain call.
+    oracle: an implementation. rounded: dtype that all numbers are rounded to first. draws: of the case.
+    default: part of a default run. too_large: a sentence if it does not fit into memory.
+    """
 
     case: Case
     dtype: torch.dtype
-    group: Group
-    oracle: Oracle
+    name: str
+    uses: Uses
+    oracle: str
+    rounded: torch.dtype
+    draws: int
     default: bool = True
+    too_large: str = ""
 
     @property
     def id(self) -> str:
         """Name in test ids and rows; the oracle, which it does not name, has a column of its own."""
-        return self.case.id if self.group.plain else f"{self.case.id}-{self.group.name}"
+        return f"{self.case.id}-{self.name}" if self.name else self.case.id
 
     def worst(self, build: Build, device: torch.device) -> Judgement:
         """The worst judgement on any tensor."""
@@ -67,11 +77,11 @@ class Comparison(NamedTuple):
         """Judgements on all tensors of each use, worst first."""
         # One model of all uses, which shows what a use leaves to the next; one that casts builds its own.
         model = build(self.case, self.dtype, torch.device("meta"))
-        for use in self.group.uses:
+        for use in self.uses:
             yield self._compared(use, build, model, device)
 
     def _compared(self, use: Use, build: Build, model: HyperLSTM, device: torch.device) -> list[Judgement]:
-        cast_from = use.cast_from(self.dtype)
+        cast_from = torch.float32 if use.autocast and self.dtype == BF16 else None
         try:
             judgements = compare(
                 build if cast_from else lambda *_: model,
@@ -79,16 +89,17 @@ class Comparison(NamedTuple):
                 self.dtype,
                 device,
                 self.oracle,
+                rounded=self.rounded,
+                draws=self.draws,
                 cast_from=cast_from,
                 run=watched(use.run),
                 change_draw=use.change_draw,
                 expected=use.expected,
             )
         except Exception as error:
-            error.add_note(f"in the use {use.name!r} of {self.id}")
+            error.add_note(f"in the use {use.name or 'plain call'!r} of {self.id}")
             raise
-        name = None if self.group.plain else use.name
-        return [replace(judgement, use=name) for judgement in judgements]
+        return [replace(judgement, use=use.name) for judgement in judgements]
 
 
 #: The oracle of wide cases, since `naive` would build its weight tensors at every step.
@@ -105,17 +116,21 @@ def dtypes_at_size(impl: Impl) -> tuple[torch.dtype, ...]:
     return (F64,) if impl.builds_weights else impl.dtypes
 
 
-def against_naive(case: Case, dtype: torch.dtype, group: Group = PLAIN, *, default: bool = True) -> Comparison:
+def against_naive(
+    case: Case, dtype: torch.dtype, name: str = "", uses: Uses = PLAIN, *, default: bool = True
+) -> Comparison:
     """A comparison of a small case."""
     # In float64 the rule is its floor, which any draw must keep; the second shows what the first left behind.
     draws = 2 if dtype == F64 else DRAWS
-    return Comparison(case, dtype, group, naive_oracle(dtype, draws), default)
+    return Comparison(case, dtype, name, uses, ORACLE, dtype, draws, default)
 
 
-def against_wide(case: Case, dtype: torch.dtype, group: Group = PLAIN, *, default: bool = True) -> Comparison:
+def against_wide(
+    case: Case, dtype: torch.dtype, name: str = "", uses: Uses = PLAIN, *, default: bool = True
+) -> Comparison:
     """A comparison of a wide case."""
-    draws = _wide_draws(case, dtype) if group.plain else 1
-    return Comparison(case, dtype, group, Oracle(WIDE_ORACLE, ROUNDED[dtype], draws), default)
+    draws = 1 if name else _wide_draws(case, dtype)
+    return Comparison(case, dtype, name, uses, WIDE_ORACLE, ROUNDED[dtype], draws, default)
 
 
 def _wide_draws(case: Case, dtype: torch.dtype) -> int:
