@@ -1,9 +1,9 @@
 """Rows of results that tests keep, and that xdist carries to the process which writes them."""
 
+from collections.abc import Callable
 from enum import StrEnum
 from itertools import chain
-from operator import attrgetter
-from typing import Any, NamedTuple
+from operator import itemgetter
 
 import pandas as pd
 import pytest
@@ -18,85 +18,59 @@ from suite.results.outcomes import Verdict, deciding
 from suite.results.run import frame
 from suite.shared.arithmetic import Arithmetic
 
-#: The name among a test's user properties of the fields of a `KeptRow`.
+#: The name, among a test's user properties, of a row with its table and the test's number in the run.
 ROW = "row"
 #: Of a test, its number in the run.
 NUMBER = pytest.StashKey[int]()
-#: A value of a column.
-Cell = str | int | float | bool
+#: Keeps a row of a table of results, see `suite/results/columns.py`, with a test.
+Keep = Callable[[str, Row], None]
 
 
-class KeptRow(NamedTuple):
-    """A row of a table, the file and name of the function of its test, and the test's number in the run."""
+@pytest.fixture
+def keep(request: pytest.FixtureRequest) -> Keep:
+    """Keeps rows with the test."""
+    test = request.node
 
-    table: str
-    function: tuple[str, str]
-    number: int
-    cells: Row
-
-
-class Keep:
-    """Keeps one row of a table of results, see `suite/results/columns.py`, with a test."""
-
-    def __init__(self, test: pytest.Function) -> None:
-        self.test = test
-
-    def __call__(self, table: str, /, **row: Cell) -> None:
+    def keep_row(table: str, row: Row) -> None:
         # xdist carries no enumerations.
-        for column, value in row.items():
-            if isinstance(value, StrEnum):
-                row[column] = str(value)
-        function = str(self.test.path), self.test.originalname
-        kept = KeptRow(table, function, self.test.stash.get(NUMBER, 0), row)
-        self.test.user_properties.append((ROW, tuple(kept)))  # xdist carries no other tuples
+        cells = {column: str(value) if isinstance(value, StrEnum) else value for column, value in row.items()}
+        test.user_properties.append((ROW, (test.stash.get(NUMBER, 0), table, cells)))
+
+    return keep_row
 
 
-class Record:
-    """Keeps one row of the verification table.
+def verify_row(
+    implementation: str,
+    arithmetic: Arithmetic | torch.dtype,
+    comparison: str,
+    ended: Judgement | Verdict,
+    *,
+    oracle: str,
+    reason: str = "",
+    interpreted: bool = False,
+    forward_only: bool = False,
+    case: Case | None = None,
+) -> Row:
+    """A row of the verification table.
 
     ended: the worst judgement of the comparison, or how it ended without one. reason: why it has none. oracle,
     interpreted: Triton's interpreter ran the kernels. forward_only: no gradients were compared. case: whose sizes the
     row has, if it is of one.
     """
-
-    def __init__(self, keep: Keep) -> None:
-        self.keep = keep
-
-    def __call__(
-        self,
-        implementation: str,
-        arithmetic: Arithmetic | torch.dtype,
-        comparison: str,
-        ended: Judgement | Verdict,
-        *,
-        oracle: str,
-        reason: str = "",
-        interpreted: bool = False,
-        forward_only: bool = False,
-        case: Case | None = None,
-    ) -> None:
-        dtype = dtype_name(arithmetic) if isinstance(arithmetic, torch.dtype) else str(arithmetic)
-        about: dict[str, Cell] = {"implementation": implementation, "dtype": dtype, "case": comparison}
-        about |= {"oracle": oracle, "interpreted": interpreted, "forward_only": forward_only}
-        about |= {"reason": reason}
-        if case is not None:
-            about |= case.sizes
-        if isinstance(ended, Judgement):
-            self.keep("verify", **about, **ended.columns, verdict=Verdict.FAIL if ended.wrong else Verdict.PASS)
-        else:
-            self.keep("verify", **about, verdict=ended)
-
-
-@pytest.fixture
-def keep(request: pytest.FixtureRequest) -> Keep:
-    """Keeps rows of any table with the test."""
-    return Keep(request.node)
-
-
-@pytest.fixture
-def record(keep: Keep) -> Record:
-    """Keeps rows of the verification table with the test."""
-    return Record(keep)
+    row: Row = {
+        "implementation": implementation,
+        "dtype": dtype_name(arithmetic) if isinstance(arithmetic, torch.dtype) else arithmetic,
+        "case": comparison,
+        "oracle": oracle,
+        "interpreted": interpreted,
+        "forward_only": forward_only,
+        "reason": reason,
+    }
+    if case is not None:
+        row |= case.sizes
+    if isinstance(ended, Judgement):
+        return row | ended.columns | {"verdict": Verdict.FAIL if ended.wrong else Verdict.PASS}
+    return row | {"verdict": ended}
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
@@ -105,32 +79,21 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         item.stash[NUMBER] = number
 
 
-def rows_of_tests(reporter: pytest.TerminalReporter) -> tuple[dict[str, pd.DataFrame], list[str]]:
-    """Rows that tests of all processes kept, by table, in the order of the tests; and what is wrong with these tests.
+def rows_of_tests(reporter: pytest.TerminalReporter) -> dict[str, pd.DataFrame]:
+    """Rows that tests of all processes kept, by table, in the order of the tests.
 
-    Tests of two functions may compare the same in two ways, of which the results have that which decides; and a test
-    may have run again. But two cases of one function have a key each.
+    Tests may compare the same in two ways, of which the results have that which decides; and a test may have run again.
     """
-    every = list[KeptRow]()
-    tests: dict[tuple[Any, ...], str] = {}
-    wrong = list[str]()
+    every = []
     for outcome in chain.from_iterable(reporter.stats.values()):
-        if getattr(outcome, "when", None) != "teardown":
-            continue
-        for name, value in outcome.user_properties:
-            if name == ROW:
-                row = KeptRow(*value)
-                every.append(row)
-                identity = (row.table, *row.function, *(row.cells.get(column) for column in KEYS[row.table]))
-                before = tests.setdefault(identity, outcome.nodeid)
-                if before != outcome.nodeid:
-                    wrong.append(f"{outcome.nodeid}: expected a row of a key of its own, got that of {before}")
-    tables = dict[str, pd.DataFrame]()
-    every.sort(key=attrgetter("number"))
-    for table in dict.fromkeys(row.table for row in every):
-        tables[table] = frame(table, [row.cells for row in every if row.table == table])
+        if getattr(outcome, "when", None) == "teardown":
+            every += [value for name, value in outcome.user_properties if name == ROW]
+    by_table: dict[str, list[Row]] = {}
+    for _, table, row in sorted(every, key=itemgetter(0)):
+        by_table.setdefault(table, []).append(row)
+    tables = {table: frame(table, rows) for table, rows in by_table.items()}
     if "verify" in tables:
         decide = deciding(tables["verify"], KEYS["verify"]).sort_index()
         ranks = {name: rank for rank, name in enumerate(names())}
         tables["verify"] = decide.sort_values("implementation", key=lambda column: column.map(ranks), kind="stable")
-    return tables, wrong
+    return tables

@@ -15,7 +15,7 @@ from suite.cases.workloads import TIMED
 from suite.checks.equality.catalogue import grouped, wide
 from suite.checks.equality.comparisons import BF16, Comparison, against_naive
 from suite.checks.equality.values import results_and_expected, results_of
-from suite.checks.recording import Record
+from suite.checks.recording import Keep, verify_row
 from suite.comparison.draws import draw, implementation
 from suite.comparison.tensors import OUTPUTS, Gradient
 from suite.comparison.tolerance import assert_bitwise_equal, relative_error
@@ -58,11 +58,11 @@ def compared(thorough: bool) -> list[Comparison]:
 
 
 @pytest.mark.address_sanitizer
-def test_a_way_keeps_the_rule(way: str, request: pytest.FixtureRequest, record: Record) -> None:
+def test_a_way_keeps_the_rule(way: str, request: pytest.FixtureRequest, keep: Keep) -> None:
     cases = compared(request.config.getoption("--thorough"))
     judgements = {each.id: each.worst(implementation(NAME), CPU) for each in cases}
     case, worst = max(judgements.items(), key=lambda item: item[1].ratio)
-    record(NAME, BF16, multiplied(way), worst, oracle="")
+    keep("verify", verify_row(NAME, BF16, multiplied(way), worst, oracle=""))
     assert not worst.wrong, f"{case}, {worst}"
 
 

@@ -9,7 +9,7 @@ from impls.registry import find
 from suite.checks.equality.catalogue import at_sizes
 from suite.checks.equality.comparisons import Comparison
 from suite.checks.equality.parametrised import Check, params
-from suite.checks.recording import Record
+from suite.checks.recording import Keep, verify_row
 from suite.comparison.draws import implementation
 from suite.comparison.memory import most_bytes
 from suite.results.outcomes import Verdict
@@ -27,13 +27,13 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 @pytest.fixture
-def check(device: torch.device, record: Record) -> Check:
+def check(device: torch.device, keep: Keep) -> Check:
     """Function that compares an implementation and keeps a row of the verification table."""
 
     def compare_and_record(name: str, comparison: Comparison) -> None:
         case = comparison.case
-        keep_row = partial(
-            record,
+        row = partial(
+            verify_row,
             name,
             comparison.dtype,
             comparison.id,
@@ -44,15 +44,15 @@ def check(device: torch.device, record: Record) -> Check:
         )
         reason = find(name).why_unavailable(device, comparison.dtype, case.options, case.sizes) or comparison.too_large
         if reason:
-            keep_row(Verdict.SKIPPED, reason=reason)
+            keep("verify", row(Verdict.SKIPPED, reason=reason))
             pytest.skip(reason)
         try:
             worst = comparison.worst(implementation(name), device)
         except Exception as error:
             said = " ".join([in_one_line(error), *getattr(error, "__notes__", [])])
-            keep_row(Verdict.FAIL, reason=f"{type(error).__name__}: {said}")
+            keep("verify", row(Verdict.FAIL, reason=f"{type(error).__name__}: {said}"))
             raise
-        keep_row(worst)
+        keep("verify", row(worst))
         assert not worst.wrong, str(worst)
 
     return compare_and_record

@@ -20,6 +20,6 @@ def test_a_row_is_red_where_its_test_fails(
     monkeypatch.setattr(Comparison, "worst", lambda *_: Judgement("out", error, 1.0))
     with pytest.raises(AssertionError, match=r"^out: relative error") if wrong else nullcontext():
         check("naive", against_naive(TINY, torch.float64))
-    ((_, (table, *_, row)),) = request.node.user_properties
+    ((_, (_, table, row)),) = request.node.user_properties
     request.node.user_properties.clear()  # of no verification
     assert (table, row["verdict"]) == ("verify", Verdict.FAIL if wrong else Verdict.PASS)

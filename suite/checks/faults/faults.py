@@ -130,12 +130,12 @@ def caught(fault: Fault) -> tuple[str, Judgement | None, list[Judgement]]:
 def assert_rejected(fault: Fault, case: str, worst: Judgement | None, wrong: Sequence[Judgement], keep: Keep) -> None:
     """Keep a row of what `caught` found; AssertionError unless it is what the fault damages, and no output if not."""
     row = {"edit": fault.name, "kind": fault.kind, "implementation": fault.implementation}
-    row["dtype"] = dtype_name(fault.dtype)
+    row |= {"dtype": dtype_name(fault.dtype), "case": case}
     if worst is None:
-        keep("faults", **row, verdict=Verdict.SURVIVED, case="", wrong=0)
+        keep("faults", row | {"verdict": Verdict.SURVIVED, "wrong": 0})
         others = sorted({str(judgement) for judgement in wrong})
         raise AssertionError(f"survived: {fault.blames} in no comparison; wrong: {others or 'nothing'}")
-    keep("faults", **row, verdict=Verdict.REJECTED, case=case, **worst.columns, wrong=len(wrong))
+    keep("faults", row | worst.columns | {"verdict": Verdict.REJECTED, "wrong": len(wrong)})
     if fault.blames.startswith("grad "):
         failing = {judgement.tensor for judgement in wrong}
         assert failing.isdisjoint(OUTPUTS), "the output is right, but fails"

@@ -41,7 +41,8 @@ def test_capability(capability: str, implementation: str, device: torch.device, 
         reason = "".join(str(error).splitlines()[:1])
         raise
     finally:
-        keep("capabilities", capability=capability, implementation=implementation, outcome=outcome, reason=reason)
+        row = {"capability": capability, "implementation": implementation, "outcome": outcome, "reason": reason}
+        keep("capabilities", row)
 
 
 @pytest.mark.onnx

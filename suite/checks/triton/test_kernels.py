@@ -20,7 +20,7 @@ from suite.checks.equality.held import held
 from suite.checks.equality.values import error_of_cells_far_from_0
 from suite.checks.faults.faults import FAULTS, assert_rejected, caught
 from suite.checks.faults.planting import Fault
-from suite.checks.recording import Keep, Record
+from suite.checks.recording import Keep, verify_row
 from suite.checks.triton import TRITON, compiled, interpreted
 from suite.checks.triton.launched import recorded
 from suite.shared.process import killed_with
@@ -60,14 +60,15 @@ def test_compiled_kernels_fit_their_card() -> None:
     [pytest.param(name, id=name, marks=() if each.default else more) for name, each in interpreted.SOME.items()],
 )
 def test_interpreted_equals_the_oracle_without_a_race(
-    name: str, interpreter: ProcessPoolExecutor, device: torch.device, record: Record
+    name: str, interpreter: ProcessPoolExecutor, device: torch.device, keep: Keep
 ) -> None:
     comparison = interpreted.SOME[name]
     worst, wrong = interpreter.submit(interpreted.compared, name).result()
     # On a card the row is that of a run there.
     if not comparison.name and why_unavailable(TRITON, device) is not None:
-        oracle = comparison.oracle
-        record(TRITON, comparison.dtype, comparison.id, worst, oracle=oracle, interpreted=True, case=comparison.case)
+        case, dtype, oracle = comparison.case, comparison.dtype, comparison.oracle
+        row = verify_row(TRITON, dtype, comparison.id, worst, oracle=oracle, interpreted=True, case=case)
+        keep("verify", row)
     assert not worst.wrong, str(worst)
     assert not wrong
 

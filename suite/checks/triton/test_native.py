@@ -20,7 +20,7 @@ from impls.gradient.chunks import limited
 from suite.cases.case import Case
 from suite.checks.equality.comparisons import against_naive
 from suite.checks.module.runs import by_grad
-from suite.checks.recording import Record
+from suite.checks.recording import Keep, verify_row
 from suite.checks.triton import TRITON, interpreted
 from suite.checks.triton.interpreted import CASES
 from suite.checks.triton.launched import either_split
@@ -69,12 +69,13 @@ def precision(name: str) -> Iterator[None]:
     "case", [pytest.param(case, id=case.id, marks=pytest.mark.cuda if case in EITHER else ()) for case in CASES]
 )
 @pytest.mark.parametrize("name", PRECISIONS)
-def test_native_equals_the_oracle(case: Case, name: str, alone: bool, gpu: torch.device, record: Record) -> None:
+def test_native_equals_the_oracle(case: Case, name: str, alone: bool, gpu: torch.device, keep: Keep) -> None:
     with precision(name), either_split(alone):
         comparison = against_naive(case, Arithmetic(name).dtype)
         worst = interpreted.judged(comparison, gpu)
     if not alone:
-        record(TRITON, Arithmetic(name), comparison.id, worst, oracle=comparison.oracle, case=case)
+        row = verify_row(TRITON, Arithmetic(name), comparison.id, worst, oracle=comparison.oracle, case=case)
+        keep("verify", row)
     assert not worst.wrong, str(worst)
 
 
