@@ -23,7 +23,7 @@ from suite.results.run import folder_of, read
 from suite.results.status import Ended, Status
 from suite.shared import files, machine
 from suite.shared.files import ROOT, ResultsError
-from suite.verify import conclusion, writing
+from suite.verify import conclusion
 from suite.verify import options as verify_options
 from suite.verify.arguments import add_options
 
@@ -214,7 +214,7 @@ PASSED = "All comparisons with the equation passed: 1 implementation, 1 comparis
 def finish(monkeypatch: pytest.MonkeyPatch, write: Callable[..., Path], *arguments: str) -> None:
     """End a verification of one comparison."""
     monkeypatch.setattr(conclusion, "rows_of_tests", lambda reporter: ({"verify": verification(verified()).rows}, []))
-    monkeypatch.setattr(writing, "write", write)
+    monkeypatch.setattr(conclusion, "write", write)
     config = configured("--device", "cpu", *arguments)
     verify_options.pytest_configure(config)
     config.pluginmanager = SimpleNamespace(get_plugin=lambda _: SimpleNamespace(stats={}))
@@ -282,7 +282,7 @@ def session(testpaths: Sequence[str] = ("suite/checks",), **options: Any) -> Any
     ],
 )
 def test_a_verification_that_makes_all_checks_is_whole(made: Any, status: int, whole: bool) -> None:
-    assert writing.is_whole(made, status) is whole
+    assert conclusion.is_whole(made, status) is whole
 
 
 def test_a_benchmark_ends_with_a_sentence_about_each_file(monkeypatch: pytest.MonkeyPatch) -> None:

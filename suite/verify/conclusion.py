@@ -1,7 +1,8 @@
 """The end of a verification: whether the implementations are right, and the rows of its tests in the results."""
 
 import signal
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -11,7 +12,8 @@ from suite.candidates import submission
 from suite.checks.recording import rows_of_tests
 from suite.pages import text, verify
 from suite.results.outcomes import Verdict, ran
-from suite.shared.files import ResultsError
+from suite.results.run import Run, folder_for, stamp
+from suite.shared.files import RESULTS, ResultsError
 from suite.verify.failures import failures_of
 
 
@@ -37,8 +39,6 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Generator[
     if exitstatus == pytest.ExitCode.INTERRUPTED:
         conclusion = f"Interrupted: the rest was not checked. {conclusion}"
     if tables and config.option.results is not None:
-        from suite.verify.writing import write
-
         try:
             print(f"\nResults: {write(session, exitstatus, tables)}")
         except ResultsError as error:
@@ -59,3 +59,25 @@ def _tell_of_files(tables: dict[str, pd.DataFrame]) -> None:
         of_files = tables["capabilities"][tables["capabilities"].implementation.isin(submission.files())]
         for name, rows in of_files[of_files.outcome == Verdict.NO].groupby("implementation"):
             print(f"{name} lacks: {'; '.join(rows.capability)}.")
+
+
+def is_whole(session: pytest.Session, exitstatus: int) -> bool:
+    """True if a run made all checks of a default one: it was told to choose none, and nothing ended it before."""
+    config, option = session.config, session.config.option
+    every = config.args_source == config.ArgsSource.TESTPATHS and config.getini("testpaths") == ["suite/checks"]
+    chosen = option.keyword or option.markexpr or option.deselect or option.maxfail or option.size
+    if option.impl and option.results == RESULTS:  # a file's results are its own
+        return False
+    ended = exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
+    return every and ended and not chosen and not getattr(option, "lf", False)
+
+
+def write(session: pytest.Session, exitstatus: int, tables: Mapping[str, pd.DataFrame]) -> Path:
+    """Write the rows of a run, and the page about them; return the folder. ResultsError says what cannot be written."""
+    from suite import report  # imports matplotlib, in a second
+
+    option = session.config.option
+    folder = folder_for(option.results, option.device, whole=is_whole(session, exitstatus))
+    Run.of("verify", stamp("verify", option.device), tables).write(folder)
+    report.write_machine(folder)
+    return folder
