@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import torch
 
-from impls import HyperLSTM, Impl
+from impls import Impl
 from impls.registry import ORACLE
 from suite.cases.case import Case
 from suite.checks.equality.leftovers import watched
@@ -78,28 +78,25 @@ class Comparison(NamedTuple):
         # One model of all uses, which shows what a use leaves to the next; one that casts builds its own.
         model = build(self.case, self.dtype, torch.device("meta"))
         for use in self.uses:
-            yield self._compared(use, build, model, device)
-
-    def _compared(self, use: Use, build: Build, model: HyperLSTM, device: torch.device) -> list[Judgement]:
-        cast_from = torch.float32 if use.autocast and self.dtype == BF16 else None
-        try:
-            judgements = compare(
-                build if cast_from else lambda *_: model,
-                self.case,
-                self.dtype,
-                device,
-                self.oracle,
-                rounded=self.rounded,
-                draws=self.draws,
-                cast_from=cast_from,
-                run=watched(use.run),
-                change_draw=use.change_draw,
-                expected=use.expected,
-            )
-        except Exception as error:
-            error.add_note(f"in the use {use.name or 'plain call'!r} of {self.id}")
-            raise
-        return [replace(judgement, use=use.name) for judgement in judgements]
+            cast_from = F32 if use.autocast and self.dtype == BF16 else None
+            try:
+                judgements = compare(
+                    build if cast_from else lambda *_: model,
+                    self.case,
+                    self.dtype,
+                    device,
+                    self.oracle,
+                    rounded=self.rounded,
+                    draws=self.draws,
+                    cast_from=cast_from,
+                    run=watched(use.run),
+                    change_draw=use.change_draw,
+                    expected=use.expected,
+                )
+            except Exception as error:
+                error.add_note(f"in the use {use.name or 'plain call'!r} of {self.id}")
+                raise
+            yield [replace(judgement, use=use.name) for judgement in judgements]
 
 
 #: The oracle of wide cases, since `naive` would build its weight tensors at every step.

@@ -8,6 +8,7 @@ input are rounded to bfloat16 for every dtype. torch.nn.LSTM has the weights and
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -18,49 +19,40 @@ from suite.comparison.draws import Draw, draw, implementation
 from suite.comparison.tolerance import relative_error
 
 CASE = Case(T=1000, B=4, I=64, H=256, S=64, Z=4)
-ENDS = (slice(None, 50), slice(-50, None))
 #: What is differentiated by autograd.
 REFERENCE = "batched"
 COMPARED = ("batched_cpu", "deferred")
 CPU = torch.device("cpu")
 HEAD = "| | out, first 50 steps | out, last 50 steps | gradient of weight_h |\n| --- | ---: | ---: | ---: |"
 
-#: Builds a model in a dtype with the parameters of the draw, and its weight_h.
-Build = Callable[[torch.dtype], tuple[nn.Module, Tensor]]
 
-
-def hyper(name: str, case: Case, sample: Draw) -> Build:
-    def build(dtype: torch.dtype) -> tuple[nn.Module, Tensor]:
-        model = implementation(name)(case, dtype, CPU)
-        model.load_state_dict(sample.params)
-        return model, model.get_parameter("layers.0.weight_h")
-
-    return build
-
-
-def lstm(case: Case, sample: Draw) -> Build:
-    def build(dtype: torch.dtype) -> tuple[nn.Module, Tensor]:
-        model = nn.LSTM(case.I, case.H, dtype=dtype)
-        weights = {"weight_ih_l0": "weight_x", "weight_hh_l0": "weight_h", "bias_ih_l0": "bias"}
-        state = {name: sample.params[f"layers.0.{ours}"].flatten(0, 1) for name, ours in weights.items()}
-        model.load_state_dict(state | {"bias_hh_l0": torch.zeros_like(state["bias_ih_l0"])})
-        return model, model.get_parameter("weight_hh_l0")
-
-    return build
-
-
-def results(build: Build, sample: Draw, dtype: torch.dtype) -> list[Tensor]:
-    """The output at both ends, and the gradient of weight_h."""
-    model, weight_h = build(dtype)
+def results(model: nn.Module, weight_h: str, sample: Draw, dtype: torch.dtype) -> list[Tensor]:
+    """The output at both ends, and the gradient of the parameter of that name."""
     out, _ = model(sample.x.to(dtype))
-    gradients = torch.autograd.grad(out, weight_h, sample.cotangents[0].to(dtype))
-    return [value.detach() for value in (*(out[end] for end in ENDS), *gradients)]
+    (gradient,) = torch.autograd.grad(out, model.get_parameter(weight_h), sample.cotangents[0].to(dtype))
+    return [out[:50].detach(), out[-50:].detach(), gradient]
 
 
-def print_errors(label: str, build: Build, exact: list[Tensor], sample: Draw) -> None:
-    """Print a line for each dtype."""
+def of_hyper(name: str, case: Case, sample: Draw, dtype: torch.dtype) -> list[Tensor]:
+    """Results of an implementation."""
+    model = implementation(name)(case, dtype, CPU)
+    model.load_state_dict(sample.params)
+    return results(model, "layers.0.weight_h", sample, dtype)
+
+
+def of_lstm(sample: Draw, dtype: torch.dtype) -> list[Tensor]:
+    """Results of torch.nn.LSTM."""
+    model = nn.LSTM(CASE.I, CASE.H, dtype=dtype)
+    weights = {"weight_ih_l0": "weight_x", "weight_hh_l0": "weight_h", "bias_ih_l0": "bias"}
+    state = {name: sample.params[f"layers.0.{ours}"].flatten(0, 1) for name, ours in weights.items()}
+    model.load_state_dict(state | {"bias_hh_l0": torch.zeros_like(state["bias_ih_l0"])})
+    return results(model, "weight_hh_l0", sample, dtype)
+
+
+def print_errors(label: str, compute: Callable[[torch.dtype], list[Tensor]], exact: list[Tensor]) -> None:
+    """Print a line for each dtype; compute: results in a dtype."""
     for dtype in (torch.bfloat16, torch.float32):
-        errors = map(relative_error, results(build, sample, dtype), exact)
+        errors = map(relative_error, compute(dtype), exact)
         print(f"| {label}, {dtype_name(dtype)} |", *(f"{error:.1e} |" for error in errors), flush=True)
 
 
@@ -69,13 +61,12 @@ def main() -> None:
     for layer_norm in (False, True):
         case = replace(CASE, layer_norm=layer_norm)
         sample = draw(case, 0, torch.bfloat16, CPU)
-        exact = results(hyper(REFERENCE, case, sample), sample, torch.float64)
+        exact = of_hyper(REFERENCE, case, sample, torch.float64)
         for name in COMPARED:
             label = f"`{name}`, layer norm" if layer_norm else f"`{name}`"
-            print_errors(label, hyper(name, case, sample), exact, sample)
+            print_errors(label, partial(of_hyper, name, case, sample), exact)
     sample = draw(CASE, 0, torch.bfloat16, CPU)
-    of_lstm = lstm(CASE, sample)
-    print_errors("`torch.nn.LSTM`", of_lstm, results(of_lstm, sample, torch.float64), sample)
+    print_errors("`torch.nn.LSTM`", partial(of_lstm, sample), of_lstm(sample, torch.float64))
 
 
 if __name__ == "__main__":

@@ -72,7 +72,6 @@ _SMALL = _in_cases(sorted((case for case in VERIFY if case.T > 2), key=attrgette
 SHOWN: Mapping[str, Shown] = {
     "packed sequences": _in_cases(RAGGED),
     "dropout": _in_cases(DROPOUT),
-    "left behind, dropout": _in_cases(DROPOUT),
     "sizes": _wide,
     "rounding": _wide,
     "Triton": _in_cases((VERIFY[0], DROPOUT[1])),
