@@ -65,10 +65,9 @@ GROUPS: Mapping[str, tuple[Uses, Mapping[Case, Sequence[torch.dtype]]]] = {
 }
 
 
-def in_default_run(impl: Impl, case: Case, dtype: torch.dtype) -> bool:
-    """Whether a default run makes the plain call of a case in a dtype; for other uses see `grouped` and `paired`.
+def _wide_in_default_run(impl: Impl, case: Case, dtype: torch.dtype) -> bool:
+    """Whether a default run makes the plain call of a wide case in a dtype.
 
-    - Of small cases it has those of `VERIFY_FIRST`.
     - Of workloads that a CPU times by default it has all in float32, and those with layer norm in float64 and bfloat16.
     - Of workloads that no CPU times by default it has those with layer norm in float32, of what runs on a GPU alone.
     - Of the other wide cases it has all. In float16 these are `IN_FLOAT16`, but all for what runs on a GPU alone, which
@@ -78,20 +77,15 @@ def in_default_run(impl: Impl, case: Case, dtype: torch.dtype) -> bool:
         if TIMED[case].name not in workloads(DeviceType.CPU):
             return DeviceType.CPU not in impl.devices and dtype == F32 and case.layer_norm
         return dtype == F32 or (dtype in (F64, BF16) and case.layer_norm)
-    if case in (*WIDE, SPLIT, ROWS):
-        return dtype != F16 or case in IN_FLOAT16 or DeviceType.CPU not in impl.devices
-    return case in VERIFY_FIRST
+    return dtype != F16 or case in IN_FLOAT16 or DeviceType.CPU not in impl.devices
 
 
 def small(name: str) -> list[Comparison]:
     """Comparisons of an implementation whose oracle is `naive`: some cases in each dtype, the others in float64."""
-    impl = find(name)
-    compared = [*product(DTYPES, IN_EVERY_DTYPE), *product([F64], IN_FLOAT64)]
     comparisons = []
-    for dtype, case in compared:
-        if dtype in impl.dtypes:
-            default = in_default_run(impl, case, dtype)
-            comparisons.append(against_naive(case, dtype, default=default))
+    for dtype, case in (*product(DTYPES, IN_EVERY_DTYPE), *product([F64], IN_FLOAT64)):
+        if dtype in find(name).dtypes:
+            comparisons.append(against_naive(case, dtype, default=case in VERIFY_FIRST))
     return comparisons
 
 
@@ -103,7 +97,7 @@ def wide(name: str) -> list[Comparison]:
     comparisons = []
     for case in (*WIDE, SPLIT, ROWS, *TIMED):
         for dtype in _compared_dtypes(impl, DTYPES):
-            default = in_default_run(impl, case, dtype)
+            default = _wide_in_default_run(impl, case, dtype)
             comparisons.append(against_wide(case, dtype, default=default))
     return comparisons
 

@@ -21,7 +21,7 @@ from suite.checks.equality.gradients import is_parameter, with_cotangents_of, wi
 from suite.checks.equality.layouts import OF_ALL_TENSORS, in_layouts, layout_of_tokens
 from suite.checks.equality.leftovers import watched
 from suite.comparison.draws import Draw, inputs
-from suite.comparison.runs import Outcome, Returned, Run, Selector, State, packed, run_plain
+from suite.comparison.runs import Outcome, Returned, Selector, State, packed, run_plain
 from suite.comparison.tensors import OUTPUTS, STATE, role
 
 #: T, B and lengths by the form of a call. `alone` is one sequence [T, I]. The permutation that sorts `unsorted` is not
@@ -225,7 +225,7 @@ def use_of(call: Call) -> Use:
     """The options of a call that a case does not have."""
     return Use(
         call.name,
-        run=_run_of(call),
+        run=partial(_run, call),
         expected=partial(without_other_gradients, TRAINED[call.trained]),
         change_draw=partial(_draw_of, call),
         autocast=call.autocast != "exact",
@@ -254,13 +254,29 @@ def _draw_of(call: Call, sample: Draw) -> Draw:
     return with_cotangents_of(call.arriving, sample)
 
 
-def _run_of(call: Call) -> Run:
-    """The run of a call, from the inside out: in its form, on tensors in its layout, with its settings."""
+def _run(call: Call, model: HyperLSTM, case: Case, sample: Draw) -> Outcome:
+    """A run in the form of a call, on tensors in its layout, with its settings.
+
+    It is a finding if out has a graph although nothing requires a gradient, or none although something does.
+    """
     select = TRAINED[call.trained]
     in_form = partial(run_plain, select=select, arriving=call.arriving, call=partial(_in_form, call))
-    in_layout = in_layouts(OF_ALL_TENSORS[call.layout], in_form)
     # Watched inside the settings, since leaving them restores what a call changed of them.
-    return _with_settings(call, watched(_with_graph_checked(select, in_layout)))
+    run = watched(in_layouts(OF_ALL_TENSORS[call.layout], in_form))
+    device = sample.x.device.type
+    short = {"forward": 1, "backward": 1} if call.stepwise else {}
+    autocast = torch.autocast(device, torch.bfloat16, enabled=call.autocast != "exact")
+    model.batch_first = call.batch_first
+    with limited(device, residuals=not call.recomputed, **short), autocast:
+        outcome = run(model, case, sample)
+    model.batch_first = False
+    given = inputs(sample) if case.T else ["x"]  # without steps out is no function of the state
+    expects_graph = any(map(select, [*given, *sample.params]))
+    has_graph = outcome.results["out"].requires_grad
+    if has_graph == expects_graph:
+        return outcome
+    finding = "unexpected graph: out" if has_graph else "missing graph: out"
+    return outcome._replace(findings=(*outcome.findings, finding))
 
 
 def _in_form(call: Call, model: nn.Module, case: Case, x: Tensor, state: State | None) -> Returned:
@@ -276,35 +292,3 @@ def _in_form(call: Call, model: nn.Module, case: Case, x: Tensor, state: State |
     if alone:
         return out.unsqueeze(1), tuple(part.unsqueeze(1) for part in last)
     return out.transpose(0, 1) if turned else out, last
-
-
-def _with_graph_checked(select: Selector, of: Run) -> Run:
-    """A run with a finding if out has a graph although nothing requires a gradient, or none although something does."""
-
-    def run(model: HyperLSTM, case: Case, sample: Draw) -> Outcome:
-        outcome = of(model, case, sample)
-        given = inputs(sample) if case.T else ["x"]  # without steps out is no function of the state
-        expects_graph = any(map(select, [*given, *sample.params]))
-        has_graph = outcome.results["out"].requires_grad
-        if has_graph == expects_graph:
-            return outcome
-        finding = "unexpected graph: out" if has_graph else "missing graph: out"
-        return outcome._replace(findings=(*outcome.findings, finding))
-
-    return run
-
-
-def _with_settings(call: Call, of: Run) -> Run:
-    """A run with what a call sets: of the model, of hand-written gradients, and autocast."""
-
-    def run(model: HyperLSTM, case: Case, sample: Draw) -> Outcome:
-        device = sample.x.device.type
-        short = {"forward": 1, "backward": 1} if call.stepwise else {}
-        autocast = torch.autocast(device, torch.bfloat16, enabled=call.autocast != "exact")
-        model.batch_first = call.batch_first
-        with limited(device, residuals=not call.recomputed, **short), autocast:
-            outcome = of(model, case, sample)
-        model.batch_first = False
-        return outcome
-
-    return run
