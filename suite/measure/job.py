@@ -30,7 +30,6 @@ class Job:
 
     layer_norms: off, on, or both in turns.
     skipped: why it does not run; None if it does.
-    memory_limit: bytes that its process may take on a CPU; None for MEMORY_SHARE of the machine's.
     """
 
     candidate: str
@@ -39,7 +38,6 @@ class Job:
     device: torch.device
     layer_norms: tuple[bool, ...] = ()
     skipped: Ended | None = None
-    memory_limit: int | None = None
 
     @property
     def torch_dtype(self) -> torch.dtype:
@@ -89,8 +87,6 @@ class Job:
         if sys.platform == "linux" and self.device.type == DeviceType.CPU:
             import resource
 
-            limit = self.memory_limit
-            if limit is None:
-                limit = int(MEMORY_SHARE * psutil.virtual_memory().total)
+            limit = int(MEMORY_SHARE * psutil.virtual_memory().total)
             resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
         Arithmetic(self.dtype).use()

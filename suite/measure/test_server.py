@@ -15,7 +15,6 @@ import pytest
 import torch
 
 from suite.cases.examples import CPU
-from suite.cases.workloads import WORKLOADS
 from suite.measure import hardware
 from suite.measure import server as server_module
 from suite.measure.examples import job
@@ -94,9 +93,16 @@ def test_a_visit_yields_every_row_of_its_job(server: Server) -> None:
     assert rates["bytes_per_s"] > 0
 
 
-def test_running_out_of_memory_is_reported(server: Server) -> None:
-    medium = job("naive", case=WORKLOADS["medium"].case, memory_limit=3 << 29)
-    assert ends(server, medium, first=False) == [Ended(), Ended(Status.NO_MEMORY)]
+def test_running_out_of_memory_is_reported(server: Server, folder: Path) -> None:
+    (folder / "planted").write_text("""
+whole = run
+
+def run(p, inputs):
+    if torch.is_grad_enabled():
+        torch.empty(1 << 44)
+    return whole(p, inputs)
+""")
+    assert ends(server, job("deferred"), first=False) == [Ended(), Ended(Status.NO_MEMORY)]
     assert ends(server, job()) == [Ended()] * 2
 
 
