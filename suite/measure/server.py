@@ -92,23 +92,14 @@ class Server(AbstractContextManager["Server"]):
             )
         theirs.close()
 
-    def visit(
-        self,
-        job: Job,
-        rows: list[Row],
-        measure: Measure = bench.rows,
-        *,
-        first: bool = True,
-        limit: float | None = None,
-    ) -> Ended:
+    def visit(self, job: Job, rows: list[Row], measure: Measure = bench.rows, *, first: bool = True) -> Ended:
         """Run a job in a new child, add its rows as they are measured, none if refused, and return how it ended.
 
-        first: also measure what does not vary between visits. limit: seconds after which the child prints where it is,
-        into the log and here, and ends; by default LIMIT.
+        first: also measure what does not vary between visits. After LIMIT the child prints where it is, into the log
+        and here, and ends.
         """
         self.wait()
-        if limit is None:
-            limit = LIMIT[DeviceType(job.device.type)]
+        limit = LIMIT[DeviceType(job.device.type)]
         ended = Ended()
         start = time.monotonic()
         printed = self.log.stat().st_size

@@ -119,11 +119,14 @@ def run(p, inputs):
     ids=["crash", "exit", "error", "memory", "hang"],
 )
 def test_a_failure_is_the_status_of_its_rows(
-    code: str, ended: Ended, server: Server, folder: Path, capsys: pytest.CaptureFixture[str]
+    code: str, ended: Ended, server: Server, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
     (folder / "planted").write_text(code)
+    server.wait()
     start = time.monotonic()
-    assert ends(server, job("deferred"), limit=4) == [ended] * 2
+    with monkeypatch.context() as patch:
+        patch.setitem(server_module.LIMIT, DeviceType.CPU, 4.0)
+        assert ends(server, job("deferred")) == [ended] * 2
     assert time.monotonic() - start < 9
     if ended.status == Status.TIME_OUT:
         shown = capsys.readouterr().out
