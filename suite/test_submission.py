@@ -24,9 +24,7 @@ WRONG = {
     "no-file": (None, r"mine\.py: expected a Python file; tests of the suite are named before --impl"),
     "number": (RIGHT + "return out", r"expected \(out, \(h, c, h_hat, c_hat\)\), got tensor"),
     "states": (RIGHT + "return out, last[:2]", r"\(2, 4\), \(2, 4\)\], got \[\(3, 2, 7\), \(2, 7\), \(2, 7\)\]$"),
-    "list": (RIGHT + "return out.tolist(), last", r"expected shapes \[\(3, 2, 7\), .*, got \['list', \(2, 7\)"),
     "result-dtype": (RIGHT + "return out.float(), last", "expected float64 on cpu as x is, got float32 on cpu"),
-    "device": (RIGHT + "return out.to('meta'), last", "expected float64 on cpu as x is, got float64 on meta"),
     "changed": (RIGHT + "inputs.x.data.zero_(); return out, last", r"expected no change, argument changed: x$"),
     "gradients": (
         BY_HAND.replace("    return deferred.", "    whole = deferred.").replace(
@@ -57,7 +55,7 @@ def test_a_file_has_a_name_of_its_own(name: str, tmp_path: Path) -> None:
         submission.load(tmp_path / f"{name}.py")
 
 
-@pytest.mark.parametrize("name", ["my-lstm", "2fast", "größe v2", "a:b;c", "my.lstm", "class"])
+@pytest.mark.parametrize("name", ["2fast", "größe v2", "a:b;c", "class"])
 @pytest.mark.usefixtures("_withdrawn")
 def test_any_other_name_serves_a_hand_written_gradient(name: str, tmp_path: Path) -> None:
     folder = tmp_path / "a b:ü"
