@@ -32,6 +32,11 @@ Results = dict[Result, Tensor]
 OF_SEQUENCES: tuple[Result, ...] = (*OUTPUTS, *map(Gradient, ("x", *STATE)))
 
 
+def is_parameter(argument: str) -> bool:
+    """True for a parameter, among the arguments of a call."""
+    return argument not in ("x", *STATE)
+
+
 def in_layer(argument: str) -> str:
     """The name of a parameter in its layer, such as `bias` for `layers.0.bias`; other names as they are."""
     return argument.split(".", 2)[-1]

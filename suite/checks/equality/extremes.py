@@ -6,10 +6,9 @@ from torch import Tensor
 
 from impls.definition import Role
 from suite.checks.equality.comparisons import Use, Uses
-from suite.checks.equality.gradients import is_parameter
 from suite.comparison.draws import with_values
 from suite.comparison.runs import run_plain
-from suite.comparison.tensors import CELLS, role
+from suite.comparison.tensors import CELLS, is_parameter, role
 
 
 def _with_open_forget_gate(bias: Tensor, by: float) -> Tensor:

@@ -12,7 +12,7 @@ from suite.cases.case import Case
 from suite.checks.equality.comparisons import Use, Uses
 from suite.comparison.draws import Draw
 from suite.comparison.runs import Outcome, Run, Selector, arguments, gradients, outputs, run_plain
-from suite.comparison.tensors import OUTPUTS, STATE, Gradient, Results, in_layer
+from suite.comparison.tensors import OUTPUTS, Gradient, Results, in_layer, is_parameter
 
 # What requires a gradient
 
@@ -20,11 +20,6 @@ from suite.comparison.tensors import OUTPUTS, STATE, Gradient, Results, in_layer
 def without_other_gradients(select: Selector, results: Results) -> Results:
     """Results without the gradients of arguments that do not require one."""
     return {key: value for key, value in results.items() if not isinstance(key, Gradient) or select(key.of)}
-
-
-def is_parameter(argument: str) -> bool:
-    """True for a parameter, among the arguments of a call."""
-    return argument not in ("x", *STATE)
 
 
 def _training(name: str, select: Selector) -> Use:

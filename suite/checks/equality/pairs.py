@@ -17,12 +17,12 @@ from impls.gradient.chunks import limited
 from suite.cases.case import Case, Start
 from suite.checks.equality.comparisons import BF16, F32, F64, Use
 from suite.checks.equality.extremes import FAR_FROM_0, LARGE_CELLS
-from suite.checks.equality.gradients import is_parameter, with_cotangents_of, without_other_gradients
+from suite.checks.equality.gradients import with_cotangents_of, without_other_gradients
 from suite.checks.equality.layouts import OF_ALL_TENSORS, in_layouts, layout_of_tokens
 from suite.checks.equality.leftovers import watched
 from suite.comparison.draws import Draw, inputs
 from suite.comparison.runs import Outcome, Returned, Selector, State, packed, run_plain
-from suite.comparison.tensors import OUTPUTS, STATE, role
+from suite.comparison.tensors import OUTPUTS, STATE, is_parameter, role
 
 #: T, B and lengths by the form of a call. `alone` is one sequence [T, I]. The permutation that sorts `unsorted` is not
 #: its own inverse, so that to confuse the two would show.
