@@ -143,16 +143,17 @@ def paired(name: str, covering: Iterable[Call] = COVERING) -> list[Comparison]:
 def of_every_implementation(*parts: Callable[[str], list[Comparison]]) -> list[tuple[str, Comparison]]:
     """Comparisons of all implementations; parts: of the catalogue, from the name of an implementation.
 
-    Cases have sizes that the implementation takes; of several that become one the first is made.
+    Implementations come one after the other on each case, so that its references are in memory. Cases have sizes that
+    the implementation takes; of several that become one the first is made.
     """
-    compared: dict[tuple[str, str, torch.dtype], Comparison] = {}
+    by_case: dict[tuple[str, torch.dtype], dict[str, Comparison]] = {}
     for name in names():
         multiples = find(name).multiples
         for part in parts:
             for comparison in part(name):
                 fitting = comparison._replace(case=comparison.case.fitting(multiples))
-                compared.setdefault((name, fitting.id, fitting.dtype), fitting)
-    return [(name, comparison) for (name, *_), comparison in compared.items()]
+                by_case.setdefault((fitting.id, fitting.dtype), {}).setdefault(name, fitting)
+    return [compared for of_case in by_case.values() for compared in of_case.items()]
 
 
 def at_sizes(cases: Iterable[Case], dtypes: Sequence[torch.dtype], most: int) -> list[tuple[str, Comparison]]:

@@ -8,20 +8,16 @@ from impls.definition import dtype_name
 from suite.checks.equality.comparisons import Comparison
 from suite.shared.marks import impl_param
 
-#: An implementation, by its name, and a comparison of it.
-Compared = tuple[str, Comparison]
-
-
 #: Makes a comparison of an implementation, unless there is a reason not to, and keeps a row.
 Check = Callable[[str, Comparison], None]
 
 
-def every(compared: Iterable[Compared], *, left_out: str) -> pytest.MarkDecorator:
+def every(compared: Iterable[tuple[str, Comparison]], *, left_out: str) -> pytest.MarkDecorator:
     """Parametrisation by `name` and `comparison`; left_out: what a default run leaves out, for people."""
     return pytest.mark.parametrize(("name", "comparison"), params(compared, left_out))
 
 
-def params(compared: Iterable[Compared], left_out: str = "") -> list[object]:
+def params(compared: Iterable[tuple[str, Comparison]], left_out: str = "") -> list[object]:
     """Comparisons as parameters of a test.
 
     Uses that save less have memory of their own, so their comparisons are marked for the address sanitizer.

@@ -5,9 +5,8 @@ from suite.checks.equality.comparisons import Comparison
 from suite.checks.equality.parametrised import Check, every
 
 
-# One implementation after the other on each case, so that its references are in memory.
 @every(
-    sorted(of_every_implementation(grouped, paired), key=lambda compared: compared[1].id),
+    of_every_implementation(grouped, paired),
     left_out="uses of row_scaled on further cases, and options of naive in pairs",
 )
 def test_equals_the_oracle(name: str, comparison: Comparison, check: Check) -> None:
