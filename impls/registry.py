@@ -237,6 +237,7 @@ IMPLS = [
         packed=True,
         hand_written=True,
         probe=True,
+        float32_sums=True,
         interpreted_on=("cpu",),
         triton=True,
         experimental=True,

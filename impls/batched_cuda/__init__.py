@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from ..definition import LayerState
+from ..definition import LayerState, cell_dtype
 from ..gradient.operator import HandWritten, as_operator
 
 _TRITON = (3, 6)
@@ -35,7 +35,7 @@ def _residuals(I: int, H: int, S: int) -> int:
     return 4 * (padded(H) + padded(S))
 
 
-run = as_operator(__name__, HandWritten(_forward, _backward, _residuals))
+run = as_operator(__name__, HandWritten(_forward, _backward, _residuals, cell_dtype))
 
 
 def why_unavailable(device: torch.device, dtype: torch.dtype) -> str | None:

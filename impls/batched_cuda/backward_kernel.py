@@ -80,8 +80,8 @@ def scaled(
             to = starts(dd, at, 12 * H)[:, None] + k
             d_h = tl.load(at_u, mask=inside, other=0.0).to(tl.float32)
             d_x = tl.load(at_v, mask=inside, other=0.0).to(tl.float32)
-            u = tl.load(starts(uh, at, D)[:, None] + k, mask=inside, other=0.0).to(tl.float32)
-            v = tl.load(starts(vx, at, D)[:, None] + k, mask=inside, other=0.0).to(tl.float32)
+            u = tl.load(starts(uh, at, D)[:, None] + k, mask=inside, other=0.0)
+            v = tl.load(starts(vx, at, D)[:, None] + k, mask=inside, other=0.0)
             kind = w_d.dtype.element_ty
             d_u, d_v, d_b = (d * u).to(kind), (d * v).to(kind), d.to(kind)
             full = live[:, None] & (unit < H)[None, :]  # what pads the units becomes 0
@@ -195,7 +195,7 @@ def backward_steps(
     hat_parts = dys + int64(B) * numbers(ROOM, "dys")
     own = hat_parts + int64(B) * numbers(ROOM, "hat_parts")
     row_sums = own + int64(groups * members) * OWN
-    own_z = (own + int64(program) * OWN).to(tl.pointer_type(vx.dtype.element_ty))
+    own_z = (own + int64(program) * OWN).to(tl.pointer_type(weight_h.dtype.element_ty))
     own_rows = starts(own_z, local, 12 * Z)
     counter = room + group * COUNTER
     steps, turn = steps_of_group(firsts, K, start), 0

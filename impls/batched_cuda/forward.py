@@ -9,7 +9,7 @@ from torch import Tensor
 from ..definition import Inputs, LayerParams, LayerState, tokens
 from . import launching, scratch, split
 from .forward_kernel import forward_steps
-from .layout import joined_input_weight, layer, masks, narrow, room, states, steps
+from .layout import joined_input_weight, layer, masks, narrow, room, states, steps, summed
 from .split import Card
 
 
@@ -29,13 +29,14 @@ def forward(
     last = LayerState(*(torch.empty_like(q) for q in first))
     table = scratch.forward_room(d.H, d.S, d.Z, d.NORM, cut.units, cut.shares)
     numbers = scratch.begins(table, row=B, program=cut.programs)["end"]
+    vx = summed(x, joined_input_weight(own))
     values = {
-        "vx": torch.mm(x, joined_input_weight(own)),
+        "vx": vx,
         **{f"first_{name}": q for name, q in first._asdict().items()},
         "h": last.h, "last_c": last.c, "h_hat": last.h_hat, "last_c_hat": last.c_hat,
         **dict(zip_longest(("h_to", "c_to", "h_hat_to", "c_hat_to"), dense_arrays)),
         "firsts": steps(inputs.batch_sizes, B, x.device), "room": room(cut, numbers, x),
-        "uh": x.new_empty(B, 4 * (d.H + d.S)) if residuals is None else residuals, "KEPT": residuals is not None,
+        "uh": vx.new_empty(B, 4 * (d.H + d.S)) if residuals is None else residuals, "KEPT": residuals is not None,
         "T": len(inputs.rows), "B": B, "members": cut.members,
     }  # fmt: skip
     values |= own._asdict() | masks(inputs.mask, d.H) | d.constants(sizes, cut)

@@ -263,7 +263,7 @@ def forward_steps(
     y = c_hat + int64(B) * numbers(ROOM, "c_hat")
     own = y + int64(B) * numbers(ROOM, "y")
     parts = own + int64(groups * members) * OWN
-    own_h_hat = (own + int64(program) * OWN).to(tl.pointer_type(vx.dtype.element_ty))
+    own_h_hat = (own + int64(program) * OWN).to(tl.pointer_type(weight_h.dtype.element_ty))
     own_z = own_h_hat + TILE * S
     counter = room + group * COUNTER
     WIDTH: tl.constexpr = COLUMNS + EXTRA

@@ -146,6 +146,18 @@ def joined_input_weight(p: LayerParams) -> Tensor:
     return torch.cat([turned(p.weight_x), turned(p.hyper_weight_x)], 1)
 
 
+def summed(a: Tensor, b: Tensor) -> Tensor:
+    """The product [N, F] of matrices, in float32 for half precision, which its sums already have.
+
+    Rounded, these numbers would cost the gradients of z_bias and of the norms' biases most of their accuracy.
+    """
+    if a.element_size() >= 4:
+        return torch.mm(a, b)
+    if INTERPRETED:  # a product of the CPU has the dtype of its factors
+        return torch.mm(a.float(), b.float())
+    return torch.mm(a, b, out_dtype=torch.float32)
+
+
 def turned(weight: Tensor) -> Tensor:
     """A view of a dense weight [4, F, G] as [G, 4F]; one operator, where two transpose and join axes."""
     _, F, G = weight.shape

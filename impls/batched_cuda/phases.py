@@ -60,8 +60,8 @@ def scaled_sum(
 ):  # fmt: skip
     """d_h, d_x and y = d_h u + d_x v + b of some gates, side by side, behind their numbers in [4H] and which are real.
 
-    u are rows of uh, v of vx [*, 4H + 4S]; z points to the starts of rows. All is read before anything is multiplied,
-    so that loads wait together.
+    u are rows of uh, v of vx [*, 4H + 4S], in float32; z points to the starts of rows. All is read before anything is
+    multiplied, so that loads wait together.
     """
     D: tl.constexpr = 4 * H + 4 * S
     column = tl.arange(0, GATES * UNITS)
@@ -85,7 +85,7 @@ def scaled_sum(
             v = tl.load(starts(vx, rows, D)[:, None] + own, mask=inside, other=0.0)
         d_h, d_x = dot(z_h, w_h, d_h, PRECISION), dot(z_x, w_x, d_x, PRECISION)
         d_b = dot(z_b, w_b, d_b, PRECISION)
-    return own, inside, d_h, d_x, d_h * u.to(tl.float32) + d_x * v.to(tl.float32) + d_b + b
+    return own, inside, d_h, d_x, d_h * u + d_x * v + d_b + b
 
 
 @triton.jit

@@ -96,7 +96,7 @@ def rates_of(capability: int, name: str) -> Rates:
 ONE = Card(1, 227 << 10, RATES[90])
 A100, A10, L4 = Card(108, 163 << 10, RATES[80]), Card(72, 99 << 10, RATES[86]), Card(58, 99 << 10, RATES[86])
 H100, B200 = Card(132, 227 << 10, RATES[90]), Card(148, 227 << 10, RATES[100])
-RTX_4090, RTX_5090 = (Card(n, 99 << 10, rates_of(capability, "GeForce")) for n, capability in ((128, 89), (170, 120)))
+RTX_5090 = Card(170, 99 << 10, rates_of(120, "GeForce"))
 
 
 class Sizes(NamedTuple):

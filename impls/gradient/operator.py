@@ -54,6 +54,8 @@ class HandWritten(NamedTuple):
     backward: Backward
     #: (I, H, S) -> number of residuals per row and step.
     residuals: Callable[[int, int, int], int]
+    #: dtype of x -> that of the residuals.
+    residuals_dtype: Callable[[torch.dtype], torch.dtype] = lambda dtype: dtype
 
 
 def allocate_states(p: LayerParams, x: Tensor, over: Sequence[int]) -> list[Tensor]:
@@ -132,7 +134,9 @@ def _allocate(
 ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
     """Allocate out, the other states and the residuals; the cells in float32 or wider."""
     (*over, I), H, S = x.shape, p.bias.shape[1], p.hyper_bias.shape[1]
-    residuals = [x.new_empty(*over, of.residuals(I, H, S))] if most and most.residuals else []
+    residuals = []
+    if most and most.residuals:
+        residuals = [x.new_empty(*over, of.residuals(I, H, S), dtype=of.residuals_dtype(x.dtype))]
     return x.new_empty(*over, H), allocate_states(p, x, over) if most else [], residuals
 
 
