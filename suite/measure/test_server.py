@@ -94,12 +94,15 @@ def test_a_visit_yields_every_row_of_its_job(server: Server) -> None:
 
 
 def test_running_out_of_memory_is_reported(server: Server, folder: Path) -> None:
+    """Of more than a visit may have, and less than the machine has, which would let it allocate that."""
     (folder / "planted").write_text("""
+import psutil
+
 whole = run
 
 def run(p, inputs):
     if torch.is_grad_enabled():
-        torch.empty(1 << 44)
+        torch.empty(7 * psutil.virtual_memory().total // 10, dtype=torch.uint8)
     return whole(p, inputs)
 """)
     assert ends(server, job("deferred"), first=False) == [Ended(), Ended(Status.NO_MEMORY)]

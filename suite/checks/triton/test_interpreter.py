@@ -17,7 +17,7 @@ pytestmark = [
     pytest.mark.skipif(find_spec("triton") is None, reason="Triton is not installed."),
 ]
 #: Words of the checks of a torch operator, and of the capabilities that need nothing compiled.
-AS_AN_OPERATOR = "operator or autocast or frozen or fullgraph or export or checkpointing or fully_shard"
+AS_AN_OPERATOR = "operator or autocast or fullgraph or export or checkpointing or fully_shard"
 #: Seconds after which they are taken to hang; programs that wait for one another have a limit of their own.
 LIMIT = 900
 
