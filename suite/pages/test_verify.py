@@ -79,6 +79,7 @@ def told(text: str) -> str:
         ([], [], 0, ""),
         (RIGHT[:1], ["rejected", "rejected"], 0, "passed 1 1 0.25 2 2 found"),
         ([], ["rejected", "SURVIVED"], 0, "1 2 found"),
+        (RIGHT[:1], ["rejected", "not run"], 0, "passed 1 1 0.25 1 1 found 1 not"),
     ],
 )  # fmt: skip
 def test_the_conclusion_says_whether_all_is_right(
@@ -88,13 +89,14 @@ def test_the_conclusion_says_whether_all_is_right(
 
 
 def test_a_fault_is_found_in_every_dtype_or_not_at_all() -> None:
-    found = faults("rejected", "rejected")
-    both = [*found, found[0] | {"dtype": "float64", "verdict": "SURVIVED"}]
+    first, *others = faults("rejected", "rejected", "not run")
+    both = [first, *others, first | {"dtype": "float64", "verdict": "SURVIVED"}]
     tables = verification(*RIGHT, faults=both).tables
-    assert told(conclusion(tables)) == "passed 2 3 0.50 1 2 found"
+    assert told(conclusion(tables)) == "passed 2 3 0.50 1 2 found 1 not"
     assert verify.faults_table(tables["faults"]).to_numpy().tolist() == [["step", "1", "0"], ["norm", "1", "1"]]
-    (missed,) = verify.missed(tables["faults"])
-    assert missed.startswith("edit 0, in batched, float64")
+    not_run, survived = verify.missed(tables["faults"])
+    assert not_run == "edit 2, in batched, float32: not run"
+    assert survived.startswith("edit 0, in batched, float64")
 
 
 OTHERS = {"B": 3, "I": 5, "S": 8, "Z": 4, "L": 2}

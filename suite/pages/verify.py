@@ -30,6 +30,9 @@ def conclusion(tables: Mapping[str, pd.DataFrame], failed: int = 0) -> str:
     if len(tables.get("faults", ())):
         found = faults_found(tables["faults"])
         sentences.append(f"{sum(found.values())} of {len(found)} planted faults were found.")
+        not_run = (tables["faults"]["verdict"] == Verdict.NOT_RUN).sum()
+        if not_run:
+            sentences.append(f"{_some(not_run, 'fault')} could not be planted here.")
     return " ".join(sentences)
 
 
@@ -73,6 +76,7 @@ def _some(n: int, what: str) -> str:
 
 def faults_found(rows: pd.DataFrame) -> dict[str, bool]:
     """Whether each planted fault was found in every dtype in which it was planted, by its edit."""
+    rows = rows[rows["verdict"] != Verdict.NOT_RUN]
     found = (rows["verdict"] == Verdict.REJECTED).groupby(rows["edit"], sort=False).all()
     return {str(edit): bool(is_found) for edit, is_found in found.items()}
 
@@ -82,16 +86,15 @@ def faults_table(rows: pd.DataFrame) -> pd.DataFrame:
     is_found = faults_found(rows)
     lines = []
     for name, of_kind in rows.groupby("kind", sort=False):
-        edits = of_kind["edit"].unique()
-        found = sum(is_found[edit] for edit in edits)
-        lines.append({"kind": str(name), "planted": count(len(edits)), "found": count(found)})
+        planted = [is_found[edit] for edit in of_kind["edit"].unique() if edit in is_found]
+        lines.append({"kind": str(name), "planted": count(len(planted)), "found": count(sum(planted))})
     return text.table_of(lines)
 
 
 def missed(rows: pd.DataFrame) -> list[str]:
-    """Faults that survived."""
-    survived = rows[rows["verdict"] != Verdict.REJECTED]
-    return ["{edit}, in {implementation}, {dtype}: {verdict}".format_map(row) for _, row in survived.iterrows()]
+    """Faults that survived, or could not be planted."""
+    not_found = rows[rows["verdict"] != Verdict.REJECTED]
+    return ["{edit}, in {implementation}, {dtype}: {verdict}".format_map(row) for _, row in not_found.iterrows()]
 
 
 def worst_errors(rows: pd.DataFrame, by: Sequence[str] = ("implementation", "dtype")) -> pd.DataFrame:

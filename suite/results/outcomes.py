@@ -18,6 +18,7 @@ class Verdict(StrEnum):
     SURVIVED = "SURVIVED"
     #: Of a capability: it is refused with a sentence, or needs too much memory.
     NO = "no"
+    #: Of a planted fault or a capability.
     NOT_RUN = "not run"
 
 

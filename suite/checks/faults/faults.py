@@ -27,6 +27,7 @@ from suite.checks.recording import Keep
 from suite.comparison.draws import Build
 from suite.comparison.tensors import OUTPUTS
 from suite.comparison.tolerance import Judgement
+from suite.results.columns import Row
 from suite.results.outcomes import Verdict
 
 CPU = torch.device("cpu")
@@ -126,10 +127,15 @@ def caught(fault: Fault) -> tuple[str, Judgement | None, list[Judgement]]:
     return "", None, others
 
 
+def about(fault: Fault) -> Row:
+    """Columns of a row that name a fault."""
+    dtype = dtype_name(fault.dtype)
+    return {"edit": fault.name, "kind": fault.kind, "implementation": fault.implementation, "dtype": dtype}
+
+
 def assert_rejected(fault: Fault, case: str, worst: Judgement | None, wrong: Sequence[Judgement], keep: Keep) -> None:
     """Keep a row of what `caught` found; AssertionError unless it is what the fault damages, and no output if not."""
-    row = {"edit": fault.name, "kind": fault.kind, "implementation": fault.implementation}
-    row |= {"dtype": dtype_name(fault.dtype), "case": case}
+    row = about(fault) | {"case": case}
     if worst is None:
         keep("faults", row | {"verdict": Verdict.SURVIVED, "wrong": 0})
         others = sorted({str(judgement) for judgement in wrong})

@@ -5,9 +5,10 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from suite.checks.faults.faults import FAULTS, assert_rejected, caught, why_not_run
+from suite.checks.faults.faults import FAULTS, about, assert_rejected, caught, why_not_run
 from suite.checks.faults.planting import Fault
 from suite.checks.recording import Keep
+from suite.results.outcomes import Verdict
 from suite.shared.arithmetic import Arithmetic
 
 
@@ -25,5 +26,6 @@ def _settings() -> Iterator[None]:
 )
 def test_rejects_and_names_what_is_damaged(fault: Fault, keep: Keep) -> None:
     if reason := why_not_run(fault):
+        keep("faults", about(fault) | {"verdict": Verdict.NOT_RUN})
         pytest.skip(reason)
     assert_rejected(fault, *caught(fault), keep)
