@@ -325,6 +325,8 @@ def test_rows_and_conclusion_outlive_an_interruption(tmp_path: Path) -> None:
     with subprocess.Popen(
         command, cwd=tmp_path, env=environment, text=True, start_new_session=True, stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
+        # A shell has what it starts in the background ignore the signal.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     ) as process:  # fmt: skip
         assert process.stdout is not None
         passed = (line for line in process.stdout if " PASSED " in line)
