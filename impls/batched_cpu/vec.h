@@ -152,7 +152,11 @@ struct Vec {
   ALWAYS_INLINE explicit Vec(A x) : native(x - Native{}) {}
   ALWAYS_INLINE explicit Vec(const Native& x) : native(x) {}
 
-  static ALWAYS_INLINE Vec loadu(const A* p) { return Vec(Native(*reinterpret_cast<const Unaligned*>(p))); }
+  static ALWAYS_INLINE Vec loadu(const A* p) {
+    // In Vec(Native(..)), clang 19 would give the temporary the alignment of Unaligned, and read it as aligned.
+    const Native x = *reinterpret_cast<const Unaligned*>(p);
+    return Vec(x);
+  }
   ALWAYS_INLINE void store(A* p) const { *reinterpret_cast<Unaligned*>(p) = native; }
 
   // The first n lanes.
