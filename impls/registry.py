@@ -110,8 +110,8 @@ class Impl:
         its kernels can be checked without a GPU. Such a run is never chosen by "auto" and never timed.
     compiler: command that compiles its C++ at first use, unless the environment variable CXX names another.
     triton: its kernels are written in Triton.
-    experimental: "auto" does not take it, and only says that it is there; one that needs a GPU is, until results of a
-        GPU in each of its dtypes are part of the project.
+    experimental: "auto" does not take it, and only says that it is there. What needs a GPU is experimental until the
+        project has results of a GPU.
     """
 
     name: str

@@ -37,7 +37,7 @@ DTYPES = tuple(LIMITS)
 
 
 def limit(name: str, dtype: torch.dtype) -> tuple[float, float]:
-    """The limit of the implementation of that name; of what is none, such as a candidate, that of the naive form."""
+    """The limit of an implementation; names that are not in the registry, as of candidates, get that of the others."""
     if name in names() and find(name).float32_sums and dtype.itemsize == 2:
         return OF_FLOAT32_SUMS
     return LIMITS[dtype]

@@ -1,7 +1,4 @@
-"""A comparison by value: a case, a dtype, how the model is used, and the oracle.
-
-Small cases have `naive` as their oracle, wide ones row_scaled.
-"""
+"""A comparison by value: a case, a dtype, how the model is used, and the oracle."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
