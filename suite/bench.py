@@ -41,7 +41,7 @@ from suite.measure.believed import believed
 from suite.measure.choice import MINUTES, amount, is_plan, minutes, parent, with_submitted
 from suite.measure.job import Job
 from suite.measure.others import BUSY, share_now, share_since
-from suite.measure.runner import NAME, REPEATED, Side, rests_on, run
+from suite.measure.runner import NAME, REPEATED, Side, by_result, run
 from suite.measure.server import Server, new_log
 from suite.measure.work import ROUNDS_AS_NAIVE
 from suite.pages import sweep, text
@@ -200,7 +200,7 @@ def measure(jobs: Sequence[Job], log: Path, until: float) -> tuple[list[Row], li
                 best = rates_of(server, of_dtype)
                 if best:
                     rates.append(best)
-            run([side], jobs, until, rests_on(is_ours), latest_of(jobs, until))
+            run([side], jobs, until, by_result(is_ours), latest_of(jobs, until))
             ended = True
         except KeyboardInterrupt:
             print("\nInterrupted: the results have the rows of the visits that ended.")

@@ -46,7 +46,7 @@ from suite.shared.files import ROOT, ResultsError, path_of
 RUN_TO_RUN = 0.2
 
 
-def beside(old: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame:
+def merged(old: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame:
     """Rows of two results of the same key, those of the old one with the suffix `_old`; others lack the new figures."""
     both: pd.DataFrame = new.merge(old, how="right", on=list(KEYS["bench"]), suffixes=("", "_old"))
     return both
@@ -125,7 +125,7 @@ def results_compared(options: argparse.Namespace) -> int:
     unlike = [name for name in about if getattr(old.stamp, name) != getattr(new.stamp, name)]
     if unlike:
         print(f"The results differ in {', '.join(unlike)}.")
-    return shown(judged(apart(beside(old.rows, new.rows)), options.threshold / 100))
+    return shown(judged(apart(merged(old.rows, new.rows)), options.threshold / 100))
 
 
 @contextmanager
@@ -162,7 +162,7 @@ def revisions_compared(options: argparse.Namespace) -> int:
             for job, server in product(jobs, (old_server, new_server)):
                 server.visit(job, [], call_once)
             run([old, new], jobs, until=time.time() + 60 * options.minutes)
-    both = beside(frame("bench", old.summary()), frame("bench", new.summary()))
+    both = merged(frame("bench", old.summary()), frame("bench", new.summary()))
     if both[["ratio_low", "ratio_low_old"]].isna().any(axis=1).all():
         print(f"No time was judged, which takes {FEWEST} visits of a row: more --minutes, or a quiet machine.")
         return 1

@@ -148,7 +148,6 @@ def test_compare_takes_two_results_or_a_revision(
         (Status.OK, 0),
         (Status.NO_MEMORY, 0),
         (Status.FAILED, 1),
-        (Status.CRASHED, 1),
         (Status.REFUSED, 1),
         (Status.TIME_OUT, 1),
     ],

@@ -37,8 +37,6 @@ class Candidate:
     compared: bool = True
     #: Renames and reshapes tensors like its parameters, by name, to those of a HyperLSTM.
     to_ours: Callable[[Mapping[str, Tensor]], dict[str, Tensor]] = dict
-    #: An implementation that computes part of it.
-    built_on: str = ""
 
     # What it needs.
     #: Other projects' modules that its first call imports, which takes long.
@@ -63,7 +61,7 @@ class Candidate:
         return not any(case.uses(name) for name in self.lacks)
 
 
-def drawn(build: Build, case: Case, dtype: torch.dtype, device: torch.device) -> nn.Module:
+def with_random_weights(build: Build, case: Case, dtype: torch.dtype, device: torch.device) -> nn.Module:
     """A model with random weights."""
     model = build(case, dtype, torch.device("meta"))
     model.load_state_dict(draw(case, 0, dtype, device).params, assign=True)
@@ -80,7 +78,7 @@ def alternative(name: str, as_hyperlstm: Build, **options: Any) -> Candidate:
     as_hyperlstm: builds it with the interface of `HyperLSTM`. options: further fields of the candidate.
     """
     usual = {
-        "build": partial(drawn, as_hyperlstm),
+        "build": partial(with_random_weights, as_hyperlstm),
         "layer_norms": (False, True),
         "lacks": BATCHES,
     }

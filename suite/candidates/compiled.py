@@ -36,7 +36,6 @@ CANDIDATE = alternative(
     "compiled",
     build_as_ours,
     why_unavailable=why_not,
-    built_on="batched",
     modules=("torch._dynamo", "torch._inductor.compile_fx"),
     called="torch.compile",
 )

@@ -11,7 +11,7 @@ import torch
 
 import impls
 from impls import registry
-from suite.candidates.candidate import Candidate, drawn
+from suite.candidates.candidate import Candidate, with_random_weights
 from suite.comparison.draws import implementation
 
 #: Environment variable with a folder whose `impls` is timed instead of this checkout's.
@@ -44,7 +44,7 @@ def candidate_of(name: str) -> Candidate:
     build = implementation(name, package.HyperLSTM)
     return Candidate(
         name,
-        partial(drawn, build),
+        partial(with_random_weights, build),
         layer_norms=(False, True) if "layer_norm" in impl.options else (False,),
         lacks=frozenset({*registry.OPTIONS} - impl.options - {"layer_norm"}),
         multiples=impl.multiples,

@@ -18,19 +18,14 @@ from suite.cases.case import Case, lengths
 from suite.cases.workloads import Pass
 from suite.measure import work
 from suite.measure.job import Job, RefusedError
-from suite.measure.others import gpu
 from suite.measure.step import Input, Step
 from suite.measure.timing import Rounds, columns, take_turns
 from suite.results.columns import Row, about_pass
 from suite.results.status import Ended
-from suite.shared import usage
-from suite.shared.devices import DeviceType
 
-#: By kind of device, seconds of the turns of a pass. With half of it a run has 7 visits of a row for 5, and intervals
-#: that are no narrower: the ratios of shorter visits differ more.
-BUDGET = {DeviceType.CPU: 0.5, DeviceType.CUDA: 0.5}
-#: What computes an LSTM in one call, by the operator that torch then calls.
-FUSED = {"aten::_cudnn_rnn": "cuDNN", "aten::mkldnn_rnn_layer": "oneDNN"}
+#: Seconds of the turns of a pass. With half of it a run has 7 visits of a row for 5, and intervals that are no
+#: narrower: the ratios of shorter visits differ more.
+TURNS_S = 0.5
 
 
 def rows(job: Job, first: bool) -> Iterator[Row]:
@@ -44,22 +39,21 @@ def rows(job: Job, first: bool) -> Iterator[Row]:
     lstm = LSTM.build(job.case, job.torch_dtype, job.device)
 
     def new(draw: int, *, of_lstm: bool = not candidate.compared) -> Input:
-        case = job.case if job.workload.asked_for else drawn(job.case, draw)
+        case = job.case if job.workload.asked_for else with_new_lengths(job.case, draw)
         return work.example(case, job.torch_dtype, job.device, of_lstm=of_lstm)
 
     for name in job.workload.passes:
         baseline = Rounds(Step(lstm, name), partial(new, of_lstm=True), job.device)
         ours = {case: Rounds(Step(model, name), new, job.device) for case, model in models.items()}
-        take_turns({BASELINE: baseline, **ours}, BUDGET[DeviceType(job.device.type)])
-        state = {column: value for column, value in gpu(job.device).items() if column != "gpu_busy"}
+        take_turns({BASELINE: baseline, **ours}, TURNS_S)
         for case, rounds in ours.items() if compares else ():
-            reason = work.wrong(candidate, case, name, rounds.drawn)
+            reason = work.wrong(candidate, case, name, rounds.sampled_call)
             if reason:
                 raise RefusedError(reason)
         gc.collect()
         for case, rounds in ours.items():
             row = about_pass(job.workload, case, candidate.name, job.dtype, name) | Ended().columns
-            row |= {"first_s": rounds.first_s} | state | columns(rounds, baseline)
+            row |= columns(rounds, baseline)
             if first:
                 row |= once_measured(candidate, rounds.step, case, name, new(0))
             yield row
@@ -76,8 +70,8 @@ def call_once(job: Job, first: bool) -> Iterator[Row]:
     yield from ()
 
 
-def drawn(case: Case, draw: int) -> Case:
-    """A workload; if it is packed, with the lengths of a draw."""
+def with_new_lengths(case: Case, draw: int) -> Case:
+    """A case; if it is packed, with the lengths of a draw."""
     if draw == 0 or not case.lengths:
         return case
     return replace(case, lengths=lengths(case.T, case.B, draw))
@@ -95,15 +89,4 @@ def once_measured(candidate: Candidate, step: Step, case: Case, name: Pass, argu
         "multiply_adds": of_forward * (3 if training else 1),
         "work": of_forward / LSTM.multiply_adds(case),
         "least_bytes": least_numbers * arguments.x.data.element_size(),
-        "fused_by": fused_by(step, arguments) if not candidate.compared else None,
     }
-
-
-def fused_by(step: Step, arguments: Input) -> str:
-    """What computes the LSTM in one operator; "no library" if there is none."""
-    with usage.Called() as called:
-        step(arguments)
-    for name, library in FUSED.items():
-        if name in called.names:
-            return library
-    return "no library"

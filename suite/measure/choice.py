@@ -70,9 +70,9 @@ def with_submitted(options: argparse.Namespace) -> argparse.Namespace:
         loaded = submission.load_all(options.impl, options.device, guard())
     except RefusedError as error:
         raise SystemExit(f"--impl: {error}.") from error
-    beside = options.implementation or [*fastest_of(options.device, dtypes), "jax"]
+    others = options.implementation or [*fastest_of(options.device, dtypes), "jax"]
     changed = {
-        "implementation": [*dict.fromkeys((*loaded, *beside))],
+        "implementation": [*dict.fromkeys((*loaded, *others))],
         "dtype": dtypes,
         "minutes": 2.0 if options.minutes is None else options.minutes,
         "results": submission.results_of(options.results, options.impl),

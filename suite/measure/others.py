@@ -1,23 +1,13 @@
-"""What else a machine does while something is timed: the share of its cores that others have, and its GPU's state."""
+"""The share of the cores that other processes have while something is timed."""
 
 import os
-import subprocess
 from collections.abc import Callable
 from time import monotonic, sleep
 
 import psutil
-import torch
-
-from suite.results.columns import Row
-from suite.shared.devices import DeviceType
 
 #: A visit beside which other processes had more than this share of the cores does not count.
 BUSY = 0.1
-#: Of nvidia-smi's bits of why a clock is low, those that say that the card is held back.
-THROTTLES = {0x4: "power", 0x8: "hardware", 0x20: "temperature", 0x40: "temperature", 0x80: "power"}
-#: Of nvidia-smi: per cent of the time with work, MHz, and bits of THROTTLES under the names of two driver generations.
-_ASKED = ("utilization.gpu", "clocks.sm")
-_REASONS = ("clocks_event_reasons.active", "clocks_throttle_reasons.active")
 
 
 def share_since(children_s: float = 0.0) -> Callable[[float], float]:
@@ -64,22 +54,3 @@ def share_now(seconds: float = 0.5) -> float:
     share = share_since()
     sleep(seconds)
     return share(0.0)
-
-
-def gpu(device: torch.device) -> Row:
-    """Columns of the state of a GPU as nvidia-smi says it; none without it, for a part of a card, or for a CPU."""
-    if device.type != DeviceType.CUDA:
-        return {}
-    uuid = torch.cuda.get_device_properties(device).uuid
-    for reasons in _REASONS:
-        fields = ",".join((*_ASKED, reasons))
-        query = ["nvidia-smi", f"--id=GPU-{uuid}", f"--query-gpu={fields}", "--format=csv,noheader,nounits"]
-        try:
-            line = subprocess.check_output(query, text=True, timeout=10)
-            busy, mhz, bits = line.strip().split(", ")
-            active = int(bits, 16)
-            names = frozenset(name for bit, name in THROTTLES.items() if active & bit)
-            return {"gpu_busy": float(busy) / 100, "gpu_mhz": float(mhz), "throttled": names}
-        except (OSError, ValueError, subprocess.SubprocessError):
-            continue
-    return {}

@@ -5,34 +5,30 @@ import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import product
 from statistics import median
 from typing import Any
 
 from suite.candidates.catalogue import alternatives
-from suite.cases.workloads import Pass
+from suite.cases.workloads import QUOTED, Pass
 from suite.measure.job import Job
-from suite.measure.others import BUSY, gpu, share_since
+from suite.measure.others import BUSY, share_since
 from suite.measure.server import Server
 from suite.measure.timing import SLOW
 from suite.results.columns import Row, key_of
 from suite.results.format import significant3
-from suite.results.statistics import FEWEST, first_values, interval, summarised
+from suite.results.statistics import FEWEST, interval, summarised
 from suite.results.status import Status
 
-#: Titles of the printed columns, by layer norm and pass; widths of a line's name and of a figure.
-COLUMNS = {
-    (False, Pass.FORWARD): "forward",
-    (False, Pass.TRAIN): "train",
-    (True, Pass.FORWARD): "norm",
-    (True, Pass.TRAIN): "norm",
-}
+#: Of the printed figures, whether with layer norm, and the pass; widths of a line's name and of a figure.
+COLUMNS = tuple(product((False, True), Pass))
 NAME, FIGURE = 43, 9
 #: Statuses that are longer than a figure.
 SHORT: Mapping[str, str] = {Status.NO_MEMORY: "no memory"}
 #: Statuses after which no further visit is a first one, which also measures what does not vary between visits.
 MEASURED = (Status.OK, Status.NO_MEMORY)
 #: How far the intervals of rows on which a result rests may reach to each side, as a share of the ratio. Wider than
-#: WORST times this counts as this wide: where a machine has two states, no number of visits makes an interval narrow.
+#: WORST times this counts as this wide: where a machine has two states, more visits do not narrow an interval.
 HALF, WORST = 0.06, 2.0
 #: A server visits the jobs whose score is at least this share of the highest one.
 BEFORE = 1 / 3
@@ -73,10 +69,9 @@ class Side:
         first = not any(visit.measured_all for visit in earlier)
         rows = list[Row]()
         others = share_since(self.server.cpu_s)
-        busy = {column: value for column, value in gpu(job.device).items() if column == "gpu_busy"}
         ended = self.server.visit(job, rows, first=first)
         share = others(self.server.cpu_s)
-        visit = Visit([*(row | busy for row in rows), *job.missing(rows, ended)], share)
+        visit = Visit([*rows, *job.missing(rows, ended)], share)
         self.visits[job] = [visit] if visit.refused else [*earlier, visit]
 
     def counted(self, job: Job) -> list[Visit]:
@@ -95,11 +90,10 @@ class Side:
         """
         by_job = {job: self.counted(job) or visits for job, visits in self.visits.items()}
         job_of = {key_of(row): job for job, visits in by_job.items() for visit in visits for row in visit.rows}
-        states = {job: _busy(visits) | _gpu(self.visits[job]) for job, visits in by_job.items()}
         summaries: dict[Job, list[Row]] = {job: [] for job in by_job}
-        for row in summarised(visit.rows for visits in by_job.values() for visit in visits):
+        for row in summarised(_rows(by_job), _rows(self.visits)):
             job = job_of[key_of(row)]
-            summaries[job].append(_once(self.visits[job], row) | row | states[job])
+            summaries[job].append(row | _busy(by_job[job]))
         return summaries
 
     def summary(self) -> list[Row]:
@@ -107,9 +101,8 @@ class Side:
         return [row for rows in self.summaries().values() for row in rows]
 
 
-def _once(visits: Sequence[Visit], row: Row) -> Row:
-    """The first visits' values of the rows for the same pass and form."""
-    return first_values([of_visit for visit in visits for of_visit in visit.rows if key_of(of_visit) == key_of(row)])
+def _rows(by_job: Mapping[Job, Sequence[Visit]]) -> list[Row]:
+    return [row for visits in by_job.values() for visit in visits for row in visit.rows]
 
 
 def _busy(visits: Sequence[Visit]) -> Row:
@@ -119,33 +112,21 @@ def _busy(visits: Sequence[Visit]) -> Row:
     return {}
 
 
-def _gpu(visits: Sequence[Visit]) -> Row:
-    """Columns of what a GPU did beside all visits to a job, none where nothing says it."""
-    rows = [row for visit in visits for row in visit.rows if row.keys() >= {"gpu_busy", "gpu_mhz", "throttled"}]
-    if not rows:
-        return {}
-    return {
-        "gpu_busy": median(row["gpu_busy"] for row in rows),
-        "gpu_mhz": median(row["gpu_mhz"] for row in rows),
-        "throttled": ", ".join(sorted({name for row in rows for name in row["throttled"]})),
-    }
-
-
 #: How much a job wants another visit, 0 if none: (job, summaries of all jobs, number of its visits that count).
 Score = Callable[[Job, Mapping[Job, list[Row]], int], float]
 
 
-def need(rows: Sequence[Row], counted: int, *, rests: bool, widest: float = math.inf) -> float:
+def need(rows: Sequence[Row], counted: int, *, priority: bool, widest: float = math.inf) -> float:
     """How much a job wants another visit, by its summarised rows and the number of its visits that counted.
 
-    Every job wants FEWEST visits. rests: whether a result rests on it, so that it comes before others. widest: how
+    Every job wants FEWEST visits. priority: whether a result rests on it, so that it comes before others. widest: how
     far the interval of a row that is not SLOW may reach to each side. Jobs of which every row is SLOW come last.
     """
     timed = [row for row in rows if row["status"] == Status.OK]
     slow = bool(timed) and all(row["ratio"] > SLOW for row in timed)
     if counted < FEWEST:
         weight = 1.0
-        if rests:
+        if priority:
             weight = 2.0
         elif slow:
             weight = 0.1
@@ -170,7 +151,7 @@ def fewest_first(job: Job, summaries: Mapping[Job, list[Row]], counted: int) -> 
     return 1 / (counted or 0.5)
 
 
-def rests_on(ours: Callable[[Job], bool]) -> Score:
+def by_result(ours: Callable[[Job], bool]) -> Score:
     """Score of a benchmark, see `need`.
 
     A result rests on what is ours, which wants an interval of HALF. On workloads that the headline quotes it also rests
@@ -180,9 +161,9 @@ def rests_on(ours: Callable[[Job], bool]) -> Score:
     def score(job: Job, summaries: Mapping[Job, list[Row]], counted: int) -> float:
         rows = summaries.get(job, [])
         if ours(job):
-            return need(rows, counted, rests=True, widest=HALF)
-        rests = job.workload.quoted and job == _fastest_alternative(job, summaries)
-        return need(rows, counted, rests=rests)
+            return need(rows, counted, priority=True, widest=HALF)
+        priority = job.workload.name in QUOTED and job == _fastest_alternative(job, summaries)
+        return need(rows, counted, priority=priority)
 
     return score
 
@@ -192,8 +173,8 @@ def _fastest_alternative(job: Job, summaries: Mapping[Job, list[Row]]) -> Job | 
     candidates = alternatives()
     ratios = dict[Job, float]()
     for other, rows in summaries.items():
-        beside = other.workload == job.workload and other.dtype == job.dtype
-        if not beside or other.candidate not in candidates:
+        same_place = other.workload == job.workload and other.dtype == job.dtype
+        if not same_place or other.candidate not in candidates:
             continue
         for row in rows:
             trains = row["pass"] == Pass.TRAIN and not row["layer_norm"]
@@ -266,8 +247,9 @@ def run(
     latest: float = math.inf,
 ) -> None:
     """Make visits; print the milliseconds of each first one of the last side, and how far the run is at each start."""
-    headings = "".join(name.rjust(FIGURE) for name in COLUMNS.values())
-    print("ms".ljust(NAME) + headings, flush=True)
+    norms = "".join(f"layer norm {norm}".rjust(FIGURE * len(Pass)) for norm in ("off", "on"))
+    headings = "".join(timed.rjust(FIGURE) for _, timed in COLUMNS)
+    print(f"{'':{NAME}}{norms}\n{'ms':{NAME}}{headings}", flush=True)
     last = 1
     for server, job in visits(sides, jobs, until, score, latest):
         if server > last:

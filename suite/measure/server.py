@@ -118,7 +118,7 @@ class Server(AbstractContextManager["Server"]):
             print(f"{job.label} took more than {limit:.0f} s, and was here:\n{where}", flush=True)
             return Ended(Status.TIME_OUT, f"{limit:.0f} s")
         if code and ended.status == Status.OK:  # before it could say more
-            return Ended(Status.CRASHED, f"signal {-code}") if code < 0 else Ended(Status.FAILED, f"exit {code}")
+            return Ended(Status.FAILED, f"signal {-code}" if code < 0 else f"exit {code}")
         return ended
 
     def wait(self) -> None:

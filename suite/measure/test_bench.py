@@ -319,7 +319,7 @@ def test_no_visit_to_a_card_compiles_a_kernel(name: str, monkeypatch: pytest.Mon
     assert len(passes) == 2
     called = set[Any]()
     for training in (False, True):
-        one = replace(visit.drawn(case, 1), training=training)
+        one = replace(visit.with_new_lengths(case, 1), training=training)
         called |= {*recorded(one, CARDS[90], "float32")[0]}
     assert compiled == called
 

@@ -77,7 +77,7 @@ def test_a_folder_without_rows_is_named(tmp_path: Path) -> None:
 
 
 def alternated(old: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame:
-    return bench_compare.judged(bench_compare.alternated(bench_compare.beside(old, new)), 0.1)
+    return bench_compare.judged(bench_compare.alternated(bench_compare.merged(old, new)), 0.1)
 
 
 def visits(name: str, seconds: Sequence[float]) -> pd.DataFrame:

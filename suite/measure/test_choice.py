@@ -63,7 +63,7 @@ FAST = {("batched", BOTH), ("deferred", BOTH), ("batched_cpu", BOTH), (BASELINE,
     [
         ("--workload stream", {("batched_cpu", BOTH), (BASELINE, OFF)}),
         ("--workload handwriting", FAST),
-        ("--workload small-ragged", {*FAST, (PADDED, OFF)}),
+        ("--workload char-ptb-ragged", {*FAST, (PADDED, OFF)}),
         ("--workload stream --implementation naive labml", {("naive", BOTH), ("labml", ON), (BASELINE, OFF)}),
         ("--workload two-layers --implementation batched jax", {("batched", ON), (BASELINE, OFF)}),
         ("--size L2-norm --implementation batched", {("batched", ON), (BASELINE, OFF)}),

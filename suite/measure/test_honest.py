@@ -81,7 +81,6 @@ def test_a_visit_times_steady_calls_by_the_wall(recorded: SimpleNamespace) -> No
     assert [row["median_s"] for row in rows] == pytest.approx([0.03, 0.06] * 2)
     assert [row["baseline_s"] for row in rows] == pytest.approx([0.01] * 4)
     assert [row["ratio"] for row in rows] == pytest.approx([3, 6] * 2)
-    assert [row["first_s"] for row in rows] == pytest.approx([FIRST] * 4)
 
 
 def test_forward_has_no_graph_and_training_new_gradients(recorded: SimpleNamespace) -> None:
@@ -169,7 +168,7 @@ def test_each_turn_draws_its_order(recorded: SimpleNamespace, monkeypatch: pytes
     coins = cycle([0.49, 0.5, 0.9])
     drawn = {"randint": max, "randrange": lambda n: 0, "uniform": lambda *_: 0.5, "getrandbits": random.getrandbits}
     monkeypatch.setattr(timing, "CHANCE", SimpleNamespace(random=lambda: next(coins), **drawn))
-    monkeypatch.setattr(visit, "BUDGET", {"cpu": 1.3})
+    monkeypatch.setattr(visit, "TURNS_S", 1.3)
     rows_of()
     names = [BASELINE, "ours", "norm"]
     order = [*names, *names, *names[::-1], *names[::-1], *names]  # after the warm-up
@@ -202,7 +201,7 @@ def test_only_rounds_count(seconds: float, calls: int, warms: int, recorded: Sim
 
     side = timing.Rounds(step, new, CPU)
     recorded.clock, made = 0.0, []
-    mean, call = side.round(2, drawn=calls - 1)
+    mean, call = side.round(2, sampled_index=calls - 1)
     assert mean == pytest.approx(seconds)
     assert recorded.clock == pytest.approx(calls * seconds + warms * 5.0 + 3.0 * len(made))
     assert made == [2] * calls + [1] * warms

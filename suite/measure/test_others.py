@@ -1,19 +1,16 @@
-"""What other processes do beside a visit is told from what the visit does, and a GPU says how it is."""
+"""What other processes do beside a visit is told from what the visit does."""
 
 import os
 import subprocess
 import sys
-from pathlib import Path
 from time import monotonic, process_time
 from types import SimpleNamespace
-from typing import Any
 
 import psutil
 import pytest
-import torch
 
 from suite.measure import others
-from suite.measure.others import BUSY, gpu, share_now, share_since
+from suite.measure.others import BUSY, share_now, share_since
 
 
 def spin(seconds: float) -> float:
@@ -81,32 +78,3 @@ def test_a_busy_machine_is_seen_at_once() -> None:
         for process in processes:
             process.kill()
             process.wait()
-
-
-SMI = """#!/bin/sh
-case "$*" in
-*--id=GPU-of-1*event*) {newer} ;;
-*--id=GPU-of-1*utilization.gpu,clocks.sm,clocks_throttle*csv,noheader,nounits) echo "{line}" ;;
-*) exit 9 ;;
-esac
-"""
-
-
-@pytest.mark.parametrize(
-    ("newer", "line", "state"),
-    [
-        ("exit 2", "37, 1410, 0x0000000000000005", (0.37, 1410.0, {"power"})),
-        ("echo 0, 1980, 0x1", "", (0.0, 1980.0, set[str]())),
-        ("exit 2", "[N/A], [N/A], [N/A]", ()),
-    ],
-)
-def test_a_gpu_says_how_it_is(
-    newer: str, line: str, state: tuple[Any, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(uuid="of-1"))
-    monkeypatch.setenv("PATH", str(tmp_path))
-    assert gpu(torch.device("cuda", 1)) == {}  # without the command
-    script = tmp_path / "nvidia-smi"
-    script.write_text(SMI.format(newer=newer, line=line))
-    script.chmod(0o755)
-    assert (*gpu(torch.device("cuda", 1)).values(),) == state

@@ -2,21 +2,19 @@
 
 import random as chance
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
 from itertools import chain, repeat
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import MagicMock
 
 import pytest
-import torch
 
 from suite.candidates.names import BASELINE
 from suite.cases.workloads import WORKLOADS
 from suite.measure import runner
 from suite.measure.examples import fake_server, job, others
 from suite.measure.job import Job
-from suite.measure.runner import Score, Side, Visit, fewest_first, half, need, rests_on, visits
+from suite.measure.runner import Score, Side, Visit, by_result, fewest_first, half, need, visits
 from suite.results.columns import Row
 from suite.results.statistics import FEWEST, STOPPED_COVERAGE, between, pooled_variance
 from suite.results.status import Ended, Status
@@ -126,11 +124,11 @@ def test_each_start_draws_the_order_of_equal_jobs_and_of_sides(
 
 OK = {"status": Status.OK, "ratio": 1.0, "ratio_low": 0.95, "ratio_high": 1.05}
 SLOW = {"status": Status.OK, "ratio": 3.1, "ratio_low": 2.0, "ratio_high": 5.0}
-CRASHED = {"status": Status.CRASHED}
+FAILED = {"status": Status.FAILED}
 
 
 @pytest.mark.parametrize(
-    ("visits", "rests", "rows", "wants"),
+    ("visits", "priority", "rows", "wants"),
     [
         # Every job wants three visits, first where a result rests on it, else last where all is slow.
         (1, True, [OK], 6.0), (2, True, [OK], 3.0), (1, False, [OK], 3.0), (2, False, [OK], 1.5), (3, False, [OK], 0.0),
@@ -141,40 +139,39 @@ CRASHED = {"status": Status.CRASHED}
         (3, True, [OK, OK | {"ratio_high": 1.12}, SLOW], 2.0), (3, True, [OK | {"ratio_low": 1 / 1.09}], 1.5),
         (9, True, [OK | {"ratio_low": float("nan"), "ratio_high": float("nan")}], 2.0),
         (9, True, [OK | {"ratio_high": 1.5}], 2.0),
-        (3, True, [CRASHED], 0.0), (1, False, [CRASHED], 3.0),
+        (3, True, [FAILED], 0.0), (1, False, [FAILED], 3.0),
     ],
 )  # fmt: skip
-def test_what_a_job_wants(visits: int, rests: bool, rows: list[Row], wants: float) -> None:
-    widest = runner.HALF if rests else float("inf")
-    assert need(rows, visits, rests=rests, widest=widest) == pytest.approx(wants)
+def test_what_a_job_wants(visits: int, priority: bool, rows: list[Row], wants: float) -> None:
+    widest = runner.HALF if priority else float("inf")
+    assert need(rows, visits, priority=priority, widest=widest) == pytest.approx(wants)
 
 
 def test_a_result_rests_on_ours_and_on_the_fastest_alternative_of_a_headline() -> None:
     def summary(one: Job, ratio: float, **changes: Any) -> list[Row]:
         return [row | OK | {"ratio": ratio} | changes for row in one.rows(Ended())]
 
-    def of_small(candidate: str, *, quoted: bool = True) -> Job:
-        one = job(candidate)
-        return replace(one, workload=replace(one.workload, quoted=quoted))
+    def of_medium(candidate: str) -> Job:
+        return job(candidate, name="medium")
 
-    ours, fast, slow = map(of_small, ("batched_cpu", "jax", "batched"))
-    elsewhere = job("jax", WORKLOADS["medium"].case, "medium")
+    ours, fast, slow = map(of_medium, ("batched_cpu", "jax", "batched"))
+    elsewhere = job("jax", WORKLOADS["char-ptb"].case)
     summaries = {ours: summary(ours, 0.5), fast: summary(fast, 1.1), slow: summary(slow, 1.2)}
     summaries[elsewhere] = summary(elsewhere, 0.9)
     for row in summaries[fast]:
         row["ratio"] = 1.1 if row["pass"] == "train" else 1.9  # training decides
-    score = rests_on(lambda one: one.candidate == "batched_cpu")
+    score = by_result(lambda one: one.candidate == "batched_cpu")
     assert {one.label for one in summaries if score(one, summaries, 2) == 3.0} == {ours.label, fast.label}
-    summaries[fast] = summary(fast, 1.1, status=Status.CRASHED)
+    summaries[fast] = summary(fast, 1.1, status=Status.FAILED)
     assert score(slow, summaries, 2) == 3.0
     wide = {"ratio_low": 1.0, "ratio_high": 2.0}
     summaries |= {ours: summary(ours, 1.5, **wide), slow: summary(slow, 1.5, **wide)}
     assert score(ours, summaries, 3) > 1
     assert score(slow, summaries, 3) == 0  # its visits are for its own interval, which may be wide
-    deferred = of_small("deferred")
+    deferred = of_medium("deferred")
     summaries[deferred] = summary(deferred, 1.1)
     assert score(slow, summaries, 2) == 3.0  # what is ours is no alternative
-    alone = of_small("batched", quoted=False)
+    alone = job("batched")
     assert score(alone, {alone: summary(alone, 1.2)}, 2) == 1.5
 
 
@@ -191,7 +188,7 @@ FAKES: dict[str, Fake] = {
 
 def test_time_goes_where_it_decides(clock: SimpleNamespace) -> None:
     """Ours and the A/A run get an interval of 6 %, others three visits, slow ones what is left; and the run ends."""
-    score = rests_on(lambda one: one.candidate in ("batched_cpu", BASELINE))
+    score = by_result(lambda one: one.candidate in ("batched_cpu", BASELINE))
     count = run(side_of(clock, FAKES, start_s=3.0), FAKES, 80.0, score)
     assert count["deferred"] == count["batched"] == 3
     assert count["batched_cpu"] >= 7 > 1 == count["naive"]
@@ -230,7 +227,7 @@ def shares(clock: SimpleNamespace, of_visits: Sequence[float], limit: float, mon
 
     monkeypatch.setattr(runner, "share_since", others(iter(of_visits)))
     side = Side(fake_server(measure))
-    list(visits([side], [job()], limit, rests_on(lambda one: False)))
+    list(visits([side], [job()], limit, by_result(lambda one: False)))
     return side
 
 
@@ -260,28 +257,6 @@ def test_what_a_busy_first_visit_measured_is_kept() -> None:
     first = Visit([row | {"multiply_adds": 7} for row in busy], others=0.5)
     side = Side(MagicMock(), {job(): [first, Visit(quiet), Visit(quiet)]})
     assert [(row["multiply_adds"], row["median_s"]) for row in side.summary()] == [(7, 1.0)] * 2
-
-
-def test_rows_of_a_gpu_have_its_state() -> None:
-    states = [
-        {"gpu_busy": 0.0, "gpu_mhz": 1900.0, "throttled": frozenset()},
-        {"gpu_busy": 0.4, "gpu_mhz": 1500.0, "throttled": frozenset({"power"})},
-        {"gpu_busy": 0.2, "gpu_mhz": 1600.0, "throttled": frozenset({"power", "temperature"})},
-    ]
-    rows = [row | OK | {"median_s": 1.0} for row in job().rows(Ended())]
-    side = Side(MagicMock(), {job(): [Visit([row | state for row in rows]) for state in states]})
-    for row in side.summary():
-        assert {name: row[name] for name in states[0]} == {
-            "gpu_busy": 0.2, "gpu_mhz": 1600.0, "throttled": "power, temperature",
-        }  # fmt: skip
-    assert replace(job(), dtype="bfloat16") not in side.summaries()
-
-
-def test_a_visit_to_a_gpu_says_how_busy_it_was_before(clock: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runner, "gpu", lambda device: {"gpu_busy": 0.3, "gpu_mhz": 200.0})
-    side = side_of(clock, {"batched": FLAT})
-    side.visit(one := job(device=torch.device("cuda", 0)))
-    assert [row["gpu_busy"] for row in side.visits[one][0].rows] == [0.3] * 2
 
 
 @pytest.mark.parametrize("spreads", [[0.05] * 30, [0.12, 0.03, 0.03] * 10], ids=["rows alike", "rows that differ"])

@@ -112,7 +112,7 @@ def run(p, inputs):
 @pytest.mark.parametrize(
     ("code", "ended"),
     [
-        ("import os; os.kill(os.getpid(), 11)", Ended(Status.CRASHED, "signal 11")),
+        ("import os; os.kill(os.getpid(), 11)", Ended(Status.FAILED, "signal 11")),
         ("import os; os._exit(3)", Ended(Status.FAILED, "exit 3")),
         ("raise RuntimeError('a new\\nline')", Ended(Status.FAILED, "RuntimeError: a new line")),
         ("raise torch.OutOfMemoryError('batched_cpu: not enough memory')", Ended(Status.NO_MEMORY)),

@@ -11,14 +11,11 @@ import torch
 from torch import nn
 
 from suite.candidates import catalogue
-from suite.candidates.lstm import LSTM
 from suite.candidates.names import BASELINE, PADDED
 from suite.cases.examples import CPU, TINY
-from suite.cases.workloads import Pass
 from suite.measure import timing
-from suite.measure.bench import FUSED, fused_by
 from suite.measure.examples import told
-from suite.measure.step import Input, Step
+from suite.measure.step import Input
 from suite.measure.timing import Rounds, seconds_of, take_turns, warm_up
 
 
@@ -34,8 +31,9 @@ def sides_of(monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, Rounds]
             result[name] = Rounds(step, lambda _: Input(torch.zeros(1)), CPU)
         return result
 
-    def round_of(side: Rounds, turn: int, drawn: int) -> tuple[float, tuple[int, int] | None]:
-        return side.first_s, (turn, drawn) if drawn >= 0 else None
+    def round_of(side: Rounds, turn: int, sampled_index: int) -> tuple[float, tuple[int, int] | None]:
+        once = side.round_s / (side.calls + side.warms)
+        return once, (turn, sampled_index) if sampled_index >= 0 else None
 
     monkeypatch.setattr(timing, "sleep", lambda seconds: None)
     monkeypatch.setattr(Rounds, "round", round_of)
@@ -51,10 +49,10 @@ def test_a_visit_has_as_many_turns_as_its_seconds_allow_unless_all_is_slow(
 ) -> None:
     sides = sides_of(baseline=baseline, ours=ours)
     timed_s = take_turns(sides, 0.3)
-    drawn: list[Any] = [side.drawn for side in sides.values()]
+    drawn: list[Any] = [side.sampled_call for side in sides.values()]
     assert [len(side.times.data) for side in sides.values()] == [count, count]
     assert all(turn >= min(2, count) for turn, _ in drawn)
-    assert timed_s == pytest.approx(count * sum(side.first_s * (side.calls + side.warms) for side in sides.values()))
+    assert timed_s == pytest.approx(count * sum(side.round_s for side in sides.values()))
 
 
 def test_one_side_that_is_not_slow_is_enough(sides_of: Callable[..., dict[str, Rounds]]) -> None:
@@ -66,7 +64,7 @@ def test_any_call_of_a_later_turn_may_be_drawn(sides_of: Callable[..., dict[str,
     for _ in range(200):
         sides = sides_of(baseline=0.007, ours=0.007)
         take_turns(sides, 0.2)
-        drawn.append(sides["ours"].drawn)
+        drawn.append(sides["ours"].sampled_call)
     assert {*drawn} == {(turn, call) for turn in (2, 3) for call in (0, 1, 2)}
     assert 60 < sum(turn == 2 for turn, _ in drawn) < 140
 
@@ -92,14 +90,6 @@ def test_a_gpu_is_timed_until_all_its_streams_are_done(monkeypatch: pytest.Monke
     monkeypatch.setattr(timing, "perf_counter", now)
     assert seconds_of(lambda: log.append("work"), torch.device("cuda", 1)) == 3.0
     assert log == ["all of cuda:1", "clock", "work", "all of cuda:1", "clock"]
-
-
-@pytest.mark.parametrize("oneDNN", [True, False])
-def test_a_row_says_what_computes_the_baseline(oneDNN: bool) -> None:
-    step = Step(LSTM.build(TINY, torch.float32, CPU), Pass.FORWARD)
-    with torch.backends.mkldnn.flags(enabled=oneDNN):
-        assert fused_by(step, Input(torch.ones(3, 2, TINY.I))) == ("oneDNN" if oneDNN else "no library")
-    assert {*FUSED} <= {schema.name for schema in torch._C._jit_get_all_schemas()}
 
 
 @pytest.mark.parametrize("name", [BASELINE, PADDED])

@@ -86,22 +86,20 @@ class Rounds:
     """Rounds of one model, which is warmed up first.
 
     inputs: returns a new input of a turn, by its number.
-    first_s: seconds of the first call. times: of a call, the mean of each round.
-    drawn: the timed call that was drawn, once turns were taken.
+    times: of a call, the mean of each round.
+    sampled_call: the timed call that was drawn, once turns were taken.
     """
 
     def __init__(self, step: Step, inputs: Callable[[int], Input], device: torch.device) -> None:
         self.step = step
         self.inputs = inputs
         self.device = device
-        seconds = warm_up(step, map(inputs, repeat(0)), device)
-        self.first_s = seconds[0]
-        once = seconds[-1]
+        once = warm_up(step, map(inputs, repeat(0)), device)[-1]
         self.calls = max(1, math.ceil(BURST / once))
         self.warms = once < WARM
         self.round_s = once * (self.calls + self.warms)
         self.times = Stats()
-        self.drawn: Call
+        self.sampled_call: Call
         self.copies: list[tuple[Results, Results]] = []  # results of the last round, and copies of them
 
     def take(self, turn: int) -> float:
@@ -113,18 +111,18 @@ class Rounds:
         seconds, call = self.round(turn, CHANCE.randrange(self.calls) if draws else -1)
         self.times.update(seconds)
         if call is not None:
-            self.drawn = call
+            self.sampled_call = call
         return seconds * (self.calls + self.warms)
 
-    def round(self, turn: int, drawn: int = -1) -> tuple[float, Call | None]:
-        """Time a round; return the mean seconds of a call, and the call with the number `drawn`.
+    def round(self, turn: int, sampled_index: int = -1) -> tuple[float, Call | None]:
+        """Time a round; return the mean seconds of a call, and the call with the number `sampled_index`.
 
         The untimed call has an input of the turn before, since what a model caches for the lengths of packed sequences
         would help the timed ones.
         """
         self.look()
         inputs = [self.inputs(turn) for _ in range(self.calls)]
-        arguments = inputs[drawn].changed(Tensor.clone) if drawn >= 0 else None
+        arguments = inputs[sampled_index].changed(Tensor.clone) if sampled_index >= 0 else None
         if self.warms:
             self.step(self.inputs(turn - 1))
         self.step.before()
@@ -134,7 +132,7 @@ class Rounds:
 
         def calls() -> None:
             for number, x in enumerate(inputs):
-                if number in (drawn, last):
+                if number in (sampled_index, last):
                     noted[number] = generator_of(self.device).get_state(), self.step(x)
                 else:
                     self.step(x)
@@ -144,7 +142,9 @@ class Rounds:
         self.copies = [(results, copies[number]) for number, (_, results) in noted.items()]
         call = None
         if arguments is not None:
-            call = Call(arguments, self.step.parameters_at(drawn), copies[drawn], noted[drawn][0])
+            call = Call(
+                arguments, self.step.parameters_at(sampled_index), copies[sampled_index], noted[sampled_index][0]
+            )
         return seconds / self.calls, call
 
     def look(self) -> None:

@@ -10,7 +10,7 @@ from impls import names
 from impls.registry import find
 from suite.candidates.names import BASELINE, PADDED
 from suite.cases.case import SIZES
-from suite.cases.workloads import Pass
+from suite.cases.workloads import SHOWN, Pass
 from suite.pages import text
 from suite.pages.benchmark import NORM, Benchmark, decisive_pass, heading, in_quoted_dtype, setting
 from suite.pages.headline import summary
@@ -32,10 +32,8 @@ from suite.results.run import Run
 from suite.results.statistics import interval
 from suite.results.status import Ended, Status
 
-#: The workload of the plot and of the README's table, without layer norm, in the dtype that the device quotes.
-WORKLOAD = "medium"
-#: The file of this plot.
-TRAINING = f"training-{WORKLOAD}.svg"
+#: The file of the plot of training.
+TRAINING = f"training-{SHOWN}.svg"
 #: What a plot shows beside its bars.
 INTERVALS_SHOWN = "lines are 95 % confidence intervals, which take three visits, and the grey band is the noise floor"
 #: Headings that fit a terminal of 80 columns, beside those of the pass that is judged.
@@ -115,14 +113,14 @@ def next_best(row: pd.Series, benchmark: Benchmark) -> str:
 
 
 def readme_rows(benchmark: Benchmark, device: str) -> pd.DataFrame:
-    """Training rows of `WORKLOAD` without layer norm in the dtype that the device quotes."""
+    """Training rows of `SHOWN` without layer norm in the dtype that the device quotes."""
     rows = benchmark.rows
-    shown = (rows["workload"] == WORKLOAD) & ~rows["layer_norm"] & (rows["pass"] == Pass.TRAIN)
+    shown = (rows["workload"] == SHOWN) & ~rows["layer_norm"] & (rows["pass"] == Pass.TRAIN)
     return in_quoted_dtype(rows[shown], device)
 
 
 def training_caption(row: pd.Series) -> str:
-    return f"Time of a training step / {BASELINE}: {WORKLOAD} ({sizes(row, SIZES)}), {row['dtype']}, without layer norm"
+    return f"Time of a training step / {BASELINE}: {SHOWN} ({sizes(row, SIZES)}), {row['dtype']}, without layer norm"
 
 
 def speed_panels(benchmark: Benchmark) -> dict[str, pd.DataFrame]:

@@ -72,14 +72,13 @@ class Benchmark:
         unable = rows.loc[not_run, ["implementation", "detail"]].drop_duplicates()
         rows = _at_places(rows[~not_run]).astype(dict.fromkeys(_FIGURES, float))
         rows.loc[rows["status"] != Status.OK, _FIGURES] = np.nan
-        high, low = _beside(rows, BASELINE, "ratio_high"), _beside(rows, BASELINE, "ratio_low")
+        high, low = _column_of(rows, BASELINE, "ratio_high"), _column_of(rows, BASELINE, "ratio_low")
         rows = rows.assign(floor=np.maximum(high, 1 / low) - 1)
-        has_baseline = _beside(rows, BASELINE, "ratio").notna()
-        padded = _beside(rows, PADDED, "ratio")
+        padded = _column_of(rows, PADDED, "ratio")
         rows = rows.assign(
-            verdict=[_verdict(row, has_baseline[at]) for at, row in rows.iterrows()],
+            verdict=[_verdict(row) for _, row in rows.iterrows()],
             to_padded=(rows["ratio"] / padded).where(padded < 1),
-            memory_ratio=rows["peak_bytes"] / _beside(rows, BASELINE, "peak_bytes"),
+            memory_ratio=rows["peak_bytes"] / _column_of(rows, BASELINE, "peak_bytes"),
         )
         return cls(rows, list(unable.itertuples(index=False, name=None)))
 
@@ -105,10 +104,10 @@ class Benchmark:
 
     def next_best(self, row: pd.Series) -> pd.Series | None:
         """Row of the fastest alternative at the place and of the pass of a row; None if none was timed."""
-        timed = self.beside(row, [name for name in alternatives() if name != row["implementation"]])
+        timed = self.at_same_place(row, [name for name in alternatives() if name != row["implementation"]])
         return None if timed.empty else timed.loc[timed["ratio"].idxmin()]
 
-    def beside(self, row: pd.Series, candidates: Sequence[str]) -> pd.DataFrame:
+    def at_same_place(self, row: pd.Series, candidates: Sequence[str]) -> pd.DataFrame:
         """Rows with figures of candidates at the place and of the pass of a row."""
         where = [*PLACE, "pass"]
         timed = self.rows[self.rows["implementation"].isin(candidates) & self.rows["ratio"].notna()]
@@ -141,25 +140,22 @@ def _at_places(rows: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([*stay, *with_norm], ignore_index=True) if stay else rows
 
 
-def _beside(rows: pd.DataFrame, name: str, column: str) -> pd.Series:
+def _column_of(rows: pd.DataFrame, name: str, column: str) -> pd.Series:
     """For each row, the value of a column in the row of another candidate at the same place and of the same pass."""
     where = [*PLACE, "pass"]
     of_other = rows.loc[rows["implementation"] == name, [*where, column]]
-    beside: pd.Series = rows[where].merge(of_other, how="left", on=where, validate="many_to_one")[column]
-    return beside.set_axis(rows.index)
+    of_rows: pd.Series = rows[where].merge(of_other, how="left", on=where, validate="many_to_one")[column]
+    return of_rows.set_axis(rows.index)
 
 
-def _verdict(row: pd.Series, has_baseline: bool) -> str | None:
-    """Faster or slower than the baseline if the whole interval is beyond the noise floor, or why that is not known.
-
-    has_baseline: whether the baseline was timed against itself at the place of the row.
-    """
+def _verdict(row: pd.Series) -> str | None:
+    """Faster or slower than the baseline if the whole interval is beyond the noise floor, or why that is not known."""
     if pd.isna(row["ratio"]):
         return None
     if pd.isna(row["ratio_low"]):
         return "few visits"
     if pd.isna(row["floor"]):
-        return "few A/A visits" if has_baseline else "no A/A run"
+        return "no noise floor"
     if row["ratio_high"] < 1 / (1 + row["floor"]):
         return "faster"
     if row["ratio_low"] > 1 + row["floor"]:

@@ -19,7 +19,7 @@ def page(rows: list[Row]) -> str:
     return bench.page(benchmark(*rows))
 
 
-def beside(rows: list[Row]) -> Benchmark:
+def compared(rows: list[Row]) -> Benchmark:
     return Benchmark.of(benchmark(*rows).rows)
 
 

@@ -88,7 +88,7 @@ def about_files(benchmark: Benchmark) -> list[str]:
             sentences.append(f"{where}: how many times as long a training step takes is not known, as {reason}.")
             continue
         others = {BASELINE: 1.0}
-        for _, fastest in benchmark.beside(row, ours).nsmallest(1, "ratio").iterrows():
+        for _, fastest in benchmark.at_same_place(row, ours).nsmallest(1, "ratio").iterrows():
             others[fastest["implementation"]] = fastest["ratio"]
         words = [f"{ratio_text(row['ratio'] / ratio)} times as long as one of {name}" for name, ratio in others.items()]
         sentences.append(f"{where}: a training step takes {', and '.join(words)}.")
@@ -106,7 +106,7 @@ def _slowdown(row: pd.Series, benchmark: Benchmark) -> str:
     """Time relative to the LSTM: on a padded batch where that is faster than on packed sequences."""
     ratio, what = interval(row), f"`{BASELINE}`"
     if pd.notna(row["to_padded"]):
-        ratio = quotient(ratio, interval(benchmark.beside(row, [PADDED]).iloc[0]))
+        ratio = quotient(ratio, interval(benchmark.at_same_place(row, [PADDED]).iloc[0]))
         what += " on the padded batch, which is faster than on packed sequences"
     return f"{with_interval(ratio)} times as long as one of {what}"
 

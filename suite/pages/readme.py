@@ -4,8 +4,9 @@ from pathlib import Path
 
 from impls.registry import IMPLS
 from suite.candidates.names import BASELINE
+from suite.cases.workloads import SHOWN
 from suite.pages import text
-from suite.pages.bench import INTERVALS_SHOWN, TRAINING, WORKLOAD, readme_rows, training_caption
+from suite.pages.bench import INTERVALS_SHOWN, TRAINING, readme_rows, training_caption
 from suite.pages.benchmark import Benchmark
 from suite.pages.headline import facts, quoted
 from suite.results.format import NONE, machine, ratio_text, with_interval
@@ -52,7 +53,7 @@ def updated(run: Run, folder: Path) -> str:
         sentences=[fact for line in quoted(benchmark, run.stamp.device)[:1] for fact in facts(line, benchmark)],
         machine=machine(run.stamp),
         date=run.stamp.date,
-        workload=f"{WORKLOAD} (T {row['T']}, B {row['B']}), without layer norm, in {row['dtype']}",
+        workload=f"{SHOWN} (T {row['T']}, B {row['B']}), without layer norm, in {row['dtype']}",
         baseline=BASELINE,
         intervals=INTERVALS_SHOWN,
         implementations=implementations(run),

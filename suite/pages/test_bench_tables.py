@@ -8,7 +8,7 @@ from suite.candidates.names import BASELINE, PADDED
 from suite.cases.workloads import Pass
 from suite.pages import bench, text
 from suite.pages.bench import terminal_table
-from suite.pages.examples import LSTM, NORM, OURS, at, beside, page
+from suite.pages.examples import LSTM, NORM, OURS, at, compared, page
 from suite.results.columns import Row
 from suite.results.examples import HERE, runs
 from suite.results.run import Run
@@ -17,13 +17,13 @@ from suite.results.status import Status
 
 def times(rows: list[Row]) -> dict[str, dict[str, str]]:
     """Return the lines of the last place, by implementation."""
-    *_, place = beside(rows).places()
+    *_, place = compared(rows).places()
     table = bench.time_table(place)
     return {line["implementation"]: line for line in table.to_dict("records")}
 
 
 def fastest(rows: list[Row]) -> list[dict[str, str]]:
-    lines: list[dict[str, str]] = bench.fastest_table(beside(rows)).to_dict("records")
+    lines: list[dict[str, str]] = bench.fastest_table(compared(rows)).to_dict("records")
     return lines
 
 
@@ -58,8 +58,8 @@ def test_tables_have_ratios_or_say_why_not() -> None:
         ((0.8, 0.7, 0.915), (1.0, 0.95, 1.1), "undecided"),
         ((0.8, 0.7, 0.905), (1.0, 0.9, 1.01), "undecided"),
         ((0.8, None, None), (1.0, 0.95, 1.1), "few visits"),
-        ((0.8, 0.7, 0.9), None, "no A/A run"),
-        ((0.8, 0.7, 0.9), (1.0, None, None), "few A/A visits"),
+        ((0.8, 0.7, 0.9), None, "no noise floor"),
+        ((0.8, 0.7, 0.9), (1.0, None, None), "no noise floor"),
     ],
 )  # fmt: skip
 def test_a_verdict_takes_an_interval_beyond_the_noise(
@@ -70,7 +70,7 @@ def test_a_verdict_takes_an_interval_beyond_the_noise(
 
     rows = runs("batched", 0.1, **ends(first)) + (runs(BASELINE, 0.05, **ends(second)) if second else [])
     rows += at("medium", runs(BASELINE, 0.05, spread=0))  # the noise floor of another workload
-    table = beside(rows).rows
+    table = compared(rows).rows
     assert set(table["verdict"][table["implementation"] == "batched"]) == {words}
 
 
@@ -80,7 +80,7 @@ def test_one_sequence_is_judged_by_its_forward_pass(B: int, decisive: str) -> No
     rows = [slow[0], fast[1]] if decisive == Pass.FORWARD else [fast[0], slow[1]]
     rows += runs(BASELINE, 0.05, B=B)
     assert times(rows)["batched"]["verdict"] == "slower"
-    (place,) = beside(rows).places()
+    (place,) = compared(rows).places()
     for columns in ([*bench.time_table(place)], [*terminal_table(place)]):
         assert columns[columns.index("verdict") - 1] == f"{decisive} / LSTM", "it is beside the figure that it judges"
 
@@ -97,9 +97,9 @@ def test_memory_is_that_of_training_and_the_roofline_that_of_the_pass_that_count
 
 def test_where_all_have_layer_norm_the_baseline_is_beside_them_alone() -> None:
     rows = [*runs("batched_cpu", 0.1, layer_norm=True), *LSTM]
-    assert {*beside(rows).rows["layer_norm"]} == {True}
-    assert {*beside([*rows, *OURS]).rows["layer_norm"]} == {True, False}
-    assert {*beside(LSTM).rows["layer_norm"]} == {False}
+    assert {*compared(rows).rows["layer_norm"]} == {True}
+    assert {*compared([*rows, *OURS]).rows["layer_norm"]} == {True, False}
+    assert {*compared(LSTM).rows["layer_norm"]} == {False}
     assert "layer norm off" not in page(rows)
 
 
@@ -130,9 +130,12 @@ def test_rows_from_a_busy_machine_are_marked() -> None:
     assert "busy" not in times(runs("batched", 0.1) + LSTM)["batched"]
 
 
-CRASHED: dict[str, Any] = {"status": Status.CRASHED, "detail": ""}
-WITHOUT = [*runs("naive", 0.1, **CRASHED), *at("char-ptb", OURS), *at("stream", runs("batched_cpu", 0))]
-FAILED = "## What has no figures\n\n- `naive` on small: crashed\n- `batched_cpu` on stream: time-out: 9 s"
+WITHOUT = [
+    *runs("naive", 0.1, status=Status.FAILED, detail=""),
+    *at("char-ptb", OURS),
+    *at("stream", runs("batched_cpu", 0)),
+]
+FAILED = "## What has no figures\n\n- `naive` on small: failed\n- `batched_cpu` on stream: time-out: 9 s"
 PACKED = at("medium", runs("batched", 0.1), tokens=5, whole_T=None, whole_B=None)
 TOO_LARGE = [*OURS, *at("medium", runs("naive", 0, status=Status.TOO_LARGE, detail="naive needs 9 MB."))]
 ABSENT = runs("batched", 0.1) + runs("jax", 0, status=Status.NOT_RUN, detail="jax is not installed.")
@@ -154,7 +157,7 @@ def test_a_page_shows_and_hides(rows: list[Row], shown: list[str], hidden: list[
     text = page(rows)
     assert [text.count(part) for part in shown] == [1] * len(shown)
     assert [part for part in hidden if part in text] == []
-    assert all(len(terminal_table(place)) for place in beside(rows).places())
+    assert all(len(terminal_table(place)) for place in compared(rows).places())
 
 
 def test_the_hardware_and_where_a_run_was_made_are_shown() -> None:
@@ -166,7 +169,7 @@ def test_the_hardware_and_where_a_run_was_made_are_shown() -> None:
 
 def test_tables_in_a_terminal_cut_no_figure(capsys: pytest.CaptureFixture[str]) -> None:
     rows = runs("naive", 0, status=Status.NO_MEMORY) + runs("row_scaled", 0.51, 1 << 30) + runs("batched_cuda", 0.9)
-    for place in beside(rows + LSTM).places():
+    for place in compared(rows + LSTM).places():
         text.show(terminal_table(place), "title")
     words = {word for line in capsys.readouterr().out.splitlines() for word in line.split()}
     assert {"implementation", "row_scaled", "batched_cuda", "torch.nn.LSTM", "undecided", "1,074", "10.2"} <= words

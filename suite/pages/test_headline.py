@@ -7,7 +7,7 @@ import pytest
 
 from suite.candidates.names import BASELINE, ORDER, PADDED
 from suite.pages.bench import readme_rows
-from suite.pages.examples import LSTM, NORM, OURS, at, beside, page
+from suite.pages.examples import LSTM, NORM, OURS, at, compared, page
 from suite.pages.headline import headline, summary
 from suite.results.columns import Row
 from suite.results.examples import runs
@@ -56,7 +56,7 @@ def told(sentence: str) -> list[str]:
     ],
 )  # fmt: skip
 def test_the_headline(rows: list[Row], lines: list[list[str]]) -> None:
-    sentences = headline(beside(rows), CPU)
+    sentences = headline(compared(rows), CPU)
     assert [told(each) for each in sentences] == lines
     assert all(f"**{each}**" in page(rows) for each in sentences)
 
@@ -64,7 +64,7 @@ def test_the_headline(rows: list[Row], lines: list[list[str]]) -> None:
 @pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
 def test_a_gpu_quotes_bfloat16_where_it_was_timed(dtype: str) -> None:
     rows = at("medium", [*OURS, *runs("batched_cpu", 0.1, dtype=dtype)][-2:])
-    (line,) = headline(beside([*OURS, *rows]), GPU)
+    (line,) = headline(compared([*OURS, *rows]), GPU)
     assert line.startswith(f"medium (T 3 of 50, B 2 of 32, {dtype})")
 
 
@@ -77,8 +77,8 @@ def test_a_gpu_quotes_bfloat16_where_it_was_timed(dtype: str) -> None:
     ],
 )
 def test_without_a_headline_a_page_says_why(rows: list[Row], why: str) -> None:
-    assert headline(beside(rows), CPU) == []
-    (sentence,) = summary(beside(rows), CPU)
+    assert headline(compared(rows), CPU) == []
+    (sentence,) = summary(compared(rows), CPU)
     assert why in sentence
     assert f"**{sentence}**" in page(rows)
 
@@ -90,13 +90,13 @@ def test_a_page_shows_the_name_of_a_workload_as_it_is() -> None:
 def test_a_machine_on_which_nothing_ran_has_pages() -> None:
     without: dict[str, Any] = {"status": Status.NOT_RUN, "detail": "It is not installed."}
     nothing = [*runs("jax", 0, **without), *runs("labml", 0, **without)]
-    assert readme_rows(beside(nothing), CPU).empty
-    assert len(summary(beside(nothing), CPU)) == 1
+    assert readme_rows(compared(nothing), CPU).empty
+    assert len(summary(compared(nothing), CPU)) == 1
     for name in ("jax", "labml"):
         assert page(nothing).count(f"`{name}` was not timed: It is not installed.") == 1
 
 
 def test_a_machine_of_two_states_is_said_once_a_workload() -> None:
     changing = [row | {"baseline_s_visits": (0.02, 0.05, 0.021, 0.052, 0.02)} for row in OURS]
-    (said,) = [each for each in summary(beside([*changing, *LSTM]), CPU) if "two states" in each]
+    (said,) = [each for each in summary(compared([*changing, *LSTM]), CPU) if "two states" in each]
     assert re.findall(r"\d[\d.]*", said.partition("): ")[2]) == ["20.0", "51.0", "3", "2"]

@@ -9,7 +9,7 @@ from matplotlib.container import BarContainer
 from suite.candidates.names import BASELINE, ORDER
 from suite.cases.workloads import Pass
 from suite.pages.bench import plots, readme_rows, speed_panels
-from suite.pages.examples import beside
+from suite.pages.examples import compared
 from suite.pages.plots import bar_plot, colour, line_plot, styles, svg
 from suite.results.examples import benchmark, runs
 from suite.results.statistics import Interval
@@ -34,7 +34,7 @@ def test_two_files_have_two_looks() -> None:
 
 def training(name: str, ratio: float) -> pd.DataFrame:
     """Rows of a training step."""
-    rows = beside(runs(name, 0.05 * ratio)).rows
+    rows = compared(runs(name, 0.05 * ratio)).rows
     of_training: pd.DataFrame = rows[rows["pass"] == Pass.TRAIN]
     return of_training
 
@@ -86,14 +86,14 @@ def test_training_bars_are_the_ratios_of_the_table() -> None:
 @pytest.mark.parametrize(("device", "dtype"), [("cpu", "float32"), ("cuda", "bfloat16")])
 def test_the_dtype_of_the_plot_is_that_which_people_train_in(device: str, dtype: str) -> None:
     rows = [row for each in ("float32", "bfloat16") for row in runs("batched", 0.1, workload="medium", dtype=each)]
-    assert set(readme_rows(beside(rows), device)["dtype"]) == {dtype}
-    assert set(readme_rows(beside(rows[:2]), device)["dtype"]) == {"float32"}
+    assert set(readme_rows(compared(rows), device)["dtype"]) == {dtype}
+    assert set(readme_rows(compared(rows[:2]), device)["dtype"]) == {"float32"}
 
 
 def test_speed_has_a_panel_for_each_place_and_the_pass_that_counts() -> None:
     rows = runs("batched", 0.1, B=1)[:1] + runs("batched", 0.4, B=1)[1:] + runs("compiled", 0.2, layer_norm=True)
     rows += runs(BASELINE, 0.05) + runs("naive", 0.3) + runs("jax", 0)
-    panels = speed_panels(beside(rows))
+    panels = speed_panels(compared(rows))
     assert {title: dict(zip(of["implementation"], of["ratio"], strict=True)) for title, of in panels.items()} == {
         "small, float32, forward\nT 3, B 1": {"batched": 2.0},
         "small, float32, norm, train\nT 3, B 2": {"compiled": 4.0, BASELINE: 1.0},
@@ -118,7 +118,7 @@ def test_speed_has_a_panel_for_each_place_and_the_pass_that_counts() -> None:
 
 
 def test_bars_from_a_busy_machine_are_marked() -> None:
-    panels = speed_panels(beside(runs("batched", 0.1, busy=0.4) + runs(BASELINE, 0.05)))
+    panels = speed_panels(compared(runs("batched", 0.1, busy=0.4) + runs(BASELINE, 0.05)))
     assert [text.get_text() for text in bar_plot(panels).axes[0].texts] == ["1.00", "2.00, busy"]
 
 

@@ -22,16 +22,11 @@ COLUMNS: Mapping[str, Mapping[str, type]] = {
         # Of the rounds of torch.nn.LSTM that alternate with these.
         "baseline_s": float, "baseline_s_visits": tuple,
         "ratio": float, "ratio_low": float, "ratio_high": float, "ratio_visits": tuple,
-        # First call of the first visit, compilation included.
-        "first_s": float,
         "peak_bytes": float, "multiply_adds": float, "work": float, "least_bytes": float,
         # Which rate of the hardware limits the time, "compute" or "memory", and the least time by it over the time.
         "bound": str, "share": float,
         # Share of the cores that other processes had, where visits beside them count.
         "busy": float,
-        # Library that computes torch.nn.LSTM in one call.
-        "fused_by": str,
-        "gpu_busy": float, "gpu_mhz": float, "throttled": str,
     },
     "hardware": {"dtype": str, "multiply_adds_per_s": float, "bytes_per_s": float, "side": float, "product": str},
     "verify": {

@@ -52,7 +52,7 @@ def runs(
     ratio = seconds / 0.05
     figures = {
         **Ended().columns, "median_s": seconds, "baseline_s": 0.05, "ratio": ratio, "ratio_low": ratio * (1 - spread),
-        "ratio_high": ratio * (1 + spread), "first_s": 9.0, "peak_bytes": peak, "work": 1.45,
+        "ratio_high": ratio * (1 + spread), "peak_bytes": peak, "work": 1.45,
         "multiply_adds": 1e6, "least_bytes": 1e5, "share": 0.25, "bound": "compute", "visits": 5,
     }  # fmt: skip
     timed_out = Ended(Status.TIME_OUT, "9 s").columns

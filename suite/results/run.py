@@ -137,8 +137,8 @@ def read(folder: Path, name: str) -> Run | None:
 def _read(table: str, path: Path) -> pd.DataFrame:
     types = COLUMNS[table]
     words: dict[Hashable, type[str]] = {name: str for name, of_type in types.items() if of_type in (str, tuple)}
-    # An implementation may be called "null".
-    rows = pd.read_csv(path, dtype=words, keep_default_na=False, na_values=[""])
+    # An implementation may be called "null". Columns that a run wrote before and none reads now are left out.
+    rows = pd.read_csv(path, usecols=types.__contains__, dtype=words, keep_default_na=False, na_values=[""])
     for column, of_type in types.items():
         if of_type is tuple and column in rows:
             rows[column] = [tuple(map(float, text.split())) if isinstance(text, str) else () for text in rows[column]]

@@ -6,7 +6,6 @@ A visit times a candidate and its baseline in turns, so that drift affects both.
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from functools import cache
-from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -112,12 +111,13 @@ def _trigamma(x: np.ndarray) -> np.ndarray:
     return np.asarray(torch.special.polygamma(1, torch.as_tensor(x)))
 
 
-def summarised(visits: Iterable[Sequence[Row]]) -> list[Row]:
-    """Rows of a run's visits, one for each key of the benchmark, with medians, and intervals of the ratios."""
-    groups = defaultdict[tuple[Any, ...], list[Row]](list)
-    for row in chain.from_iterable(visits):
-        groups[key_of(row)].append(row)
-    result = [_summary(rows) for rows in groups.values()]
+def summarised(rows: Iterable[Row], every: Iterable[Row] = ()) -> list[Row]:
+    """Rows of the visits of a run, one for each key of the benchmark, with medians, and intervals of the ratios.
+
+    rows: of the visits that count. every: of all visits, from which comes what no visit that counts has measured.
+    """
+    counting, of_every = _by_key(rows), _by_key(every)
+    result = [_summary(of_key, of_every[key]) for key, of_key in counting.items()]
     ratios: list[Sequence[float]] = [row.get("ratio_visits", ()) for row in result]
     pooled = pooled_variance(ratios)
     for row, of_visits in zip(result, ratios, strict=True):
@@ -126,9 +126,19 @@ def summarised(visits: Iterable[Sequence[Row]]) -> list[Row]:
     return result
 
 
-def _summary(rows: Sequence[Row]) -> Row:
-    """Row with the medians of the visits' figures, how the last one ended, and the first one's other columns."""
-    summary = first_values(rows) | Ended.of(rows[-1]).columns
+def _by_key(rows: Iterable[Row]) -> defaultdict[tuple[Any, ...], list[Row]]:
+    groups = defaultdict[tuple[Any, ...], list[Row]](list)
+    for row in rows:
+        groups[key_of(row)].append(row)
+    return groups
+
+
+def _summary(rows: Sequence[Row], every: Sequence[Row]) -> Row:
+    """Row with the medians of the visits' figures, how the last one ended, and the first values of other columns."""
+    summary: Row = {}
+    for row in reversed([*rows, *every]):
+        summary |= row
+    summary |= Ended.of(rows[-1]).columns
     for name in FIGURES:
         figures = [row[name] for row in rows if row.get(name) is not None]
         if figures:
@@ -136,14 +146,6 @@ def _summary(rows: Sequence[Row]) -> Row:
             summary["visits"] = len(figures)
             summary[f"{name}_visits"] = tuple(figures)
     return summary
-
-
-def first_values(rows: Sequence[Row]) -> Row:
-    """A row with each column that any of the rows has, and its value in the first of these."""
-    values: Row = {}
-    for row in reversed(rows):
-        values |= row
-    return values
 
 
 def two_states(seconds: Sequence[float]) -> tuple[list[float], list[float]] | None:

@@ -19,12 +19,11 @@ class Status(StrEnum):
     REFUSED = "refused"
     NO_MEMORY = "out of memory"
     TIME_OUT = "time-out"
-    CRASHED = "crashed"
     FAILED = "failed"
 
 
 #: Statuses that are errors, which running out of memory is not.
-WRONG = (Status.REFUSED, Status.TIME_OUT, Status.CRASHED, Status.FAILED)
+WRONG = (Status.REFUSED, Status.TIME_OUT, Status.FAILED)
 #: Most characters of a detail.
 LONGEST = 200
 

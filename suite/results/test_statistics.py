@@ -98,17 +98,17 @@ def row(status: Status = Status.OK, **figures: float | str) -> dict[str, float |
 
 
 def test_visits_of_a_row_are_summarised() -> None:
-    visits = [[row(median_s=1.0, ratio=2.0, peak_bytes=7)], *[[row(median_s=3.0, ratio=2.2, peak_bytes=8)]] * 2]
+    visits = [row(median_s=1.0, ratio=2.0, peak_bytes=7), *[row(median_s=3.0, ratio=2.2, peak_bytes=8)] * 2]
     (result,) = summarised(visits)
     assert math.isnan(summarised(visits[:2])[0]["ratio_low"])
     assert result["ratio_visits"] == (2, 2.2, 2.2)
     assert [result[name] for name in ("visits", "median_s", "ratio", "peak_bytes")] == [3, 3.0, 2.2, 7]
     assert result["ratio_low"] < 2.2 < result["ratio_high"]
     # Visits that agree by chance do not make a row certain: it has the variance of the run, too.
-    others = [[row(ratio=ratio) | {"T": T} for T in (1, 2)] for ratio in (2.0, 2.2, 2.2)]
-    assert summarised([*[[row(ratio=2.0)]] * 3, *others])[0]["ratio_low"] < 1.98
-    (crashed,) = summarised([*visits, [row(Status.CRASHED, detail="signal 11")]])
-    assert (Ended.of(crashed), crashed["ratio_visits"]) == (Ended(Status.CRASHED, "signal 11"), (2, 2.2, 2.2))
+    others = [row(ratio=ratio) | {"T": T} for T in (1, 2) for ratio in (2.0, 2.2, 2.2)]
+    assert summarised([*[row(ratio=2.0)] * 3, *others])[0]["ratio_low"] < 1.98
+    (failed,) = summarised([*visits, row(Status.FAILED, detail="signal 11")])
+    assert (Ended.of(failed), failed["ratio_visits"]) == (Ended(Status.FAILED, "signal 11"), (2, 2.2, 2.2))
 
 
 @pytest.mark.parametrize(
