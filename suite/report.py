@@ -60,8 +60,11 @@ def index(results: Path, of_machines: Mapping[Path, Mapping[str, Run]]) -> str:
         label = f"{machine(run.stamp)}, {run.stamp.date}"
         if label in {other for other, _ in labels}:
             label += f", {folder.name}"
+        same_code = "bench" in of_folder and of_folder["bench"].stamp.sources == code
+        if "bench" in of_folder and not same_code:
+            label += ", other code"
         labels.append((label, [(name, (folder / f"{name}.md").relative_to(results).as_posix()) for name in of_folder]))
-        if "bench" in of_folder and of_folder["bench"].stamp.sources == code:
+        if same_code:
             for row_label, cell in fastest(Benchmark.of(of_folder["bench"].rows)):
                 lines.setdefault(row_label, {"workload": row_label})[label] = cell
     return text.page("results.md", baseline=BASELINE, fastest=text.table_of([*lines.values()]), machines=labels)

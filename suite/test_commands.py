@@ -120,23 +120,8 @@ def test_an_amount_is_a_number_of_at_least_0(number: str, capsys: pytest.Capture
     assert bench.parser().parse_args(["--minutes=0"]).minutes == 0
 
 
-@pytest.mark.parametrize(
-    ("arguments", "valid"),
-    [
-        (["old", "new"], True),
-        (["--base", "REV"], True),
-        (["old"], False),
-        (["old", "--base", "REV"], False),
-    ],
-)
-def test_compare_takes_two_results_or_a_revision(
-    arguments: list[str], valid: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    for name in ("results_compared", "revisions_compared"):
-        monkeypatch.setattr(bench_compare, name, lambda _: 7)
-    if valid:
-        assert bench_compare.main(["--device", "cpu", *arguments]) == 7
-        return
+@pytest.mark.parametrize("arguments", [["old"], ["old", "--base", "REV"]])
+def test_compare_takes_two_results_or_a_revision(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match=r"^2$"):
         bench_compare.main(["--device", "cpu", *arguments])
     assert "expected OLD and NEW, or --base REV" in capsys.readouterr().err

@@ -34,6 +34,7 @@ def test_the_index_has_every_machine_and_a_table_of_those_with_the_same_code(
     report.main(["--results", str(results)])
     index = (results / "README.md").read_text()
     assert re.findall(r"\]\((\w)/bench\.md\)", index) == ["a", "c", "b"]
+    assert re.findall(r"^- .*, other code: \[bench\]\((\w)/", index, re.MULTILINE) == ["b"]
     assert "| medium-ragged, T 3, B 2, float32 | - | 0.40 (0.40-0.40) batched_cpu |" in index
     assert "| medium-ragged, T 3, B 2, float32, / padded | - | 0.80 batched_cpu |" in index
     assert re.findall(r"^(\w): bench stale", capsys.readouterr().out, re.MULTILINE) == ["b"]

@@ -8,26 +8,25 @@ from pathlib import Path
 
 from suite.shared.files import ROOT
 
-#: By run, the files and folders that decide its results; tests and pages of text do not.
+#: By run, the files and folders that decide its results; files named `test_*` and pages of text do not.
 RESTS_ON = {
     "bench": (
         "impls",
-        *(f"suite/measure/{name}.py" for name in ("believed", "bench", "step", "timing", "work")),
         "suite/candidates",
-        "suite/cases/workloads.py",
+        "suite/cases",
+        "suite/comparison",
+        "suite/measure",
+        "suite/results/columns.py",
         "suite/results/statistics.py",
-        "suite/shared/arithmetic.py",
-        "suite/shared/usage.py",
+        "suite/shared",
     ),
     "verify": (
         "impls",
+        "suite/cases",
+        "suite/checks",
         "suite/comparison",
-        "suite/checks/equality",
-        "suite/checks/faults",
-        "suite/checks/module/capabilities.py",
-        "suite/checks/module/runs.py",
-        "suite/shared/arithmetic.py",
-        "suite/shared/usage.py",
+        "suite/results/outcomes.py",
+        "suite/shared",
     ),
 }
 SUFFIXES = (".py", ".h", ".cpp", ".toml")

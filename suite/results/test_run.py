@@ -110,8 +110,9 @@ def root(tmp_path: Path) -> Path:
     ("file", "stale"),
     [
         ("impls/file.py", {"bench", "verify"}), ("impls/new.h", {"bench", "verify"}), ("impls/README.md", set()),
-        ("suite/measure/timing.py", {"bench"}), ("suite/measure/work.py", {"bench"}),
-        ("suite/comparison/file.py", {"verify"}),
+        ("suite/measure/others.py", {"bench"}), ("suite/results/columns.py", {"bench"}),
+        ("suite/checks/recording.py", {"verify"}),
+        ("suite/cases/case.py", {"bench", "verify"}), ("suite/comparison/file.py", {"bench", "verify"}),
         ("suite/comparison/test_file.py", set()), ("suite/pages/bench.py", set()),
     ],
 )  # fmt: skip
