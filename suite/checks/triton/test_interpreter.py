@@ -17,7 +17,7 @@ pytestmark = [
     pytest.mark.skipif(find_spec("triton") is None, reason="Triton is not installed."),
 ]
 #: Words of the checks of a torch operator, and of the capabilities that need nothing compiled.
-AS_AN_OPERATOR = "operator or autocast or fullgraph or export or checkpointing or fully_shard"
+AS_AN_OPERATOR = "operator or flops or autocast or fullgraph or export or checkpointing or fully_shard"
 #: Seconds after which they are taken to hang; programs that wait for one another have a limit of their own.
 LIMIT = 900
 
@@ -29,8 +29,9 @@ def test_with_the_interpreter_on(subject: str) -> None:
 
 def test_it_is_a_torch_operator(tmp_path: Path) -> None:
     """A GPU runs these checks, and all others, natively; interpreted, all take ten minutes."""
-    checks, results = str(Path(__file__).parents[1] / "module"), str(tmp_path / "results")
-    _run(checks, "--device", "cpu", "--results", results, "-k", f"{TRITON} and ({AS_AN_OPERATOR})")
+    folders = [str(Path(__file__).parents[1] / name) for name in ("module", "cost")]
+    results = str(tmp_path / "results")
+    _run(*folders, "--device", "cpu", "--results", results, "-k", f"{TRITON} and ({AS_AN_OPERATOR})")
 
 
 def _run(*arguments: str) -> None:
