@@ -72,6 +72,11 @@ def default_dtype() -> Iterator[None]:
         torch.set_default_dtype(before)
 
 
+def anomaly(name: str, device: torch.device) -> None:
+    with torch.autograd.detect_anomaly(check_nan=True):
+        right(CASE, name, device)
+
+
 def printed(name: str, device: torch.device) -> None:
     repr(implementation(name)(CASE, F32, device))
 
@@ -117,7 +122,7 @@ USES: dict[str, Callable[[str, torch.device], object]] = {
     "no_grad": partial(under, torch.no_grad),
     "a default device": partial(under, partial(torch.device, "meta")),
     "a default dtype": partial(under, default_dtype),
-    "detect_anomaly": partial(under, partial(torch.autograd.detect_anomaly, check_nan=True)),
+    "detect_anomaly": anomaly,
     "repr": printed,
     "fork": forked,
     **{
