@@ -247,12 +247,11 @@ def forward_step(sizes: Sizes, card: Card, split: Split) -> Split:
     across, (gates, of_z) = -(-H // split.units), _of_z(sizes)
     tiles = -(-across // split.shares)
     unit = tiles * split.units
-    hyper = tile * 4 * S * 2 + 12 * Z * S + tile * S
     sums = TILE * (12 * Z * S + 12 * max(Z, TILE) * unit)
     groups = -(-TILE // split.some) * clock.groups("hyper_cells") + -(-12 * Z // 64)
     groups += tiles * 4 // gates * -(-gates * Z // min(split.depth, of_z)) * clock.groups("gates")
     groups += 0 if norm else tiles * clock.groups("cells")
-    size = (hyper + tile * 8 * unit + 12 * Z * unit) * item + tile * 9 * unit * 4
+    size = (12 * Z * (S + unit) + tile * S) * item + tile * (8 * S + 17 * unit) * 4
     clock.phase(parts * split.shares, size, sums, groups * LOADS)
     if norm:
         for name, of_tile, of_row in (("cells", 6, 8), ("outputs", 3, 2)):
@@ -279,10 +278,10 @@ def backward_step(sizes: Sizes, card: Card, split: Split) -> Split:
     groups = tiles * clock.groups("cells_back", "scaled") + -(-S // 64)
     if norm:
         groups += (1 + tiles) * clock.groups("norms_back") - tiles * clock.groups("cells_back")
-    size = (tile * 30 * unit + 12 * Z * (unit + S)) * item + tile * (12 * unit + S + across * 8 * norm) * 4
+    size = (tile * 22 * unit + 12 * Z * (unit + S)) * item + tile * (20 * unit + S + across * 8 * norm) * 4
     clock.phase(parts * split.shares, size, sums, groups * LOADS)
     clock.sync()
-    size = job * 16 * S * item + job * S * (6 + split.shares) * 4
+    size = job * 8 * S * item + job * S * (14 + split.shares) * 4
     clock.phase(split.rows // split.some, size, 0, clock.groups("hyper_back") * LOADS)
     clock.sync()
     of_h, of_s = 4 * -(-H // split.columns), 4 * -(-S // split.columns)

@@ -29,8 +29,9 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     dtypes = {torch.float32}
     for item in session.items:
         parameters = item.callspec.params.values() if hasattr(item, "callspec") else ()
-        dtypes |= {getattr(value, "dtype", value) for value in parameters} & {*find("batched_cpu").dtypes}
-    build(dtypes)
+        values = [getattr(value, "dtype", value) for value in parameters]
+        dtypes |= {value for value in values if isinstance(value, torch.dtype)}
+    build(dtypes & {*find("batched_cpu").dtypes})
 
 
 def build(dtypes: Collection[torch.dtype]) -> None:
