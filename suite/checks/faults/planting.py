@@ -81,10 +81,10 @@ class Fault:
         return LAYER.sub("", judgement.finding or judgement.tensor) == self.blames
 
     def stale(self) -> str:
-        """A sentence if an edit does not apply, because the code changed; "" if all do."""
+        """A sentence if an edit does not apply, because the code changed or its file is gone; "" if all do."""
         try:
             edited({self.file: self.edits})
-        except ValueError as error:
+        except (OSError, ValueError) as error:
             return f"{self.name!r}: {error}"
         return ""
 
