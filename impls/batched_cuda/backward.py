@@ -11,7 +11,7 @@ from ..gradient.chunks import NUMBERS, Chunk, bounds, in_chunks
 from ..gradient.operator import Saved
 from . import launching, scratch, split
 from .backward_kernel import backward_steps, rebuild
-from .layout import Dims, dense, joined_input_weight, layer, masks, narrow, pad, room, states, steps, summed
+from .layout import Dims, dense, joined_input_weight, layer, masks, mm_float32, narrow, pad, room, states, steps
 from .split import Card, Sizes, Split
 
 
@@ -143,7 +143,7 @@ def _swept(shared: _Pass, chunk: Chunk) -> _Operands:
     values = {
         "h_hat": h_hat, "c": c, "c_hat": c_hat, "lead": lead, "firsts": firsts,
         "N": N, "K": K, "B": B, "members": cut.members, "state": state, "room": room(cut, numbers, x),
-        "uh": _uh(p, shared.saved, chunk, h_before, h_hat_before), "vx": summed(x, shared.w_x),
+        "uh": _uh(p, shared.saved, chunk, h_before, h_hat_before), "vx": mm_float32(x, shared.w_x),
         "d_uh": d_uh, "d_vx": d_vx, "dd": dd, "z": z, "stats": state.new_empty(N, scratch.MOMENTS) if d.NORM else None,
         "d_out": dense(pad(d_out, (*d_out.shape[:-1], H))),
     }  # fmt: skip
@@ -183,8 +183,8 @@ def _uh(p: LayerParams, saved: Saved, chunk: Chunk, h: Tensor, h_hat: Tensor) ->
     """[u, a], [N, 4H + 4S], without a's part of x: the residuals, or recomputed from the states before each step."""
     if saved.residuals is not None:
         return _at(saved.residuals, chunk)
-    uh = summed(h, hidden_weight(p).T)
-    uh[:, 4 * p.weight_h.shape[1] :] += summed(h_hat, p.hyper_weight_s.flatten(0, 1).T)
+    uh = mm_float32(h, hidden_weight(p).T)
+    uh[:, 4 * p.weight_h.shape[1] :] += mm_float32(h_hat, p.hyper_weight_s.flatten(0, 1).T)
     return uh
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from ..definition import Inputs, LayerParams, LayerState, tokens
 from . import launching, scratch, split
 from .forward_kernel import forward_steps
-from .layout import joined_input_weight, layer, masks, narrow, room, states, steps, summed
+from .layout import joined_input_weight, layer, masks, mm_float32, narrow, room, states, steps
 from .split import Card
 
 
@@ -29,7 +29,7 @@ def forward(
     last = LayerState(*(torch.empty_like(q) for q in first))
     table = scratch.forward_room(d.H, d.S, d.Z, d.NORM, cut.units, cut.shares)
     numbers = scratch.begins(table, row=B, program=cut.programs)["end"]
-    vx = summed(x, joined_input_weight(own))
+    vx = mm_float32(x, joined_input_weight(own))
     values = {
         "vx": vx,
         **{f"first_{name}": q for name, q in first._asdict().items()},
