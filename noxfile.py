@@ -197,7 +197,7 @@ def export(session: nox.Session) -> None:
     """Check models exported to ONNX under onnxruntime."""
     install(session, "export")
     python(session, "-c", "import onnx, onnxruntime, onnxscript")  # tests are skipped without one
-    run_tests(session, "suite/checks/module", options=["-m", "onnx"])
+    run_tests(session, "suite/checks/module", options=["-k", "onnx"])
 
 
 @nox.session

@@ -186,13 +186,13 @@ def test_files_are_verified_beside_them(tmp_path: Path) -> None:
     for name, source in sources.items():
         (tmp_path / f"{name}.py").write_text(source)
     hand_written = "packed or fullgraph or pickle or second-derivative or jacobian or bfloat16 or states-plain"
-    hand_written = f"by_hand and ({hand_written} or exception)"
+    hand_written = f"by_hand and ({hand_written} or exception or no_grad)"
     options = ["-k", f"of_a_file or (float64 and recurrent_dropout) or test_g_is_dropped or ({hand_written})"]
     options += ["--device", "cpu"]
     options += [argument for name in sources for argument in ("--impl", str(tmp_path / f"{name}.py"))]
-    files = ["equality/test_equality.py", "equality/test_leftovers.py"]
-    files += ["module/test_dropout.py", "module/test_capabilities.py", "module/test_custom_op.py"]
-    files = [f"suite/checks/{file}" for file in files]
+    files = [f"suite/checks/equality/test_{name}.py" for name in ("equality", "leftovers")]
+    of_module = ("capabilities", "custom_op", "dropout", "first_use")
+    files += [f"suite/checks/module/test_{name}.py" for name in of_module]
     run = partial(process.run, OMP_NUM_THREADS="2", PYTEST_XDIST_WORKER=None)
     with pytest.raises(subprocess.CalledProcessError, match="non-zero exit status 1") as failed:
         run("pytest", *files, "--tb=no", "-rA", "-n", "1", "-p", "no:cacheprovider", *options)

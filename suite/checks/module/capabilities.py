@@ -361,8 +361,6 @@ class Capability(NamedTuple):
     check: Check
     able: Callable[[Impl], bool] = lambda impl: True
     refusal: str = ""
-    #: Of its tests.
-    marks: tuple[pytest.MarkDecorator, ...] = ()
 
     def attempt(self, name: str, device: torch.device) -> str:
         """Run the check: "" if it passes, the error's first line if the implementation refuses as expected.
@@ -405,8 +403,8 @@ CAPABILITIES = {
     "second derivative": Capability(second_derivative, _by_autograd, "no second derivative; these have: {able}$"),
     "torch.compile, fullgraph": Capability(compile_fullgraph),
     "torch.export and a reload, any batch": Capability(export),
-    "torch.onnx.export, any batch": Capability(onnx, _by_autograd, _RECORDED, (pytest.mark.onnx,)),
-    "torch.onnx.export, dynamo=False": Capability(onnx_by_trace, _by_autograd, _RECORDED, (pytest.mark.onnx,)),
+    "torch.onnx.export, any batch": Capability(onnx, _by_autograd, _RECORDED),
+    "torch.onnx.export, dynamo=False": Capability(onnx_by_trace, _by_autograd, _RECORDED),
     "torch.jit.trace and a reload, any batch": Capability(traced, _by_autograd, _RECORDED),
     "torch.func.vmap over an ensemble": Capability(ensemble, _by_autograd, _IN_FUNC),
     "torch.func.jacrev": Capability(partial(jacobian_by_x, lambda call, x: jacrev(call)(x)), _by_autograd, _IN_FUNC),

@@ -16,7 +16,7 @@ from suite.shared.marks import impl_param
 
 def cell(impl: Impl, title: str) -> object:
     """An implementation and a capability as parameters of a test."""
-    marks, check = [*CAPABILITIES[title].marks], CAPABILITIES[title].check
+    marks, check = [], CAPABILITIES[title].check
     if impl.literal and check in (capabilities.compile_fullgraph, capabilities.export, capabilities.traced):
         marks.append(pytest.mark.thorough("a graph of operators that `batched` has too"))
     return impl_param(impl.name, title, marks=marks, id=f"{impl.name}-{title.replace(' ', '-')}")
@@ -45,7 +45,6 @@ def test_capability(capability: str, implementation: str, device: torch.device, 
         keep("capabilities", row)
 
 
-@pytest.mark.onnx
 @pytest.mark.parametrize("strict", [False, True], ids=["traced", "strict"])
 def test_auto_takes_torchs_own_operators_for_onnx(
     strict: bool, device: torch.device, monkeypatch: pytest.MonkeyPatch
@@ -58,6 +57,6 @@ def test_auto_takes_torchs_own_operators_for_onnx(
     assert {target.namespace for target in targets if isinstance(target, torch._ops.OpOverload)} == {"aten"}
 
 
-@pytest.mark.parametrize("recorded", [capabilities.traced, pytest.param(capabilities.onnx, marks=pytest.mark.onnx)])
+@pytest.mark.parametrize("recorded", [capabilities.traced, capabilities.onnx])
 def test_auto_is_recorded(recorded: Check, device: torch.device) -> None:
     recorded("auto", device)
