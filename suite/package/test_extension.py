@@ -115,20 +115,15 @@ def test_a_damaged_build_is_built_again(cache: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("environment", "words"),
-    [
-        ({"CXX": "false"}, ["compiler"]),
-        ({"CXX": "no-such-compiler"}, ["compiler", "no-such-compiler"]),
-        ({build.FLAGS_VARIABLE: "--no-such-flag"}, ["no-such-flag"]),
-        ({"TORCH_EXTENSIONS_DIR": "/dev/null/cache"}, ["/dev/null/cache", "TORCH_EXTENSIONS_DIR"]),
-    ],
-    ids=["compiler fails", "no compiler", "unknown flag", "no folder"],
+    ("variable", "value", "said"),
+    [("CXX", "false", "the compiler exits with 1"), (build.FLAGS_VARIABLE, "--no-such-flag", "no-such-flag")],
+    ids=["compiler fails", "unknown flag"],
 )
-def test_without_a_build_auto_takes_the_next(tmp_path: Path, environment: dict[str, str], words: list[str]) -> None:
-    out, err = finish(start(FALLS_BACK, tmp_path, **environment))
+def test_without_a_build_auto_takes_the_next(tmp_path: Path, variable: str, value: str, said: str) -> None:
+    out, err = finish(start(FALLS_BACK, tmp_path, **{variable: value}))
     reason, rest = out.split("\n", 1)
     assert reason.startswith("batched_cpu could not be built: ")
-    assert [word for word in words if word not in out] == []
+    assert said in reason
     assert "impl=auto (deferred)" in rest
     assert "(2, 1, 4)" in rest
     assert err.count(f"RuntimeWarning: {reason} Until then impl='auto' runs 'deferred'") == 1
@@ -153,16 +148,12 @@ def test_a_compiler_without_room_is_not_blamed(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("built")
-@pytest.mark.parametrize("damage", ["cut", "other sources"])
-def test_a_wheel_that_does_not_fit_is_refused(tmp_path: Path, damage: str) -> None:
+def test_a_wheel_that_does_not_fit_is_refused(tmp_path: Path) -> None:
     package = tmp_path / "impls" / "batched_cpu"
     shutil.copytree(ROOT / "impls", package.parent, ignore=shutil.ignore_patterns("__pycache__"))
     for file in loading.library(F32).path.parent.iterdir():
         shutil.copy(file, package)
-    if damage == "cut":
-        os.truncate(package / build.LIBRARY, 10_000)
-    else:
-        (package / "cell.h").write_text("")
+    os.truncate(package / build.LIBRARY, 10_000)
     out, err = finish(start(FALLS_BACK, tmp_path / "cache", PYTHONPATH=str(tmp_path)))
     assert out.startswith(f"The library of batched_cpu in the wheel, {package / build.LIBRARY}, does not fit: ")
     assert "impl=auto (deferred)" in out

@@ -1,6 +1,5 @@
 """Where batched_cpu is built, what a build depends on, and the reason that a user reads if there is none."""
 
-import hashlib
 import os
 import shutil
 import subprocess
@@ -158,27 +157,15 @@ def test_threads_that_call_at_the_same_time_build_once(
     assert tried == [F32]
 
 
-def test_a_build_replaces_a_damaged_one_and_removes_what_a_killed_one_left(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """One that another process has finished or runs stays."""
+def test_a_build_removes_what_a_killed_one_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What one that runs has made stays."""
     folder = tmp_path / "builds" / "one"
     killed, running = folder.with_name("hyperlstm_0.a"), folder.with_name("hyperlstm_1.b")
     for other in (killed, running):
         (other / "new").mkdir(parents=True)
     os.utime(killed, (0, 0))
-    for content in ("first", "second", "third"):
-
-        def compiled(*arguments: Any, content: str = content) -> None:
-            path: Path = arguments[-1]
-            path.write_text(content)
-            build._digest(path).write_text(hashlib.sha256(content.encode()).hexdigest())
-
-        monkeypatch.setattr(build, "compile_library", compiled)
-        build.build(folder, sets.parts(F32), [])
-        if content == "first":
-            (folder / build.LIBRARY).write_text("cut")
-    assert (folder / build.LIBRARY).read_text() == "second"
+    monkeypatch.setattr(build, "compile_library", lambda *arguments: None)
+    build.build(folder, sets.parts(F32), [])
     assert {*folder.parent.iterdir()} == {folder, running, folder.with_name(build.LOCK)}
 
 
