@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from suite import bench, bench_compare, report
+from suite import bench, bench_compare, report, run_tests
 from suite.cases.examples import CPU
 from suite.measure import choice
 from suite.pages.benchmark import Benchmark
@@ -21,11 +21,11 @@ from suite.pages.headline import about_files
 from suite.results.examples import benchmark, runs, verification, verified
 from suite.results.run import folder_of, read
 from suite.results.status import Ended, Status
-from suite.shared import files, machine
+from suite.shared import files
 from suite.shared.files import ROOT, ResultsError
 from suite.verify import conclusion
-from suite.verify import options as verify_options
 from suite.verify.arguments import add_options
+from suite.verify.options import pytest_configure
 
 
 def verify_parser() -> argparse.ArgumentParser:
@@ -35,13 +35,18 @@ def verify_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def words(value: object) -> str | None:
+    """The part of a test's id that is arguments of a command; others are as pytest writes them."""
+    return " ".join(value) if isinstance(value, list) else None
+
+
 #: By command that takes them, paths as they are typed, and as they are meant from /home/me.
 PATHS: dict[str, tuple[Callable[[], argparse.ArgumentParser], list[str], dict[str, Any]]] = {
+    "verify": (verify_parser, ["--impl", "a.py", "b.py", "--impl=c.py"], {"impl": ["a.py", "b.py", "c.py"]}),
     "verify after =": (verify_parser, ["--impl=a.py", "--results=out"], {"impl": ["a.py"], "results": "out"}),
-    "verify several": (verify_parser, ["--impl", "a.py", "b.py", "--impl=c.py"], {"impl": ["a.py", "b.py", "c.py"]}),
+    "bench": (bench.parser, ["--impl=a b:ü/mein LSTM.py"], {"impl": ["a b:ü/mein LSTM.py"]}),
     "compare": (bench_compare.parser, ["old", "./new"], {"old": "old", "new": "new"}),
     "report": (report.parser, ["--results", "out"], {"results": "out"}),
-    "odd": (bench.parser, ["--impl=a b:ü/mein LSTM.py"], {"impl": ["a b:ü/mein LSTM.py"]}),
 }
 
 
@@ -76,55 +81,24 @@ def test_paths_without_nox_start_in_the_current_folder(tmp_path: Path, monkeypat
     assert report.parser().parse_args(["--results", "results"]).results == files.RESULTS  # and README.md is written
 
 
-def test_a_file_without_tests_of_ours_is_named() -> None:
-    missing = "suite/checks/test_no.py::test_a"
-    why = verify_options.why_no_tests
-    assert why(["suite/checks", "mine.py"]) == (
-        "mine.py: expected a file or folder under suite/; an implementation in a file comes after --impl"
-    )
-    assert re.match(r"suite/checks/test_no\.py: expected .*, but there is none of this name", why([missing]) or "")
-    assert why(["suite/checks/module/test_auto.py::test_a"]) is None
-
-
-@pytest.mark.parametrize("text", ["meta", "cuda:x"])
-def test_a_device_that_is_none_is_an_error_of_usage(text: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit, match=r"^2$"):
-        bench.parser().parse_args(["--device", text])
-    assert f"expected cpu, cuda, or a GPU by its number such as cuda:1; got {text!r}" in capsys.readouterr().err
-
-
 @pytest.mark.parametrize(
-    ("count", "device", "reason"),
+    ("command", "arguments", "said"),
     [
-        (0, "cuda", "--device: torch sees no GPU here, so there is no cuda:0"),
-        (1, "cuda", "torch has no code for it"),
-        (1, "cuda:1", "--device: torch sees 1 GPU here, so there is no cuda:1"),
+        (bench.main, ["--device", "meta"], "expected cpu, cuda, or a GPU by its number such as cuda:1; got 'meta'"),
+        (bench.main, ["--device", "cuda:x"], "expected cpu, cuda, or a GPU by its number such as cuda:1; got 'cuda:x'"),
+        (bench.main, ["--minutes=-1"], "argument --minutes: "),
+        (bench.main, ["--minutes=nan"], "argument --minutes: "),
+        (bench_compare.main, ["--device", "cpu", "old"], "expected OLD and NEW, or --base REV"),
+        (bench_compare.main, ["--device", "cpu", "old", "--base", "REV"], "expected OLD and NEW, or --base REV"),
     ],
+    ids=words,
 )
-def test_a_gpu_that_is_not_here_is_named(
-    count: int, device: str, reason: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_a_wrong_argument_is_an_error_of_usage(
+    command: Callable[[list[str]], int], arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("torch.cuda.device_count", lambda: count)
-    monkeypatch.setattr(machine, "why_no_code", lambda device: "torch has no code for it")
-    for command, arguments in ((bench.main, []), (bench_compare.main, ["--base", "HEAD"])):
-        with pytest.raises(SystemExit, match=r"^2$"):
-            command([*arguments, "--device", device])
-        assert reason in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("number", ["-1", "nan"])
-def test_an_amount_is_a_number_of_at_least_0(number: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match=r"^2$"):
-        bench.parser().parse_args([f"--minutes={number}"])
-    assert "argument --minutes: " in capsys.readouterr().err
-    assert bench.parser().parse_args(["--minutes=0"]).minutes == 0
-
-
-@pytest.mark.parametrize("arguments", [["old"], ["old", "--base", "REV"]])
-def test_compare_takes_two_results_or_a_revision(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit, match=r"^2$"):
-        bench_compare.main(["--device", "cpu", *arguments])
-    assert "expected OLD and NEW, or --base REV" in capsys.readouterr().err
+        command(arguments)
+    assert said in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -161,35 +135,39 @@ def test_few_minutes_are_not_the_default(minutes: float, monkeypatch: pytest.Mon
     assert choice.with_submitted(options).minutes == minutes
 
 
-def configured(*arguments: str) -> Any:
-    """A configuration of pytest, as the suite sees it, for arguments of verify."""
-    option = SimpleNamespace(**vars(verify_parser().parse_args(arguments)), durations=None)
-    return SimpleNamespace(
-        option=option,
-        args=["suite/checks"],
-        getoption=lambda name: getattr(option, name.removeprefix("--")),
-    )
+def configuration(*arguments: str, testpaths: Sequence[str] = ("suite/checks",)) -> pytest.Config:
+    """That of pytest for arguments of `nox -s verify`."""
+    options = run_tests.parser().parse_args(["--testpaths", *testpaths, "--", *arguments])
+    return pytest.Config.fromdictargs({}, run_tests.arguments_of(options))
 
 
 def test_files_of_pytest_start_in_the_folder_of_the_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(files.INVOKED_FROM, str(tmp_path))
-    config = configured("--device", "cpu")
-    config.option.xmlpath, config.option.log_file = "junit.xml", None
-    verify_options.pytest_configure(config)
+    config = configuration("--device", "cpu", "--junit-xml", "junit.xml")
+    pytest_configure(config)
     assert (config.option.xmlpath, config.option.log_file) == (str(tmp_path / "junit.xml"), None)
 
 
-def test_verify_refuses_what_it_cannot_check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
-    with pytest.raises(pytest.UsageError, match=r"^--device: torch sees no GPU here"):
-        verify_options.pytest_configure(configured("--device", "cuda"))
-
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (
+            ["mine.py"],
+            "mine.py: expected a file or folder under suite/; an implementation in a file comes after --impl",
+        ),
+        (["suite/checks/test_no.py::test_a"], "suite/checks/test_no.py: expected .*, but there is none of this name"),
+        (["--device", "cuda:99"], "--device: torch sees .* here, so there is no cuda:99"),
+        (["--device", "cpu", "--impl", "mine.py"], "what is wrong with it"),
+    ],
+    ids=words,
+)
+def test_verify_refuses_what_it_cannot_check(arguments: list[str], said: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: Any) -> None:
         raise SystemExit("what is wrong with it")
 
     monkeypatch.setattr("suite.candidates.submission.load_all", refuse)
-    with pytest.raises(pytest.UsageError, match=r"^what is wrong with it$"):
-        verify_options.pytest_configure(configured("--device", "cpu", "--impl", str(tmp_path / "mine.py")))
+    with pytest.raises(pytest.UsageError, match=f"^{said}"):
+        pytest_configure(configuration(*arguments))
 
 
 PASSED = "All comparisons with the equation passed: 1 implementation, 1 comparison, worst error 0.50 of the limit."
@@ -199,9 +177,9 @@ def finish(monkeypatch: pytest.MonkeyPatch, write: Callable[..., Path], *argumen
     """End a verification of one comparison."""
     monkeypatch.setattr(conclusion, "rows_of_tests", lambda reporter: {"verify": verification(verified()).rows})
     monkeypatch.setattr(conclusion, "write", write)
-    config = configured("--device", "cpu", *arguments)
-    verify_options.pytest_configure(config)
-    config.pluginmanager = SimpleNamespace(get_plugin=lambda _: SimpleNamespace(stats={}))
+    config = configuration("--device", "cpu", *arguments)
+    pytest_configure(config)
+    config.pluginmanager.register(SimpleNamespace(stats={}), "terminalreporter")
     hook = conclusion.pytest_sessionfinish(SimpleNamespace(config=config), pytest.ExitCode.OK)  # type: ignore[arg-type]
     next(hook)
     with pytest.raises(StopIteration):
@@ -216,15 +194,10 @@ def finish(monkeypatch: pytest.MonkeyPatch, write: Callable[..., Path], *argumen
 def test_sizes_that_are_named_are_no_rows_of_the_project(
     arguments: list[str], folders: list[Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    written = list[Path]()
-
-    def write(session: Any, *_: object) -> Path:
-        written.append(session.config.option.results)
-        return written[-1]
-
-    finish(monkeypatch, write, *arguments)
-    assert written == folders
-    assert capsys.readouterr().out.splitlines()[-1] == PASSED
+    finish(monkeypatch, lambda session, *_: session.config.option.results, *arguments)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line for line in lines if line.startswith("Results")] == [f"Results: {folder}" for folder in folders]
+    assert lines[-1] == PASSED
 
 
 def test_a_verification_whose_results_are_not_written_fails(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -238,35 +211,30 @@ def test_a_verification_whose_results_are_not_written_fails(monkeypatch: pytest.
     assert ended.value.returncode == pytest.ExitCode.USAGE_ERROR
 
 
-def session(testpaths: Sequence[str] = ("suite/checks",), **options: Any) -> Any:
-    source = pytest.Config.ArgsSource
-    usual = dict.fromkeys(("keyword", "markexpr", "deselect", "maxfail", "impl", "size", "results"))
-    return SimpleNamespace(
-        config=SimpleNamespace(
-            option=SimpleNamespace(**usual | options),
-            args_source=source.TESTPATHS,
-            ArgsSource=source,
-            getini=lambda name: [*testpaths],
-        )
-    )
-
-
 @pytest.mark.parametrize(
-    ("made", "status", "whole"),
+    ("arguments", "status", "whole"),
     [
-        (session(), pytest.ExitCode.OK, True),
-        (session(), pytest.ExitCode.TESTS_FAILED, True),
-        (session(), pytest.ExitCode.INTERRUPTED, False),
-        (session(keyword="naive"), pytest.ExitCode.OK, False),
-        (session(markexpr="triton"), pytest.ExitCode.OK, False),
-        (session(impl=["a.py"], results=files.RESULTS), pytest.ExitCode.OK, False),
-        (session(impl=["a.py"], results=Path("a-results")), pytest.ExitCode.OK, True),
-        (session(maxfail=1), pytest.ExitCode.TESTS_FAILED, False),
-        (session(["suite/checks", "suite/results"]), pytest.ExitCode.OK, False),
+        ([], pytest.ExitCode.OK, True),
+        ([], pytest.ExitCode.TESTS_FAILED, True),
+        ([], pytest.ExitCode.INTERRUPTED, False),
+        (["-k", "naive"], pytest.ExitCode.OK, False),
+        (["-m", "triton"], pytest.ExitCode.OK, False),
+        (["-x"], pytest.ExitCode.TESTS_FAILED, False),
+        (["--lf"], pytest.ExitCode.OK, False),
+        (["suite/checks/equality"], pytest.ExitCode.OK, False),
+        (["--impl", "a.py", "--results", str(files.RESULTS)], pytest.ExitCode.OK, False),
+        (["--impl", "a.py", "--results", "a-results"], pytest.ExitCode.OK, True),
     ],
+    ids=words,
 )
-def test_a_verification_that_makes_all_checks_is_whole(made: Any, status: int, whole: bool) -> None:
-    assert conclusion.is_whole(made, status) is whole
+def test_a_verification_that_makes_all_checks_is_whole(arguments: list[str], status: int, whole: bool) -> None:
+    session: Any = SimpleNamespace(config=configuration(*arguments))
+    assert conclusion.is_whole(session, status) is whole
+
+
+def test_a_verification_of_more_than_the_checks_is_not_whole() -> None:
+    session: Any = SimpleNamespace(config=configuration(testpaths=["suite/checks", "suite/results"]))
+    assert not conclusion.is_whole(session, pytest.ExitCode.OK)
 
 
 def test_a_benchmark_ends_with_a_sentence_about_each_file(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from suite import bench, run_tests
+from suite import bench, bench_compare, run_tests
 from suite.checks.triton import native
 from suite.shared import machine
 from suite.verify import processes
@@ -79,6 +79,25 @@ def test_no_command_takes_the_cpu_for_a_gpu_that_torch_does_not_see(
         output = capsys.readouterr()
         assert sentence in output.out + output.err
     assert machine.device_of("cpu").type == "cpu"
+
+
+@pytest.mark.parametrize(
+    ("count", "device", "reason"),
+    [
+        (0, "cuda", "--device: torch sees no GPU here, so there is no cuda:0"),
+        (1, "cuda", "torch has no code for it"),
+        (1, "cuda:1", "--device: torch sees 1 GPU here, so there is no cuda:1"),
+    ],
+)
+def test_a_gpu_that_is_not_here_is_named(
+    count: int, device: str, reason: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: count)
+    monkeypatch.setattr(machine, "why_no_code", lambda device: "torch has no code for it")
+    for command, arguments in ((bench.main, []), (bench_compare.main, ["--base", "HEAD"])):
+        with pytest.raises(SystemExit, match=r"^2$"):
+            command([*arguments, "--device", device])
+        assert reason in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
