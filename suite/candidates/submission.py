@@ -28,7 +28,7 @@ from impls import Impl, names, register
 from impls.definition import dtype_name
 from impls.registry import AUTO, find
 from suite.candidates.names import ORDER
-from suite.cases.case import Case, Start
+from suite.cases.case import Case
 from suite.comparison.draws import implementation, model_and_draw
 from suite.comparison.runs import plain
 from suite.comparison.tolerance import evaluate
@@ -37,7 +37,7 @@ from suite.shared.files import RESULTS, ROOT, write_whole
 
 #: Seconds that the first calls of all files may take, which may compile them.
 LIMIT = 120.0
-TRIAL = Case(T=3, B=2, I=5, H=7, S=4, Z=2, state=Start.SHARED)
+TRIAL = Case(T=3, B=2, I=5, H=7, S=4, Z=2, state="shared")
 #: Environment variable with the files, which `written` writes and `files` reads. It reaches all processes that this one
 #: starts: workers of xdist, fork servers, processes of tests.
 VARIABLE = "HYPERLSTM_IMPL"

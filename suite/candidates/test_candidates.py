@@ -9,7 +9,7 @@ from torch.nn.utils.rnn import pack_sequence
 
 from suite.candidates.catalogue import candidates, find
 from suite.candidates.names import ALTERNATIVES, PADDED
-from suite.cases.case import Case, Start
+from suite.cases.case import Case
 from suite.cases.examples import CPU, TINY
 from suite.shared.marks import impl_params
 
@@ -27,8 +27,9 @@ TIMED = [
 )
 def test_a_candidate_is_built(name: str) -> None:
     candidate = find(name)
-    state = Start.NONE if "state" in candidate.lacks else Start.STACKED
-    case = Case(T=3, B=2, I=5, H=9, S=6, Z=2, layer_norm=candidate.layer_norms[-1], state=state)
+    case = Case(T=3, B=2, I=5, H=9, S=6, Z=2, layer_norm=candidate.layer_norms[-1])
+    if "state" not in candidate.lacks:
+        case = replace(case, state="stacked")
     reason = candidate.why_unavailable(CPU, F32)
     if reason:
         pytest.skip(reason)
@@ -62,7 +63,7 @@ LAYERS = Case(T=3, B=2, I=5, H=9, S=6, Z=2, L=2)
     [
         (LAYERS, {"compiled", "labml"}),
         (replace(LAYERS, L=1), {"compiled", "labml", "jax"}),
-        (replace(LAYERS, layer_norm=True, state=Start.STACKED), {"compiled", "labml"}),
+        (replace(LAYERS, layer_norm=True, state="stacked"), {"compiled", "labml"}),
         (replace(LAYERS, dropout=0.5), set()),
         (replace(LAYERS, recurrent_dropout=0.5), set()),
         (replace(LAYERS, lengths=(3, 1)), set()),

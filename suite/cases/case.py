@@ -4,8 +4,7 @@ import math
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from enum import StrEnum
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -17,23 +16,13 @@ SIZES = ("T", "B", "I", "H", "S", "Z", "L")
 MODEL_OPTIONS = ("layer_norm", "dropout", "recurrent_dropout")
 #: Fields of `Case` that are probabilities: an id has the name and the value.
 PROBABILITIES = ("dropout", "recurrent_dropout")
-
-
-class Start(StrEnum):
-    """The state that a call is given, as ids name it."""
-
-    NONE = "none"
-    #: [L, B, *], a state for each layer.
-    STACKED = "stacked"
-    #: [B, *], which starts every layer.
-    SHARED = "shared"
-
-
+#: The state that a call is given: none, one for each layer, [L, B, *], or one that starts every layer, [B, *].
+Start = Literal["none", "stacked", "shared"]
 #: Words that stand in ids for values of fields of `Case`, in the order of an id.
 WORDS: dict[str, dict[Any, str]] = {
     "training": {False: "eval"},
     "strided": {True: "strided"},
-    "state": {start: str(start) for start in (Start.STACKED, Start.SHARED)},
+    "state": {"stacked": "stacked", "shared": "shared"},
     "layer_norm": {True: "norm"},
 }
 
@@ -50,7 +39,7 @@ class Case:
     Z: int
     L: int = 1
     layer_norm: bool = False
-    state: Start = Start.NONE
+    state: Start = "none"
     strided: bool = False  # x is a transposed view
     lengths: tuple[int, ...] = ()  # of B sequences that end at different steps, the longest at T; () if all do at T
     dropout: float = 0.0

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from suite.cases.case import Case, Start, lengths
+from suite.cases.case import Case, lengths
 
 
 class Pass(StrEnum):
@@ -73,7 +73,7 @@ _WORKLOADS = (
     Workload("char-ptb", _CHAR_PTB, short=(10, 64)),
     Workload("enwik8", _ENWIK8, short=(5, 16)),
     Workload("stream", replace(_CHAR_PTB, B=1), short=(20, 1)),
-    Workload("step", replace(_MEDIUM, T=1, B=1, state=Start.STACKED, training=False)),
+    Workload("step", replace(_MEDIUM, T=1, B=1, state="stacked", training=False)),
     Workload("handwriting", _HANDWRITING, short=(20, 32)),
     Workload("medium-ragged", replace(_MEDIUM, lengths=lengths(50, 32))),
     Workload("char-ptb-ragged", replace(_CHAR_PTB, lengths=lengths(100, 128)), short=(20, 64)),

@@ -12,7 +12,7 @@ from torch.utils._pytree import tree_map_only
 from impls import HyperLSTM
 from impls.definition import Role
 from impls.registry import AUTO, ORACLE, UnsupportedError, find
-from suite.cases.case import Case, Start
+from suite.cases.case import Case
 from suite.comparison.tensors import OUTPUTS, STATE, Arguments, role
 
 #: Number of draws of a case; their results are stacked, so that the rule is about norms over enough numbers.
@@ -91,8 +91,8 @@ def _draw(case: Case, seed: int) -> Draw:
         params[name] = _drawn_parameter(role(name), p.shape, generator)
     x = normal(B, T, I).transpose(0, 1) if case.strided else normal(T, B, I)
     state = None
-    if case.state is not Start.NONE:
-        layers = (L,) if case.state is Start.STACKED else ()
+    if case.state != "none":
+        layers = (L,) if case.state == "stacked" else ()
         state = tuple(0.7 * normal(*layers, B, F) for F in (H, H, S, S))
     cotangents = (normal(T, B, H), *(normal(L, B, F) for F in (H, H, S, S)))
     return Draw(params, x, state, cotangents)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from impls import HyperLSTM, registry
-from suite.cases.case import Case, Start
+from suite.cases.case import Case
 from suite.cases.examples import CPU
 from suite.cases.verification import TWO_LAYERS
 from suite.comparison.draws import DRAWS, Draw, by_name, draw, implementation
@@ -29,7 +29,7 @@ from suite.comparison.tolerance import (
 
 F32, F64 = torch.float32, torch.float64
 TWO = replace(TWO_LAYERS, T=3, H=7, layer_norm=True)
-THREE = replace(TWO_LAYERS, T=3, L=3, state=Start.STACKED)
+THREE = replace(TWO_LAYERS, T=3, L=3, state="stacked")
 EXACT = torch.tensor([3.0, 4.0], dtype=F64)
 
 

@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from suite.candidates.catalogue import find
 from suite.candidates.names import BASELINE
-from suite.cases.case import Case, Start, lengths
+from suite.cases.case import Case, lengths
 from suite.cases.examples import CPU, TINY
 from suite.cases.workloads import Pass
 from suite.measure import bench as visit
@@ -104,7 +104,7 @@ def test_no_call_of_a_model_has_numbers_of_another(case: Case, recorded: SimpleN
 
 def test_each_call_of_a_side_has_a_state_of_its_own(recorded: SimpleNamespace) -> None:
     """One that starts both layers, which `torch.nn.LSTM` gets for each; without training, forward alone is timed."""
-    rows = rows_of(replace(TINY, L=2, state=Start.SHARED, training=False))
+    rows = rows_of(replace(TINY, L=2, state="shared", training=False))
     assert [row["pass"] for row in rows] == ["forward"] * 2
     assert {call.step for call in recorded.calls} == {"forward"}
     B, H, S = TINY.B, TINY.H, TINY.S

@@ -9,7 +9,7 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
 from impls.registry import ORACLE
 from suite.candidates.candidate import Candidate
-from suite.cases.case import Case, Start
+from suite.cases.case import Case
 from suite.cases.workloads import Pass
 from suite.comparison import tensors
 from suite.comparison.draws import implementation
@@ -45,9 +45,9 @@ def example(case: Case, dtype: torch.dtype, device: torch.device, *, of_lstm: bo
     x: Tensor | PackedSequence = batch
     if case.lengths:
         x = pack_padded_sequence(batch, list(case.lengths), enforce_sorted=case.sorted_by_length)
-    if case.state is Start.NONE:
+    if case.state == "none":
         return Input(x)
-    layers = () if case.state is Start.SHARED and not of_lstm else (L,)
+    layers = () if case.state == "shared" and not of_lstm else (L,)
     units = (H, H) if of_lstm else (H, H, S, S)
     return Input(x, tuple(normal(*layers, B, F) for F in units))
 

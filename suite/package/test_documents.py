@@ -18,7 +18,7 @@ import noxfile
 from impls import HyperLSTM
 from impls.registry import ORACLE
 from suite import bench, bench_compare, report
-from suite.cases.case import Case, Start
+from suite.cases.case import Case
 from suite.comparison.draws import implementation
 from suite.comparison.tolerance import compare
 from suite.shared.files import ROOT
@@ -112,6 +112,6 @@ def test_the_step_as_printed_is_the_oracle(layer_norm: bool) -> None:
         model.forward = forward  # type: ignore[method-assign, assignment]
         return model
 
-    case = Case(T=7, B=3, I=4, H=6, S=5, Z=2, layer_norm=layer_norm, state=Start.STACKED)
+    case = Case(T=7, B=3, I=4, H=6, S=5, Z=2, layer_norm=layer_norm, state="stacked")
     worst = compare(build, case, torch.float64, torch.device("cpu"))[0]
     assert not worst.wrong, worst

@@ -13,7 +13,7 @@ from impls.gradient import operator
 from impls.gradient.chunks import limited
 from impls.registry import IMPLS, find
 from suite.candidates import submission
-from suite.cases.case import Case, Start
+from suite.cases.case import Case
 from suite.checks.implementations import skip_unless_checked
 from suite.comparison.draws import model_and_draw
 from suite.comparison.runs import arguments, backward, outputs, plain
@@ -24,7 +24,7 @@ CPU = torch.device("cpu")
 OURS = [impl for impl in IMPLS if impl.name not in submission.files()]
 #: Implementations whose arithmetic is torch's.
 OF_TORCH = [impl.name for impl in OURS if not impl.probe]
-_PLAIN = Case(T=3, B=2, I=7, H=11, S=5, Z=3, L=2, state=Start.STACKED)
+_PLAIN = Case(T=3, B=2, I=7, H=11, S=5, Z=3, L=2, state="stacked")
 #: Sizes that no other product has, and the options on which products could depend.
 CASES = (
     _PLAIN,

@@ -11,7 +11,7 @@ import torch
 from impls import HyperLSTM
 from impls.batched_cpu import loading, sets
 from impls.definition import dtype_name
-from suite.cases.case import Case, Start
+from suite.cases.case import Case
 from suite.cases.verification import VERIFY_FIRST, WIDE
 from suite.checks.cpu.instrumented import instrumented
 from suite.comparison.draws import implementation
@@ -19,7 +19,7 @@ from suite.comparison.tolerance import compare
 
 CPU, F32, BF16 = torch.device("cpu"), torch.float32, torch.bfloat16
 #: Sizes that fill no vector, and panels and tiles with edges.
-CASES = (*VERIFY_FIRST, Case(T=3, B=7, I=5, H=37, S=19, Z=3, state=Start.STACKED), WIDE[3])
+CASES = (*VERIFY_FIRST, Case(T=3, B=7, I=5, H=37, S=19, Z=3, state="stacked"), WIDE[3])
 #: The sets of a wheel that are not the newest processors' alone, and the dtypes that a default run checks.
 SETS = {"baseline": sets.DTYPES, "avx2": (F32,)}
 thorough = pytest.mark.thorough("batched_cpu: AVX2 in other dtypes than float32")

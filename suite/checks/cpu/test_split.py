@@ -14,7 +14,7 @@ from impls import batched_cpu
 from impls.batched_cpu import build, loading
 from impls.definition import dtype_name
 from impls.gradient.chunks import limited
-from suite.cases.case import Case, Start
+from suite.cases.case import Case
 from suite.checks.cpu.guarded import started_with
 from suite.checks.cpu.instrumented import instrumented
 from suite.checks.equality.comparisons import WIDE_ORACLE
@@ -25,15 +25,15 @@ from suite.comparison.tolerance import assert_bitwise_equal, evaluate, judge, re
 CPU = torch.device("cpu")
 SPLITS = [(1, 1), (1, 2), (1, 3), (1, 8), (2, 1), (2, 3), (3, 2), (4, 1)]
 #: Several panels of units in each LSTM, with edges, on any CPU; rows for groups of different sizes.
-CASES = [Case(T=5, B=5, I=4, H=150, S=70, Z=2, layer_norm=norm, state=Start.STACKED) for norm in (False, True)]
+CASES = [Case(T=5, B=5, I=4, H=150, S=70, Z=2, layer_norm=norm, state="stacked") for norm in (False, True)]
 #: Weights so large, and rows so few, that the weights are not packed into panels; one to four rows per group.
 FEW = [
-    Case(T=3, B=4, I=4, H=515, S=21, Z=2, state=Start.STACKED),
+    Case(T=3, B=4, I=4, H=515, S=21, Z=2, state="stacked"),
     Case(T=3, B=3, I=4, H=515, S=21, Z=2, layer_norm=True),
 ]
 #: More rows than a product takes at a time, and some steps with enough rows to divide a panel.
 MANY = [
-    Case(T=3, B=40, I=4, H=70, S=21, Z=2, state=Start.STACKED),
+    Case(T=3, B=40, I=4, H=70, S=21, Z=2, state="stacked"),
     Case(T=4, B=30, I=4, H=70, S=21, Z=2, layer_norm=True, lengths=(4,) * 5 + (3,) * 12 + (2,) * 6 + (1,) * 7),
 ]
 #: Rows of a group that end at different steps.
@@ -87,7 +87,7 @@ def test_any_split_keeps_the_rule(case: Case, dtype: torch.dtype, monkeypatch: p
 
 
 #: Rows of two tiles, which a thread recomputes one after the other: 256 in bfloat16, 384 in other dtypes.
-ROWS = [Case(T=T, B=64, I=4, H=70, S=21, Z=2, state=Start.STACKED) for T in (4, 6)]
+ROWS = [Case(T=T, B=64, I=4, H=70, S=21, Z=2, state="stacked") for T in (4, 6)]
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=dtype_name)
@@ -126,7 +126,7 @@ def test_a_call_on_one_thread_starts_no_other() -> None:
 
 
 #: Groups of four threads, of three and of two are not the same number: 2, 3 and 2.
-SMALLER = Case(T=3, B=12, I=4, H=256, S=20, Z=2, state=Start.STACKED)
+SMALLER = Case(T=3, B=12, I=4, H=256, S=20, Z=2, state="stacked")
 
 
 @pytest.mark.parametrize("split", [None, (2, 2)], ids=["chosen", "2x2"])

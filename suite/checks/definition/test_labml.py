@@ -15,7 +15,7 @@ from suite.comparison.draws import draw, implementation
 from suite.comparison.tensors import Gradient
 from suite.comparison.tolerance import DTYPES, compare
 
-CASE = Case(T=7, B=3, I=4, H=6, S=5, Z=2, layer_norm=True, state=Start.STACKED)
+CASE = Case(T=7, B=3, I=4, H=6, S=5, Z=2, layer_norm=True, state="stacked")
 CPU = torch.device("cpu")
 
 
@@ -23,7 +23,7 @@ def params(L: int, dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:
     return draw(replace(CASE, L=L), 0, dtype, CPU).params
 
 
-@pytest.mark.parametrize("state", [Start.NONE, Start.STACKED])
+@pytest.mark.parametrize("state", ["none", "stacked"])
 @pytest.mark.parametrize("L", [1, 2, 3])
 def test_same_output_states_and_every_gradient(L: int, state: Start) -> None:
     case = replace(CASE, L=L, state=state)

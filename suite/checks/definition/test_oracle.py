@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from impls import HyperLSTM
 from impls.registry import ORACLE
-from suite.cases.case import Case, Start
+from suite.cases.case import Case
 from suite.comparison.draws import model_and_draw
 from suite.comparison.runs import arguments, outputs
 
@@ -17,7 +17,7 @@ from suite.comparison.runs import arguments, outputs
 @pytest.mark.parametrize("layer_norm", [False, True], ids=["plain", "norm"])
 def test_gradient_is_the_numerical_one(layer_norm: bool, device: torch.device) -> None:
     """Of x, states and parameters, which are changed in place: products with random vectors, which no error passes."""
-    case = Case(T=3, B=2, I=4, H=5, S=6, Z=2, layer_norm=layer_norm, state=Start.STACKED)
+    case = Case(T=3, B=2, I=4, H=5, S=6, Z=2, layer_norm=layer_norm, state="stacked")
     model, sample = model_and_draw(ORACLE, case, torch.float64, device)
     leaves = arguments(model, sample)
 

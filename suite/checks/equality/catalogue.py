@@ -8,7 +8,7 @@ import torch
 
 from impls import names
 from impls.registry import ORACLE, Impl, find
-from suite.cases.case import Case, Start, lengths
+from suite.cases.case import Case, lengths
 from suite.cases.plan import workloads
 from suite.cases.verification import IN_EVERY_DTYPE, IN_FLOAT16, IN_FLOAT64, ROWS, SPLIT, VERIFY_FIRST, WIDE
 from suite.cases.workloads import TIMED
@@ -31,26 +31,24 @@ from suite.comparison.tolerance import DTYPES
 from suite.shared.devices import DeviceType
 
 #: Cases at which a model is used in many ways.
-TINY = Case(T=4, B=3, I=6, H=9, S=7, Z=3, layer_norm=True, state=Start.STACKED)
-LARGE = Case(T=4, B=66, I=100, H=136, S=40, Z=9, layer_norm=True, state=Start.STACKED)
-PACKED = Case(T=5, B=9, I=97, H=72, S=33, Z=4, L=2, lengths=lengths(5, 9), state=Start.SHARED, recurrent_dropout=0.3)
-DROPPED = Case(
-    T=3, B=3, I=5, H=8, S=6, Z=2, L=2, layer_norm=True, state=Start.STACKED, dropout=0.25, recurrent_dropout=0.4
-)
-DROPPED_WIDE = Case(T=2, B=9, I=33, H=72, S=33, Z=4, L=2, state=Start.STACKED, dropout=0.25, recurrent_dropout=0.3)
+TINY = Case(T=4, B=3, I=6, H=9, S=7, Z=3, layer_norm=True, state="stacked")
+LARGE = Case(T=4, B=66, I=100, H=136, S=40, Z=9, layer_norm=True, state="stacked")
+PACKED = Case(T=5, B=9, I=97, H=72, S=33, Z=4, L=2, lengths=lengths(5, 9), state="shared", recurrent_dropout=0.3)
+DROPPED = Case(T=3, B=3, I=5, H=8, S=6, Z=2, L=2, layer_norm=True, state="stacked", dropout=0.25, recurrent_dropout=0.4)
+DROPPED_WIDE = Case(T=2, B=9, I=33, H=72, S=33, Z=4, L=2, state="stacked", dropout=0.25, recurrent_dropout=0.3)
 #: So few rows beside so many weights that batched_cpu reads these as they are stored.
 FEW_ROWS = Case(T=5, B=3, I=5, H=512, S=8, Z=2)
 #: Compared without a gradient alone.
 FORWARD_CASES = (
     Case(T=1, B=66, I=97, H=72, S=33, Z=4),
-    Case(T=100, B=5, I=33, H=64, S=32, Z=3, layer_norm=True, state=Start.STACKED),
+    Case(T=100, B=5, I=33, H=64, S=32, Z=3, layer_norm=True, state="stacked"),
     Case(T=50, B=36, I=97, H=65, S=20, Z=9, recurrent_dropout=0.3),
-    Case(T=20, B=9, I=33, H=40, S=17, Z=2, lengths=lengths(20, 9), state=Start.STACKED),
-    Case(T=2, B=3, I=33, H=40, S=33, Z=2, L=2, lengths=(1, 2, 1), state=Start.STACKED),  # fewer steps than slots
-    Case(T=1, B=3, I=33, H=40, S=33, Z=2, L=2, lengths=(1, 1, 1), state=Start.STACKED),
+    Case(T=20, B=9, I=33, H=40, S=17, Z=2, lengths=lengths(20, 9), state="stacked"),
+    Case(T=2, B=3, I=33, H=40, S=33, Z=2, L=2, lengths=(1, 2, 1), state="stacked"),  # fewer steps than slots
+    Case(T=1, B=3, I=33, H=40, S=33, Z=2, L=2, lengths=(1, 1, 1), state="stacked"),
 )
 #: Of an implementation that builds weights.
-LITERAL = Case(T=2, B=8, I=97, H=128, S=33, Z=9, layer_norm=True, state=Start.STACKED)
+LITERAL = Case(T=2, B=8, I=97, H=128, S=33, Z=9, layer_norm=True, state="stacked")
 _TRAINED = {TINY: (F64,), LARGE: (F32,), PACKED: (F64, BF16)}
 #: By name, uses of one model, and the cases and dtypes in which every implementation is used so.
 GROUPS: Mapping[str, tuple[Uses, Mapping[Case, Sequence[torch.dtype]]]] = {

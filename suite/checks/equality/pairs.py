@@ -82,7 +82,7 @@ class Call(NamedTuple):
     batch_first: bool = False
     layers: int = 1
     layer_norm: bool = False
-    state: Start = Start.NONE
+    state: Start = "none"
     masks: str = "none"
     autocast: str = "exact"
     trained: str = "all"
@@ -123,7 +123,7 @@ OPTIONS: Domains = {
     "batch_first": (False, True),
     "layers": (1, 2),
     "layer_norm": (False, True),
-    "state": (Start.NONE, Start.SHARED, Start.STACKED),
+    "state": ("none", "shared", "stacked"),
     "masks": tuple(MASKS),
     "autocast": ("exact", "autocast", "float64_in_autocast"),
     "trained": tuple(TRAINED),
@@ -138,7 +138,7 @@ LAYER_OPTIONS = OPTIONS | {
     "form": ("batch", "unsorted", *EMPTY),
     "batch_first": (False,),
     "layers": (1,),
-    "state": (Start.NONE, Start.SHARED),
+    "state": ("none", "shared"),
     "masks": ("none", "recurrent"),
     "autocast": ("exact", "autocast"),
     "trained": ("all", "biases", "state_c", "state_h_hat", "nothing"),
@@ -161,7 +161,7 @@ _WITHOUT_STATE = tuple(trained for trained in TRAINED if trained not in OF_STATE
 #: What does not go together.
 _CONSTRAINTS = [
     _either("masks", ("none", "recurrent"), "layers", (2,)),  # dropout is between layers
-    _either("trained", _WITHOUT_STATE, "state", (Start.SHARED, Start.STACKED)),
+    _either("trained", _WITHOUT_STATE, "state", ("shared", "stacked")),
     _either("extreme", (False,), "autocast", ("exact",)),
     _either("extreme", (False,), "arriving", (OUTPUTS,)),  # that of h alone is all rounding where tanh(c) is 1
 ]

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_map_only
 
 from impls.gradient.chunks import limited
-from suite.cases.case import Case, Start
+from suite.cases.case import Case
 from suite.checks.equality.comparisons import WIDE_ORACLE
 from suite.checks.equality.extremes import with_cells_far_from_0
 from suite.comparison.draws import Draw, draw, implementation, with_values
@@ -15,7 +15,7 @@ from suite.comparison.runs import plain
 from suite.comparison.tensors import Results
 from suite.comparison.tolerance import relative_error
 
-CASE = Case(T=340, B=1, I=5, H=8, S=8, Z=1, state=Start.STACKED)
+CASE = Case(T=340, B=1, I=5, H=8, S=8, Z=1, state="stacked")
 WIDER = replace(CASE, H=24, S=16, Z=3)
 
 

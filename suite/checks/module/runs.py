@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from impls import HyperLSTM
-from suite.cases.case import Case, Start
+from suite.cases.case import Case
 from suite.cases.verification import TWO_LAYERS
 from suite.comparison.draws import DRAWS, Build, Draw, model_and_draw
 from suite.comparison.runs import Outcome, by_output, plain
@@ -17,7 +17,7 @@ from suite.comparison.tolerance import assert_within_rule, evaluate
 F32 = torch.float32
 #: Results of a call of a model on the numbers of a draw.
 Call = Callable[[HyperLSTM, Case, Draw], Results]
-CASE = replace(TWO_LAYERS, T=3, layer_norm=True, state=Start.NONE, strided=False)
+CASE = replace(TWO_LAYERS, T=3, layer_norm=True, state="none", strided=False)
 #: For graphs, which contain every step of a loop in Python.
 TRACED = replace(CASE, T=2, L=1)
 #: A packed batch that is not sorted by length, and masks, which a seed makes the same everywhere.
@@ -26,7 +26,7 @@ DROPPED = replace(TRACED, recurrent_dropout=0.5)
 #: In evaluation mode, without dropout.
 KEPT = replace(DROPPED, training=False)
 #: From a state, with sizes that differ from each other.
-STATED = Case(T=6, B=3, I=4, H=6, S=5, Z=2, L=2, layer_norm=True, state=Start.STACKED)
+STATED = Case(T=6, B=3, I=4, H=6, S=5, Z=2, L=2, layer_norm=True, state="stacked")
 
 
 def model_and_input(

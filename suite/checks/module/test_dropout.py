@@ -12,7 +12,7 @@ from torch.func import functional_call, vmap
 
 from impls import HyperLSTM, calls
 from impls.registry import ORACLE
-from suite.cases.case import Case, Start
+from suite.cases.case import Case
 from suite.checks.module.runs import F32, model_and_input
 from suite.comparison.runs import Returned, by_output
 from suite.comparison.tensors import Results
@@ -20,8 +20,8 @@ from suite.comparison.tolerance import judge
 
 #: The probabilities of `DROPPED`.
 P = 0.25
-DROPPED = Case(T=4, B=3, I=4, H=16, S=6, Z=2, L=2, layer_norm=True, state=Start.STACKED, dropout=P, recurrent_dropout=P)
-ONE_STEP = replace(DROPPED, T=1, L=1, dropout=0.0, state=Start.NONE)
+DROPPED = Case(T=4, B=3, I=4, H=16, S=6, Z=2, L=2, layer_norm=True, state="stacked", dropout=P, recurrent_dropout=P)
+ONE_STEP = replace(DROPPED, T=1, L=1, dropout=0.0, state="none")
 
 
 def seeded(model: Callable[..., Returned], *args: object) -> Results:

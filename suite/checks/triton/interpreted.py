@@ -18,7 +18,7 @@ from torch.utils._pytree import tree_map_only
 from impls.definition import dtype_name
 from impls.gradient.chunks import NUMBERS, limited
 from impls.registry import ORACLE, find
-from suite.cases.case import Case, Start
+from suite.cases.case import Case
 from suite.cases.verification import DROPOUT, RAGGED, VERIFY, VERIFY_TILES
 from suite.checks.equality import calls, extremes, gradients, layouts
 from suite.checks.equality.catalogue import paired
@@ -34,19 +34,19 @@ BIAS = "layers.0.bias"
 GRADIENT_OF_BIAS = Gradient(BIAS)
 F32 = torch.float32
 _DTYPES = find(TRITON).dtypes
-_EDGES = (*RAGGED[:3], *DROPOUT[:3], *VERIFY_TILES, *(case for case in VERIFY if case.state is Start.SHARED))
+_EDGES = (*RAGGED[:3], *DROPOUT[:3], *VERIFY_TILES, *(case for case in VERIFY if case.state == "shared"))
 #: The smallest of the sizes that every implementation is checked at, packed sequences, masks of g, all that have edges
 #: between tiles, and a sequence of several chunks.
 CASES = (*VERIFY[:2], *_EDGES)
 #: In float32: wide cases, on either side of each size that decides what the kernels do, but of large ones.
 WIDE = (
-    Case(T=2, B=66, I=5, H=33, S=9, Z=2, layer_norm=True, state=Start.SHARED, recurrent_dropout=0.3),
-    Case(T=2, B=12, I=97, H=137, S=72, Z=9, layer_norm=True, state=Start.STACKED),
+    Case(T=2, B=66, I=5, H=33, S=9, Z=2, layer_norm=True, state="shared", recurrent_dropout=0.3),
+    Case(T=2, B=12, I=97, H=137, S=72, Z=9, layer_norm=True, state="stacked"),
     Case(T=2, B=6, I=20, H=64, S=33, Z=2, L=2, lengths=(2, 2, 2, 1, 1, 1)),
-    Case(T=11, B=2, I=40, H=17, S=20, Z=3, state=Start.STACKED),
+    Case(T=11, B=2, I=40, H=17, S=20, Z=3, state="stacked"),
 )
 #: Sizes that are padded, and some that are not, so that kernels read a caller's own tensors.
-SMALLEST = Case(T=2, B=2, I=3, H=7, S=5, Z=2, layer_norm=True, state=Start.STACKED)
+SMALLEST = Case(T=2, B=2, I=3, H=7, S=5, Z=2, layer_norm=True, state="stacked")
 OWN = replace(SMALLEST, H=8, S=8)
 #: Units enough for norms of values that lose digits.
 VALUES = replace(SMALLEST, H=72, S=64)

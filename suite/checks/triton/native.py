@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from impls import why_unavailable
-from suite.cases.case import Case, Start
+from suite.cases.case import Case
 from suite.cases.verification import DROPOUT, RAGGED
 from suite.cases.workloads import WORKLOADS
 from suite.checks.triton import TRITON
@@ -40,8 +40,7 @@ WIDE = [
 TOGETHER = [replace(case, T=50, B=B) for case in FULL for B in (128, 96)]
 #: What a GPU is asked for bits of.
 MODELS = [
-    Case(T=12, B=24, I=10, H=96, S=32, Z=4, L=2, layer_norm=layer_norm, state=Start.STACKED)
-    for layer_norm in (False, True)
+    Case(T=12, B=24, I=10, H=96, S=32, Z=4, L=2, layer_norm=layer_norm, state="stacked") for layer_norm in (False, True)
 ]
 
 

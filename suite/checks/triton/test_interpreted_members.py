@@ -12,7 +12,7 @@ import impls
 from impls.batched_cuda import forward, layout, parts
 from impls.batched_cuda.split import Split
 from impls.definition import dtype_name
-from suite.cases.case import Case, Start
+from suite.cases.case import Case
 from suite.cases.verification import VERIFY_TILES
 from suite.checks.faults.planting import Fault, copied
 from suite.checks.triton import TRITON
@@ -22,10 +22,10 @@ from suite.comparison.tolerance import compare
 
 CPU = torch.device("cpu")
 #: Two groups, edges of every tile, many z; packed sequences that end in both groups; a mask.
-WIDE = Case(T=3, B=18, I=6, H=40, S=21, Z=3, state=Start.STACKED)
+WIDE = Case(T=3, B=18, I=6, H=40, S=21, Z=3, state="stacked")
 LONG = Case(T=5, B=18, I=4, H=37, S=9, Z=2, lengths=(*(5,) * 3, *(4,) * 7, *(3,) * 6, 2, 1), layer_norm=True)
 #: The instructions of a card differ from 64 rows on, and programs then share out the units of a tile of rows.
-TALL = Case(T=2, B=64, I=3, H=40, S=9, Z=2, state=Start.SHARED)
+TALL = Case(T=2, B=64, I=3, H=40, S=9, Z=2, state="shared")
 #: Shows every fault: both passes, layer norm, more than one step.
 FAULTY = Case(T=2, B=2, I=3, H=40, S=9, Z=2, layer_norm=True)
 #: Members, rows of a group, case and dtype.

@@ -17,7 +17,7 @@ from triton.runtime.interpreter import InterpreterBuilder
 from impls.batched_cuda import layout
 from impls.batched_cuda.parts import tf32
 from impls.definition import LayerParams
-from suite.cases.case import Case, Start
+from suite.cases.case import Case
 from suite.checks.triton import TRITON
 from suite.checks.triton.traced import traced
 from suite.comparison.draws import implementation, model_and_draw
@@ -53,7 +53,7 @@ def test_tf32_operands_are_rounded_to_nearest() -> None:
 
 
 def test_no_operand_has_bits_that_tf32_drops():
-    case = Case(T=4, B=3, I=5, H=16, S=8, Z=4, state=Start.SHARED, layer_norm=True)
+    case = Case(T=4, B=3, I=5, H=16, S=8, Z=4, state="shared", layer_norm=True)
     before, multiply, operands = torch.backends.cuda.matmul.fp32_precision, InterpreterBuilder.create_dot, []
 
     def noted(self, a, b, *others):
