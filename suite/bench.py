@@ -50,7 +50,7 @@ from suite.pages.benchmark import NORM, Benchmark, heading
 from suite.pages.headline import about_files, summary
 from suite.pages.plots import svg
 from suite.results.columns import Row, key_of
-from suite.results.run import Run, folder_for, folder_of, read, red, stamp
+from suite.results.run import Run, folder_for, folder_of, new_run, read, red
 from suite.results.status import WRONG, Ended, Status
 from suite.shared import machine
 from suite.shared.arithmetic import Arithmetic
@@ -95,9 +95,7 @@ def benchmark(options: argparse.Namespace) -> int:
     jobs = [job for job in planned if not job.skipped]
     skipped = [row for job in planned if job.skipped for row in job.rows(job.skipped)]
     measured, rates, ended = measure(jobs, new_log(folder_of(results, device) / "raw" / "log.txt"), until)
-    result = Run.of(
-        "bench", stamp("bench", device), {"bench": in_order(planned, [*skipped, *measured]), "hardware": rates}
-    )
+    result = new_run("bench", device, {"bench": in_order(planned, [*skipped, *measured]), "hardware": rates})
     whole = ended and is_plan(options)
     unvisited = sum(len(job.rows(Ended())) for job in planned) - len(result.rows)
     reason = None
@@ -264,7 +262,7 @@ def show(result: Run, size: str, swept: Mapping[str, pd.DataFrame]) -> None:
     wrong = rows["status"].isin(WRONG).sum()
     if wrong:
         print(f"{wrong} of {len(rows)} rows went wrong; the page says how.")
-    print("\n".join([*summary(benchmark, result.stamp.device), *about_files(benchmark)]))
+    print("\n".join([*summary(benchmark, result.device), *about_files(benchmark)]))
 
 
 def show_plan(planned: Sequence[Job]) -> None:

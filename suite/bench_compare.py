@@ -122,7 +122,7 @@ def results_compared(options: argparse.Namespace) -> int:
         runs.append(of_folder)
     old, new = runs
     about = ("processor", "threads", "torch", "python")
-    unlike = [name for name in about if getattr(old.stamp, name) != getattr(new.stamp, name)]
+    unlike = [name for name in about if getattr(old, name) != getattr(new, name)]
     if unlike:
         print(f"The results differ in {', '.join(unlike)}.")
     return shown(judged(apart(merged(old.rows, new.rows)), options.threshold / 100))

@@ -29,17 +29,17 @@ def problems(folder: Path) -> Iterator[str]:
             yield f"{folder}: expected the results of nox -s {name}, but there are none."
         else:
             yield from (f"{name}: {problem}" for problem in [*of_code(run), *failures(run), *private(folder, run)])
-    if len({run.stamp.commit for run in runs.values() if run is not None}) > 1:
+    if len({run.commit for run in runs.values() if run is not None}) > 1:
         yield "bench and verify were made by two commits."
 
 
 def of_code(run: Run) -> Iterator[str]:
     """What is wrong with the code that made a run."""
-    ancestor = ["git", "-C", str(ROOT), "merge-base", "--is-ancestor", run.stamp.commit or "none", "HEAD"]
-    if run.stamp.dirty:
+    ancestor = ["git", "-C", str(ROOT), "merge-base", "--is-ancestor", run.commit or "none", "HEAD"]
+    if run.dirty:
         yield "made by code with changes that no commit has."
     elif subprocess.run(ancestor, capture_output=True, check=False).returncode:
-        yield f"commit {run.stamp.commit!r} is not in the history of this checkout."
+        yield f"commit {run.commit!r} is not in the history of this checkout."
     if run.stale:
         yield "stale, as code that it rests on has changed since."
 

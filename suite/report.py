@@ -43,7 +43,7 @@ def machines(results: Path) -> dict[Path, dict[str, Run]]:
     of_folders = {folder: runs(folder) for folder in sorted(results.iterdir()) if folder.is_dir()}
 
     def newest(folder: Path) -> str:
-        return max(run.stamp.date for run in of_folders[folder].values())
+        return max(run.date for run in of_folders[folder].values())
 
     folders = sorted((folder for folder in of_folders if of_folders[folder]), key=newest, reverse=True)
     folders.sort(key=lambda folder: folder.name != readme.MACHINE)
@@ -54,13 +54,13 @@ def index(results: Path, of_machines: Mapping[Path, Mapping[str, Run]]) -> str:
     """Markdown of results/README.md: a table of the machines that ran the code of the first one, and links to all."""
     lines = dict[str, dict[str, str]]()
     labels = list[tuple[str, Sequence[tuple[str, str]]]]()
-    code = next((of_folder["bench"].stamp.sources for of_folder in of_machines.values() if "bench" in of_folder), "")
+    code = next((of_folder["bench"].sources for of_folder in of_machines.values() if "bench" in of_folder), "")
     for folder, of_folder in of_machines.items():
         run = next(iter(of_folder.values()))
-        label = f"{machine(run.stamp)}, {run.stamp.date}"
+        label = f"{machine(run)}, {run.date}"
         if label in {other for other, _ in labels}:
             label += f", {folder.name}"
-        same_code = "bench" in of_folder and of_folder["bench"].stamp.sources == code
+        same_code = "bench" in of_folder and of_folder["bench"].sources == code
         if "bench" in of_folder and not same_code:
             label += ", other code"
         labels.append((label, [(name, (folder / f"{name}.md").relative_to(results).as_posix()) for name in of_folder]))

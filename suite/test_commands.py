@@ -18,7 +18,7 @@ from suite.cases.examples import CPU
 from suite.measure import choice
 from suite.pages.benchmark import Benchmark
 from suite.pages.headline import about_files
-from suite.results.examples import benchmark, runs, verification, verified
+from suite.results.example_runs import benchmark, timed, verification, verified
 from suite.results.run import folder_of, read
 from suite.results.status import Ended, Status
 from suite.shared import files
@@ -241,8 +241,8 @@ def test_a_benchmark_ends_with_a_sentence_about_each_file(monkeypatch: pytest.Mo
     monkeypatch.setattr(
         "suite.candidates.submission.files", lambda: {"batched": Path("batched.py"), "naive": Path("n.py")}
     )
-    rows = [*runs("batched", 0.2), *runs("deferred", 0.1), *runs("row_scaled", 0.4), *runs("naive", 0)]
-    last = about_files(Benchmark.of(benchmark(*rows, *runs("batched", 0.3, layer_norm=True)).rows))
+    rows = [*timed("batched", 0.2), *timed("deferred", 0.1), *timed("row_scaled", 0.4), *timed("naive", 0)]
+    last = about_files(Benchmark.of(benchmark(*rows, *timed("batched", 0.3, layer_norm=True)).rows))
     where = "on small (T 3 of 100, B 2 of 8, float32"
     took = "a training step takes {} times as long as one of torch.nn.LSTM"
     assert last == [

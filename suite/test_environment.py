@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from suite.candidates import ours
-from suite.results.examples import benchmark, runs
+from suite.results.example_runs import benchmark, timed
 from suite.shared.files import ROOT
 
 COMMANDS = """
@@ -33,7 +33,7 @@ ODD = {
 def test_commands_run_in_an_odd_environment(tmp_path: Path) -> None:
     folder = tmp_path / "two words:ü"
     for name in ("old", "new"):
-        benchmark(*runs("batched", 0.1), processor="Prozessor für Tests").write(folder / name)
+        benchmark(*timed("batched", 0.1), processor="Prozessor für Tests").write(folder / name)
     empty = dict.fromkeys(("CXX", "XDG_CACHE_HOME", "HYPERLSTM_INVOKED_FROM", "HYPERLSTM_IMPL", ours.BASE), "")
     kept = {
         "TORCH_EXTENSIONS_DIR": os.environ.get("TORCH_EXTENSIONS_DIR") or str(Path.home() / ".cache/torch_extensions")

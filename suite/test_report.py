@@ -11,10 +11,10 @@ from suite import report
 from suite.candidates.names import BASELINE, PADDED
 from suite.pages import readme
 from suite.pages.examples import at
-from suite.results.examples import benchmark, runs, verification, verified
+from suite.results.example_runs import benchmark, timed, verification, verified
 from suite.shared.files import RESULTS, ROOT, ResultsError
 
-OURS = [*runs("batched_cpu", 0.1), *runs("deferred", 0.2), *runs(BASELINE, 0.05)]
+OURS = [*timed("batched_cpu", 0.1), *timed("deferred", 0.2), *timed(BASELINE, 0.05)]
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def results(tmp_path: Path) -> Path:
     benchmark(*medium, date="2026-01-01").write(tmp_path / "a")
     verification(verified("batched_cpu")).write(tmp_path / "a")
     benchmark(*OURS, date="2026-01-02", processor="AMD EPYC (Zen 4)", sources="old").write(tmp_path / "b")
-    packed = at("medium-ragged", [*runs("batched_cpu", 0.02), *runs(PADDED, 0.025), *runs(BASELINE, 0.05)])
+    packed = at("medium-ragged", [*timed("batched_cpu", 0.02), *timed(PADDED, 0.025), *timed(BASELINE, 0.05)])
     benchmark(*packed, date="2026-01-03", processor="AMD EPYC (Zen 4)").write(tmp_path / "c")
     return tmp_path
 
@@ -76,7 +76,7 @@ def test_a_damaged_file_ends_a_report_before_it_writes(results: Path) -> None:
 
 
 #: As a default run on a slow machine leaves it.
-SLOW = runs("naive", 5, visits=1, ratio_low=None, ratio_high=None)
+SLOW = timed("naive", 5, visits=1, ratio_low=None, ratio_high=None)
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_a_folder_is_taken_unless_something_is_wrong(
     monkeypatch.setattr(subprocess, "run", lambda words, **options: run(["test", words[-2], "=", "c"], **options))
     rows = [*OURS, *SLOW]
     if damage.keys() & {"visits", "busy", "share"}:
-        rows = [*runs("batched_cpu", 0.1, **damage), *rows[2:]]
+        rows = [*timed("batched_cpu", 0.1, **damage), *rows[2:]]
         damage = {}
     verification(verified(ratio=damage.pop("ratio", 0.5)), commit="c").write(tmp_path)
     benchmark(*rows, **damage).write(tmp_path)

@@ -28,8 +28,9 @@ from suite.measure.examples import fake_server, job, others
 from suite.measure.examples import rows as rows_of
 from suite.measure.job import Job, RefusedError
 from suite.measure.runner import Side, Visit
-from suite.results.examples import benchmark as run_of
-from suite.results.examples import runs, verification, verified
+from suite.results.example_runs import benchmark as run_of
+from suite.results.example_runs import timed as timed_rows
+from suite.results.example_runs import verification, verified
 from suite.results.run import Run, folder_of, read
 from suite.results.status import Ended, Status
 from suite.shared.files import ResultsError
@@ -81,7 +82,7 @@ def test_an_interrupted_run_keeps_its_rows(tmp_path: Path, serve: Any, capsys: p
             return Ended()
         if next(remaining, None) is None:
             raise KeyboardInterrupt
-        rows += runs(one.candidate, 0.1)
+        rows += timed_rows(one.candidate, 0.1)
         return Ended()
 
     serve(measure)
@@ -109,7 +110,7 @@ def test_a_run_of_the_whole_plan_alone_replaces_the_results(
 
     serve(timed)
     monkeypatch.setattr(bench, "run", run)
-    run_of(*runs("naive", 0.1)).write(folder_of(tmp_path, CPU))
+    run_of(*timed_rows("naive", 0.1)).write(folder_of(tmp_path, CPU))
     assert bench.main(["--device", "cpu", "--results", str(tmp_path), *options]) == 130 * interrupted
     before = read(folder_of(tmp_path, CPU), "bench")
     assert before is not None
@@ -134,7 +135,7 @@ def test_results_of_a_busy_machine_or_of_few_visits_replace_none(
     def run(sides: Sequence[Side], jobs: Sequence[Job], *_: Any) -> None:
         for one in jobs:
             slow = one.candidate == "batched"
-            every = runs("", 0.2 if slow else 0.1, visits=None)
+            every = timed_rows("", 0.2 if slow else 0.1, visits=None)
             rows = [row | about for row, about in zip(every, one.rows(Ended()), strict=True)]
             sides[0].visits[one] = [Visit(rows, share)] * (of_others if slow else of_ours)
 
@@ -162,7 +163,7 @@ def test_a_file_that_cannot_be_timed_ends_a_run_before_it_starts(
 def timed(one: Job, rows: list[dict[str, Any]], first: bool) -> Ended:
     """Stand for a visit that takes 0.1 s."""
     if one.layer_norms:
-        rows += runs(one.candidate, 0.1, visits=None)
+        rows += timed_rows(one.candidate, 0.1, visits=None)
     return Ended()
 
 
@@ -193,7 +194,7 @@ def test_rows_are_compared_with_the_rates_of_the_hardware(tmp_path: Path, serve:
         if not one.layer_norms:
             rows.append({**rates})
             return Ended()
-        for row in runs(one.candidate, 0.1, multiply_adds=3e6, least_bytes=2e6, visits=None):
+        for row in timed_rows(one.candidate, 0.1, multiply_adds=3e6, least_bytes=2e6, visits=None):
             rows.append({name: value for name, value in row.items() if name not in ("share", "bound")})
         return Ended()
 
@@ -260,7 +261,7 @@ def test_a_sweep_has_a_table_and_a_plot(tmp_path: Path, serve: Any, capsys: pyte
     def grows(one: Job, rows: list[dict[str, Any]], first: bool) -> Ended:
         if one.layer_norms:
             seconds = (0.1 if one.candidate == "batched" else 0.05) * one.case.H / 64
-            for about, row in zip(one.rows(Ended()), runs(one.candidate, seconds, visits=None), strict=True):
+            for about, row in zip(one.rows(Ended()), timed_rows(one.candidate, seconds, visits=None), strict=True):
                 grown = {"ratio": 20 * seconds * 64 / one.case.H, "multiply_adds": one.case.H**2}
                 rows.append(row | about | grown | {"baseline_s": one.case.H / 1280})
         return Ended()
@@ -290,7 +291,7 @@ def test_what_is_red_is_never_timed(
 
     serve(measure)
     made = verification(verified("batched", 0.5), verified("deferred", 2))
-    replace(made, stamp=replace(made.stamp, sources=sources or made.stamp.sources)).write(folder_of(tmp_path, CPU))
+    replace(made, sources=sources or made.sources).write(folder_of(tmp_path, CPU))
     assert benchmark(tmp_path, ["batched", "deferred"], "--minutes", "0") == 1
     assert "Refused, as verify.csv is red: deferred. Run nox -s verify.\n" in capsys.readouterr().out
     assert set(seen) == {BASELINE, "batched"}
@@ -303,7 +304,7 @@ def test_what_is_red_is_never_timed(
 def test_a_stale_verification_is_said_to_be(tmp_path: Path, serve: Any, capsys: pytest.CaptureFixture[str]) -> None:
     serve(timed)
     made = verification(verified("batched", 0.5))
-    replace(made, stamp=replace(made.stamp, sources="old")).write(folder_of(tmp_path, CPU))
+    replace(made, sources="old").write(folder_of(tmp_path, CPU))
     assert benchmark(tmp_path, ["batched"], "--minutes", "0") == 0
     assert "Code has changed since the last verification on this machine" in capsys.readouterr().out
 
@@ -347,8 +348,8 @@ def test_a_file_that_slows_the_baseline_is_refused(
     visits: int, slower: float, file: bool, refused: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("suite.candidates.submission.files", lambda: {"batched": Path("batched.py")} if file else {})
-    mine = runs("batched", 0.1, visits=visits, baseline_s=0.05 * slower)
-    rows = believed([*mine, *runs(BASELINE, 0.05)], {})
+    mine = timed_rows("batched", 0.1, visits=visits, baseline_s=0.05 * slower)
+    rows = believed([*mine, *timed_rows(BASELINE, 0.05)], {})
     why = Ended(Status.REFUSED, "beside it torch.nn.LSTM takes 1.6 times as long as beside itself")
     assert [Ended.of(row) for row in rows] == [why if refused else Ended()] * 2 + [Ended()] * 2
     assert [row["ratio"] is None for row in rows] == [refused] * 2 + [False] * 2
@@ -411,8 +412,8 @@ def test_a_run_shows_milliseconds_of_each_first_visit(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     jobs = [job(name, layer_norms=(False, True)) for name in ("naive", "batched")]
-    no_memory, time_out = runs("naive", 0, status=Status.NO_MEMORY)[0], runs("naive", 0)[1]
-    ran = [[no_memory, time_out, *runs("naive", 0.1234, layer_norm=True)], runs("batched", 2)]
+    no_memory, time_out = timed_rows("naive", 0, status=Status.NO_MEMORY)[0], timed_rows("naive", 0)[1]
+    ran = [[no_memory, time_out, *timed_rows("naive", 0.1234, layer_norm=True)], timed_rows("batched", 2)]
     side = Side(fake_server(lambda *_: Ended()), {one: [Visit(rows)] for one, rows in zip(jobs, ran, strict=True)})
     monkeypatch.setattr(runner, "visits", lambda *_: product((1, 2), jobs))
     runner.run([side], jobs, time.time() + 125.4)

@@ -19,39 +19,39 @@ from suite.cases.examples import CPU, TINY
 from suite.measure import choice
 from suite.measure.job import Job
 from suite.measure.server import Server
-from suite.results.examples import benchmark, runs
+from suite.results.example_runs import benchmark, timed
 from suite.results.run import frame
 from suite.results.statistics import FEWEST
 from suite.results.status import Status
 from suite.shared.devices import DeviceType
 from suite.shared.files import ResultsError
 
-OLD, TWIN, NAIVE = runs("batched", 0.1), runs(BASELINE, 0.05), runs("naive", 1)
-NO_INTERVAL = runs("batched", 0.2, visits=1, ratio_low=None, ratio_high=None)
+OLD, TWIN, NAIVE = timed("batched", 0.1), timed(BASELINE, 0.05), timed("naive", 1)
+NO_INTERVAL = timed("batched", 0.2, visits=1, ratio_low=None, ratio_high=None)
 
 
 @pytest.mark.parametrize(
     ("old", "new", "arguments", "status", "output"),
     [
-        (OLD, runs("batched", 0.1005), "", 0, "2 same"),
-        (OLD, runs("batched", 0.123), "", 1, "+23.0%"),
-        (OLD, runs("batched", 0.08), "", 0, "2 faster"),
-        (OLD, runs("batched", 0.118), "", 0, "2 same"),  # as two runs of equal code
-        (OLD, runs("batched", 0.13), "--threshold 31", 0, "2 slower"),
-        (OLD, runs("batched", 0.13), "--threshold 29", 1, "2 regression"),
-        (OLD, runs("batched", 0.1, peak=1_090_000), "", 0, "2 same"),
-        (OLD, runs("batched", 0.1, peak=1_110_000), "", 1, "+11.0% regression"),
-        (runs("batched", 0.1, peak=0), OLD, "", 0, "2 same"),
+        (OLD, timed("batched", 0.1005), "", 0, "2 same"),
+        (OLD, timed("batched", 0.123), "", 1, "+23.0%"),
+        (OLD, timed("batched", 0.08), "", 0, "2 faster"),
+        (OLD, timed("batched", 0.118), "", 0, "2 same"),  # as two runs of equal code
+        (OLD, timed("batched", 0.13), "--threshold 31", 0, "2 slower"),
+        (OLD, timed("batched", 0.13), "--threshold 29", 1, "2 regression"),
+        (OLD, timed("batched", 0.1, peak=1_090_000), "", 0, "2 same"),
+        (OLD, timed("batched", 0.1, peak=1_110_000), "", 1, "+11.0% regression"),
+        (timed("batched", 0.1, peak=0), OLD, "", 0, "2 same"),
         # Intervals of 1 % and of 11 or 24 %.
-        (OLD, runs("batched", 0.13, spread=0.11), "", 1, "2 regression"),
-        (OLD, runs("batched", 0.13, spread=0.24), "", 0, "2 same"),
+        (OLD, timed("batched", 0.13, spread=0.11), "", 1, "2 regression"),
+        (OLD, timed("batched", 0.13, spread=0.24), "", 0, "2 same"),
         # Rows without a figure or an interval, and the baseline.
-        (TWIN, runs(BASELINE, 0.06), "", 0, "2 same"),
+        (TWIN, timed(BASELINE, 0.06), "", 0, "2 same"),
         (OLD, NO_INTERVAL, "", 0, "2 same"),
         (NO_INTERVAL, OLD, "", 0, "2 same"),
-        (runs("batched", 0), OLD, "", 0, "2 same"),
-        (OLD, runs("batched", 0, status=Status.NO_MEMORY), "", 1, "2 missing"),
-        (OLD, runs("batched", 0), "", 0, "2 missing"),
+        (timed("batched", 0), OLD, "", 0, "2 same"),
+        (OLD, timed("batched", 0, status=Status.NO_MEMORY), "", 1, "2 missing"),
+        (OLD, timed("batched", 0), "", 0, "2 missing"),
         (OLD + NAIVE, OLD, "", 1, "2 missing"),
     ],
 )
@@ -82,7 +82,7 @@ def alternated(old: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame:
 
 def visits(name: str, seconds: Sequence[float]) -> pd.DataFrame:
     few: dict[str, Any] = {} if len(seconds) >= FEWEST else {"ratio_low": None, "ratio_high": None}
-    rows = runs(name, 0.05, median_s_visits=tuple(seconds), **few)
+    rows = timed(name, 0.05, median_s_visits=tuple(seconds), **few)
     return frame("bench", rows)
 
 

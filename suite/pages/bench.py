@@ -182,12 +182,12 @@ def without_figures(rows: pd.DataFrame) -> Sequence[str]:
 def page(run: Run) -> str:
     """Markdown of the page."""
     benchmark = Benchmark.of(run.rows)
-    timed = readme_rows(benchmark, run.stamp.device).dropna(subset="ratio")
+    timed = readme_rows(benchmark, run.device).dropna(subset="ratio")
     return text.page(
         "bench.md",
-        machine=machine(run.stamp),
-        summary=summary(benchmark, run.stamp.device),
-        origin=origin(run.stamp),
+        machine=machine(run),
+        summary=summary(benchmark, run.device),
+        origin=origin(run),
         fastest=fastest_table(benchmark),
         training=None if timed.empty else training_caption(timed.iloc[0]),
         training_file=TRAINING,
@@ -203,5 +203,5 @@ def page(run: Run) -> str:
 
 def plots(run: Run) -> dict[str, Figure]:
     """Plots that the page shows, by the names of their files."""
-    timed = readme_rows(Benchmark.of(run.rows), run.stamp.device).dropna(subset="ratio")
+    timed = readme_rows(Benchmark.of(run.rows), run.device).dropna(subset="ratio")
     return {} if timed.empty else {TRAINING: bar_plot({"": timed})}

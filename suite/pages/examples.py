@@ -7,7 +7,7 @@ from suite.cases.workloads import WORKLOADS
 from suite.pages import bench
 from suite.pages.benchmark import Benchmark
 from suite.results.columns import Row
-from suite.results.examples import benchmark, runs
+from suite.results.example_runs import benchmark, timed
 
 
 def at(workload: str, rows: list[Row], **changes: Any) -> list[Row]:
@@ -23,5 +23,5 @@ def compared(rows: list[Row]) -> Benchmark:
     return Benchmark.of(benchmark(*rows).rows)
 
 
-LSTM = runs(BASELINE, 0.05)
-OURS, NORM = runs("batched_cpu", 0.1), runs("batched_cpu", 0.2, layer_norm=True)
+LSTM = timed(BASELINE, 0.05)
+OURS, NORM = timed("batched_cpu", 0.1), timed("batched_cpu", 0.2, layer_norm=True)

@@ -22,13 +22,13 @@ MACHINE = "amd-epyc-avx512-bf16-avx512-2-threads"
 
 def implementations(run: Run) -> str:
     """Markdown of a table: when to pick each implementation, its training time and its peak memory."""
-    timed = readme_rows(Benchmark.of(run.rows), run.stamp.device).set_index("implementation")
+    timed = readme_rows(Benchmark.of(run.rows), run.device).set_index("implementation")
     lines = [f"| implementation | when to pick it | training time / {BASELINE} | peak memory / {BASELINE} |"]
     lines.append("| --- | --- | ---: | ---: |")
     for impl in IMPLS:
         if impl.module is None:  # it is none of the project's
             continue
-        time, memory = Status.NOT_RUN if run.stamp.device in impl.devices else "needs a GPU", NONE
+        time, memory = Status.NOT_RUN if run.device in impl.devices else "needs a GPU", NONE
         if impl.name in timed.index:
             row = timed.loc[impl.name]
             ok = row["status"] == Status.OK
@@ -44,15 +44,15 @@ def implementations(run: Run) -> str:
 def updated(run: Run, folder: Path) -> str:
     """README.md with what it shows between markers; ValueError unless it has each of them once."""
     benchmark = Benchmark.of(run.rows)
-    row = readme_rows(benchmark, run.stamp.device).dropna(subset="ratio").iloc[0]
+    row = readme_rows(benchmark, run.device).dropna(subset="ratio").iloc[0]
     shown = text.page(
         "readme.md",
         folder=folder.relative_to(ROOT).as_posix(),
         caption=training_caption(row),
         file=TRAINING,
-        sentences=[fact for line in quoted(benchmark, run.stamp.device)[:1] for fact in facts(line, benchmark)],
-        machine=machine(run.stamp),
-        date=run.stamp.date,
+        sentences=[fact for line in quoted(benchmark, run.device)[:1] for fact in facts(line, benchmark)],
+        machine=machine(run),
+        date=run.date,
         workload=f"{SHOWN} (T {row['T']}, B {row['B']}), without layer norm, in {row['dtype']}",
         baseline=BASELINE,
         intervals=INTERVALS_SHOWN,

@@ -10,8 +10,7 @@ from suite.pages import bench, text
 from suite.pages.bench import terminal_table
 from suite.pages.examples import LSTM, NORM, OURS, at, compared, page
 from suite.results.columns import Row
-from suite.results.examples import HERE, runs
-from suite.results.run import Run
+from suite.results.example_runs import benchmark, timed
 from suite.results.status import Status
 
 
@@ -28,8 +27,12 @@ def fastest(rows: list[Row]) -> list[dict[str, str]]:
 
 
 def test_tables_have_ratios_or_say_why_not() -> None:
-    rows = [*runs("naive", 0), *runs("batched", 0.1, 3_000_000), *runs(BASELINE, 0.05, 2_000_000)]
-    rows += [*runs("row_scaled", 0.2, 4_000_000), *runs("labml", 0.6, 1_000_000, True), *runs("batched", 0.3, 1, True)]
+    rows = [*timed("naive", 0), *timed("batched", 0.1, 3_000_000), *timed(BASELINE, 0.05, 2_000_000)]
+    rows += [
+        *timed("row_scaled", 0.2, 4_000_000),
+        *timed("labml", 0.6, 1_000_000, True),
+        *timed("batched", 0.3, 1, True),
+    ]
     without = times([row for row in rows if not row["layer_norm"]])
     assert without["naive"]["train, ms"] == without["naive"]["forward, ms"] == "time-out"
     assert {*without["naive"].values()} == {"naive", "time-out", "-"}
@@ -68,17 +71,17 @@ def test_a_verdict_takes_an_interval_beyond_the_noise(
     def ends(values: tuple[Any, ...]) -> dict[str, Any]:
         return dict(zip(("ratio", "ratio_low", "ratio_high"), values, strict=True))
 
-    rows = runs("batched", 0.1, **ends(first)) + (runs(BASELINE, 0.05, **ends(second)) if second else [])
-    rows += at("medium", runs(BASELINE, 0.05, spread=0))  # the noise floor of another workload
+    rows = timed("batched", 0.1, **ends(first)) + (timed(BASELINE, 0.05, **ends(second)) if second else [])
+    rows += at("medium", timed(BASELINE, 0.05, spread=0))  # the noise floor of another workload
     table = compared(rows).rows
     assert set(table["verdict"][table["implementation"] == "batched"]) == {words}
 
 
 @pytest.mark.parametrize(("B", "decisive"), [(1, "forward"), (2, "train")])
 def test_one_sequence_is_judged_by_its_forward_pass(B: int, decisive: str) -> None:
-    slow, fast = runs("batched", 0.1, B=B), runs("batched", 0.01, B=B)
+    slow, fast = timed("batched", 0.1, B=B), timed("batched", 0.01, B=B)
     rows = [slow[0], fast[1]] if decisive == Pass.FORWARD else [fast[0], slow[1]]
-    rows += runs(BASELINE, 0.05, B=B)
+    rows += timed(BASELINE, 0.05, B=B)
     assert times(rows)["batched"]["verdict"] == "slower"
     (place,) = compared(rows).places()
     for columns in ([*bench.time_table(place)], [*terminal_table(place)]):
@@ -87,7 +90,7 @@ def test_one_sequence_is_judged_by_its_forward_pass(B: int, decisive: str) -> No
 
 @pytest.mark.parametrize(("B", "roofline"), [(1, "25% compute"), (2, "50% memory")])
 def test_memory_is_that_of_training_and_the_roofline_that_of_the_pass_that_counts(B: int, roofline: str) -> None:
-    rows = runs("batched", 0.1, 1_000_000, B=B) + runs(BASELINE, 0.05, 1_000_000, B=B)
+    rows = timed("batched", 0.1, 1_000_000, B=B) + timed(BASELINE, 0.05, 1_000_000, B=B)
     for row, peak in ((rows[1], 3_000_000), (rows[3], 2_000_000)):
         row |= {"peak_bytes": peak, "share": 0.5, "bound": "memory"}
     line = times(rows)["batched"]
@@ -96,7 +99,7 @@ def test_memory_is_that_of_training_and_the_roofline_that_of_the_pass_that_count
 
 
 def test_where_all_have_layer_norm_the_baseline_is_beside_them_alone() -> None:
-    rows = [*runs("batched_cpu", 0.1, layer_norm=True), *LSTM]
+    rows = [*timed("batched_cpu", 0.1, layer_norm=True), *LSTM]
     assert {*compared(rows).rows["layer_norm"]} == {True}
     assert {*compared([*rows, *OURS]).rows["layer_norm"]} == {True, False}
     assert {*compared(LSTM).rows["layer_norm"]} == {False}
@@ -109,36 +112,36 @@ def test_a_workload_without_training_is_judged_by_its_forward_pass() -> None:
 
 
 def test_packed_rows_are_compared_with_the_padded_baseline_where_that_is_faster() -> None:
-    norm = runs("batched_cpu", 0.03, layer_norm=True)
-    rows = at("medium-ragged", [*runs("batched_cpu", 0.02), *runs(PADDED, 0.025), *LSTM, *norm])
+    norm = timed("batched_cpu", 0.03, layer_norm=True)
+    rows = at("medium-ragged", [*timed("batched_cpu", 0.02), *timed(PADDED, 0.025), *LSTM, *norm])
     line = times(rows)["batched_cpu"]
     assert (line["train / LSTM"], line["verdict"], line["/ padded"]) == ("0.60 (0.59-0.61)", "faster", "1.20")
     assert fastest(rows)[0]["/ LSTM"] == "0.40 (0.40-0.40), padded 0.80"
-    slower = at("medium-ragged", [*runs("batched_cpu", 0.02), *runs(PADDED, 0.06), *LSTM])
+    slower = at("medium-ragged", [*timed("batched_cpu", 0.02), *timed(PADDED, 0.06), *LSTM])
     assert "/ padded" not in times(slower)["batched_cpu"]
 
 
 def test_the_next_best_is_the_alternative_with_the_smallest_ratio() -> None:
     """And not with the shortest time: the clock was half as fast while `jax` ran, for the baseline beside it too."""
-    rows = [*runs("batched", 0.3), *runs("jax", 0.4, ratio=4.0, baseline_s=0.1), *runs("labml", 0.35, ratio=7.0)]
+    rows = [*timed("batched", 0.3), *timed("jax", 0.4, ratio=4.0, baseline_s=0.1), *timed("labml", 0.35, ratio=7.0)]
     assert fastest(OURS + rows + LSTM)[0]["next best"] == "2.00 jax"
     assert "next best" not in fastest(OURS + LSTM)[0]
 
 
 def test_rows_from_a_busy_machine_are_marked() -> None:
-    assert times(runs("batched", 0.1, busy=0.42) + LSTM)["batched"]["busy"] == "42%"
-    assert "busy" not in times(runs("batched", 0.1) + LSTM)["batched"]
+    assert times(timed("batched", 0.1, busy=0.42) + LSTM)["batched"]["busy"] == "42%"
+    assert "busy" not in times(timed("batched", 0.1) + LSTM)["batched"]
 
 
 WITHOUT = [
-    *runs("naive", 0.1, status=Status.FAILED, detail=""),
+    *timed("naive", 0.1, status=Status.FAILED, detail=""),
     *at("char-ptb", OURS),
-    *at("stream", runs("batched_cpu", 0)),
+    *at("stream", timed("batched_cpu", 0)),
 ]
 FAILED = "## What has no figures\n\n- `naive` on small: failed\n- `batched_cpu` on stream: time-out: 9 s"
-PACKED = at("medium", runs("batched", 0.1), tokens=5, whole_T=None, whole_B=None)
-TOO_LARGE = [*OURS, *at("medium", runs("naive", 0, status=Status.TOO_LARGE, detail="naive needs 9 MB."))]
-ABSENT = runs("batched", 0.1) + runs("jax", 0, status=Status.NOT_RUN, detail="jax is not installed.")
+PACKED = at("medium", timed("batched", 0.1), tokens=5, whole_T=None, whole_B=None)
+TOO_LARGE = [*OURS, *at("medium", timed("naive", 0, status=Status.TOO_LARGE, detail="naive needs 9 MB."))]
+ABSENT = timed("batched", 0.1) + timed("jax", 0, status=Status.NOT_RUN, detail="jax is not installed.")
 
 
 @pytest.mark.parametrize(
@@ -147,8 +150,8 @@ ABSENT = runs("batched", 0.1) + runs("jax", 0, status=Status.NOT_RUN, detail="ja
         (WITHOUT, ["**char-ptb (", "\n| batched_cpu | 100 | 2.00 (1.98-2.02) |", FAILED], ["**stream (", "| small, T"]),
         (ABSENT + at("medium", ABSENT), ["`jax` was not timed: jax is n"], ["| jax |", "What has no figures"]),
         (TOO_LARGE, ["What has no figures\n\n- `naive` on medium: too large: naive needs 9 MB."], ["not timed"]),
-        (runs("naive", 0), ["| naive | time-out |"], ["Noise floor:"]),
-        (runs("batched", 0.1) + PACKED, ["Packed: 5 tokens instead of 6."], ["Shortened: ."]),
+        (timed("naive", 0), ["| naive | time-out |"], ["Noise floor:"]),
+        (timed("batched", 0.1) + PACKED, ["Packed: 5 tokens instead of 6."], ["Shortened: ."]),
         (NORM + at("medium", LSTM), ["\n## medium"], ["\n## medium, T 3, B 2, float32, layer norm on"]),
     ],
     ids=["failed", "cannot-run", "too-large", "no-figures", "packed", "norm-elsewhere"],
@@ -162,13 +165,14 @@ def test_a_page_shows_and_hides(rows: list[Row], shown: list[str], hidden: list[
 
 def test_the_hardware_and_where_a_run_was_made_are_shown() -> None:
     rates = {"dtype": "float32", "multiply_adds_per_s": 7e10, "bytes_per_s": 5e10, "side": 2048, "product": "torch.mm"}
-    shown = bench.page(Run.of("bench", HERE, {"bench": OURS, "hardware": [rates]}))
+    run = benchmark(*OURS, hardware=[rates])
+    shown = bench.page(run)
     assert "| float32 | 140 | torch.mm | 2,048 | 50.0 |" in shown
-    assert f"{HERE.date}, by commit c: torch {HERE.torch}, " in shown
+    assert f"{run.date}, by commit c: torch {run.torch}, " in shown
 
 
 def test_tables_in_a_terminal_cut_no_figure(capsys: pytest.CaptureFixture[str]) -> None:
-    rows = runs("naive", 0, status=Status.NO_MEMORY) + runs("row_scaled", 0.51, 1 << 30) + runs("batched_cuda", 0.9)
+    rows = timed("naive", 0, status=Status.NO_MEMORY) + timed("row_scaled", 0.51, 1 << 30) + timed("batched_cuda", 0.9)
     for place in compared(rows + LSTM).places():
         text.show(terminal_table(place), "title")
     words = {word for line in capsys.readouterr().out.splitlines() for word in line.split()}

@@ -10,15 +10,15 @@ from suite.pages.bench import readme_rows
 from suite.pages.examples import LSTM, NORM, OURS, at, compared, page
 from suite.pages.headline import headline, summary
 from suite.results.columns import Row
-from suite.results.examples import runs
+from suite.results.example_runs import timed
 from suite.results.status import Status
 
 CPU, GPU = "cpu", "cuda"
 #: The implementation and the alternative that decide are not the first ones; a hand-written gradient is none.
-SEVERAL = [*runs("batched", 0.3), *OURS, *runs("compiled", 0.5), *runs("jax", 0.25), *runs("deferred", 0.2)]
-PLAIN = [*runs("batched_cpu", 0.06), *runs("labml", 0.3), *runs("row_scaled", 0.4), *runs("batched", 0.12)]
+SEVERAL = [*timed("batched", 0.3), *OURS, *timed("compiled", 0.5), *timed("jax", 0.25), *timed("deferred", 0.2)]
+PLAIN = [*timed("batched_cpu", 0.06), *timed("labml", 0.3), *timed("row_scaled", 0.4), *timed("batched", 0.12)]
 FEW: dict[str, Any] = {"ratio_low": None, "ratio_high": None}
-PACKED_OURS = [*runs("batched_cpu", 0.02), *runs(PADDED, 0.025), *LSTM]
+PACKED_OURS = [*timed("batched_cpu", 0.02), *timed(PADDED, 0.025), *LSTM]
 MEDIUM = ["medium", "batched_cpu", "2.00 (1.98-2.02)", BASELINE]
 
 
@@ -32,7 +32,7 @@ def told(sentence: str) -> list[str]:
 @pytest.mark.parametrize(
     ("rows", "lines"),
     [
-        ([*runs("batched_cpu", 0.05), *at("medium", OURS)], [MEDIUM]),
+        ([*timed("batched_cpu", 0.05), *at("medium", OURS)], [MEDIUM]),
         (
             [*at("medium", SEVERAL), *at("char-ptb", PLAIN)],
             [
@@ -40,15 +40,15 @@ def told(sentence: str) -> list[str]:
                 ["char-ptb", "batched_cpu", "1.20 (1.19-1.21)", BASELINE, "2.00 (1.97-2.03)", "batched"],
             ],
         ),
-        (at("medium", [*OURS, *runs("jax", 0.2), *runs("labml", 0)]), [[*MEDIUM, "2.00 (1.97-2.03)", "jax"]]),
-        (at("medium", [*runs("batched_cpu", 0.02, dtype="bfloat16"), *NORM, *OURS]), [MEDIUM]),
+        (at("medium", [*OURS, *timed("jax", 0.2), *timed("labml", 0)]), [[*MEDIUM, "2.00 (1.97-2.03)", "jax"]]),
+        (at("medium", [*timed("batched_cpu", 0.02, dtype="bfloat16"), *NORM, *OURS]), [MEDIUM]),
         ([*OURS, *NORM], [["small", *MEDIUM[1:]], ["small", "batched_cpu", "4.00 (3.96-4.04)", BASELINE]]),
         # Beside an alternative without an interval, or from a busy machine, there is no speedup.
-        (at("medium", [*OURS, *runs("jax", 0.2, **FEW), *runs("batched", 0.3)]), [[*MEDIUM, "jax"]]),
-        (at("medium", [*OURS, *runs("jax", 0.2, busy=0.4), *runs("batched", 0.3)]), [[*MEDIUM, "jax"]]),
+        (at("medium", [*OURS, *timed("jax", 0.2, **FEW), *timed("batched", 0.3)]), [[*MEDIUM, "jax"]]),
+        (at("medium", [*OURS, *timed("jax", 0.2, busy=0.4), *timed("batched", 0.3)]), [[*MEDIUM, "jax"]]),
         (at("medium-ragged", PACKED_OURS), [["medium-ragged", "batched_cpu", "0.80 (0.79-0.81)", BASELINE, "padded"]]),
-        (at("medium-ragged", [*OURS, *runs(PADDED, 0.06), *LSTM]), [["medium-ragged", *MEDIUM[1:]]]),
-        ([*at("medium", runs("batched_cpu", 0.1, **FEW)), *at("char-ptb", OURS)], [["char-ptb", *MEDIUM[1:]]]),
+        (at("medium-ragged", [*OURS, *timed(PADDED, 0.06), *LSTM]), [["medium-ragged", *MEDIUM[1:]]]),
+        ([*at("medium", timed("batched_cpu", 0.1, **FEW)), *at("char-ptb", OURS)], [["char-ptb", *MEDIUM[1:]]]),
     ],
     ids=[
         *("quoted", "best-alternative", "one-alternative", "float32-without-norm", "others"),
@@ -63,7 +63,7 @@ def test_the_headline(rows: list[Row], lines: list[list[str]]) -> None:
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
 def test_a_gpu_quotes_bfloat16_where_it_was_timed(dtype: str) -> None:
-    rows = at("medium", [*OURS, *runs("batched_cpu", 0.1, dtype=dtype)][-2:])
+    rows = at("medium", [*OURS, *timed("batched_cpu", 0.1, dtype=dtype)][-2:])
     (line,) = headline(compared([*OURS, *rows]), GPU)
     assert line.startswith(f"medium (T 3 of 50, B 2 of 32, {dtype})")
 
@@ -71,9 +71,9 @@ def test_a_gpu_quotes_bfloat16_where_it_was_timed(dtype: str) -> None:
 @pytest.mark.parametrize(
     ("rows", "why"),
     [
-        (runs("jax", 0.1), "training"),
-        (runs("batched", 0.1, **FEW), "3 visits"),
-        (runs("batched", 0.1, busy=0.4), "busy"),
+        (timed("jax", 0.1), "training"),
+        (timed("batched", 0.1, **FEW), "3 visits"),
+        (timed("batched", 0.1, busy=0.4), "busy"),
     ],
 )
 def test_without_a_headline_a_page_says_why(rows: list[Row], why: str) -> None:
@@ -89,7 +89,7 @@ def test_a_page_shows_the_name_of_a_workload_as_it_is() -> None:
 
 def test_a_machine_on_which_nothing_ran_has_pages() -> None:
     without: dict[str, Any] = {"status": Status.NOT_RUN, "detail": "It is not installed."}
-    nothing = [*runs("jax", 0, **without), *runs("labml", 0, **without)]
+    nothing = [*timed("jax", 0, **without), *timed("labml", 0, **without)]
     assert readme_rows(compared(nothing), CPU).empty
     assert len(summary(compared(nothing), CPU)) == 1
     for name in ("jax", "labml"):

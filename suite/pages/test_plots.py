@@ -11,7 +11,7 @@ from suite.cases.workloads import Pass
 from suite.pages.bench import plots, readme_rows, speed_panels
 from suite.pages.examples import compared
 from suite.pages.plots import bar_plot, colour, line_plot, styles, svg
-from suite.results.examples import benchmark, runs
+from suite.results.example_runs import benchmark, timed
 from suite.results.statistics import Interval
 
 
@@ -34,7 +34,7 @@ def test_two_files_have_two_looks() -> None:
 
 def training(name: str, ratio: float) -> pd.DataFrame:
     """Rows of a training step."""
-    rows = compared(runs(name, 0.05 * ratio)).rows
+    rows = compared(timed(name, 0.05 * ratio)).rows
     of_training: pd.DataFrame = rows[rows["pass"] == Pass.TRAIN]
     return of_training
 
@@ -66,11 +66,11 @@ def bands(axes: Axes) -> list[list[float]]:
 
 def test_training_bars_are_the_ratios_of_the_table() -> None:
     # The clock was half as fast while `batched` ran, for the baseline beside it too.
-    rows = runs("batched", 0.2, ratio=2.0, ratio_low=1.5, ratio_high=2.25) + runs("deferred", 0.15)
-    rows += runs(BASELINE, 0.05, ratio=0.98, ratio_low=0.96, ratio_high=1.1)
-    rows += runs("compiled", 0.1, layer_norm=True) + runs("naive", 9.0, dtype="bfloat16") + runs("jax", 0)
-    rows += runs("mine", 0.2, ratio_low=None, ratio_high=None)  # of a file outside the project
-    medium = [row | {"workload": "medium"} for row in rows] + runs("labml", 0.1)
+    rows = timed("batched", 0.2, ratio=2.0, ratio_low=1.5, ratio_high=2.25) + timed("deferred", 0.15)
+    rows += timed(BASELINE, 0.05, ratio=0.98, ratio_low=0.96, ratio_high=1.1)
+    rows += timed("compiled", 0.1, layer_norm=True) + timed("naive", 9.0, dtype="bfloat16") + timed("jax", 0)
+    rows += timed("mine", 0.2, ratio_low=None, ratio_high=None)  # of a file outside the project
+    medium = [row | {"workload": "medium"} for row in rows] + timed("labml", 0.1)
     (figure,) = plots(benchmark(*medium)).values()
     (axes,) = figure.axes
     assert lengths(axes) == pytest.approx({BASELINE: 0.98, "batched": 2, "deferred": 3, "mine": 4})
@@ -85,14 +85,14 @@ def test_training_bars_are_the_ratios_of_the_table() -> None:
 
 @pytest.mark.parametrize(("device", "dtype"), [("cpu", "float32"), ("cuda", "bfloat16")])
 def test_the_dtype_of_the_plot_is_that_which_people_train_in(device: str, dtype: str) -> None:
-    rows = [row for each in ("float32", "bfloat16") for row in runs("batched", 0.1, workload="medium", dtype=each)]
+    rows = [row for each in ("float32", "bfloat16") for row in timed("batched", 0.1, workload="medium", dtype=each)]
     assert set(readme_rows(compared(rows), device)["dtype"]) == {dtype}
     assert set(readme_rows(compared(rows[:2]), device)["dtype"]) == {"float32"}
 
 
 def test_speed_has_a_panel_for_each_place_and_the_pass_that_counts() -> None:
-    rows = runs("batched", 0.1, B=1)[:1] + runs("batched", 0.4, B=1)[1:] + runs("compiled", 0.2, layer_norm=True)
-    rows += runs(BASELINE, 0.05) + runs("naive", 0.3) + runs("jax", 0)
+    rows = timed("batched", 0.1, B=1)[:1] + timed("batched", 0.4, B=1)[1:] + timed("compiled", 0.2, layer_norm=True)
+    rows += timed(BASELINE, 0.05) + timed("naive", 0.3) + timed("jax", 0)
     panels = speed_panels(compared(rows))
     assert {title: dict(zip(of["implementation"], of["ratio"], strict=True)) for title, of in panels.items()} == {
         "small, float32, forward\nT 3, B 1": {"batched": 2.0},
@@ -118,7 +118,7 @@ def test_speed_has_a_panel_for_each_place_and_the_pass_that_counts() -> None:
 
 
 def test_bars_from_a_busy_machine_are_marked() -> None:
-    panels = speed_panels(compared(runs("batched", 0.1, busy=0.4) + runs(BASELINE, 0.05)))
+    panels = speed_panels(compared(timed("batched", 0.1, busy=0.4) + timed(BASELINE, 0.05)))
     assert [text.get_text() for text in bar_plot(panels).axes[0].texts] == ["1.00", "2.00, busy"]
 
 

@@ -11,7 +11,7 @@ from suite.cases.verification import MULTIPLIED
 from suite.pages import verify
 from suite.pages.verify import conclusion, reach_table, worst_errors
 from suite.results.columns import Row
-from suite.results.examples import verification
+from suite.results.example_runs import verification
 from suite.results.outcomes import Verdict
 from suite.results.run import frame, read
 

@@ -153,9 +153,9 @@ def page(run: Run) -> str:
     capabilities, reasons = matrix(run.tables["capabilities"])
     return text.page(
         "verify.md",
-        machine=machine(run.stamp),
+        machine=machine(run),
         conclusion=conclusion(run.tables),
-        origin=origin(run.stamp),
+        origin=origin(run),
         errors=worst_errors(run.rows),
         reach=reach_table(run.rows),
         faults=faults_table(run.tables["faults"]),

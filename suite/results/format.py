@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from suite.results.columns import WHOLE
-from suite.results.run import Stamp
+from suite.results.run import Run
 from suite.results.statistics import Interval
 from suite.shared.devices import DeviceType
 from suite.shared.machine import without_trademarks
@@ -63,21 +63,21 @@ def shortened(row: pd.Series) -> list[str]:
     return [size_of_whole(row, size) for size, column in WHOLE.items() if pd.notna(row[column])]
 
 
-def machine(stamp: Stamp) -> str:
+def machine(run: Run) -> str:
     """Name of the machine of a run, such as "two cores of an AMD EPYC (Zen 4)"."""
-    name = re.sub(" Processor", "", without_trademarks(stamp.processor), flags=re.IGNORECASE)
-    if stamp.device != DeviceType.CPU:
+    name = re.sub(" Processor", "", without_trademarks(run.processor), flags=re.IGNORECASE)
+    if run.device != DeviceType.CPU:
         return name
-    cores = {1: "one core", 2: "two cores"}.get(stamp.threads, f"{stamp.threads} cores")
+    cores = {1: "one core", 2: "two cores"}.get(run.threads, f"{run.threads} cores")
     article = "an" if name[0] in "AEIOUaeiou" else "a"
     return f"{cores} of {article} {name}"
 
 
-def origin(stamp: Stamp) -> str:
+def origin(run: Run) -> str:
     """Where, when and with which code a run was made, a sentence."""
-    of_code = f"commit {stamp.commit or 'unknown'}{' with changes' if stamp.dirty else ''}"
-    versions = "".join(f", {name} {version}" for name, version in stamp.versions.items())
+    of_code = f"commit {run.commit or 'unknown'}{' with changes' if run.dirty else ''}"
+    versions = "".join(f", {name} {version}" for name, version in run.versions.items())
     return (
-        f"Made on {machine(stamp)}, {stamp.date}, by {of_code}: torch {stamp.torch}, Python {stamp.python}, CPU "
-        f"instructions {stamp.cpu_capability}{versions}."
+        f"Made on {machine(run)}, {run.date}, by {of_code}: torch {run.torch}, Python {run.python}, CPU "
+        f"instructions {run.cpu_capability}{versions}."
     )

@@ -4,7 +4,7 @@ import json
 import platform
 import secrets
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from suite.shared.arithmetic import Arithmetic
 from suite.shared.files import ResultsError, write_whole
 from suite.shared.text import in_one_line
 
-#: By run, its tables, the main one first; each is `<table>.csv`, and the stamp is `<run>.json`.
+#: By run, its tables, the main one first; each is `<table>.csv`, and the rest of the run is `<run>.json`.
 TABLES: Mapping[str, Sequence[str]] = {
     "bench": ("bench", "hardware"),
     "verify": ("verify", "faults", "capabilities"),
@@ -30,10 +30,16 @@ TABLES: Mapping[str, Sequence[str]] = {
 EMPTY = {str: "", bool: False, int: 0, float: float("nan"), tuple: ()}
 
 
-@dataclass(frozen=True)
-class Stamp:
-    """Where and when a run was made, and with which code; `sources` is the hash of all that it rests on."""
+@dataclass(frozen=True, eq=False)
+class Run:
+    """The results of one run of `nox -s bench` or `nox -s verify`, and where, when and with which code it was made.
 
+    name: "bench" or "verify". tables: each has all of COLUMNS. sources: hash of all files that the run rests on.
+    versions: of what compiles or computes beside torch, by name.
+    """
+
+    name: str
+    tables: Mapping[str, pd.DataFrame]
     device: str
     processor: str
     cpu_capability: str
@@ -44,47 +50,7 @@ class Stamp:
     commit: str
     dirty: bool
     sources: str
-    #: Of what compiles or computes beside torch, by name.
-    versions: Mapping[str, str] = field(default_factory=dict)
-
-
-def stamp(run: str, device: torch.device) -> Stamp:
-    """That of a run which this process makes now."""
-    commit, dirty = provenance.commit()
-    return Stamp(
-        device.type,
-        machine.name(device),
-        torch.backends.cpu.get_cpu_capability(),
-        torch.get_num_threads(),
-        str(torch.__version__),
-        platform.python_version(),
-        datetime.now(UTC).date().isoformat(),
-        commit,
-        dirty,
-        provenance.sources(run),
-        machine.versions(device),
-    )
-
-
-@dataclass(frozen=True, eq=False)
-class Run:
-    """The results of one run of `nox -s bench` or `nox -s verify`, by its name.
-
-    tables: each has all of COLUMNS.
-    """
-
-    name: str
-    stamp: Stamp
-    tables: Mapping[str, pd.DataFrame]
-
-    @classmethod
-    def of(cls, name: str, stamp: Stamp, tables: Mapping[str, Iterable[Row] | pd.DataFrame]) -> "Run":
-        """A run of these rows; ValueError names a column that none of its tables has."""
-        frames = dict[str, pd.DataFrame]()
-        for table in TABLES[name]:
-            rows = tables.get(table, ())
-            frames[table] = frame(table, rows.to_dict("records") if isinstance(rows, pd.DataFrame) else rows)
-        return cls(name, stamp, frames)
+    versions: Mapping[str, str]
 
     @property
     def rows(self) -> pd.DataFrame:
@@ -94,10 +60,10 @@ class Run:
     @property
     def stale(self) -> bool:
         """True if a file that it rests on has changed since."""
-        return self.stamp.sources != provenance.sources(self.name)
+        return self.sources != provenance.sources(self.name)
 
     def write(self, folder: Path) -> None:
-        """Write all files, the stamp last; they replace those of a run before. ResultsError says why it cannot."""
+        """Write all files, the JSON file last, in place of those of a run before. ResultsError says why it cannot."""
         hashes = dict[str, str]()
         for table, rows in self.tables.items():
             several = [column for column, of_type in COLUMNS[table].items() if of_type is tuple]
@@ -107,8 +73,33 @@ class Run:
             path = folder / f"{table}.csv"
             write_whole(path, rows.assign(**texts).to_csv(index=False))
             hashes[path.name] = provenance.of_files([path], folder)
-        content = asdict(self.stamp) | {"files": hashes}
-        write_whole(folder / f"{self.name}.json", json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+        about = {field: value for field, value in vars(self).items() if field not in ("name", "tables")}
+        text = json.dumps(about | {"files": hashes}, indent=2, ensure_ascii=False)
+        write_whole(folder / f"{self.name}.json", f"{text}\n")
+
+
+def new_run(name: str, device: torch.device, tables: Mapping[str, Iterable[Row] | pd.DataFrame]) -> Run:
+    """A run of these rows, made now and here; ValueError names a column that none of its tables has."""
+    frames = dict[str, pd.DataFrame]()
+    for table in TABLES[name]:
+        rows = tables.get(table, ())
+        frames[table] = frame(table, rows.to_dict("records") if isinstance(rows, pd.DataFrame) else rows)
+    commit, dirty = provenance.commit()
+    return Run(
+        name,
+        frames,
+        device=device.type,
+        processor=machine.name(device),
+        cpu_capability=torch.backends.cpu.get_cpu_capability(),
+        threads=torch.get_num_threads(),
+        torch=str(torch.__version__),
+        python=platform.python_version(),
+        date=datetime.now(UTC).date().isoformat(),
+        commit=commit,
+        dirty=dirty,
+        sources=provenance.sources(name),
+        versions=machine.versions(device),
+    )
 
 
 def read(folder: Path, name: str) -> Run | None:
@@ -118,20 +109,20 @@ def read(folder: Path, name: str) -> Run | None:
     if not any(file.exists() for file in files):
         return None
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        hashes = content.pop("files")
-        stamp = Stamp(**content)
+        about = json.loads(path.read_text(encoding="utf-8"))
+        hashes = about.pop("files")
         tables = dict[str, pd.DataFrame]()
         for table in TABLES[name]:
             path = folder / f"{table}.csv"
             if provenance.of_files([path], folder) != hashes[path.name]:
                 raise ValueError(f"damaged, or not of the run that {name}.json is of")
             tables[table] = _read(table, path)
+        path = folder / f"{name}.json"
+        return Run(name, tables, **about)
     except (AttributeError, KeyError, OSError, TypeError, ValueError) as error:
         # Errors of decoding, of JSON and of pandas are ValueErrors.
         reason = error.strerror if isinstance(error, OSError) else in_one_line(error).rstrip(".")
         raise ResultsError(f"{path}: {reason}. Take it from git again, or run nox -s {name} again.") from error
-    return Run(name, stamp, tables)
 
 
 def _read(table: str, path: Path) -> pd.DataFrame:
@@ -155,7 +146,7 @@ def frame(table: str, rows: Iterable[Mapping[Any, Any]]) -> pd.DataFrame:
     for column, of_type in COLUMNS[table].items():
         values = [row.get(column) for row in rows]
         absent = [value is None or (isinstance(value, float) and value != value) for value in values]
-        empty = EMPTY.get(of_type)
+        empty = EMPTY[of_type]
         cells = [empty if none else value for value, none in zip(values, absent, strict=True)]
         columns[column] = pd.Series(cells, dtype=object if of_type in (str, tuple) else of_type)
     return pd.DataFrame(columns)
@@ -176,7 +167,7 @@ def folder_for(results: Path, device: torch.device, *, whole: bool) -> Path:
 
 def red(verify: Run | None, implementation: str, dtype: str) -> bool:
     """True if a comparison of an implementation failed in a dtype, with this torch."""
-    if verify is None or verify.stamp.torch != str(torch.__version__):
+    if verify is None or verify.torch != str(torch.__version__):
         return False
     dtypes = {dtype, dtype_name(Arithmetic(dtype).dtype)}  # what is wrong in float32 is wrong in TF32
     rows = verify.rows

@@ -1,13 +1,12 @@
 """Figures are written with as many digits as they have to say something."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import pytest
 
-from suite.results.examples import HERE
+from suite.results.example_runs import benchmark
 from suite.results.format import count, machine, percent, ratio_text, significant3, sizes, with_interval
 from suite.results.statistics import Interval
 
@@ -41,4 +40,4 @@ def test_figures(write: Callable[[Any], str], value: Any, text: str) -> None:
     ],
 )
 def test_a_machine_is_its_cores_and_processor(row: dict[str, Any], name: str) -> None:
-    assert machine(replace(HERE, **({"device": "cpu"} | row))) == name
+    assert machine(benchmark(**({"device": "cpu"} | row))) == name

@@ -11,20 +11,19 @@ import pytest
 from suite.cases.examples import CPU
 from suite.results import provenance
 from suite.results.columns import COLUMNS
-from suite.results.examples import HERE, benchmark, runs, verification, verified
-from suite.results.run import TABLES, Run, folder_for, folder_of, read, red, stamp
+from suite.results.example_runs import benchmark, timed, verification, verified
+from suite.results.run import TABLES, folder_for, folder_of, read, red
 from suite.shared.files import ROOT, ResultsError
 
-ROWS = runs("batched", 0.1, median_s_visits=(0.1, 0.25)) + runs("null", 0, detail='a, "b"')
+ROWS = timed("batched", 0.1, median_s_visits=(0.1, 0.25)) + timed("null", 0, detail='a, "b"')
 
 
 def test_a_run_is_read_as_it_was_written(tmp_path: Path) -> None:
-    made = replace(HERE, commit="1234567890", sources="1e5", versions={"compiler": "c++ 12"})
-    run = Run.of("bench", made, {"bench": ROWS})
+    run = benchmark(*ROWS, commit="1234567890", sources="1e5", versions={"compiler": "c++ 12"})
     run.write(tmp_path)
     again = read(tmp_path, "bench")
     assert again is not None
-    assert again.stamp == made
+    assert vars(again) | {"tables": {}} == vars(run) | {"tables": {}}
     for table in TABLES["bench"]:
         pd.testing.assert_frame_equal(again.tables[table], run.tables[table])
         assert [*again.tables[table]] == [*COLUMNS[table]]
@@ -92,7 +91,7 @@ def test_what_is_not_whole_has_a_folder_of_its_own(tmp_path: Path) -> None:
 )
 def test_what_failed_is_red(rows: list[Any], dtype: str, changes: Any, is_red: bool) -> None:
     run = verification(*rows)
-    assert red(replace(run, stamp=replace(run.stamp, **changes)), "batched", dtype) is is_red
+    assert red(replace(run, **changes), "batched", dtype) is is_red
     assert not red(None, "batched", dtype)
 
 
@@ -132,4 +131,4 @@ def test_what_runs_rest_on_is_there() -> None:
     assert [name for names in provenance.RESTS_ON.values() for name in names if not (ROOT / name).exists()] == []
     assert not verification().stale
     assert benchmark(sources="").stale
-    assert stamp("bench", CPU).sources != stamp("verify", CPU).sources
+    assert benchmark().sources != verification().sources

@@ -12,7 +12,7 @@ from suite.candidates import submission
 from suite.checks.recording import rows_of_tests
 from suite.pages import text, verify
 from suite.results.outcomes import Verdict, ran
-from suite.results.run import Run, folder_for, stamp
+from suite.results.run import folder_for, new_run
 from suite.shared.files import RESULTS, ResultsError
 from suite.verify.failures import failures_of
 
@@ -78,6 +78,6 @@ def write(session: pytest.Session, exitstatus: int, tables: Mapping[str, pd.Data
 
     option = session.config.option
     folder = folder_for(option.results, option.device, whole=is_whole(session, exitstatus))
-    Run.of("verify", stamp("verify", option.device), tables).write(folder)
+    new_run("verify", option.device, tables).write(folder)
     report.write_machine(folder)
     return folder

@@ -1,5 +1,6 @@
 """Rows as a verification and a benchmark make them, for tests."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -8,10 +9,8 @@ from suite.cases.verification import MULTIPLIED
 from suite.cases.workloads import WORKLOADS, Pass
 from suite.results.columns import Row, about_pass
 from suite.results.outcomes import Verdict
-from suite.results.run import Run, stamp
+from suite.results.run import Run, new_run
 from suite.results.status import Ended, Status
-
-HERE = replace(stamp("bench", CPU), commit="c", dirty=False)
 
 
 def verified(implementation: str = "batched", ratio: float = 0.5, **changes: Any) -> Row:
@@ -28,16 +27,16 @@ def verified(implementation: str = "batched", ratio: float = 0.5, **changes: Any
 
 def verification(*rows: Row, commit: str = "c", **tables: list[Row]) -> Run:
     """A run of nox -s verify."""
-    made = replace(stamp("verify", CPU), commit=commit, dirty=False)
-    return Run.of("verify", made, {"verify": rows, **tables})
+    return replace(new_run("verify", CPU, {"verify": rows, **tables}), commit=commit, dirty=False)
 
 
-def benchmark(*rows: Row, **changes: Any) -> Run:
-    """A run of nox -s bench; changes: of its stamp."""
-    return Run.of("bench", replace(HERE, **changes), {"bench": rows})
+def benchmark(*rows: Row, hardware: Sequence[Row] = (), **changes: Any) -> Run:
+    """A run of nox -s bench; changes: of its fields."""
+    run = replace(new_run("bench", CPU, {"bench": rows, "hardware": hardware}), commit="c", dirty=False)
+    return replace(run, **changes)
 
 
-def runs(
+def timed(
     candidate: str,
     seconds: float,
     peak: int = 1_000_000,
@@ -45,7 +44,7 @@ def runs(
     spread: float = 0.01,
     **changes: Any,
 ) -> list[Row]:
-    """Rows as a run makes them, with a baseline of 50 ms; 0 seconds mean a time-out.
+    """Rows of a candidate, one for each pass, with a baseline of 50 ms; 0 seconds mean a time-out.
 
     spread: half of the interval, as a share of the ratio.
     """
@@ -57,8 +56,8 @@ def runs(
     }  # fmt: skip
     timed_out = Ended(Status.TIME_OUT, "9 s").columns
     return [
-        about_pass(WORKLOADS["small"], replace(TINY, layer_norm=layer_norm), candidate, "float32", timed)
+        about_pass(WORKLOADS["small"], replace(TINY, layer_norm=layer_norm), candidate, "float32", each)
         | (figures if seconds else timed_out)
         | changes
-        for timed in Pass
+        for each in Pass
     ]
