@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from suite.candidates import submission
-from suite.candidates.names import ORDER
+from suite.candidates.names import BASELINE
 from suite.checks.module.files import BY_HAND, EXAMPLE
 from suite.shared import process
 from suite.shared.files import ROOT
@@ -19,9 +19,9 @@ from suite.shared.files import ROOT
 CPU = torch.device("cpu")
 RIGHT = "from hyperlstm.row_scaled import run as right\n\ndef run(p, inputs):\n    out, last = right(p, inputs)\n    "
 
-#: What is in a file, and what is said about it.
+#: What is in a file, and what its trial says about it.
 WRONG = {
-    "no-file": (None, r"mine\.py: expected a Python file; tests of the suite are named before --impl"),
+    "no-file": (None, r"^/.*mine\.py: expected a Python file; tests of the suite are named before --impl$"),
     "number": (RIGHT + "return out", r"expected \(out, \(h, c, h_hat, c_hat\)\), got tensor"),
     "states": (RIGHT + "return out, last[:2]", r"\(2, 4\), \(2, 4\)\], got \[\(3, 2, 7\), \(2, 7\), \(2, 7\)\]$"),
     "result-dtype": (RIGHT + "return out.float(), last", "expected float64 on cpu as x is, got float32 on cpu"),
@@ -30,23 +30,50 @@ WRONG = {
         BY_HAND.replace("    return deferred.", "    whole = deferred.").replace(
             "\n\n\nrun = as_operator(__name__", "\n    return whole | {'z_bias': None}\n\n\nrun = as_operator('lacking'"
         ),
-        "^backward: expected gradients of x, .*; missing: z_bias$",
+        ": backward: expected gradients of x, .*; missing: z_bias$",
     ),
-    "without-run": ("x = 1", r"/mine\.py: expected a function run\(p, inputs\), got None$"),
-    "impl": ("IMPL = 'mine'\n" + RIGHT + "return out, last", r"/mine\.py: expected IMPL = Impl\(...\) or none, got 'm"),
+    "without-run": ("x = 1", r"^/.*mine\.py: expected a function run\(p, inputs\), got None$"),
+    "impl": (
+        "IMPL = 'mine'\n" + RIGHT + "return out, last",
+        r"^/.*mine\.py: expected IMPL = Impl\(...\) or none, got 'm",
+    ),
+    "call": (
+        RIGHT + "return (out, last) if out.dtype.itemsize > 2 else inputs.y",
+        r"^a training step in float64 on cpu, T3-B2-.*\n.* float32 on cpu, .*\n.* bfloat16 on cpu, .*\n"
+        r'Traceback[^$]*mine\.py", line 5, in run[^$]*AttributeError.*\n.* IMPL = Impl\(',
+    ),
+    "exit": ("import sys; sys.exit()", r'^Traceback[^$]*mine\.py", line 1[^$]*SystemExit\n/.*cannot be imported\.$'),
+    "syntax": ("def run(:", r"^Traceback[^$]*SyntaxError: .*\n/.*mine\.py cannot be imported\.$"),
+    "package": (
+        "from .core import run",
+        r"^/.*mine\.py: is taken by itself, without its package: import by full names",
+    ),
 }
 
 
 @pytest.mark.parametrize(("source", "message"), WRONG.values(), ids=WRONG)
 @pytest.mark.usefixtures("_withdrawn")
-def test_says_what_is_wrong(source: str | None, message: str, tmp_path: Path) -> None:
+def test_a_trial_says_what_is_wrong(
+    source: str | None,
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("faulthandler.dump_traceback_later", lambda *_, **__: None)
+    file, tried = tmp_path / "mine.py", tmp_path / "tried"
     if source is not None:
-        (tmp_path / "mine.py").write_text(source)
-    with pytest.raises((OSError, TypeError, ValueError), match=message):
-        submission.try_out(submission.load(tmp_path / "mine.py"), CPU)
+        file.write_text(source)
+    with pytest.raises(SystemExit) as ended:
+        submission.main("cpu", "60", str(tried), str(file))
+    said = "".join([*capsys.readouterr(), str(ended.value)])
+    assert said.startswith(f"--impl {file}\n")
+    assert re.search(message, said, re.MULTILINE), said
+    assert ended.value.code not in (None, 0)
+    assert not tried.exists()
 
 
-@pytest.mark.parametrize("name", ["auto", *ORDER])
+@pytest.mark.parametrize("name", ["auto", "batched", BASELINE])
 @pytest.mark.usefixtures("_withdrawn")
 def test_a_file_has_a_name_of_its_own(name: str, tmp_path: Path) -> None:
     """Else its figures would stand as those of an implementation or an alternative."""
@@ -87,64 +114,30 @@ def test_what_a_file_imports_from_beside_it_is_part_of_it(tmp_path: Path, monkey
     del sys.modules["helpers"]
 
 
-SAID = {
-    "call": (
-        RIGHT + "return (out, last) if out.dtype.itemsize > 2 else inputs.y",
-        r"a training step in float64 on cpu, T3-B2-.*\n.* float32 on cpu, .*\n.* bfloat16 on cpu, .*\n"
-        r'Traceback[^$]*mine\.py", line 5, in run[^$]*AttributeError.*\n.* IMPL = Impl\(',
-    ),
-    "exit": ("import sys; sys.exit()", r'Traceback[^$]*mine\.py", line 1[^$]*SystemExit\n/.*cannot be imported\.$'),
-    "syntax": ("def run(:", r"Traceback[^$]*SyntaxError: .*\n/.*mine\.py cannot be imported\.$"),
-    "package": ("from .core import run", r"/.*mine\.py: is taken by itself, without its package: import by full names"),
-}
-
-
-@pytest.mark.parametrize(("source", "message"), SAID.values(), ids=SAID)
-@pytest.mark.usefixtures("_withdrawn")
-def test_a_trial_says_what_is_wrong(
-    source: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr("faulthandler.dump_traceback_later", lambda *_, **__: None)
-    file, tried = tmp_path / "mine.py", tmp_path / "tried"
-    file.write_text(source)
-    with pytest.raises(SystemExit) as ended:
-        submission.main("cpu", "60", str(tried), str(file))
-    said = "".join([*capsys.readouterr(), str(ended.value)])
-    assert re.match(rf"--impl .*mine\.py\n{message}", said), said
-    assert ended.value.code not in (None, 0)
-    assert not tried.exists()
-
-
+#: What is in a file that ends its trial or is not checked, and what is said about it.
 ENDS = {
-    "crash": ("import os; os.abort()", r'Fatal Python error: Aborted[^$]*mine\.py", line 1'),
-    "hang": ("import sys, time; time.sleep(20); sys.exit()", r'Timeout [^$]*mine\.py", line 1'),
+    "crash": (
+        "import os; os.abort()",
+        r'\nFatal Python error: Aborted[^$]*mine\.py", line 1[^$]*\nThe trial ended with exit',
+    ),
+    "hang": ("import time; time.sleep(20)", r'\nTimeout [^$]*mine\.py", line 1[^$]*\nThe trial ended with exit'),
+    "exit": ("import os; os._exit(0)", ": the file ended the process that tried it"),
+    "of-a-gpu": (
+        "from hyperlstm import Impl\nIMPL = Impl('', devices=('cuda',))\n" + EXAMPLE,
+        ": nothing of it was checked or timed: mine runs on cuda, not on cpu",
+    ),
 }
 
 
-@pytest.mark.parametrize(("source", "message"), ENDS.values(), ids=ENDS)
-def test_a_trial_says_where_it_ended(
-    source: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(submission, "LIMIT", 1 if "sleep" in source else 60)
-    file, ended = tmp_path / "mine.py", rf"^--impl .*mine\.py\n{message}[^$]*\nThe trial ended with exit"
-    file.write_text(source)
-    with pytest.raises(SystemExit, match=ended):
-        submission.load_all([file], CPU)
-
-
-GPU_ONLY = "from hyperlstm import Impl\nIMPL = Impl('', devices=('cuda',))\n" + EXAMPLE
-
-
-@pytest.mark.parametrize(
-    ("source", "message"),
-    [(GPU_ONLY, "mine runs on cuda, not on "), ("import os; os._exit(0)", "the file ended the process that tried it")],
-    ids=["of-a-gpu", "exit"],
-)
+@pytest.mark.parametrize("what", ENDS)
 @pytest.mark.usefixtures("_withdrawn")
-def test_nothing_checked_is_no_success(source: str, message: str, tmp_path: Path) -> None:
-    (tmp_path / "mine.py").write_text(source)
-    with pytest.raises(SystemExit, match=rf"^--impl .*mine\.py: .*{message}"):
-        submission.load_all([tmp_path / "mine.py"], CPU)
+def test_nothing_checked_is_no_success(what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, message = ENDS[what]
+    monkeypatch.setattr(submission, "LIMIT", 1 if what == "hang" else 60)
+    file = tmp_path / "mine.py"
+    file.write_text(source)
+    with pytest.raises(SystemExit, match=rf"^--impl .*mine\.py{message}"):
+        submission.load_all([file], CPU)
 
 
 #: A function that starts a kernel by itself.
