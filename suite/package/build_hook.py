@@ -14,6 +14,19 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 #: The name that the package is imported by, and its folder in the checkout.
 NAME, FOLDER = "hyperlstm", "impls"
+#: The oldest C library that a wheel runs with, which that of torch's wheels needs too.
+GLIBC = (2, 28)
+
+
+def compile_into(folder: Path, architecture: str) -> list[Path]:
+    """Compile the library by zig with all instruction sets; return its files, which belong into impls/batched_cpu."""
+    from impls.batched_cpu import build, sets  # imports torch, which building another wheel does not take
+
+    major, minor = GLIBC
+    zig = [sys.executable, "-m", "ziglang", "c++", "-target", f"{architecture}-linux-gnu.{major}.{minor}"]
+    flags = [*build.extra_flags(), "-s"]
+    build.compile_library(zig, architecture, sets.every(architecture), flags, folder / build.LIBRARY)
+    return sorted(folder.glob(f"{build.LIBRARY}*"))
 
 
 class BuildHook(BuildHookInterface[Any]):
@@ -44,11 +57,10 @@ class BuildHook(BuildHookInterface[Any]):
     def _compile(self, folder: Path, architecture: str, build_data: dict[str, Any]) -> None:
         """Add the compiled library, and the tag of the machines that it runs on."""
         sys.path.insert(0, self.root)
-        from suite.package.cross_compile import compile_into, platform_tag
-
         for file in compile_into(folder, architecture):
             build_data["force_include"][str(file)] = f"{NAME}/batched_cpu/{file.name}"
-        build_data["tag"] = f"py3-none-{platform_tag(architecture)}"
+        major, minor = GLIBC
+        build_data["tag"] = f"py3-none-manylinux_{major}_{minor}_{architecture}"
         build_data["pure_python"] = False
 
     def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:

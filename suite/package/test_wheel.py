@@ -9,7 +9,7 @@ from hatchling.build import build_wheel
 
 import noxfile
 from impls.batched_cpu import build
-from suite.package.cross_compile import compile_into, platform_tag
+from suite.package.build_hook import compile_into
 from suite.shared.files import ROOT
 
 
@@ -34,7 +34,7 @@ def test_a_wheel_has_the_library_beside_the_code_that_loads_it(
     monkeypatch.setenv("HYPERLSTM_WHEEL", architecture)
     monkeypatch.chdir(ROOT)
     name = build_wheel(str(tmp_path))
-    assert name.endswith(f"-py3-none-{platform_tag(architecture)}.whl")
+    assert name.endswith(f"-py3-none-manylinux_2_28_{architecture}.whl")
     with zipfile.ZipFile(tmp_path / name) as archive:
         archive.extractall(tmp_path)
     assert build.intact(tmp_path / "hyperlstm" / "batched_cpu" / build.LIBRARY)

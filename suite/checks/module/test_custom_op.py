@@ -13,7 +13,7 @@ from torch._ops import OpOverload
 from torch.autograd import forward_ad
 from torch.nn.utils.rnn import pack_padded_sequence
 
-from impls import HyperLSTM, deferred
+from impls import deferred
 from impls.definition import Inputs, LayerParams, LayerState
 from impls.gradient.chunks import bounds, limited, limits
 from impls.registry import IMPLS, find
@@ -41,12 +41,6 @@ def operators(name: str) -> list[OpOverload]:
     calls = getattr(getattr(run, "args", [run])[0], "__self__", None)  # of a file, behind a check of its results
     assert calls is not None, "with a hand-written gradient, run should be a result of as_operator"
     return [calls.operator._opoverload, calls.gradient_operator._opoverload]
-
-
-def gradients(model: HyperLSTM, x: Tensor, state: tuple[Tensor, ...]) -> list[Tensor]:
-    leaves = [value.detach().clone().requires_grad_() for value in (x, *state)]
-    out, last = model(leaves[0], leaves[1:])
-    return list(torch.autograd.grad(out.sum() + sum(part.sin().sum() for part in last), [*leaves, *model.parameters()]))
 
 
 @pytest.mark.parametrize(
@@ -193,11 +187,16 @@ def test_out_changed_in_place_before_backward_raises(name: str, device: torch.de
 
 def test_autocast_around_the_backward_pass_alone_changes_nothing(name: str, device: torch.device) -> None:
     model, x, state = model_and_input(name, device)
-    expected = gradients(model, x, state)
-    out, last = model(x.requires_grad_(), [part.requires_grad_() for part in state])
-    loss = out.sum() + sum(part.sin().sum() for part in last)
+    leaves = [*(value.requires_grad_() for value in (x, *state)), *model.parameters()]
+
+    def loss() -> Tensor:
+        out, last = model(x, state)
+        total: Tensor = out.sum() + sum(part.sin().sum() for part in last)
+        return total
+
+    expected, again = torch.autograd.grad(loss(), leaves), loss()
     with torch.autocast(device.type, torch.bfloat16):
-        assert all(map(torch.equal, torch.autograd.grad(loss, [x, *state, *model.parameters()]), expected))
+        assert all(map(torch.equal, torch.autograd.grad(again, leaves), expected))
 
 
 def test_a_derivative_by_the_incoming_gradient_is_refused(name: str, device: torch.device) -> None:
