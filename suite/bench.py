@@ -26,6 +26,7 @@ import torch
 
 from impls import names
 from suite import report
+from suite.acceptance import why_not_kept
 from suite.candidates import submission
 from suite.candidates.names import BASELINE
 from suite.cases.case import Case
@@ -35,7 +36,6 @@ from suite.cases.workloads import Pass
 from suite.checks.triton import TRITON
 from suite.checks.triton.compiled import precompile
 from suite.comparison.memory import most_bytes, shortage
-from suite.handed_in import why_not_kept
 from suite.measure import choice, hardware
 from suite.measure.believed import believed
 from suite.measure.choice import MINUTES, amount, is_plan, minutes, parent, with_submitted

@@ -15,7 +15,7 @@ from pathlib import Path
 import pandas as pd
 from markdown_it import MarkdownIt
 
-from suite import handed_in
+from suite import acceptance
 from suite.candidates.names import BASELINE
 from suite.pages import bench, readme, text, verify
 from suite.pages.benchmark import Benchmark, setting
@@ -142,7 +142,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Write all pages, or check a folder; return the exit status."""
     options = parser().parse_args(arguments)
     if options.check is not None:
-        return handed_in.report(options.check)
+        return acceptance.report(options.check)
     for file in write_all(options.results):
         print(f"Wrote {os.path.relpath(file)}")
     for folder, of_folder in machines(options.results).items():

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from suite.checks.module.files import EXAMPLE
+from suite.checks.module.sources import EXAMPLE
 from suite.shared.files import ROOT
 from suite.verify.arguments import ending
 

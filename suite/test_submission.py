@@ -12,7 +12,7 @@ import torch
 
 from suite.candidates import submission
 from suite.candidates.names import BASELINE
-from suite.checks.module.files import BY_HAND, EXAMPLE
+from suite.checks.module.sources import BY_HAND, EXAMPLE
 from suite.shared import process
 from suite.shared.files import ROOT
 

@@ -92,7 +92,7 @@ def test_an_open_counter_counts_an_operator_that_is_new_to_torch(
 
 def test_no_call_imports_the_counter() -> None:
     """Its import takes a tenth of a second and more, since it imports Triton."""
-    process.run("suite.checks.cost.imported", *OF_TORCH[1:], "auto")
+    process.run("suite.checks.cost.slow_imports", *OF_TORCH[1:], "auto")
 
 
 def of_built_weights(case: Case) -> int:

@@ -1,4 +1,4 @@
-"""`python -m suite.checks.cost.imported NAME ...` fails if a training step imports what is slow."""
+"""`python -m suite.checks.cost.slow_imports NAME ...` fails if a training step imports what is slow."""
 
 import sys
 
