@@ -9,8 +9,7 @@
 - A *comparison* is a case, a dtype, uses of one model, one after another, and the oracle: another implementation in
   float64 and in the dtype (`comparisons.py`). `leftovers.py` watches each run of it for settings left changed. The
   tolerance rule makes a *judgement* of each result (`suite/comparison/tolerance.py`).
-- The *catalogue* lists the comparisons of every implementation (`catalogue.py`), and `test_equality.py`, `test_wide.py`
-  and `test_uses.py` make them.
+- The *catalogue* lists the comparisons of every implementation (`catalogue.py`), and `test_equality.py` makes them.
 
 The other tests check what the tolerance rule cannot show.
 """
