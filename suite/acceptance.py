@@ -10,7 +10,7 @@ import pandas as pd
 
 from suite.candidates.names import BASELINE
 from suite.measure.believed import MOST
-from suite.pages.benchmark import Benchmark
+from suite.pages.ranking import fastest, ranked
 from suite.results.outcomes import Verdict
 from suite.results.run import TABLES, Run, read
 from suite.results.statistics import FEWEST
@@ -48,9 +48,9 @@ def why_not_kept(rows: pd.DataFrame) -> str | None:
     """Why the rows of a benchmark are not taken, None if they are: what pages quote of them has intervals."""
     if rows["busy"].notna().any():
         return "other processes kept the machine busy"
-    fastest = Benchmark.of(rows).fastest()["visits"]
+    ours = fastest(ranked(rows))["visits"]
     baseline = rows["visits"][rows["implementation"] == BASELINE]
-    few = (fastest < FEWEST).sum() + (baseline < FEWEST).sum()
+    few = (ours < FEWEST).sum() + (baseline < FEWEST).sum()
     if few:
         return f"{few} rows of our fastest or of {BASELINE} have fewer than {FEWEST} visits, so give it more --minutes"
     return None

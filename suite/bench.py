@@ -46,10 +46,11 @@ from suite.measure.server import Server, new_log
 from suite.measure.work import ROUNDS_AS_NAIVE
 from suite.pages import sweep, text
 from suite.pages.bench import terminal_table
-from suite.pages.benchmark import NORM, Benchmark, heading
 from suite.pages.headline import about_files, summary
 from suite.pages.plots import svg
+from suite.pages.ranking import places, ranked, unable
 from suite.results.columns import Row, key_of
+from suite.results.format import NORM, heading
 from suite.results.run import Run, folder_for, folder_of, new_run, read, red
 from suite.results.status import WRONG, Ended, Status
 from suite.shared import machine
@@ -105,7 +106,7 @@ def benchmark(options: argparse.Namespace) -> int:
         reason = why_not_kept(result.rows)
     folder = folder_for(results, device, whole=whole and reason is None)
     size = options.sweep[0] if options.sweep else ""
-    swept = sweep.sweeps(Benchmark.of(result.rows), size) if options.sweep else {}
+    swept = sweep.sweeps(ranked(result.rows), size) if options.sweep else {}
     show(result, size, swept)
     if reason:
         print(f"\nThe results of this machine stay as they were: {reason}.")
@@ -249,20 +250,19 @@ def compile_kernels(jobs: Sequence[Job], device: torch.device) -> None:
 
 def show(result: Run, size: str, swept: Mapping[str, pd.DataFrame]) -> None:
     """Print the tables of a run, or of sweeps over a size one for all its values; and the summary."""
-    rows = result.rows
-    benchmark = Benchmark.of(rows)
-    for name, reason in benchmark.unable:
+    rows = ranked(result.rows)
+    for name, reason in unable(result.rows):
         print(f"\n{name} was not timed: {reason}")
     for of_sweep in swept.values():
         text.show(sweep.table(of_sweep, size), sweep.title(of_sweep, size))
         print("", *sweep.growth(of_sweep, size), sep="\n")
-    for place in benchmark.places() if not swept else ():
+    for place in places(rows) if not swept else ():
         text.show(terminal_table(place), heading(place.iloc[0]))
     print()
-    wrong = rows["status"].isin(WRONG).sum()
+    wrong = result.rows["status"].isin(WRONG).sum()
     if wrong:
-        print(f"{wrong} of {len(rows)} rows went wrong; the page says how.")
-    print("\n".join([*summary(benchmark, result.device), *about_files(benchmark)]))
+        print(f"{wrong} of {len(result.rows)} rows went wrong; the page says how.")
+    print("\n".join([*summary(rows, result.device), *about_files(rows)]))
 
 
 def show_plan(planned: Sequence[Job]) -> None:

@@ -31,9 +31,8 @@ from suite.measure.runner import Side, run
 from suite.measure.server import Server, new_log
 from suite.pages import text
 from suite.pages.bench import figure
-from suite.pages.benchmark import heading
 from suite.results.columns import KEYS, PLACE
-from suite.results.format import ratio_text
+from suite.results.format import heading, ratio_text
 from suite.results.run import folder_of, frame, read
 from suite.results.statistics import COVERAGE, FEWEST, between, pooled_variance
 from suite.results.status import Status

@@ -18,9 +18,9 @@ from markdown_it import MarkdownIt
 from suite import acceptance
 from suite.candidates.names import BASELINE
 from suite.pages import bench, readme, text, verify
-from suite.pages.benchmark import Benchmark, setting
 from suite.pages.plots import bar_plot, svg
-from suite.results.format import machine, ratio_text, with_interval
+from suite.pages.ranking import fastest, ranked
+from suite.results.format import machine, ratio_text, setting, with_interval
 from suite.results.run import Run, read
 from suite.results.statistics import interval
 from suite.shared.files import RESULTS, ResultsError, path_of, write_whole
@@ -65,14 +65,14 @@ def index(results: Path, of_machines: Mapping[Path, Mapping[str, Run]]) -> str:
             label += ", other code"
         labels.append((label, [(name, (folder / f"{name}.md").relative_to(results).as_posix()) for name in of_folder]))
         if same_code:
-            for row_label, cell in fastest(Benchmark.of(of_folder["bench"].rows)):
+            for row_label, cell in fastest_cells(of_folder["bench"]):
                 lines.setdefault(row_label, {"workload": row_label})[label] = cell
     return text.page("results.md", baseline=BASELINE, fastest=text.table_of([*lines.values()]), machines=labels)
 
 
-def fastest(benchmark: Benchmark) -> Iterator[tuple[str, str]]:
+def fastest_cells(run: Run) -> Iterator[tuple[str, str]]:
     """Labels and cells of the fastest implementation of each workload without layer norm."""
-    for _, row in benchmark.fastest().iterrows():
+    for _, row in fastest(ranked(run.rows)).iterrows():
         if not row["layer_norm"]:
             yield setting(row), f"{with_interval(interval(row))} {row['implementation']}"
             if pd.notna(row["to_padded"]):
@@ -105,7 +105,7 @@ def report_html(results: Path, of_machines: Mapping[Path, Mapping[str, Run]]) ->
     for folder, of_folder in of_machines.items():
         for name, run in of_folder.items():
             figures = dict(bench.plots(run)) if name == "bench" else {}
-            panels = bench.speed_panels(Benchmark.of(run.rows)) if name == "bench" else {}
+            panels = bench.speed_panels(ranked(run.rows)) if name == "bench" else {}
             if panels:
                 figures[f"Time / {BASELINE}"] = bar_plot(panels, columns=2)
             images = [(alt, b64encode(svg(figure).encode()).decode()) for alt, figure in figures.items()]

@@ -16,8 +16,8 @@ import pytest
 from suite import bench, bench_compare, report, run_tests
 from suite.cases.examples import CPU
 from suite.measure import choice
-from suite.pages.benchmark import Benchmark
 from suite.pages.headline import about_files
+from suite.pages.ranking import ranked
 from suite.results.example_runs import benchmark, timed, verification, verified
 from suite.results.run import folder_of, read
 from suite.results.status import Ended, Status
@@ -242,7 +242,7 @@ def test_a_benchmark_ends_with_a_sentence_about_each_file(monkeypatch: pytest.Mo
         "suite.candidates.submission.files", lambda: {"batched": Path("batched.py"), "naive": Path("n.py")}
     )
     rows = [*timed("batched", 0.2), *timed("deferred", 0.1), *timed("row_scaled", 0.4), *timed("naive", 0)]
-    last = about_files(Benchmark.of(benchmark(*rows, *timed("batched", 0.3, layer_norm=True)).rows))
+    last = about_files(ranked(benchmark(*rows, *timed("batched", 0.3, layer_norm=True)).rows))
     where = "on small (T 3 of 100, B 2 of 8, float32"
     took = "a training step takes {} times as long as one of torch.nn.LSTM"
     assert last == [

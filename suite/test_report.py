@@ -10,8 +10,7 @@ import pytest
 from suite import report
 from suite.candidates.names import BASELINE, PADDED
 from suite.pages import readme
-from suite.pages.examples import at
-from suite.results.example_runs import benchmark, timed, verification, verified
+from suite.results.example_runs import at, benchmark, timed, verification, verified
 from suite.shared.files import RESULTS, ROOT, ResultsError
 
 OURS = [*timed("batched_cpu", 0.1), *timed("deferred", 0.2), *timed(BASELINE, 0.05)]

@@ -12,17 +12,20 @@ from suite.candidates.names import BASELINE, PADDED
 from suite.cases.case import SIZES
 from suite.cases.workloads import SHOWN, Pass
 from suite.pages import text
-from suite.pages.benchmark import NORM, Benchmark, decisive_pass, heading, in_quoted_dtype, setting
 from suite.pages.headline import summary
 from suite.pages.plots import bar_plot
+from suite.pages.ranking import decisive_pass, fastest, next_best, places, quoted, ranked, unable
 from suite.results.format import (
     MB,
     NONE,
+    NORM,
     count,
+    heading,
     machine,
     origin,
     percent,
     ratio_text,
+    setting,
     shortened,
     significant3,
     sizes,
@@ -86,10 +89,10 @@ def terminal_table(rows: pd.DataFrame) -> pd.DataFrame:
     return short
 
 
-def fastest_table(benchmark: Benchmark) -> pd.DataFrame:
+def fastest_table(rows: pd.DataFrame) -> pd.DataFrame:
     """Table of the implementations that train fastest, by workload."""
     lines = []
-    for _, row in benchmark.fastest().iterrows():
+    for _, row in fastest(rows).iterrows():
         line = {
             "workload": setting(row),
             "layer norm": NORM[row["layer_norm"]],
@@ -97,7 +100,7 @@ def fastest_table(benchmark: Benchmark) -> pd.DataFrame:
             "train, ms": significant3(1e3 * row["median_s"]),
             "/ LSTM": with_interval(interval(row)),
             "work / LSTM": figure(row["work"], ratio_text),
-            "next best": next_best(row, benchmark),
+            "next best": next_best_text(row, rows),
             "MB / LSTM": figure(row["memory_ratio"], ratio_text),
         }
         if pd.notna(row["to_padded"]):
@@ -106,36 +109,31 @@ def fastest_table(benchmark: Benchmark) -> pd.DataFrame:
     return text.table_of(lines)
 
 
-def next_best(row: pd.Series, benchmark: Benchmark) -> str:
+def next_best_text(row: pd.Series, rows: pd.DataFrame) -> str:
     """The fastest alternative beside a row, and its time over that of the row, by the ratios of both."""
-    best = benchmark.next_best(row)
+    best = next_best(row, rows)
     return NONE if best is None else f"{ratio_text(best['ratio'] / row['ratio'])} {best['implementation']}"
-
-
-def readme_rows(benchmark: Benchmark, device: str) -> pd.DataFrame:
-    """Training rows of `SHOWN` without layer norm in the dtype that the device quotes."""
-    rows = benchmark.rows
-    shown = (rows["workload"] == SHOWN) & ~rows["layer_norm"] & (rows["pass"] == Pass.TRAIN)
-    return in_quoted_dtype(rows[shown], device)
 
 
 def training_caption(row: pd.Series) -> str:
     return f"Time of a training step / {BASELINE}: {SHOWN} ({sizes(row, SIZES)}), {row['dtype']}, without layer norm"
 
 
-def speed_panels(benchmark: Benchmark) -> dict[str, pd.DataFrame]:
+def speed_panels(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """By title, the rows of the pass that is judged, for each place.
 
     Leaves out the reference forms, beside which all other bars would be short.
     """
     literal = [name for name in names() if find(name).literal]
     panels = dict[str, pd.DataFrame]()
-    for rows in benchmark.places():
-        shown = rows["ratio"].notna() & ~rows["implementation"].isin(literal) & (rows["pass"] == decisive_pass(rows))
+    for place in places(rows):
+        shown = (
+            place["ratio"].notna() & ~place["implementation"].isin(literal) & (place["pass"] == decisive_pass(place))
+        )
         if shown.any():
-            row = rows[shown].iloc[0]
+            row = place[shown].iloc[0]
             norm = ", norm" if row["layer_norm"] else ""
-            panels[f"{row['workload']}, {row['dtype']}{norm}, {row['pass']}\n{sizes(row, ('T', 'B'))}"] = rows[shown]
+            panels[f"{row['workload']}, {row['dtype']}{norm}, {row['pass']}\n{sizes(row, ('T', 'B'))}"] = place[shown]
     return panels
 
 
@@ -181,19 +179,19 @@ def without_figures(rows: pd.DataFrame) -> Sequence[str]:
 
 def page(run: Run) -> str:
     """Markdown of the page."""
-    benchmark = Benchmark.of(run.rows)
-    timed = readme_rows(benchmark, run.device).dropna(subset="ratio")
+    rows = ranked(run.rows)
+    timed = quoted(rows, run.device, [SHOWN]).dropna(subset="ratio")
     return text.page(
         "bench.md",
         machine=machine(run),
-        summary=summary(benchmark, run.device),
+        summary=summary(rows, run.device),
         origin=origin(run),
-        fastest=fastest_table(benchmark),
+        fastest=fastest_table(rows),
         training=None if timed.empty else training_caption(timed.iloc[0]),
         training_file=TRAINING,
         intervals=INTERVALS_SHOWN,
-        unable=benchmark.unable,
-        places=[(heading(rows.iloc[0]), about(rows), time_table(rows)) for rows in benchmark.places()],
+        unable=unable(run.rows),
+        places=[(heading(place.iloc[0]), about(place), time_table(place)) for place in places(rows)],
         failures=without_figures(run.rows),
         hardware=hardware_table(run.tables["hardware"]),
         baseline=BASELINE,
@@ -203,5 +201,5 @@ def page(run: Run) -> str:
 
 def plots(run: Run) -> dict[str, Figure]:
     """Plots that the page shows, by the names of their files."""
-    timed = readme_rows(Benchmark.of(run.rows), run.device).dropna(subset="ratio")
+    timed = quoted(ranked(run.rows), run.device, [SHOWN]).dropna(subset="ratio")
     return {} if timed.empty else {TRAINING: bar_plot({"": timed})}

@@ -1,4 +1,4 @@
-"""What a benchmark says in sentences: the headline, or why there is none, and where the machine had two states."""
+"""What a benchmark says in sentences, from rows of `ranked`: the headline, and where the machine had two states."""
 
 from collections.abc import Sequence
 from statistics import median
@@ -10,7 +10,7 @@ from suite.candidates import submission
 from suite.candidates.catalogue import find
 from suite.candidates.names import BASELINE, PADDED
 from suite.cases.workloads import Pass
-from suite.pages.benchmark import Benchmark
+from suite.pages.ranking import at_same_place, fastest, next_best, quoted
 from suite.results.columns import SETTING
 from suite.results.format import ratio_text, significant3, size_of_whole, with_interval
 from suite.results.statistics import FEWEST, interval, quotient, two_states
@@ -20,45 +20,44 @@ from suite.results.status import Ended, Status
 PASS_TITLES = {Pass.TRAIN: "training step", Pass.FORWARD: "forward pass"}
 
 
-def headline(benchmark: Benchmark, device: str) -> list[str]:
-    """What `facts` says of each quoted row, with its sizes."""
-    return [f"{in_words(row)}: {' '.join(facts(row, benchmark))}" for row in quoted(benchmark, device)]
+def summary(rows: pd.DataFrame, device: str) -> list[str]:
+    """The headline, and where the machine had two states."""
+    return [*headline(rows, device), *states(rows)]
 
 
-def quoted(benchmark: Benchmark, device: str) -> list[pd.Series]:
-    """The rows of the headline that have an interval and were not measured beside a busy machine."""
-    rows = [row for _, row in benchmark.quoted(device).iterrows()]
-    return [row for row in rows if pd.notna(row["ratio_low"]) and pd.isna(row["busy"])]
-
-
-def facts(row: pd.Series, benchmark: Benchmark) -> list[str]:
-    """Two sentences of a row: its training time relative to the LSTM, and the speedup over the fastest alternative."""
-    return [
-        f"A training step of `{row['implementation']}` takes {_slowdown(row, benchmark)}.",
-        _speedup(row, benchmark),
-    ]
-
-
-def summary(benchmark: Benchmark, device: str) -> list[str]:
-    """The headline, or a sentence that says why there is none; and where the machine had two states."""
-    return [*(headline(benchmark, device) or [_why_no_headline(benchmark, device)]), *states(benchmark)]
-
-
-def _why_no_headline(benchmark: Benchmark, device: str) -> str:
-    ours = benchmark.quoted(device)
+def headline(rows: pd.DataFrame, device: str) -> list[str]:
+    """What `facts` says of our fastest among the quoted rows, else among all; or why there is no headline."""
+    ours = fastest(rows)
     if ours.empty:
-        return "No implementation was timed in training."
-    if ours["busy"].notna().all():
-        return "No headline: other processes kept the machine busy."
-    return f"No headline: an interval takes {FEWEST} visits."
+        return ["No implementation was timed in training."]
+    of_headline = quoted(ours, device)
+    if of_headline.empty:
+        of_headline = ours
+    if of_headline["busy"].notna().all():
+        return ["No headline: other processes kept the machine busy."]
+    sure = certain(of_headline)
+    if sure.empty:
+        return [f"No headline: an interval takes {FEWEST} visits."]
+    return [f"{in_words(row)}: {facts(row, rows)}" for _, row in sure.iterrows()]
 
 
-def states(benchmark: Benchmark) -> list[str]:
+def certain(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows that have an interval and were not measured beside a busy machine."""
+    sure: pd.DataFrame = rows[rows["ratio_low"].notna() & rows["busy"].isna()]
+    return sure
+
+
+def facts(row: pd.Series, rows: pd.DataFrame) -> str:
+    """Two sentences of a row: its training time relative to the LSTM, and the speedup over the fastest alternative."""
+    return f"A training step of `{row['implementation']}` takes {_slowdown(row, rows)}. {_speedup(row, rows)}"
+
+
+def states(rows: pd.DataFrame) -> list[str]:
     """Where the machine changed between two states during a run, a sentence for each workload.
 
     There an interval is as wide as the states differ, however many visits there are.
     """
-    changing = benchmark.rows.assign(two=benchmark.rows["baseline_s_visits"].map(two_states)).dropna(subset="two")
+    changing = rows.assign(two=rows["baseline_s_visits"].map(two_states)).dropna(subset="two")
     sentences = list[str]()
     for _, row in changing.drop_duplicates(list(SETTING)).iterrows():
         fast, slow = row["two"]
@@ -72,10 +71,10 @@ def states(benchmark: Benchmark) -> list[str]:
     return sentences
 
 
-def about_files(benchmark: Benchmark) -> list[str]:
+def about_files(rows: pd.DataFrame) -> list[str]:
     """How long a training step of each file of `--impl` takes, or why it was not timed, a sentence for each row."""
     sentences = list[str]()
-    rows, files = benchmark.rows, submission.files()
+    files = submission.files()
     ours = [name for name in names() if name not in files]
     for _, row in rows[rows["implementation"].isin(files) & (rows["pass"] == Pass.TRAIN)].iterrows():
         where = f"{row['implementation']} on {in_words(row)}"
@@ -88,8 +87,8 @@ def about_files(benchmark: Benchmark) -> list[str]:
             sentences.append(f"{where}: how many times as long a training step takes is not known, as {reason}.")
             continue
         others = {BASELINE: 1.0}
-        for _, fastest in benchmark.at_same_place(row, ours).nsmallest(1, "ratio").iterrows():
-            others[fastest["implementation"]] = fastest["ratio"]
+        for _, first in at_same_place(row, ours, rows).nsmallest(1, "ratio").iterrows():
+            others[first["implementation"]] = first["ratio"]
         words = [f"{ratio_text(row['ratio'] / ratio)} times as long as one of {name}" for name, ratio in others.items()]
         sentences.append(f"{where}: a training step takes {', and '.join(words)}.")
     return sentences
@@ -102,18 +101,18 @@ def in_words(row: pd.Series) -> str:
     return f"{row['workload']} ({', '.join(words)})"
 
 
-def _slowdown(row: pd.Series, benchmark: Benchmark) -> str:
+def _slowdown(row: pd.Series, rows: pd.DataFrame) -> str:
     """Time relative to the LSTM: on a padded batch where that is faster than on packed sequences."""
     ratio, what = interval(row), f"`{BASELINE}`"
     if pd.notna(row["to_padded"]):
-        ratio = quotient(ratio, interval(benchmark.at_same_place(row, [PADDED]).iloc[0]))
+        ratio = quotient(ratio, interval(at_same_place(row, [PADDED], rows).iloc[0]))
         what += " on the padded batch, which is faster than on packed sequences"
     return f"{with_interval(ratio)} times as long as one of {what}"
 
 
-def _speedup(row: pd.Series, benchmark: Benchmark) -> str:
+def _speedup(row: pd.Series, rows: pd.DataFrame) -> str:
     """Speedup over the fastest of the alternatives."""
-    best = benchmark.next_best(row)
+    best = next_best(row, rows)
     if best is None:
         return "No alternative was timed."
     alternative = f"the fastest alternative timed, {_title(best['implementation'])}"

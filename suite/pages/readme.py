@@ -2,13 +2,15 @@
 
 from pathlib import Path
 
+import pandas as pd
+
 from impls.registry import IMPLS
 from suite.candidates.names import BASELINE
 from suite.cases.workloads import SHOWN
 from suite.pages import text
-from suite.pages.bench import INTERVALS_SHOWN, TRAINING, readme_rows, training_caption
-from suite.pages.benchmark import Benchmark
-from suite.pages.headline import facts, quoted
+from suite.pages.bench import INTERVALS_SHOWN, TRAINING, training_caption
+from suite.pages.headline import certain, facts
+from suite.pages.ranking import fastest, quoted, ranked
 from suite.results.format import NONE, machine, ratio_text, with_interval
 from suite.results.run import Run
 from suite.results.statistics import interval
@@ -20,15 +22,15 @@ README = ROOT / "README.md"
 MACHINE = "amd-epyc-avx512-bf16-avx512-2-threads"
 
 
-def implementations(run: Run) -> str:
-    """Markdown of a table: when to pick each implementation, its training time and its peak memory."""
-    timed = readme_rows(Benchmark.of(run.rows), run.device).set_index("implementation")
+def implementations(rows: pd.DataFrame, device: str) -> str:
+    """Markdown of a table: when to pick each implementation, its training time and memory; rows: of training."""
+    timed = rows.set_index("implementation")
     lines = [f"| implementation | when to pick it | training time / {BASELINE} | peak memory / {BASELINE} |"]
     lines.append("| --- | --- | ---: | ---: |")
     for impl in IMPLS:
         if impl.module is None:  # it is none of the project's
             continue
-        time, memory = Status.NOT_RUN if run.device in impl.devices else "needs a GPU", NONE
+        time, memory = Status.NOT_RUN if device in impl.devices else "needs a GPU", NONE
         if impl.name in timed.index:
             row = timed.loc[impl.name]
             ok = row["status"] == Status.OK
@@ -43,20 +45,20 @@ def implementations(run: Run) -> str:
 
 def updated(run: Run, folder: Path) -> str:
     """README.md with what it shows between markers; ValueError unless it has each of them once."""
-    benchmark = Benchmark.of(run.rows)
-    row = readme_rows(benchmark, run.device).dropna(subset="ratio").iloc[0]
+    rows = quoted(ranked(run.rows), run.device, [SHOWN])
+    row = rows.dropna(subset="ratio").iloc[0]
     shown = text.page(
         "readme.md",
         folder=folder.relative_to(ROOT).as_posix(),
         caption=training_caption(row),
         file=TRAINING,
-        sentences=[fact for line in quoted(benchmark, run.device)[:1] for fact in facts(line, benchmark)],
+        facts=[facts(ours, rows) for _, ours in certain(fastest(rows)).iterrows()],
         machine=machine(run),
         date=run.date,
         workload=f"{SHOWN} (T {row['T']}, B {row['B']}), without layer norm, in {row['dtype']}",
         baseline=BASELINE,
         intervals=INTERVALS_SHOWN,
-        implementations=implementations(run),
+        implementations=implementations(rows, run.device),
     )
     before = README.read_text(encoding="utf-8")
     for part in shown.split("<!-- part -->\n")[1:]:

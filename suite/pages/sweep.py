@@ -12,20 +12,19 @@ from suite.cases.case import SIZES
 from suite.cases.workloads import Pass
 from suite.pages import text
 from suite.pages.bench import figure
-from suite.pages.benchmark import NORM, Benchmark, decisive_pass
 from suite.pages.headline import PASS_TITLES
 from suite.pages.plots import line_plot
-from suite.results.format import MB, count, percent, significant3, sizes, with_interval
+from suite.pages.ranking import decisive_pass
+from suite.results.format import MB, NORM, count, percent, significant3, sizes, with_interval
 from suite.results.statistics import Interval, interval
 from suite.results.status import Status
 
 
-def sweeps(benchmark: Benchmark, size: str) -> Mapping[str, pd.DataFrame]:
+def sweeps(rows: pd.DataFrame, size: str) -> Mapping[str, pd.DataFrame]:
     """Rows of the pass that is judged, which differ in a size alone, by the name of their plot.
 
     The names of their workloads differ in no other part.
     """
-    rows = benchmark.rows
     rest = rows["workload"].map(lambda name: re.sub(rf"(^|-){size}\d+", "", name))
     result = dict[str, pd.DataFrame]()
     others = [rows[column] for column in ("dtype", "layer_norm", *SIZES) if column != size]

@@ -2,21 +2,30 @@
 
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from suite.candidates.names import BASELINE, PADDED
 from suite.cases.workloads import Pass
 from suite.pages import bench, text
 from suite.pages.bench import terminal_table
-from suite.pages.examples import LSTM, NORM, OURS, at, compared, page
+from suite.pages.ranking import places, ranked
 from suite.results.columns import Row
-from suite.results.example_runs import benchmark, timed
+from suite.results.example_runs import LSTM, NORM, OURS, at, benchmark, timed
 from suite.results.status import Status
+
+
+def page(rows: list[Row]) -> str:
+    return bench.page(benchmark(*rows))
+
+
+def compared(rows: list[Row]) -> pd.DataFrame:
+    return ranked(benchmark(*rows).rows)
 
 
 def times(rows: list[Row]) -> dict[str, dict[str, str]]:
     """Return the lines of the last place, by implementation."""
-    *_, place = compared(rows).places()
+    *_, place = places(compared(rows))
     table = bench.time_table(place)
     return {line["implementation"]: line for line in table.to_dict("records")}
 
@@ -73,7 +82,7 @@ def test_a_verdict_takes_an_interval_beyond_the_noise(
 
     rows = timed("batched", 0.1, **ends(first)) + (timed(BASELINE, 0.05, **ends(second)) if second else [])
     rows += at("medium", timed(BASELINE, 0.05, spread=0))  # the noise floor of another workload
-    table = compared(rows).rows
+    table = compared(rows)
     assert set(table["verdict"][table["implementation"] == "batched"]) == {words}
 
 
@@ -83,7 +92,7 @@ def test_one_sequence_is_judged_by_its_forward_pass(B: int, decisive: str) -> No
     rows = [slow[0], fast[1]] if decisive == Pass.FORWARD else [fast[0], slow[1]]
     rows += timed(BASELINE, 0.05, B=B)
     assert times(rows)["batched"]["verdict"] == "slower"
-    (place,) = compared(rows).places()
+    (place,) = places(compared(rows))
     for columns in ([*bench.time_table(place)], [*terminal_table(place)]):
         assert columns[columns.index("verdict") - 1] == f"{decisive} / LSTM", "it is beside the figure that it judges"
 
@@ -100,9 +109,9 @@ def test_memory_is_that_of_training_and_the_roofline_that_of_the_pass_that_count
 
 def test_where_all_have_layer_norm_the_baseline_is_beside_them_alone() -> None:
     rows = [*timed("batched_cpu", 0.1, layer_norm=True), *LSTM]
-    assert {*compared(rows).rows["layer_norm"]} == {True}
-    assert {*compared([*rows, *OURS]).rows["layer_norm"]} == {True, False}
-    assert {*compared(LSTM).rows["layer_norm"]} == {False}
+    assert {*compared(rows)["layer_norm"]} == {True}
+    assert {*compared([*rows, *OURS])["layer_norm"]} == {True, False}
+    assert {*compared(LSTM)["layer_norm"]} == {False}
     assert "layer norm off" not in page(rows)
 
 
@@ -160,7 +169,7 @@ def test_a_page_shows_and_hides(rows: list[Row], shown: list[str], hidden: list[
     text = page(rows)
     assert [text.count(part) for part in shown] == [1] * len(shown)
     assert [part for part in hidden if part in text] == []
-    assert all(len(terminal_table(place)) for place in compared(rows).places())
+    assert all(len(terminal_table(place)) for place in places(compared(rows)))
 
 
 def test_the_hardware_and_where_a_run_was_made_are_shown() -> None:
@@ -173,7 +182,7 @@ def test_the_hardware_and_where_a_run_was_made_are_shown() -> None:
 
 def test_tables_in_a_terminal_cut_no_figure(capsys: pytest.CaptureFixture[str]) -> None:
     rows = timed("naive", 0, status=Status.NO_MEMORY) + timed("row_scaled", 0.51, 1 << 30) + timed("batched_cuda", 0.9)
-    for place in compared(rows + LSTM).places():
+    for place in places(compared(rows + LSTM)):
         text.show(terminal_table(place), "title")
     words = {word for line in capsys.readouterr().out.splitlines() for word in line.split()}
     assert {"implementation", "row_scaled", "batched_cuda", "torch.nn.LSTM", "undecided", "1,074", "10.2"} <= words

@@ -1,19 +1,19 @@
 """The headline has what a user gains, and only figures with an interval; else a sentence says why there is none."""
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
 from suite.candidates.names import BASELINE, ORDER, PADDED
-from suite.pages.bench import readme_rows
-from suite.pages.examples import LSTM, NORM, OURS, at, compared, page
-from suite.pages.headline import headline, summary
+from suite.pages import bench
+from suite.pages.headline import headline, states
+from suite.pages.ranking import ranked
 from suite.results.columns import Row
-from suite.results.example_runs import timed
+from suite.results.example_runs import LSTM, NORM, OURS, at, benchmark, timed
 from suite.results.status import Status
 
-CPU, GPU = "cpu", "cuda"
 #: The implementation and the alternative that decide are not the first ones; a hand-written gradient is none.
 SEVERAL = [*timed("batched", 0.3), *OURS, *timed("compiled", 0.5), *timed("jax", 0.25), *timed("deferred", 0.2)]
 PLAIN = [*timed("batched_cpu", 0.06), *timed("labml", 0.3), *timed("row_scaled", 0.4), *timed("batched", 0.12)]
@@ -49,23 +49,37 @@ def told(sentence: str) -> list[str]:
         (at("medium-ragged", PACKED_OURS), [["medium-ragged", "batched_cpu", "0.80 (0.79-0.81)", BASELINE, "padded"]]),
         (at("medium-ragged", [*OURS, *timed(PADDED, 0.06), *LSTM]), [["medium-ragged", *MEDIUM[1:]]]),
         ([*at("medium", timed("batched_cpu", 0.1, **FEW)), *at("char-ptb", OURS)], [["char-ptb", *MEDIUM[1:]]]),
+        ([*at("medium", timed("batched_cpu", 0.1, busy=0.4)), *at("char-ptb", OURS)], [["char-ptb", *MEDIUM[1:]]]),
     ],
     ids=[
         *("quoted", "best-alternative", "one-alternative", "float32-without-norm", "others"),
-        *("alternative-of-few-visits", "busy-alternative", "padded-is-faster", "padded-is-slower", "few-visits"),
+        *("alternative-of-few-visits", "busy-alternative", "padded-is-faster", "padded-is-slower"),
+        *("few-visits", "busy"),
     ],
 )  # fmt: skip
 def test_the_headline(rows: list[Row], lines: list[list[str]]) -> None:
-    sentences = headline(compared(rows), CPU)
+    run = benchmark(*rows)
+    sentences = headline(ranked(run.rows), run.device)
     assert [told(each) for each in sentences] == lines
-    assert all(f"**{each}**" in page(rows) for each in sentences)
+    assert all(f"**{each}**" in bench.page(run) for each in sentences)
 
 
-@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
-def test_a_gpu_quotes_bfloat16_where_it_was_timed(dtype: str) -> None:
-    rows = at("medium", [*OURS, *timed("batched_cpu", 0.1, dtype=dtype)][-2:])
-    (line,) = headline(compared([*OURS, *rows]), GPU)
+@pytest.mark.parametrize(
+    ("device", "dtypes", "dtype"),
+    [
+        ("cuda", ["float32", "bfloat16"], "bfloat16"),
+        ("cuda", ["float32"], "float32"),
+        ("cpu", ["bfloat16", "float32"], "float32"),
+    ],
+)
+def test_the_dtype_of_headline_and_plot_is_that_which_people_train_in(
+    device: str, dtypes: Sequence[str], dtype: str
+) -> None:
+    rows = [row for each in dtypes for row in at("medium", timed("batched_cpu", 0.1, dtype=each))]
+    run = benchmark(*OURS, *rows, device=device)
+    (line,) = headline(ranked(run.rows), run.device)
     assert line.startswith(f"medium (T 3 of 50, B 2 of 32, {dtype})")
+    assert f"), {dtype}, without layer norm: " in bench.page(run)
 
 
 @pytest.mark.parametrize(
@@ -77,26 +91,27 @@ def test_a_gpu_quotes_bfloat16_where_it_was_timed(dtype: str) -> None:
     ],
 )
 def test_without_a_headline_a_page_says_why(rows: list[Row], why: str) -> None:
-    assert headline(compared(rows), CPU) == []
-    (sentence,) = summary(compared(rows), CPU)
+    run = benchmark(*rows)
+    (sentence,) = headline(ranked(run.rows), run.device)
     assert why in sentence
-    assert f"**{sentence}**" in page(rows)
+    assert f"**{sentence}**" in bench.page(run)
 
 
 def test_a_page_shows_the_name_of_a_workload_as_it_is() -> None:
-    assert r"**\*mine\* (T 3" in page([row | {"workload": "*mine*"} for row in OURS])
+    assert r"**\*mine\* (T 3" in bench.page(benchmark(*[row | {"workload": "*mine*"} for row in OURS]))
 
 
 def test_a_machine_on_which_nothing_ran_has_pages() -> None:
     without: dict[str, Any] = {"status": Status.NOT_RUN, "detail": "It is not installed."}
-    nothing = [*timed("jax", 0, **without), *timed("labml", 0, **without)]
-    assert readme_rows(compared(nothing), CPU).empty
-    assert len(summary(compared(nothing), CPU)) == 1
+    run = benchmark(*timed("jax", 0, **without), *timed("labml", 0, **without))
+    assert bench.plots(run) == {}
     for name in ("jax", "labml"):
-        assert page(nothing).count(f"`{name}` was not timed: It is not installed.") == 1
+        assert bench.page(run).count(f"`{name}` was not timed: It is not installed.") == 1
 
 
 def test_a_machine_of_two_states_is_said_once_a_workload() -> None:
     changing = [row | {"baseline_s_visits": (0.02, 0.05, 0.021, 0.052, 0.02)} for row in OURS]
-    (said,) = [each for each in summary(compared([*changing, *LSTM]), CPU) if "two states" in each]
+    run = benchmark(*changing, *LSTM)
+    (said,) = states(ranked(run.rows))
+    assert f"**{said}**" in bench.page(run)
     assert re.findall(r"\d[\d.]*", said.partition("): ")[2]) == ["20.0", "51.0", "3", "2"]

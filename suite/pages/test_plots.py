@@ -8,9 +8,9 @@ from matplotlib.container import BarContainer
 
 from suite.candidates.names import BASELINE, ORDER
 from suite.cases.workloads import Pass
-from suite.pages.bench import plots, readme_rows, speed_panels
-from suite.pages.examples import compared
+from suite.pages.bench import plots, speed_panels
 from suite.pages.plots import bar_plot, colour, line_plot, styles, svg
+from suite.pages.ranking import ranked
 from suite.results.example_runs import benchmark, timed
 from suite.results.statistics import Interval
 
@@ -34,7 +34,7 @@ def test_two_files_have_two_looks() -> None:
 
 def training(name: str, ratio: float) -> pd.DataFrame:
     """Rows of a training step."""
-    rows = compared(timed(name, 0.05 * ratio)).rows
+    rows = ranked(benchmark(*timed(name, 0.05 * ratio)).rows)
     of_training: pd.DataFrame = rows[rows["pass"] == Pass.TRAIN]
     return of_training
 
@@ -83,17 +83,10 @@ def test_training_bars_are_the_ratios_of_the_table() -> None:
     assert band == pytest.approx([1 / 1.1, 1.1])
 
 
-@pytest.mark.parametrize(("device", "dtype"), [("cpu", "float32"), ("cuda", "bfloat16")])
-def test_the_dtype_of_the_plot_is_that_which_people_train_in(device: str, dtype: str) -> None:
-    rows = [row for each in ("float32", "bfloat16") for row in timed("batched", 0.1, workload="medium", dtype=each)]
-    assert set(readme_rows(compared(rows), device)["dtype"]) == {dtype}
-    assert set(readme_rows(compared(rows[:2]), device)["dtype"]) == {"float32"}
-
-
 def test_speed_has_a_panel_for_each_place_and_the_pass_that_counts() -> None:
     rows = timed("batched", 0.1, B=1)[:1] + timed("batched", 0.4, B=1)[1:] + timed("compiled", 0.2, layer_norm=True)
     rows += timed(BASELINE, 0.05) + timed("naive", 0.3) + timed("jax", 0)
-    panels = speed_panels(compared(rows))
+    panels = speed_panels(ranked(benchmark(*rows).rows))
     assert {title: dict(zip(of["implementation"], of["ratio"], strict=True)) for title, of in panels.items()} == {
         "small, float32, forward\nT 3, B 1": {"batched": 2.0},
         "small, float32, norm, train\nT 3, B 2": {"compiled": 4.0, BASELINE: 1.0},
@@ -118,7 +111,7 @@ def test_speed_has_a_panel_for_each_place_and_the_pass_that_counts() -> None:
 
 
 def test_bars_from_a_busy_machine_are_marked() -> None:
-    panels = speed_panels(compared(timed("batched", 0.1, busy=0.4) + timed(BASELINE, 0.05)))
+    panels = speed_panels(ranked(benchmark(*timed("batched", 0.1, busy=0.4), *timed(BASELINE, 0.05)).rows))
     assert [text.get_text() for text in bar_plot(panels).axes[0].texts] == ["1.00", "2.00, busy"]
 
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from suite.candidates.names import BASELINE
 from suite.cases.examples import CPU, TINY
 from suite.cases.verification import MULTIPLIED
 from suite.cases.workloads import WORKLOADS, Pass
@@ -61,3 +62,14 @@ def timed(
         | changes
         for each in Pass
     ]
+
+
+def at(workload: str, rows: list[Row], **changes: Any) -> list[Row]:
+    """Rows as those of another workload, which the run shortened."""
+    whole = WORKLOADS[workload].case
+    return [row | {"workload": workload, "whole_T": whole.T, "whole_B": whole.B} | changes for row in rows]
+
+
+LSTM = timed(BASELINE, 0.05)
+OURS = timed("batched_cpu", 0.1)
+NORM = timed("batched_cpu", 0.2, layer_norm=True)

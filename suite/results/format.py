@@ -14,6 +14,8 @@ from suite.shared.machine import without_trademarks
 #: Shown where there is no figure.
 NONE = "-"
 MB = 1e6
+#: Layer norm in words.
+NORM = {False: "off", True: "on"}
 
 
 def significant3(value: float) -> str:
@@ -61,6 +63,16 @@ def size_of_whole(row: pd.Series, size: str) -> str:
 def shortened(row: pd.Series) -> list[str]:
     """The sizes of a row that the run shortened, such as "T 10 of 100"."""
     return [size_of_whole(row, size) for size, column in WHOLE.items() if pd.notna(row[column])]
+
+
+def setting(row: pd.Series) -> str:
+    """A workload at a T and a B, in a dtype, as tables name it."""
+    return f"{row['workload']}, T {row['T']}, B {row['B']}, {row['dtype']}"
+
+
+def heading(row: pd.Series) -> str:
+    """Title of the place of a row."""
+    return f"{setting(row)}, layer norm {NORM[row['layer_norm']]}"
 
 
 def machine(run: Run) -> str:
