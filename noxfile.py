@@ -168,7 +168,7 @@ def package(session: nox.Session) -> None:
     session.run("check-wheel-contents", str(wheel))
     session.install(str(wheel))
     # A RuntimeWarning says that batched_cpu could not be built.
-    imported = ("-W", "error::RuntimeWarning", "suite/package/imported.py")
+    imported = ("-W", "error::RuntimeWarning", "suite/package/import_alone.py")
     python(session, *imported, str(bin_of(session).parent))
     python(session, "-m", "tarfile", "--filter", "data", "--extract", str(sdist), str(scratch))
     source = scratch / sdist.name.removesuffix(".tar.gz")
@@ -273,7 +273,7 @@ def installed(session: nox.Session) -> None:
         session.run("uv", "pip", "install", "-q", "--python", program, "--group", "suite", torch, str(built))
         env = {"PATH": str(folder / "bin")}
         session.run(program, "suite/package/first_call.py", env=env, external=True)
-        beside = ("suite/package/beside.py", str(folder / "beside"))
+        beside = ("suite/package/installed.py", str(folder / "beside"))
         chosen = ("-m", BATCHED_CPU, "--results", str(folder / "results"))
         session.run(program, *beside, EQUALITY, SPLIT, CAPABILITIES, *chosen, env=env, external=True)
 
@@ -286,7 +286,7 @@ def emulation(session: nox.Session) -> None:
     built = build_wheel(session, "aarch64")
     scratch = scratch_of(session)
     chosen = (EQUALITY, "-m", BATCHED_CPU, "--results", str(scratch / "results"))
-    python(session, "-m", "suite.package.emulated", str(built), str(scratch), *chosen)
+    python(session, "-m", "suite.package.emulation", str(built), str(scratch), *chosen)
 
 
 @shared

@@ -1,4 +1,4 @@
-"""Whether results are taken: of a run, in place of those of its machine; of a folder, by `nox -s report -- --check`."""
+"""Why results are not taken: a benchmark's for its machine's pages, a folder's by `nox -s report -- --check`."""
 
 import platform
 import re
@@ -17,7 +17,7 @@ from suite.results.statistics import FEWEST
 from suite.results.status import Status
 from suite.shared.files import ROOT
 
-#: What shows where something was made: absolute paths, of Windows too, those in a home, and users of hosts.
+#: What shows where a file comes from: absolute paths, of Windows too, paths in a home, and users at hosts.
 PRIVATE = re.compile(r"(?<![\w.)])(/[\w.+-]+){2,}|\b[A-Za-z]:\\\w|~/\w|[\w.-]+@[\w-]+")
 
 

@@ -252,7 +252,7 @@ def test_a_benchmark_ends_with_a_sentence_about_each_file(monkeypatch: pytest.Mo
     ]
 
 
-#: Sessions of the project in the environment that is here, since nox itself would make it anew.
+#: The session *verify* in the environment of this test, where nox itself would make another.
 NOXFILE = """
 import os, sys
 from pathlib import Path

@@ -35,10 +35,10 @@ def test_commands_run_in_an_odd_environment(tmp_path: Path) -> None:
     for name in ("old", "new"):
         benchmark(*timed("batched", 0.1), processor="Prozessor für Tests").write(folder / name)
     empty = dict.fromkeys(("CXX", "XDG_CACHE_HOME", "HYPERLSTM_INVOKED_FROM", "HYPERLSTM_IMPL", ours.BASE), "")
-    kept = {
+    cache = {
         "TORCH_EXTENSIONS_DIR": os.environ.get("TORCH_EXTENSIONS_DIR") or str(Path.home() / ".cache/torch_extensions")
     }
-    environment = {**os.environ, **ODD, **empty, **kept, "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, **ODD, **empty, **cache, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-P", "-c", COMMANDS]
     ended = subprocess.run(command, cwd=folder, env=environment, capture_output=True, timeout=120, check=False)
     assert ended.returncode == 0, ended.stderr.decode(errors="replace")

@@ -22,7 +22,7 @@ COMMANDS: dict[str, Callable[[], object]] = {
     "cuda": lambda: sys.exit(native.main([])),
 }
 H100 = "NVIDIA H100 80GB HBM3"
-#: What nvidia-smi does where torch sees no GPU, and the variable that hides GPUs; what is said then.
+#: What nvidia-smi does where torch sees no GPU, the variable that hides GPUs, and what commands say.
 UNSEEN = {
     "an old driver": (
         f"echo {H100}, 570.86.15",
@@ -110,5 +110,5 @@ def test_workers_fit_into_a_gpu(
     properties = SimpleNamespace(uuid="1-2", total_memory=gigabytes << 30)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: properties)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 32)
-    asked: Any = SimpleNamespace(getoption=lambda name: torch.device("cuda", 0))
-    assert processes.pytest_xdist_auto_num_workers(asked) == workers
+    config: Any = SimpleNamespace(getoption=lambda name: torch.device("cuda", 0))
+    assert processes.pytest_xdist_auto_num_workers(config) == workers

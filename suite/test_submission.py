@@ -76,7 +76,7 @@ def test_a_trial_says_what_is_wrong(
 @pytest.mark.parametrize("name", ["auto", "batched", BASELINE])
 @pytest.mark.usefixtures("_withdrawn")
 def test_a_file_has_a_name_of_its_own(name: str, tmp_path: Path) -> None:
-    """Else its figures would stand as those of an implementation or an alternative."""
+    """Else its figures would be taken for those of an implementation or an alternative."""
     (tmp_path / f"{name}.py").write_text(EXAMPLE)
     with pytest.raises(ValueError, match=rf"/{name}\.py: expected a name of its own, other than .*\b{name}\b"):
         submission.load(tmp_path / f"{name}.py")

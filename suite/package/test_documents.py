@@ -35,7 +35,7 @@ def name_of(page: Path) -> str:
 
 @cache
 def tokens(page: Path) -> list[Token]:
-    """Tokens of a page, with those of its lines in place of the lines."""
+    """Tokens of a page: of blocks, and of the text in them."""
     blocks = MarkdownIt("commonmark").enable("table").parse(page.read_text(encoding="utf-8"))
     return [token for block in blocks for token in (block.children or [block])]
 

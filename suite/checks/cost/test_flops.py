@@ -85,8 +85,8 @@ def test_an_open_counter_counts_an_operator_that_is_new_to_torch(
     name: str, device: torch.device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first call imports the operators, which may be after the counter copied torch's formulas."""
-    known = {key: formula for key, formula in flop_counter.flop_registry.items() if "hyperlstm" not in str(key)}
-    monkeypatch.setattr(flop_counter, "flop_registry", known)
+    others = {key: formula for key, formula in flop_counter.flop_registry.items() if "hyperlstm" not in str(key)}
+    monkeypatch.setattr(flop_counter, "flop_registry", others)
     assert flops(name, CASES[0], device)[0] == 2 * CASES[0].multiply_adds()
 
 
@@ -119,7 +119,7 @@ def recomputed(case: Case, residuals: bool) -> int:
     ids=lambda value: value.id if isinstance(value, Case) else value,
 )
 def test_each_product_of_the_equations_is_computed_once(name: str, case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
-    """And twice as many backward, whatever the chunks: as counted below the operators of a hand-written gradient."""
+    """And twice as often backward, in one chunk or several; counted below the operators of a hand-written gradient."""
     monkeypatch.setattr(operator, "_observed", lambda *_: False)  # else a counter would see an operator alone
     model, sample = model_and_draw(name, case, torch.float64, CPU)
     once = of_built_weights(case) if find(name).builds_weights else case.multiply_adds()

@@ -1,4 +1,4 @@
-"""A call opens, imports and compiles nothing once a call like it was made."""
+"""The second of two equal calls opens, imports and compiles nothing."""
 
 import sys
 from typing import Any

@@ -35,7 +35,7 @@ def test_same_output_states_and_every_gradient(L: int, state: Start) -> None:
 @pytest.mark.parametrize("dtype", DTYPES, ids=dtype_name)
 @pytest.mark.parametrize("L", [1, 11])
 def test_a_round_trip_keeps_every_bit(L: int, dtype: torch.dtype) -> None:
-    """In new memory, from any layout, and both modules load what is made for them."""
+    """In new memory, from any layout, and each module loads its own."""
     from labml_nn.hypernetworks import hyper_lstm
 
     ours = {name: value.mT.contiguous().mT if value.dim() > 1 else value for name, value in params(L, dtype).items()}

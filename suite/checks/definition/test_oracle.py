@@ -43,11 +43,11 @@ def test_with_scales_of_one_it_is_an_lstm(L: int, device: torch.device) -> None:
             layer.z_bias.fill_(1.0)
             layer.d_weight.copy_(torch.tensor([1 / Z, 1 / Z, 0.0]).view(3, 1, 1, 1).expand_as(layer.d_weight))
     shapes = ((T, B, I), (L, B, H), (L, B, H))  # of x, h and c
-    given = [torch.randn(shape, dtype=torch.float64, device=device) for shape in shapes]
+    numbers = [torch.randn(shape, dtype=torch.float64, device=device) for shape in shapes]
     hyper = [torch.zeros(L, B, S, dtype=torch.float64, device=device)] * 2
 
     def results(run: nn.Module, *more: Tensor) -> list[Tensor]:
-        x, *state = leaves = [value.clone().requires_grad_() for value in given]
+        x, *state = leaves = [value.clone().requires_grad_() for value in numbers]
         out, (h, c, *_) = run(x, (*state, *more))
         torch.stack([out.sin().sum(), h.cos().sum(), c.exp().sum()]).sum().backward()
         return [out, h, c, *(leaf.grad for leaf in leaves if leaf.grad is not None)]

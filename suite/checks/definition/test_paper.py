@@ -24,7 +24,7 @@ MODELS = {
     "IAM handwriting HyperLSTM": (3, 900, 128, 4, 1, False, 121, 3.94),
     "IAM handwriting Layer Norm HyperLSTM": (3, 900, 128, 4, 1, True, 121, 3.95),
 }
-#: Our counts of those that the definition does not reproduce; suite/checks/README.md says what is known of them.
+#: Our counts of the two that differ, in millions; suite/checks/README.md says by how much and why they may.
 OURS = {"char-PTB Layer Norm HyperLSTM, large embedding": 5.09, "enwik8 Layer Norm HyperLSTM": 18.73}
 
 

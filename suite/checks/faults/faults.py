@@ -134,7 +134,10 @@ def about(fault: Fault) -> Row:
 
 
 def assert_rejected(fault: Fault, case: str, worst: Judgement | None, wrong: Sequence[Judgement], keep: Keep) -> None:
-    """Keep a row of what `caught` found; AssertionError unless it is what the fault damages, and no output if not."""
+    """Keep a row of what `caught` returned; AssertionError unless a tensor that the fault damages was rejected.
+
+    The outputs of a call with a fault in a gradient must pass.
+    """
     row = about(fault) | {"case": case}
     if worst is None:
         keep("faults", row | {"verdict": Verdict.SURVIVED, "wrong": 0})

@@ -8,7 +8,7 @@ blames: the result or finding that it makes wrong, as tables name it but without
 file: the file of impls/ that is edited.
 edits: texts that occur in the file once, each with its replacement; in a header of C++ (.h) both are expressions.
 dtype: in which it is compared, float64 if left out.
-way: the way to multiply bfloat16 that it is in, of those of `impls/batched_cpu/sets.py`.
+way: the way to multiply bfloat16 in which it is, as `impls/batched_cpu/sets.py` names it.
 threads: how many threads it takes, 1 if left out.
 """
 

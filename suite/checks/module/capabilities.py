@@ -39,7 +39,7 @@ from suite.comparison.tensors import OUTPUTS, Gradient, Results
 from suite.comparison.tolerance import assert_bitwise_equal, assert_within_rule
 from suite.shared.usage import peak_bytes
 
-#: So many rows that chunks are short, so few units that the weights of one step are small compared with all outputs.
+#: Many rows, so that chunks are short, and few units, so that the weights of a step are small beside the outputs.
 WIDE = Case(T=50, B=256, I=4, H=16, S=8, Z=2)
 STEPS = 20_000
 #: In evaluation mode, with all options.
@@ -318,7 +318,7 @@ def threads(name: str, device: torch.device) -> None:
     model, sample = model_and_draw(name, CASE, F32, device)
     samples = [sample._replace(x=sample.x * math.cos(n)) for n in range(8)]
     expected = [by_grad(model, sample) for sample in samples]
-    # A new thread has the default number of threads for products, whatever was set; bits depend on it.
+    # Else a new thread would have torch's default number of threads for products, on which bits depend.
     with ThreadPoolExecutor(4, initializer=torch.set_num_threads, initargs=(torch.get_num_threads(),)) as pool:
         for _ in range(3):
             results = pool.map(partial(by_grad, model), samples)

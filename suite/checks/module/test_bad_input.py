@@ -92,12 +92,16 @@ def parts(F: int) -> Rows:
     }
 
 
-#: Attributes of a model.
+#: Attributes that a model does not take.
 ATTRIBUTES: Rows = {
-    "dropout": (1.5, ValueError, f"{PROBABILITY} 1.5"),
-    "layer_norm": (False, AttributeError, "expected True, which the parameters have, got False"),
-    "hidden_size": (7, AttributeError, "expected 6, which the parameters have, got 7"),
-    "n_layers": (0, ValueError, f"{INTEGER} 0"),
+    "dropout": (("dropout", 1.5), ValueError, f"^dropout: {PROBABILITY} 1.5"),
+    "layer_norm": (
+        ("layer_norm", False),
+        AttributeError,
+        "^layer_norm: expected True, which the parameters have, got False",
+    ),
+    "hidden_size": (("hidden_size", 7), AttributeError, "^hidden_size: expected 6, which the parameters have, got 7"),
+    "n_layers": (("n_layers", 0), ValueError, f"^n_layers: {INTEGER} 0"),
 }
 #: What cannot be a bias of this model.
 BIASES: Rows = {
@@ -137,7 +141,7 @@ AUTOCAST: Rows = {
     "later": ("layers.1.bias", ValueError, r"1\.bias: .* in float32 .*, got \[4, 6\] in float64"),
 }
 #: Arguments of `why_unavailable`.
-ASKED: Rows = {
+UNAVAILABLE: Rows = {
     "unknown": (("fast", "cpu"), ValueError, "^impl: expected .*; got 'fast'"),
     "dtype": (("naive", "cpu", "float32"), TypeError, "^dtype: expected a torch.dtype, got 'float32'"),
     "option": (
@@ -191,10 +195,7 @@ TABLES: dict[str, tuple[Rows, Callable[..., object], str]] = {
         f"state-{name}": (parts(F), partial(in_part, k), rf"^state \({name}\): ")
         for k, (name, F) in enumerate(zip(STATES, (6, 6, 5, 5), strict=True))
     },
-    **{
-        f"set-{name}": ({"": row}, lambda value, model, *_, name=name: setattr(model, name, value), f"^{name}: ")
-        for name, row in ATTRIBUTES.items()
-    },
+    "set": (ATTRIBUTES, lambda change, model, *_: setattr(model, *change), ""),
     "parameter": (
         BIASES,
         lambda bias, model, x, _: functional_call(model, {"layers.1.bias": bias}, (x,)),
@@ -202,7 +203,7 @@ TABLES: dict[str, tuple[Rows, Callable[..., object], str]] = {
     ),
     "changed": (CHANGES, changed, r"^layers\."),
     "autocast": (AUTOCAST, under_autocast, r"^layers\."),
-    "asked": (ASKED, lambda arguments, *_: why_unavailable(*arguments), ""),
+    "why-unavailable": (UNAVAILABLE, lambda arguments, *_: why_unavailable(*arguments), ""),
     "unavailable-dtype": (
         {"": (torch.float8_e5m2, RuntimeError, "float8_e5m2: .* In float8_e5m2 on cpu: none")},
         in_dtype,

@@ -1,4 +1,4 @@
-"""Each implementation has a capability, or refuses it; `auto` has those of recorded models."""
+"""Each implementation has a capability or refuses it, and `auto` can be recorded."""
 
 import pytest
 import torch

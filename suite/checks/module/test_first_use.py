@@ -133,7 +133,7 @@ SPAWN = "spawn"
 def first(use: str, name: str, device: torch.device) -> str:
     """Run a use and then a plain training step; returns a reason to skip both, or ""."""
     submission.inherit()
-    # What a compiled operator would do wrong with a fake tensor that was kept.
+    # A compiled operator would read from a fake tensor of an earlier call.
     warnings.filterwarnings("error", "Accessing the data pointer of FakeTensor")
     run = spawned if use == SPAWN else USES[use]
     try:

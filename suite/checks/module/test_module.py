@@ -45,7 +45,7 @@ def test_autocast_takes_parameters_of_several_dtypes() -> None:
 
 
 def test_a_model_shows_its_options_and_the_sizes_of_its_layers() -> None:
-    """Those of each layer are what it reads and what it gives."""
+    """The sizes of a layer are those of its input and of its output."""
     plain = repr(HyperLSTM(4, 6, 5, 2, 2, impl="naive"))
     assert "  4, 6, 5, 2, 2, layer_norm=False, impl=naive\n" in plain
     assert "(0): Layer(4 -> 6)\n" in plain
@@ -64,7 +64,7 @@ def test_a_final_state_is_no_memory_of_the_callers(steps: int, device: torch.dev
         _, last = model(torch.randn(steps, 3, 5, device=device), state)
         for part in last:
             part.fill_(7.0)
-    assert all(part.equal(kept) for part, kept in zip(state, before, strict=True))
+    assert all(map(torch.equal, state, before))
 
 
 def test_an_empty_sequence_trains_with_gradients_of_zero(device: torch.device) -> None:

@@ -1,7 +1,7 @@
-"""Runs pytest on the installed package: `python suite/package/beside.py FOLDER ARGUMENTS`, with the Python that has it.
+"""Runs pytest on the package installed for a Python: `python suite/package/installed.py FOLDER ARGUMENTS`.
 
-FOLDER is made anew. There the package lies beside the suite, by the name that the suite imports it. ARGUMENTS are
-pytest's; paths among them are absolute, or of FOLDER, as in suite/checks.
+FOLDER is emptied, and gets links to the installed package, as `impls`, and to the suite. ARGUMENTS are pytest's; paths
+among them are absolute, or of FOLDER, such as suite/checks.
 """
 
 import os
@@ -26,7 +26,7 @@ def main(folder: str, *arguments: str) -> int:
     Path(folder, "suite").symlink_to(SUITE)
     os.chdir(folder)
     sys.path[0] = folder
-    sys.dont_write_bytecode = True  # which would have this folder's paths, and lie in the checkout
+    sys.dont_write_bytecode = True  # into the checkout, with the paths of this folder
     options = ["-q", "--rootdir", folder, "-p", "no:cacheprovider", "-p", "no:benchmark"]
     return pytest.main([*options, "-p", "suite.checks.cpu.built", *arguments])
 

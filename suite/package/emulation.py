@@ -1,7 +1,7 @@
-"""Runs pytest on a wheel for aarch64 under emulation: `python -m suite.package.emulated WHEEL FOLDER ARGUMENTS`.
+"""Runs pytest on a wheel for aarch64 under emulation: `python -m suite.package.emulation WHEEL FOLDER ARGUMENTS`.
 
 It takes a system that has Debian's apt-get, dpkg and qemu-user-static, which stays as it is: Debian's packages for
-aarch64 are unpacked into FOLDER, where apt has its state too. ARGUMENTS are pytest's, see `beside.py`.
+aarch64 are unpacked into FOLDER, where apt has its state too. ARGUMENTS are pytest's, see `installed.py`.
 """
 
 import os
@@ -64,7 +64,7 @@ def main(wheel: str, folder: str, *arguments: str) -> int:
         unpack_python(root, scratch / "apt")
     install(Path(wheel), site)
     python = [EMULATOR, "-L", str(root), str(root / "usr" / "bin" / f"python{PYTHON}")]
-    beside = [str(Path(__file__).with_name("beside.py")), str(scratch / "beside")]
+    beside = [str(Path(__file__).with_name("installed.py")), str(scratch / "beside")]
     variables = {"OMP_NUM_THREADS": "2", "PYTHONPATH": str(site)}
     return subprocess.run([*python, *beside, "-p", "no:xdist", *arguments], env=os.environ | variables).returncode
 
