@@ -5,8 +5,6 @@ pytest_plugins = (
     "suite.checks.recording",
     "suite.verify.options",
     "suite.verify.processes",
-    "suite.verify.selection",
-    "suite.verify.failures",
     "suite.verify.limits",
     "suite.verify.conclusion",
 )

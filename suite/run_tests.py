@@ -18,7 +18,7 @@ from suite.verify.arguments import LONG, SHORT, add_options, ending
 #: of the suite, which pytest knows before it looks for the first conftest.py, so that their values are no tests.
 SUITE = (f"--config-file={ROOT / 'pyproject.toml'}", "-p", "suite.verify.options")
 WORKERS = ("-q", "--numprocesses=auto", "--dist=worksteal", "-p", "no:benchmark")
-#: Failures of each file of `--impl` take a line, see `suite/verify/failures.py`.
+#: Failures of each file of `--impl` take a line, see `suite/verify/conclusion.py`.
 LINES = ("--tb=no", "-rN")
 
 

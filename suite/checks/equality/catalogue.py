@@ -25,13 +25,13 @@ from suite.checks.equality.comparisons import (
     against_wide,
     dtypes_at_size,
 )
-from suite.checks.equality.pairs import COVERING, Call, case_of, dtype_of, use_of
+from suite.checks.equality.pairs import COVERING, Combination, case_of, dtype_of, use_of
 from suite.comparison.memory import shortage
 from suite.comparison.tolerance import DTYPES
 from suite.shared.devices import DeviceType
 
 #: Cases at which a model is used in many ways.
-TINY = Case(T=4, B=3, I=6, H=9, S=7, Z=3, layer_norm=True, state="stacked")
+NARROW = Case(T=4, B=3, I=6, H=9, S=7, Z=3, layer_norm=True, state="stacked")
 LARGE = Case(T=4, B=66, I=100, H=136, S=40, Z=9, layer_norm=True, state="stacked")
 PACKED = Case(T=5, B=9, I=97, H=72, S=33, Z=4, L=2, lengths=lengths(5, 9), state="shared", recurrent_dropout=0.3)
 DROPPED = Case(T=3, B=3, I=5, H=8, S=6, Z=2, L=2, layer_norm=True, state="stacked", dropout=0.25, recurrent_dropout=0.4)
@@ -49,7 +49,7 @@ FORWARD_CASES = (
 )
 #: Of an implementation that builds weights.
 LITERAL = Case(T=2, B=8, I=97, H=128, S=33, Z=9, layer_norm=True, state="stacked")
-_TRAINED = {TINY: (F64,), LARGE: (F32,), PACKED: (F64, BF16)}
+_TRAINED = {NARROW: (F64,), LARGE: (F32,), PACKED: (F64, BF16)}
 #: By name, uses of one model, and the cases and dtypes in which every implementation is used so.
 GROUPS: Mapping[str, tuple[Uses, Mapping[Case, Sequence[torch.dtype]]]] = {
     "frozen": (gradients.FROZEN, _TRAINED),
@@ -58,7 +58,7 @@ GROUPS: Mapping[str, tuple[Uses, Mapping[Case, Sequence[torch.dtype]]]] = {
     "changes": (changes.CHANGES, {DROPPED: (F64,), DROPPED_WIDE: (F32,)}),
     "means far from 0": (extremes.MEANS_FAR_FROM_0, {replace(LARGE, S=120): (F32,)}),
     "saturated": (extremes.SATURATED, {replace(LARGE, layer_norm=False): (F64, F32)}),
-    "calls": (calls.CALLS, {TINY: (F64,), LARGE: (F32,)}),
+    "calls": (calls.CALLS, {NARROW: (F64,), LARGE: (F32,)}),
     "inference": (calls.INFERENCE, dict.fromkeys(FORWARD_CASES, (F32,))),
 }
 
@@ -125,16 +125,16 @@ def _compared_dtypes(impl: Impl, dtypes: Iterable[torch.dtype]) -> list[torch.dt
     return [dtype for dtype in dtypes if dtype in dtypes_at_size(impl)]
 
 
-def paired(name: str, covering: Iterable[Call] = COVERING) -> list[Comparison]:
+def paired(name: str, covering: Iterable[Combination] = COVERING) -> list[Comparison]:
     """Options of an implementation in pairs, in the most precise dtype that it has, or under autocast.
 
     A default run has none of `naive`: the oracle is its layer function, and `row_scaled` runs in the same module.
     """
     most_precise = min(find(name).dtypes, key=lambda dtype: torch.finfo(dtype).eps)
     comparisons = []
-    for call in covering:
-        dtype = dtype_of(call, most_precise)
-        comparisons.append(against_naive(case_of(call), dtype, call.name, (use_of(call),), default=name != ORACLE))
+    for options in covering:
+        case, dtype, use = case_of(options), dtype_of(options, most_precise), use_of(options)
+        comparisons.append(against_naive(case, dtype, use.name, (use,), default=name != ORACLE))
     return comparisons
 
 

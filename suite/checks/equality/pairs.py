@@ -66,8 +66,8 @@ TRAINED: dict[str, Selector] = {
 OF_STATE = ("state", "state_c", "state_h_hat")
 
 
-class Call(NamedTuple):
-    """A call of a model, by the value of each option.
+class Combination(NamedTuple):
+    """A value of each option of a call.
 
     form, masks, trained, layout: of the tables `FORMS`, `MASKS`, `TRAINED` and `OF_ALL_TENSORS`.
     autocast: `exact`, without; `autocast`, in bfloat16, of a model in float32; `float64_in_autocast`, of a model in
@@ -114,11 +114,11 @@ class Call(NamedTuple):
 
 
 #: The default of each option.
-DEFAULTS = Call()
-#: Some values of each option, by field of `Call`.
+DEFAULTS = Combination()
+#: Some values of each option, by field of `Combination`.
 Domains = dict[str, tuple[Any, ...]]
 #: All values.
-OPTIONS: Domains = {
+DOMAINS: Domains = {
     "form": tuple(FORMS),
     "batch_first": (False, True),
     "layers": (1, 2),
@@ -134,7 +134,7 @@ OPTIONS: Domains = {
     "extreme": (False, True),
 }
 #: The values that one layer sees: the module turns the others into these, and runs what is between layers.
-LAYER_OPTIONS = OPTIONS | {
+LAYER_DOMAINS = DOMAINS | {
     "form": ("batch", "unsorted", *EMPTY),
     "batch_first": (False,),
     "layers": (1,),
@@ -146,7 +146,7 @@ LAYER_OPTIONS = OPTIONS | {
 }
 
 
-# The calls that cover all pairs
+# The combinations that cover all pairs
 
 
 def _either(option: str, values: tuple[Any, ...], other: str, others: tuple[Any, ...]) -> dict[str, Any]:
@@ -167,8 +167,8 @@ _CONSTRAINTS = [
 ]
 
 
-def covering_calls(domains: Domains) -> list[Call]:
-    """Calls that cover all pairs of these values.
+def covering(domains: Domains) -> list[Combination]:
+    """Combinations in which each pair of these values occurs.
 
     A call without numbers or without a gradient shows little, and so does one with extreme numbers, where larger errors
     are allowed. So each pair that can be is in a usual call too.
@@ -177,32 +177,32 @@ def covering_calls(domains: Domains) -> list[Call]:
     with_gradients = tuple(trained for trained in domains["trained"] if trained != "nothing")
     telling = domains | {"form": with_numbers, "trained": with_gradients}
     usual = _covering(telling | {"extreme": (False,)})
-    extreme = [call for call in _covering(telling) if call.extreme]
-    little = [call for call in _covering(domains) if call.form in EMPTY or call.trained == "nothing"]
+    extreme = [options for options in _covering(telling) if options.extreme]
+    little = [options for options in _covering(domains) if options.form in EMPTY or options.trained == "nothing"]
     return [*usual, *extreme, *little]
 
 
-def _covering(domains: Domains) -> list[Call]:
+def _covering(domains: Domains) -> list[Combination]:
     """A covering array of these values, without what does not go together."""
     rows = make(domains, salt="0", constraints=_CONSTRAINTS)
-    return [Call(**row) for row in rows]
+    return [Combination(**row) for row in rows]
 
 
-COVERING = covering_calls(OPTIONS)
+COVERING = covering(DOMAINS)
 #: Of a layer alone, where calls take long.
-OF_A_LAYER = covering_calls(LAYER_OPTIONS)
+OF_A_LAYER = covering(LAYER_DOMAINS)
 
 
-# A call as a case and a use
+# A combination as a case and a use
 
 
-def case_of(call: Call) -> Case:
-    """The sizes of a call, and the options that a case has."""
-    T, B, lengths = FORMS[call.form]
-    if call.form == "alone" and call.batch_first:
+def case_of(options: Combination) -> Case:
+    """The sizes of a call, and those options that a case has."""
+    T, B, lengths = FORMS[options.form]
+    if options.form == "alone" and options.batch_first:
         T = 1  # an axis to lose by mistake
-    H, S = (72, 64) if call.extreme else (7, 6)  # the more units, the less a lost digit is chance
-    dropout, recurrent_dropout, training = MASKS[call.masks]
+    H, S = (72, 64) if options.extreme else (7, 6)  # the more units, the less a lost digit is chance
+    dropout, recurrent_dropout, training = MASKS[options.masks]
     return Case(
         T=T,
         B=B,
@@ -210,9 +210,9 @@ def case_of(call: Call) -> Case:
         H=H,
         S=S,
         Z=2,
-        L=call.layers,
-        layer_norm=call.layer_norm,
-        state=call.state,
+        L=options.layers,
+        layer_norm=options.layer_norm,
+        state=options.state,
         lengths=lengths,
         dropout=dropout,
         recurrent_dropout=recurrent_dropout,
@@ -221,53 +221,53 @@ def case_of(call: Call) -> Case:
 
 
 @cache  # so that implementations share the references of its draws
-def use_of(call: Call) -> Use:
-    """The options of a call that a case does not have."""
+def use_of(options: Combination) -> Use:
+    """The options that a case does not have."""
     return Use(
-        call.name,
-        run=partial(_run, call),
-        expected=partial(without_other_gradients, TRAINED[call.trained]),
-        change_draw=partial(_draw_of, call),
-        autocast=call.autocast != "exact",
-        gradient=call.trained != "nothing",
-        residuals=not call.recomputed,
+        options.name,
+        run=partial(_run, options),
+        expected=partial(without_other_gradients, TRAINED[options.trained]),
+        change_draw=partial(_draw_of, options),
+        autocast=options.autocast != "exact",
+        gradient=options.trained != "nothing",
+        residuals=not options.recomputed,
     )
 
 
-def dtype_of(call: Call, most_precise: torch.dtype) -> torch.dtype:
-    """The dtype of a call, of an implementation with this most precise one.
+def dtype_of(options: Combination, most_precise: torch.dtype) -> torch.dtype:
+    """The dtype of a call of an implementation with this most precise one.
 
     Where formulas lose digits it is float32: float64 is the oracle, and naive's own error says how many are lost.
     """
-    if call.extreme:
+    if options.extreme:
         return F32
-    if call.autocast == "exact":
+    if options.autocast == "exact":
         return most_precise
-    return F64 if call.autocast == "float64_in_autocast" and most_precise == F64 else BF16
+    return F64 if options.autocast == "float64_in_autocast" and most_precise == F64 else BF16
 
 
-def _draw_of(call: Call, sample: Draw) -> Draw:
-    """A draw with the numbers of a call, and zero for the cotangents that do not arrive."""
-    if call.extreme:
-        change = FAR_FROM_0 if call.layer_norm else LARGE_CELLS
+def _draw_of(options: Combination, sample: Draw) -> Draw:
+    """A draw with extreme numbers if they are an option, and zero for the cotangents that do not arrive."""
+    if options.extreme:
+        change = FAR_FROM_0 if options.layer_norm else LARGE_CELLS
         sample = change(sample)
-    return with_cotangents_of(call.arriving, sample)
+    return with_cotangents_of(options.arriving, sample)
 
 
-def _run(call: Call, model: HyperLSTM, case: Case, sample: Draw) -> Outcome:
-    """A run in the form of a call, on tensors in its layout, with its settings.
+def _run(options: Combination, model: HyperLSTM, case: Case, sample: Draw) -> Outcome:
+    """A run with these options.
 
     It is a finding if out has a graph although nothing requires a gradient, or none although something does.
     """
-    select = TRAINED[call.trained]
-    in_form = partial(run_plain, select=select, arriving=call.arriving, call=partial(_in_form, call))
+    select = TRAINED[options.trained]
+    in_form = partial(run_plain, select=select, arriving=options.arriving, call=partial(_in_form, options))
     # Watched inside the settings, since leaving them restores what a call changed of them.
-    run = watched(in_layouts(OF_ALL_TENSORS[call.layout], in_form))
+    run = watched(in_layouts(OF_ALL_TENSORS[options.layout], in_form))
     device = sample.x.device.type
-    short = {"forward": 1, "backward": 1} if call.stepwise else {}
-    autocast = torch.autocast(device, torch.bfloat16, enabled=call.autocast != "exact")
-    model.batch_first = call.batch_first
-    with limited(device, residuals=not call.recomputed, **short), autocast:
+    short = {"forward": 1, "backward": 1} if options.stepwise else {}
+    autocast = torch.autocast(device, torch.bfloat16, enabled=options.autocast != "exact")
+    model.batch_first = options.batch_first
+    with limited(device, residuals=not options.recomputed, **short), autocast:
         outcome = run(model, case, sample)
     model.batch_first = False
     given = inputs(sample) if case.T else ["x"]  # without steps out is no function of the state
@@ -279,16 +279,16 @@ def _run(call: Call, model: HyperLSTM, case: Case, sample: Draw) -> Outcome:
     return outcome._replace(findings=(*outcome.findings, finding))
 
 
-def _in_form(call: Call, model: nn.Module, case: Case, x: Tensor, state: State | None) -> Returned:
-    """Call the model on sequences in the form of a call; one alone is a view of rows that are longer."""
-    alone = call.form == "alone"
-    turned = call.batch_first and not (alone or case.lengths)
+def _in_form(options: Combination, model: nn.Module, case: Case, x: Tensor, state: State | None) -> Returned:
+    """Call the model on sequences in the form of these options; one alone is a view of rows that are longer."""
+    alone = options.form == "alone"
+    turned = options.batch_first and not (alone or case.lengths)
     if alone:
         x = pad(x[:, 0], (0, 1))[:, :-1]
         state = state and tuple(part[..., 0, :] for part in state)
     elif turned:
         x = x.transpose(0, 1).contiguous()
-    out, last = packed(model, case, x, state, layout_of_tokens(OF_ALL_TENSORS[call.layout]))
+    out, last = packed(model, case, x, state, layout_of_tokens(OF_ALL_TENSORS[options.layout]))
     if alone:
         return out.unsqueeze(1), tuple(part.unsqueeze(1) for part in last)
     return out.transpose(0, 1) if turned else out, last

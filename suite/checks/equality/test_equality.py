@@ -11,7 +11,7 @@ import torch
 from impls.definition import dtype_name
 from impls.registry import find
 from suite.cases.case import Case
-from suite.checks.equality.catalogue import TINY, at_sizes, grouped, of_every_implementation, paired, small, wide
+from suite.checks.equality.catalogue import NARROW, at_sizes, grouped, of_every_implementation, paired, small, wide
 from suite.checks.equality.comparisons import F64, Comparison, against_naive
 from suite.checks.recording import Keep, verify_row
 from suite.comparison.draws import implementation, model_and_draw
@@ -128,7 +128,7 @@ def test_a_row_is_red_where_its_test_fails(
 ) -> None:
     monkeypatch.setattr(Comparison, "worst", lambda *_: Judgement("out", error, 1.0))
     with pytest.raises(AssertionError, match=r"^out: relative error") if wrong else nullcontext():
-        check("naive", against_naive(TINY, F64))
+        check("naive", against_naive(NARROW, F64))
     ((_, (_, table, row)),) = request.node.user_properties
     request.node.user_properties.clear()  # of no verification
     assert (table, row["verdict"]) == ("verify", Verdict.FAIL if wrong else Verdict.PASS)
