@@ -5,14 +5,16 @@ On Linux alone.
 
 import ctypes
 import mmap
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
+from unittest import mock
 
 import torch
 from torch import Tensor
 
 from impls.batched_cpu import loading
+from suite.checks.cpu.instrumented import started_with
 
 _NUMBERS = ctypes.POINTER(ctypes.c_int64)
 _HANDLE = ctypes.POINTER(ctypes.c_void_p)
@@ -24,104 +26,76 @@ _ADDRESS = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, _HANDLE)
 _DELETE = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p)
 
 _NO_ACCESS = 0
-_READ_AND_WRITE = mmap.PROT_READ | mmap.PROT_WRITE
 #: All bits set: NaN in every floating-point dtype.
-_NAN = 0xFF
+_NAN = b"\xff"
 
 
 @contextmanager
-def started_with(library: loading.Library, functions: Mapping[str, Any]) -> Iterator[None]:
-    """Let a library call these functions in place of torch's and OpenMP's of the same names, while the context is open.
+def guarded(library: loading.Library, *, at_end: bool) -> Iterator[Callable[[Tensor], Tensor]]:
+    """Give a library arrays on pages of their own while the context is open, as it allocates them and for gradients.
 
-    functions: by name; None for one that is missing.
+    at_end: whether an array lies at the end of its pages, else at their begin. Yields a function that copies a tensor
+    to such an array. AssertionError if the library has not freed its memory when the context ends.
     """
-    library.start(functions)
-    try:
-        yield
-    finally:
-        library.start({})
+    delete_of_torch = _DELETE(("aoti_torch_delete_tensor_object", ctypes.CDLL(torch._C.__file__)))
+    of_library: dict[int, mmap.mmap] = {}  # by the address of the array
 
+    def empty(_: int, sizes: Any, strides: Any, dtype: int, device: int, index: int, tensor: Any) -> int:
+        pages, offset = _array(sizes[0], at_end)
+        tensor[0] = _address(pages) + offset
+        of_library[tensor[0]] = pages
+        return 0
 
-class Guarded:
-    """Arrays on pages of their own, at the end of these or at their begin.
+    def address(tensor: int, memory: Any) -> int:
+        memory[0] = tensor
+        return 0
 
-    live: bytes that a library has.
-    """
+    def delete(tensor: int) -> int:
+        if tensor not in of_library:  # a view of one
+            return int(delete_of_torch(tensor))
+        del of_library[tensor]
+        return 0
 
-    def __init__(self, *, at_end: bool) -> None:
-        self.at_end = at_end
-        self.live = 0
-        #: By the address of each array: that of its pages, their bytes, and its own bytes.
-        self._arrays: dict[int, tuple[int, int, int]] = {}
-        self._libc = ctypes.CDLL(None)
-        pages, number = ctypes.c_void_p, ctypes.c_size_t
-        self._libc.mmap.restype = pages
-        self._libc.mmap.argtypes = (pages, number, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long)
-        self._libc.mprotect.argtypes = (pages, number, ctypes.c_int)
-        self._libc.munmap.argtypes = (pages, number)
-
-    def placed(self, value: Tensor) -> Tensor:
-        """A copy of a tensor."""
-        return self.like(value).copy_(value)
-
-    def like(self, value: Tensor, *, dtype: torch.dtype | None = None, **_: Any) -> Tensor:
-        """A contiguous tensor of the same shape, filled with NaN; for torch.empty_like."""
+    def empty_like(value: Tensor, *, dtype: torch.dtype | None = None, **_: Any) -> Tensor:
         dtype = dtype or value.dtype
-        n = value.numel() * dtype.itemsize
-        memory = (ctypes.c_char * n).from_address(self._take(n))
-        return torch.frombuffer(memory, dtype=dtype).view(value.shape)
+        pages, offset = _array(value.numel() * dtype.itemsize, at_end)
+        return torch.frombuffer(pages, dtype=dtype, count=value.numel(), offset=offset).view(value.shape)
 
-    def zeros_like(self, value: Tensor, **options: Any) -> Tensor:
-        """The same, filled with zeros."""
-        return self.like(value, **options).zero_()
+    def zeros_like(value: Tensor, **options: Any) -> Tensor:
+        return empty_like(value, **options).zero_()
 
-    @contextmanager
-    def of(self, library: loading.Library) -> Iterator[None]:
-        """Give a library all its memory, while the context is open."""
-        delete_of_torch = _DELETE(("aoti_torch_delete_tensor_object", ctypes.CDLL(torch._C.__file__)))
+    def placed(value: Tensor) -> Tensor:
+        return empty_like(value).copy_(value)
 
-        def empty(_: int, sizes: Any, strides: Any, dtype: int, device: int, index: int, tensor: Any) -> int:
-            tensor[0] = self._take(sizes[0])
-            self.live += sizes[0]
-            return 0
+    functions = {
+        "aoti_torch_empty_strided": _EMPTY(empty),
+        "aoti_torch_get_data_ptr": _ADDRESS(address),
+        "aoti_torch_delete_tensor_object": _DELETE(delete),
+    }
+    with (
+        started_with(library, functions),
+        mock.patch.object(torch, "empty_like", empty_like),
+        mock.patch.object(torch, "zeros_like", zeros_like),
+    ):
+        yield placed
+    assert not of_library, "memory is not freed"
 
-        def address(tensor: int, memory: Any) -> int:
-            memory[0] = tensor
-            return 0
 
-        def delete(tensor: int) -> int:
-            if tensor not in self._arrays:  # a view of one
-                return int(delete_of_torch(tensor))
-            self.live -= self._arrays[tensor][-1]
-            self._free(tensor)
-            return 0
+def _array(n: int, at_end: bool) -> tuple[mmap.mmap, int]:
+    """Pages with an array of n bytes between two that cannot be accessed, and its offset there."""
+    whole = -(-n // mmap.PAGESIZE) * mmap.PAGESIZE
+    pages = mmap.mmap(-1, whole + 2 * mmap.PAGESIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    for guard in (_address(pages), _address(pages) + mmap.PAGESIZE + whole):
+        if _protect(guard, mmap.PAGESIZE, _NO_ACCESS) != 0:
+            raise OSError(f"expected a page that cannot be accessed beside {n} bytes, but mprotect failed")
+    offset = mmap.PAGESIZE + (whole - n if at_end else 0)
+    pages[offset : offset + n] = _NAN * n
+    return pages, offset
 
-        functions = {
-            "aoti_torch_empty_strided": _EMPTY(empty),
-            "aoti_torch_get_data_ptr": _ADDRESS(address),
-            "aoti_torch_delete_tensor_object": _DELETE(delete),
-        }
-        with started_with(library, functions):
-            yield
 
-    def close(self) -> None:
-        """Free all arrays; no tensor may be used any more."""
-        for array in [*self._arrays]:
-            self._free(array)
+def _address(pages: mmap.mmap) -> int:
+    return ctypes.addressof(ctypes.c_char.from_buffer(pages))
 
-    def _take(self, n: int) -> int:
-        """Address of n bytes."""
-        whole = -(-n // mmap.PAGESIZE) * mmap.PAGESIZE
-        total = whole + 2 * mmap.PAGESIZE
-        pages = self._libc.mmap(None, total, _NO_ACCESS, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, -1, 0)
-        begin = pages + mmap.PAGESIZE
-        if self._libc.mprotect(begin, whole, _READ_AND_WRITE) != 0:
-            raise MemoryError(f"expected {n} bytes, but there is no memory for them")
-        array: int = begin + whole - n if self.at_end else begin
-        ctypes.memset(array, _NAN, n)
-        self._arrays[array] = pages, total, n
-        return array
 
-    def _free(self, array: int) -> None:
-        pages, total, _ = self._arrays.pop(array)
-        self._libc.munmap(pages, total)
+_protect = ctypes.CDLL(None).mprotect
+_protect.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)

@@ -13,7 +13,7 @@ from impls import batched_cpu
 from impls.definition import dtype_name
 from impls.gradient.chunks import limited
 from suite.cases.case import Case
-from suite.checks.cpu.instrumented import instrumented
+from suite.checks.cpu.instrumented import counted, fail, instrumented
 from suite.checks.module.runs import by_grad
 from suite.comparison.draws import model_and_draw
 from suite.comparison.tolerance import assert_bitwise_equal
@@ -53,19 +53,19 @@ def test_an_allocation_that_fails_is_an_error_without_a_result(
     # Chunks of one step; where threads wait for one another, residuals are saved.
     with limited("cpu", rows=case.B, residuals=split != TWO_GROUPS), instrumented(dtype) as library:
         step = partial(by_grad, *model_and_draw("batched_cpu", case, dtype, CPU))
-        expected, (tries, _) = step(), library.counted()
+        expected, (of_threads, _) = step(), counted(library)
         threads = psutil.Process().num_threads()
         for thread in range(split[0] * split[1]):
-            assert tries[thread].tries > 0
+            assert of_threads["tries"][thread] > 0
             for number in count():
-                library.fail(thread, number)
+                fail(library, thread, number)
                 results = None
                 with suppress(error):
                     results = step()
-                of_threads, held = library.counted()
+                of_threads, held = counted(library)
                 assert held == 0, "memory is not freed"
                 if results is not None:
-                    assert of_threads[thread].tries <= number, "an allocation failed without an error"
+                    assert of_threads["tries"][thread] <= number, "an allocation failed without an error"
                     assert_bitwise_equal(results, expected)
                     break
         assert psutil.Process().num_threads() <= threads  # one that OpenMP has let go may still have been counted

@@ -1,7 +1,7 @@
 """batched_cpu reads nothing before it is written, touches nothing beyond an array, and frees all its memory."""
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 
 import pytest
@@ -14,7 +14,7 @@ from impls.definition import Inputs, LayerParams, LayerState, Mask, cell_dtype, 
 from impls.gradient.chunks import Limits
 from impls.gradient.operator import NAMES, Saved, allocate_states
 from suite.cases.case import Case
-from suite.checks.cpu.guarded import Guarded
+from suite.checks.cpu.guarded import guarded
 from suite.checks.cpu.instrumented import instrumented
 from suite.comparison.tolerance import assert_bitwise_equal
 
@@ -87,21 +87,14 @@ def results_of_both_passes(
     return results | {f"gradient of {name}": d for name, d in gradients.items()}
 
 
-@pytest.fixture(params=[True, False], ids=["end", "begin"])
-def guarded(request: pytest.FixtureRequest) -> Iterator[Guarded]:
-    """Guarded memory that lives until the test has ended and its failure is shown."""
-    memory = Guarded(at_end=request.param)
-    yield memory
-    memory.close()
-
-
+@pytest.mark.parametrize("at_end", [True, False], ids=["end", "begin"])
 @pytest.mark.parametrize("layer", LAYERS)
 @pytest.mark.parametrize(
     ("instruction_set", "dtype"),
     [pytest.param(*each, id=f"{each[0] or 'used'}-{dtype_name(each[1])}") for each in LIBRARIES],
 )
 def test_only_what_was_written_is_read_and_nothing_beyond_an_array(
-    layer: str, instruction_set: str, dtype: torch.dtype, guarded: Guarded, monkeypatch: pytest.MonkeyPatch
+    layer: str, instruction_set: str, dtype: torch.dtype, at_end: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A read or write beyond an array ends the process of the test."""
     if dtype == BF16 and torch.cpu.get_capabilities().get("amx_bf16"):
@@ -111,10 +104,7 @@ def test_only_what_was_written_is_read_and_nothing_beyond_an_array(
     in_use = instrumented(dtype, instruction_set) if instruction_set else nullcontext(loading.library(dtype))
     with in_use as library:
         expected = results_of_both_passes(case, dtype, residuals, Tensor.clone)
-        with guarded.of(library), monkeypatch.context() as changed:
-            changed.setattr(torch, "empty_like", guarded.like)
-            changed.setattr(torch, "zeros_like", guarded.zeros_like)
-            results = results_of_both_passes(case, dtype, residuals, guarded.placed)
-    assert guarded.live == 0, "memory is not freed"
+        with guarded(library, at_end=at_end) as placed:
+            results = results_of_both_passes(case, dtype, residuals, placed)
     assert_bitwise_equal(results, expected)
     assert all(bool(result.isfinite().all()) for result in results.values())

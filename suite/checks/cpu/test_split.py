@@ -15,8 +15,7 @@ from impls.batched_cpu import build, loading
 from impls.definition import dtype_name
 from impls.gradient.chunks import limited
 from suite.cases.case import Case
-from suite.checks.cpu.guarded import started_with
-from suite.checks.cpu.instrumented import instrumented
+from suite.checks.cpu.instrumented import counted, instrumented, limit_team, make_late, started_with
 from suite.checks.equality.comparisons import WIDE_ORACLE
 from suite.comparison.draws import implementation
 from suite.comparison.tensors import OUTPUTS, Gradient, Results
@@ -140,11 +139,11 @@ def test_a_smaller_team_than_requested_computes_the_same(
         expected = of_split(SMALLER, (1, 1))
         torch.set_num_threads(4)
         for threads in (4, 3, 2, 1):
-            library.limit_team(threads)
-            library.counted()
+            limit_team(library, threads)
+            counted(library)
             results = of_split(SMALLER, split)
             assert_bitwise_equal({name: results[name] for name in OUTPUTS}, {name: expected[name] for name in OUTPUTS})
-            groups.add(max(counted.groups for counted in library.counted()[0]))
+            groups.add(counted(library)[0]["groups"].max())
     assert split is not None or groups == {1, 2, 3}
 
 
@@ -164,7 +163,7 @@ def test_members_that_are_late_read_what_was_written_for_them(
         monkeypatch.setattr(batched_cpu, "SPLIT", split)
         with instrumented(dtype) as library:
             expected = of_split(case, split, dtype)
-            library.make_late(200)
+            make_late(library, 200)
             assert_bitwise_equal(of_split(case, split, dtype), expected)
 
 
@@ -186,12 +185,12 @@ def test_where_no_threads_can_start_a_call_runs_on_its_own(
     monkeypatch.setattr(batched_cpu, "SPLIT", (1, 1))
     with instrumented(torch.float32) as library:
         expected = of_split(SMALLER, (1, 1))
-        library.counted()
+        counted(library)
         with started_with(library, ALONE[why]):
             assert_bitwise_equal(of_split(SMALLER, split), expected)
-        (first, *others), _ = library.counted()
-    assert (first.groups, first.members) == (1, 1)
-    assert [counted for counted in others if counted.groups] == []
+        of_threads, _ = counted(library)
+    assert (of_threads["groups"][0], of_threads["members"][0]) == (1, 1)
+    assert not of_threads["groups"][1:].any()
 
 
 def test_other_threads_of_python_go_on_during_a_call(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -200,18 +199,18 @@ def test_other_threads_of_python_go_on_during_a_call(monkeypatch: pytest.MonkeyP
     turns, during = [0], list[int]()
 
     def watched(call: Callable[..., int]) -> Callable[..., int]:
-        def counted(*arguments: object) -> int:
+        def watching(*arguments: object) -> int:
             before = turns[0]
             outcome = call(*arguments)
             during.append(turns[0] - before)
             return outcome
 
-        return counted
+        return watching
 
     with instrumented(torch.float32) as library, ThreadPoolExecutor(1) as pool:
         for name in ("forward", "backward"):
             monkeypatch.setattr(library, name, watched(getattr(library, name)))
-        library.make_late(10_000)
+        make_late(library, 10_000)
         results = pool.submit(of_split, CASES[0], (1, 2))
         while not results.done():
             time.sleep(0.001)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from suite.cases.case import Case
-from suite.checks.cpu.instrumented import instrumented
+from suite.checks.cpu.instrumented import counted, instrumented
 from suite.comparison.draws import model_and_draw
 
 CPU, F32 = torch.device("cpu"), torch.float32
@@ -19,7 +19,7 @@ def test_a_call_of_one_step_packs_no_weight_of_h(B: int) -> None:
     model, sample = model_and_draw("batched_cpu", case, F32, CPU)
     with instrumented(F32) as library, torch.no_grad():
         model(sample.x)
-        packed = sum(counted.packed for counted in library.counted()[0])
+        packed = counted(library)[0]["packed"].sum()
     assert 0 < packed < dict(model.named_parameters())["layers.0.weight_h"].numel()
 
 
@@ -34,8 +34,8 @@ def test_no_thread_is_idle(case: Case, threads: int) -> None:
     torch.set_num_threads(threads)
     with instrumented(F32) as library:
         out, _ = model(sample.x)
-        forward, _ = library.counted()
+        forward, _ = counted(library)
         out.sum().backward()
-        backward, _ = library.counted()
-    for counted in (forward, backward):
-        assert sum(thread.groups > 0 for thread in counted) == threads
+        backward, _ = counted(library)
+    for of_threads in (forward, backward):
+        assert (of_threads["groups"] > 0).sum() == threads
