@@ -1,9 +1,10 @@
 """The kernels of `batched_cuda` in Triton's interpreter: the functions that a GPU runs, with one member per group.
 
-A process runs them that has TRITON_INTERPRET=1. Every address is traced. `members.py` runs groups of several members.
-Speed, memory order and streams are not checked here.
+A process runs them that has TRITON_INTERPRET=1; tests that it runs take this file as a plugin. Every address is traced.
+`members.py` runs groups of several members. Speed, memory order and streams are not checked here.
 """
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -52,35 +53,8 @@ OWN = replace(SMALLEST, H=8, S=8)
 VALUES = replace(SMALLEST, H=72, S=64)
 
 
-def _two_steps(comparison: Comparison) -> Comparison:
-    case = comparison.case
-    lengths = tuple(min(steps, 2) for steps in case.lengths)
-    return comparison._replace(case=replace(case, T=min(case.T, 2), lengths=lengths))
-
-
-#: Sizes with which gates have products of their own.
-_OF_GATES = replace(SMALLEST, Z=17)
-#: In a default run the smallest sizes, packed sequences, some of which end before a chunk begins, masks, and wide
-#: cases; options in pairs, each gradient of an output alone among them; values at which a formula loses digits or
-#: overflows. In a thorough one layouts in memory, addresses that are not aligned, each of the other cases in one dtype,
-#: and parameters of which one alone is trained.
-COMPARISONS = [
-    *(against_naive(case, dtype) for case in VERIFY[:2] for dtype in _DTYPES),
-    *(against_naive(case, F32) for case in (*RAGGED[:2], DROPOUT[0])),
-    *(against_wide(case, F32) for case in (_OF_GATES, *WIDE)),
-    *(_two_steps(comparison) for comparison in paired(TRITON, OF_A_LAYER)),
-    against_wide(OWN, F32, "layouts at once", layouts.AT_ONCE, default=False),
-    against_wide(_OF_GATES, F32, "gradients", gradients.GRADIENTS, default=False),
-    against_wide(replace(SMALLEST, layer_norm=False), F32, "calls", calls.CALLS),
-    against_wide(VALUES, F32, "means far from 0", extremes.MEANS_FAR_FROM_0),
-    against_wide(replace(VALUES, layer_norm=False), F32, "saturated", extremes.SATURATED),
-    *(against_naive(case, _DTYPES[n % len(_DTYPES)], default=False) for n, case in enumerate(_EDGES)),
-    against_wide(SMALLEST, F32, "frozen", gradients.FROZEN, default=False),
-]
-
-
 def _by_id(comparisons: Sequence[Comparison]) -> dict[str, Comparison]:
-    """The first comparison of each id and dtype; ValueError if another one is more than the same in a thorough run."""
+    """Comparisons by id and dtype. Of two that differ in `default` alone it is the first; others are a ValueError."""
     by_id: dict[str, Comparison] = {}
     for comparison in comparisons:
         name = f"{comparison.id}-{dtype_name(comparison.dtype)}"
@@ -90,8 +64,33 @@ def _by_id(comparisons: Sequence[Comparison]) -> dict[str, Comparison]:
     return by_id
 
 
-#: What is compared, by id, with which a process of the interpreter is asked for it.
-SOME = _by_id(COMPARISONS)
+def _two_steps(comparison: Comparison) -> Comparison:
+    case = comparison.case
+    lengths = tuple(min(steps, 2) for steps in case.lengths)
+    return comparison._replace(case=replace(case, T=min(case.T, 2), lengths=lengths))
+
+
+#: Sizes with which gates have products of their own.
+_OF_GATES = replace(SMALLEST, Z=17)
+#: What is compared, by an id that a process of the interpreter is given. In a default run the smallest sizes, packed
+#: sequences, some of which end before a chunk begins, masks, and wide cases; options in pairs, each gradient of an
+#: output alone among them; values at which a formula loses digits or overflows. In a thorough one layouts in memory,
+#: addresses that are not aligned, each of the other cases in one dtype, and parameters of which one alone is trained.
+COMPARISONS = _by_id(
+    [
+        *(against_naive(case, dtype) for case in VERIFY[:2] for dtype in _DTYPES),
+        *(against_naive(case, F32) for case in (*RAGGED[:2], DROPOUT[0])),
+        *(against_wide(case, F32) for case in (_OF_GATES, *WIDE)),
+        *(_two_steps(comparison) for comparison in paired(TRITON, OF_A_LAYER)),
+        against_wide(OWN, F32, "layouts at once", layouts.AT_ONCE, default=False),
+        against_wide(_OF_GATES, F32, "gradients", gradients.GRADIENTS, default=False),
+        against_wide(replace(SMALLEST, layer_norm=False), F32, "calls", calls.CALLS),
+        against_wide(VALUES, F32, "means far from 0", extremes.MEANS_FAR_FROM_0),
+        against_wide(replace(VALUES, layer_norm=False), F32, "saturated", extremes.SATURATED),
+        *(against_naive(case, _DTYPES[n % len(_DTYPES)], default=False) for n, case in enumerate(_EDGES)),
+        against_wide(SMALLEST, F32, "frozen", gradients.FROZEN, default=False),
+    ]
+)
 
 
 def judged(comparison: Comparison, device: torch.device) -> Judgement:
@@ -113,19 +112,19 @@ def judged(comparison: Comparison, device: torch.device) -> Judgement:
         return comparison.worst(implementation(TRITON), device)
 
 
-def compared(name: str) -> tuple[Judgement, dict[Any, int]]:
-    """Worst judgement of a comparison of `SOME`, and what was wrong with how many addresses.
+def compared(name: str) -> tuple[Judgement, Counter[tuple[str, str]]]:
+    """Worst judgement of a comparison of `COMPARISONS`, and what was wrong with how many addresses.
 
     It takes one draw, and in half precision all: of a single one the naive form may happen to err little.
     """
-    from suite.checks.triton.traced import traced
+    from suite.checks.triton.traced import launches_traced
 
-    comparison = SOME[name]
+    comparison = COMPARISONS[name]
     if comparison.dtype.itemsize > 2:
         comparison = comparison._replace(draws=1)
-    with traced() as trace:
+    with launches_traced() as wrong:
         worst = judged(comparison, torch.device("cpu"))
-    return worst, dict(trace.wrong)
+    return worst, wrong
 
 
 def _poisoned(cut: Any, numbers: int, like: Tensor) -> Tensor:
@@ -136,6 +135,11 @@ def _poisoned(cut: Any, numbers: int, like: Tensor) -> Tensor:
     buffer = room(cut, numbers, like)
     buffer[cut.groups * COUNTER.value :] = -1  # all bits set
     return buffer
+
+
+def pytest_configure() -> None:
+    """Prepare a run of pytest that loads this file as a plugin."""
+    prepare()
 
 
 def prepare() -> None:

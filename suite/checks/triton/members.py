@@ -6,6 +6,7 @@ a GPU's caches or memory order.
 """
 
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
@@ -18,21 +19,21 @@ from torch import Tensor
 from triton.runtime import interpreter
 
 from impls.batched_cuda.split import Card, Sizes, Split, Step
-from suite.checks.triton.traced import Program, Trace, tracing
+from suite.checks.triton.traced import Program, programs_traced, wrong_accesses
 
 #: Seconds after which programs that still wait are taken for ones that wait for ever.
 LIMIT = 120.0
 
 
 @contextmanager
-def together(members: int, *, package: str = "impls", rows: int = 16) -> Iterator[Trace]:
-    """Run and trace launches with group barriers, one process per member, while this is open.
+def together(members: int, *, package: str = "impls", rows: int = 16) -> Iterator[Counter[tuple[str, str]]]:
+    """Run launches with group barriers, one process per member, while this is open, and count their `wrong_accesses`.
 
     rows: of a group. package: another one than the project's. The error of the first program that fails is raised here.
     """
     launching = import_module(f"{package}.batched_cuda.launching")
     cuts = import_module(f"{package}.batched_cuda.split")
-    trace = Trace()
+    wrong = Counter[tuple[str, str]]()
 
     def start(kernel: Any, programs: int, values: Mapping[str, Any], device: torch.device, **options: Any) -> None:
         cooperative = options["launch_cooperative_grid"]
@@ -40,7 +41,7 @@ def together(members: int, *, package: str = "impls", rows: int = 16) -> Iterato
         group = members if cooperative else 1
         arguments = {name: values[name] for name in kernel.arg_names}
         ended = _run(kernel, programs, group, arguments)
-        trace.add(kernel.__name__, ended, group, arguments)
+        wrong.update(wrong_accesses(kernel.__name__, ended, group, arguments))
 
     def fastest(sizes: Sizes, card: Card, step: Step) -> Split:
         """By the model, with these members and rows."""
@@ -52,7 +53,7 @@ def together(members: int, *, package: str = "impls", rows: int = 16) -> Iterato
         return min(splits, key=cuts.cost)
 
     with mock.patch.object(launching, "start", start), mock.patch.object(cuts, "_split", fastest):
-        yield trace
+        yield wrong
 
 
 #: The kernel that programs run, the members of a group and the arguments: of a process that was forked for it.
@@ -83,6 +84,6 @@ def _program(program: int) -> tuple[int, Program]:
     kernel, members, arguments = _launch
     builder = interpreter.interpreter_builder
     builder.set_grid_idx = lambda *_: setattr(builder, "grid_idx", (program, 0, 0))
-    with tracing(0.002, lambda sync: sync % members == program % members) as programs:
+    with programs_traced(0.002, lambda sync: sync % members == program % members) as programs:
         kernel[(1,)](**arguments)
     return program, programs[program, 0, 0]

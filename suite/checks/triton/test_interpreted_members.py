@@ -62,9 +62,9 @@ FAULTS = [
     ids=[f"{n}-members-{case.id}-{dtype_name(dtype)}" for n, _, case, dtype in RUNS],
 )
 def test_several_members_equal_the_oracle(members: int, rows: int, case: Case, dtype: torch.dtype) -> None:
-    with together(members, rows=rows) as trace:
+    with together(members, rows=rows) as wrong:
         worst = compare(implementation(TRITON), case, dtype, CPU, draws=1)[0]
-    assert not trace.wrong
+    assert not wrong
     assert not worst.wrong, str(worst)
 
 
@@ -87,6 +87,6 @@ def test_a_barrier_that_cannot_be_met_ends_with_an_error() -> None:
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
 def test_a_missing_sync_is_a_race(fault: Fault) -> None:
-    with copied(fault.package, {fault.file: fault.edits}, TRITON) as build, together(2, package=fault.package) as trace:
+    with copied(fault.package, {fault.file: fault.edits}, TRITON) as build, together(2, package=fault.package) as wrong:
         compare(build, replace(FAULTY, T=3), torch.float32, CPU, draws=1)
-    assert fault.blames in {finding for _, finding in trace.wrong}
+    assert fault.blames in {finding for _, finding in wrong}

@@ -1,7 +1,7 @@
 """Checks that need Triton's interpreter, each file in a process that has it on.
 
 One file alone, on one thread, since a process that was forked has no others:
-`OMP_NUM_THREADS=1 TRITON_INTERPRET=1 python -m pytest --noconftest -p suite.checks.triton.interpreter_on FILE`.
+`OMP_NUM_THREADS=1 TRITON_INTERPRET=1 python -m pytest --noconftest -p suite.checks.triton.interpreted FILE`.
 """
 
 from importlib.util import find_spec
@@ -35,6 +35,6 @@ def test_it_is_a_torch_operator(tmp_path: Path) -> None:
 
 
 def _run(*arguments: str) -> None:
-    options = ("-q", "-p", "suite.checks.triton.interpreter_on", "-p", "no:cacheprovider", "-p", "no:benchmark")
+    options = ("-q", "-p", "suite.checks.triton.interpreted", "-p", "no:cacheprovider", "-p", "no:benchmark")
     environment = {"TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1", "PYTEST_XDIST_WORKER": None}
     run("pytest", *arguments, *options, limit=LIMIT, **environment)

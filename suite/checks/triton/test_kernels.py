@@ -57,12 +57,12 @@ def test_compiled_kernels_fit_their_card() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(name, id=name, marks=() if each.default else more) for name, each in interpreted.SOME.items()],
+    [pytest.param(name, id=name, marks=() if each.default else more) for name, each in interpreted.COMPARISONS.items()],
 )
 def test_interpreted_equals_the_oracle_without_a_race(
     name: str, interpreter: ProcessPoolExecutor, device: torch.device, keep: Keep
 ) -> None:
-    comparison = interpreted.SOME[name]
+    comparison = interpreted.COMPARISONS[name]
     worst, wrong = interpreter.submit(interpreted.compared, name).result()
     # On a card the row is that of a run there.
     if not comparison.name and why_unavailable(TRITON, device) is not None:

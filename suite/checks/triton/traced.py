@@ -31,25 +31,6 @@ LATE = 0.01
 
 
 @dataclass
-class Trace:
-    """How many addresses were traced, and how many were wrong, by kernel and what is wrong."""
-
-    addresses: int = 0
-    wrong: Counter[tuple[str, str]] = field(default_factory=Counter)
-
-    def add(self, kernel: str, programs: Sequence["Program"], members: int, arguments: Any) -> None:
-        """Add what the programs of one launch did; members: of a group. arguments: of the kernel."""
-        tensors = [q for q in tree_leaves(arguments) if isinstance(q, Tensor) and q.numel()]
-        self.addresses += sum(len(program.accesses) for program in programs)
-        findings = Counter(between_programs(programs, members))
-        for program in programs:
-            findings.update(_within_program(program, tensors))
-        for finding, count in findings.items():
-            if count:
-                self.wrong[kernel, finding] += count
-
-
-@dataclass
 class Program:
     """What one program of a launch did so far; if it waits for others, it is in a process of its own."""
 
@@ -101,10 +82,22 @@ def _size(pointers: Any) -> int:
     return int(pointers.get_element_ty().primitive_bitwidth) // 8
 
 
-def between_programs(programs: Sequence[Program], members: int) -> dict[str, int]:
+def wrong_accesses(kernel: str, programs: Sequence[Program], members: int, arguments: Any) -> Counter[tuple[str, str]]:
+    """Number of accesses of a launch that are wrong, by its kernel and what is wrong.
+
+    members: of a group. arguments: of the kernel.
+    """
+    tensors = [q for q in tree_leaves(arguments) if isinstance(q, Tensor) and q.numel()]
+    faults = Counter(_between_programs(programs, members))
+    for program in programs:
+        faults.update(_within_program(program, tensors))
+    return Counter({(kernel, fault): count for fault, count in faults.items() if count})
+
+
+def _between_programs(programs: Sequence[Program], members: int) -> dict[str, int]:
     """Number of accesses that race: one program writes what another accesses, without a sync in between.
 
-    members: of a group. Programs of one group sync between epochs, those of different groups never do.
+    Programs of one group sync between epochs, those of different groups never do.
     """
     of_programs = []
     for n, program in enumerate(programs):
@@ -177,7 +170,9 @@ def _before(owner: type, method: str, note: Callable[..., object]) -> AbstractCo
 
 
 @contextmanager
-def tracing(patience: float = 0.0, late: Callable[[int], bool] = lambda sync: False) -> Iterator[dict[Any, Program]]:
+def programs_traced(
+    patience: float = 0.0, late: Callable[[int], bool] = lambda sync: False
+) -> Iterator[dict[Any, Program]]:
     """Note what programs do, by their index in the grid, while this is open.
 
     patience: seconds between two polls of a sync. late: whether a program arrives late at the sync of a number.
@@ -214,16 +209,16 @@ def tracing(patience: float = 0.0, late: Callable[[int], bool] = lambda sync: Fa
 
 
 @contextmanager
-def traced() -> Iterator[Trace]:
-    """Trace every launch of programs that do not sync, while this is open."""
-    trace = Trace()
+def launches_traced() -> Iterator[Counter[tuple[str, str]]]:
+    """Trace every launch of programs that do not sync, while this is open, and count their `wrong_accesses`."""
+    wrong = Counter[tuple[str, str]]()
     start = GridExecutor.__call__
 
     def noted_start(self: Any, *args: Any, **constants: Any) -> Any:
-        with tracing() as programs:
+        with programs_traced() as programs:
             result = start(self, *args, **constants)
-        trace.add(self.fn.__name__, list(programs.values()), 1, (args, constants))
+        wrong.update(wrong_accesses(self.fn.__name__, list(programs.values()), 1, (args, constants)))
         return result
 
     with mock.patch.object(GridExecutor, "__call__", noted_start):
-        yield trace
+        yield wrong
