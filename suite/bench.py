@@ -36,12 +36,11 @@ from suite.cases.workloads import Pass
 from suite.checks.triton import TRITON
 from suite.checks.triton.compiled import precompile
 from suite.comparison.memory import most_bytes, shortage
-from suite.measure import choice, hardware
+from suite.measure import choice, hardware, other_processes
 from suite.measure.believed import believed
 from suite.measure.choice import MINUTES, amount, is_plan, minutes, parent, with_submitted
 from suite.measure.job import Job
-from suite.measure.others import BUSY, share_now, share_since
-from suite.measure.runner import NAME, REPEATED, Side, by_result, run
+from suite.measure.runner import NAME, REPEATED, Revision, by_result, run
 from suite.measure.server import Server, new_log
 from suite.measure.work import ROUNDS_AS_NAIVE
 from suite.pages import sweep, text
@@ -184,27 +183,27 @@ def measure(jobs: Sequence[Job], log: Path, until: float) -> tuple[list[Row], li
         return [], [], True
     device = jobs[0].device
     compile_kernels(jobs, device)
-    share = share_now()
-    if share > BUSY:
+    share = other_processes.share_now()
+    if share > other_processes.BUSY:
         print(
-            f"This machine is busy: other processes have {share:.0%} of its cores. Visits beside more than {BUSY:.0%} "
-            "are repeated, and rows that meet nothing else are marked.\n"
+            f"This machine is busy: other processes have {share:.0%} of its cores. Visits beside more than "
+            f"{other_processes.BUSY:.0%} are repeated, and rows that meet nothing else are marked.\n"
         )
     rates = list[Row]()
     with tempfile.TemporaryDirectory() as scratch, Server(log, Path(scratch), device=DeviceType(device.type)) as server:
-        side = Side(server)
+        here = Revision(server)
         ended = False
         try:
             for of_dtype in hardware.jobs(device, {job.dtype for job in jobs}):
                 best = rates_of(server, of_dtype)
                 if best:
                     rates.append(best)
-            run([side], jobs, until, by_result(is_ours), latest_of(jobs, until))
+            run([here], jobs, until, by_result(is_ours), latest_of(jobs, until))
             ended = True
         except KeyboardInterrupt:
             print("\nInterrupted: the results have the rows of the visits that ended.")
     ceilings = {row["dtype"]: row for row in rates}
-    return believed(side.summary(), ceilings), rates, ended
+    return believed(here.summary(), ceilings), rates, ended
 
 
 def latest_of(jobs: Sequence[Job], until: float) -> float:
@@ -226,14 +225,12 @@ def rates_of(server: Server, job: Job) -> Row:
     """The best rates of the hardware of some visits, one beside a quiet machine; without any if these failed."""
     best: Row = {}
     for _ in range(REPEATED):
-        others = share_since(server.cpu_s)
-        rows = list[Row]()
-        server.visit(job, rows, hardware.rows)
-        for row in rows:
+        share = other_processes.share_since(server.cpu_s)
+        for row in server.visit(job, hardware.rows):
             faster = not best or row["multiply_adds_per_s"] > best["multiply_adds_per_s"]
             copied = max(row["bytes_per_s"], best.get("bytes_per_s", 0.0))
             best = (row if faster else best) | {"bytes_per_s": copied}
-        if others(server.cpu_s) <= BUSY:
+        if share(server.cpu_s) <= other_processes.BUSY:
             break
     return best
 

@@ -26,9 +26,9 @@ import pandas as pd
 from suite.candidates import submission
 from suite.candidates.names import BASELINE
 from suite.measure import choice
-from suite.measure.bench import call_once
-from suite.measure.runner import Side, run
+from suite.measure.runner import Revision, run
 from suite.measure.server import Server, new_log
+from suite.measure.visit import call_once
 from suite.pages import text
 from suite.pages.bench import figure
 from suite.results.columns import KEYS, PLACE
@@ -156,10 +156,10 @@ def revisions_compared(options: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory() as folder, checkout(options.base, Path(folder)) as tree:
         old_server = Server(log, Path(folder, "old"), tree, DeviceType(device.type))
         new_server = Server(log, Path(folder, "new"), None, DeviceType(device.type))
-        old, new = Side(old_server), Side(new_server)
+        old, new = Revision(old_server), Revision(new_server)
         with old_server, new_server:
             for job, server in product(jobs, (old_server, new_server)):
-                server.visit(job, [], call_once)
+                server.visit(job, call_once)
             run([old, new], jobs, until=time.time() + 60 * options.minutes)
     both = merged(frame("bench", old.summary()), frame("bench", new.summary()))
     if both[["ratio_low", "ratio_low_old"]].isna().any(axis=1).all():

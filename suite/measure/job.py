@@ -1,7 +1,6 @@
 """Job: what a visit measures, whether it runs here, and the columns that describe its rows."""
 
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import psutil
@@ -77,10 +76,6 @@ class Job:
             for name in self.workload.passes
             for case in self.cases
         ]
-
-    def missing(self, rows: Sequence[Row], ended: Ended) -> list[Row]:
-        """Rows that a visit did not reach."""
-        return [] if ended.status == Status.OK else self.rows(ended)[len(rows) :]
 
     def apply_limits(self) -> None:
         """Limit the memory of this process, on Linux, and set the arithmetic of its products."""

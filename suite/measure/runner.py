@@ -11,8 +11,8 @@ from typing import Any
 
 from suite.candidates.catalogue import alternatives
 from suite.cases.workloads import QUOTED, Pass
+from suite.measure import other_processes
 from suite.measure.job import Job
-from suite.measure.others import BUSY, share_since
 from suite.measure.server import Server
 from suite.measure.timing import SLOW
 from suite.results.columns import Row, key_of
@@ -49,7 +49,7 @@ class Visit:
 
     @property
     def busy(self) -> bool:
-        return self.others > BUSY
+        return self.others > other_processes.BUSY
 
     @property
     def measured_all(self) -> bool:
@@ -57,8 +57,8 @@ class Visit:
 
 
 @dataclass
-class Side:
-    """A fork server and its visits so far, by job."""
+class Revision:
+    """A revision that is timed, such as this checkout: its fork server, and its visits so far, by job."""
 
     server: Server
     visits: dict[Job, list[Visit]] = field(default_factory=dict)
@@ -67,11 +67,9 @@ class Side:
         """Visit a job. Visits are first ones until one has measured all; one that is refused replaces the others."""
         earlier = self.visits.setdefault(job, [])
         first = not any(visit.measured_all for visit in earlier)
-        rows = list[Row]()
-        others = share_since(self.server.cpu_s)
-        ended = self.server.visit(job, rows, first=first)
-        share = others(self.server.cpu_s)
-        visit = Visit([*rows, *job.missing(rows, ended)], share)
+        share = other_processes.share_since(self.server.cpu_s)
+        rows = self.server.visit(job, first=first)
+        visit = Visit(rows, share(self.server.cpu_s))
         self.visits[job] = [visit] if visit.refused else [*earlier, visit]
 
     def counted(self, job: Job) -> list[Visit]:
@@ -184,9 +182,9 @@ def _fastest_alternative(job: Job, summaries: Mapping[Job, list[Row]]) -> Job | 
 
 
 def visits(
-    sides: Sequence[Side], jobs: Sequence[Job], until: float, score: Score, latest: float = math.inf
+    revisions: Sequence[Revision], jobs: Sequence[Job], until: float, score: Score, latest: float = math.inf
 ) -> Iterator[tuple[int, Job]]:
-    """Visit every job on all sides, then those with the highest scores, until the time is up or none wants a visit.
+    """Visit every job on all revisions, then those with the highest scores, until the time is up or none wants a visit.
 
     Yields the job of each visit, and the number of the server that it was made in, from 1.
 
@@ -198,73 +196,73 @@ def visits(
     number = 1
     sweep = random.sample(jobs, len(jobs))
     while sweep:
-        for side in sides:
-            side.server.wait()
+        for revision in revisions:
+            revision.server.wait()
         for job in sweep:
             start = time.time()
             if start > latest or (number > 1 and start + seconds[job] > until):
                 continue
-            order = sides if random.random() < 0.5 else sides[::-1]
-            for side in order:
-                side.visit(job)
+            order = revisions if random.random() < 0.5 else revisions[::-1]
+            for revision in order:
+                revision.visit(job)
             seconds[job] = min(time.time() - start, seconds[job])
             yield number, job
         number += 1
         scores = dict[Job, float]()
-        for job, job_score in wanting(sides, jobs, score).items():
+        for job, job_score in wanting(revisions, jobs, score).items():
             if time.time() + seconds[job] <= until:
                 scores[job] = job_score
         least = BEFORE * max(scores.values(), default=0.0)
         sweep = [job for job in scores if scores[job] >= least]
         if sweep:
             names = {job.candidate for job in sweep}
-            for side in sides:
-                side.server.restart(names)
+            for revision in revisions:
+                revision.server.restart(names)
 
 
-def wanting(sides: Sequence[Side], jobs: Sequence[Job], score: Score) -> dict[Job, float]:
-    """Scores of the jobs that want another visit, the highest first, of the side on which they are highest.
+def wanting(revisions: Sequence[Revision], jobs: Sequence[Job], score: Score) -> dict[Job, float]:
+    """Scores of the jobs that want another visit, the highest first, of the revision in which they are highest.
 
     A job that was refused wants none.
     """
     scores = dict.fromkeys(jobs, 0.0)
-    for side in sides:
-        summaries = side.summaries()
+    for revision in revisions:
+        summaries = revision.summaries()
         for job in jobs:
-            visited = side.visits.get(job)
+            visited = revision.visits.get(job)
             if visited and not visited[-1].refused:
-                scores[job] = max(scores[job], score(job, summaries, len(side.counted(job))))
+                scores[job] = max(scores[job], score(job, summaries, len(revision.counted(job))))
     mixed = random.sample(jobs, len(jobs))  # equal ones in random order
     ordered = sorted(mixed, key=lambda job: -scores[job])
     return {job: scores[job] for job in ordered if scores[job] > 0}
 
 
 def run(
-    sides: Sequence[Side],
+    revisions: Sequence[Revision],
     jobs: Sequence[Job],
     until: float,
     score: Score = fewest_first,
     latest: float = math.inf,
 ) -> None:
-    """Make visits; print the milliseconds of each first one of the last side, and how far the run is at each start."""
+    """Make visits; print the milliseconds of the last revision's first ones, and how far the run is at each start."""
     norms = "".join(f"layer norm {norm}".rjust(FIGURE * len(Pass)) for norm in ("off", "on"))
     headings = "".join(timed.rjust(FIGURE) for _, timed in COLUMNS)
     print(f"{'':{NAME}}{norms}\n{'ms':{NAME}}{headings}", flush=True)
     last = 1
-    for server, job in visits(sides, jobs, until, score, latest):
+    for server, job in visits(revisions, jobs, until, score, latest):
         if server > last:
             last = server
-            more = len(wanting(sides, jobs, score))
+            more = len(wanting(revisions, jobs, score))
             print(f"{_minutes(until)} left; {more} of {len(jobs)} jobs want more visits", flush=True)
         if server == 1:
-            rows = sides[-1].visits[job][0].rows
+            rows = revisions[-1].visits[job][0].rows
             figures = {(row["layer_norm"], row["pass"]): _figure(row) for row in rows}
             cells = "".join(figures.get(place, "").rjust(FIGURE) for place in COLUMNS)
             print(f"{job.label:{NAME}}{cells}".rstrip(), flush=True)
-    skipped = [job.label for job in jobs if job not in sides[-1].visits]
+    skipped = [job.label for job in jobs if job not in revisions[-1].visits]
     if skipped:
         print(f"The time was up before these had a visit: {', '.join(skipped)}.", flush=True)
-    elif not wanting(sides, jobs, score):
+    elif not wanting(revisions, jobs, score):
         print(f"Every figure is known as well as it should be, {_minutes(until)} before the time was up.", flush=True)
 
 

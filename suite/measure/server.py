@@ -25,14 +25,16 @@ from impls import registry
 from suite.candidates import submission
 from suite.candidates.catalogue import candidates
 from suite.candidates.ours import BASE
-from suite.measure import bench, timing, work
+from suite.measure import timing, work
 from suite.measure.guard import guard
 from suite.measure.job import Job, RefusedError
+from suite.measure.visit import rows
 from suite.results.columns import Row
 from suite.results.status import Ended, Status
 from suite.shared.devices import DeviceType
 from suite.shared.files import ROOT, write_whole
 from suite.shared.process import killed_with
+from suite.shared.text import in_one_line
 
 #: What a visit does: (job, first) -> rows. first: also what does not vary between visits.
 Measure = Callable[[Job, bool], Iterator[Row]]
@@ -92,15 +94,15 @@ class Server(AbstractContextManager["Server"]):
             )
         theirs.close()
 
-    def visit(self, job: Job, rows: list[Row], measure: Measure = bench.rows, *, first: bool = True) -> Ended:
-        """Run a job in a new child, add its rows as they are measured, none if refused, and return how it ended.
+    def visit(self, job: Job, measure: Measure = rows, *, first: bool = True) -> list[Row]:
+        """Run a job in a new child, and return its rows; those that it did not reach say how it ended.
 
-        first: also measure what does not vary between visits. After LIMIT the child prints where it is, into the log
-        and here, and ends.
+        If it is refused, all rows say so. first: also measure what does not vary between visits. After LIMIT the child
+        prints where it is, into the log and here, and ends.
         """
         self.wait()
         limit = LIMIT[DeviceType(job.device.type)]
-        ended = Ended()
+        measured, ended = list[Row](), Ended()
         start = time.monotonic()
         printed = self.log.stat().st_size
         self.connection.send((measure, job, first, limit))
@@ -108,18 +110,19 @@ class Server(AbstractContextManager["Server"]):
             if isinstance(message, Ended):
                 ended = message
             else:
-                rows.append(message)
+                measured.append(message)
         code, self.cpu_s = message
         if ended.refused:
-            rows.clear()
-            return ended
+            return job.rows(ended)
         if code and time.monotonic() - start >= limit:
             where = self.log.read_bytes()[printed:].decode(errors="replace")
             print(f"{job.label} took more than {limit:.0f} s, and was here:\n{where}", flush=True)
-            return Ended(Status.TIME_OUT, f"{limit:.0f} s")
-        if code and ended.status == Status.OK:  # before it could say more
-            return Ended(Status.FAILED, f"signal {-code}" if code < 0 else f"exit {code}")
-        return ended
+            ended = Ended(Status.TIME_OUT, f"{limit:.0f} s")
+        elif code and ended.status == Status.OK:  # before it could say more
+            ended = Ended(Status.FAILED, f"signal {-code}" if code < 0 else f"exit {code}")
+        if ended.status != Status.OK:
+            measured += job.rows(ended)[len(measured) :]
+        return measured
 
     def wait(self) -> None:
         """Return once its imports are done, beside which no visit should be timed."""
@@ -202,7 +205,7 @@ def _run(connection: Connection, measure: Measure, job: Job, first: bool, limit:
         ended = Ended(Status.REFUSED, str(error))
     except Exception as error:
         traceback.print_exc()
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        reason = f"{type(error).__name__}: {in_one_line(error)}"
         ended = Ended(Status.NO_MEMORY) if is_of_memory(error) else Ended(Status.FAILED, reason)
     connection.send(ended)
     sys.stdout.flush()

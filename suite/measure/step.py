@@ -1,8 +1,8 @@
 """A pass of one model, which is called again and again while it is timed."""
 
 import random
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,21 +14,11 @@ from suite.cases.workloads import Pass
 CHANGE = 0.25
 #: What inputs, orders and calls are drawn with, which no seed foretells.
 CHANCE = random.SystemRandom()
-#: Out [T, B, H], or the data of a packed one, the final states, and in training the gradients of the parameters.
-Results = tuple[Tensor, ...]
-
-
-class Input(NamedTuple):
-    """Arguments of a call: x [T, B, I] or packed, and the state that it starts from, of zeros if None."""
-
-    x: Tensor | PackedSequence
-    state: tuple[Tensor, ...] | None = None
-
-    def changed(self, change: Callable[[Tensor], Tensor]) -> "Input":
-        """The arguments with a function of each tensor in its place."""
-        x = change(self.x) if isinstance(self.x, Tensor) else self.x._replace(data=change(self.x.data))
-        state = None if self.state is None else tuple(map(change, self.state))
-        return Input(x, state)
+#: Tensors of one call, such as the initial state; or its results: out [T, B, H], or the data of a packed one, the final
+#: states, and in training the gradients of the parameters.
+Tensors = tuple[Tensor, ...]
+#: What a call gets: x [T, B, I] or packed, and the state that it starts from, of zeros if None.
+Input = tuple[Tensor | PackedSequence, Tensors | None]
 
 
 class Step:
@@ -51,14 +41,14 @@ class Step:
         self.amounts: list[float] = []
         self.parameters = self._values()
 
-    def __call__(self, arguments: Input) -> Results:
+    def __call__(self, x: Tensor | PackedSequence, state: Tensors | None = None) -> Tensors:
         """Results of one call."""
         if not self.trains:
             with torch.no_grad():
-                return _flat(*self.model(*arguments))
+                return _flat(*self.model(x, state))
         for q in self.tensors:
             q.grad = None
-        results = _flat(*self.model(*arguments))
+        results = _flat(*self.model(x, state))
         results[0].square().mean().backward()
         gradients: list[Any] = [q.grad for q in self.tensors]
         new = CHANCE.uniform(-1, 1)
@@ -88,6 +78,6 @@ class Step:
             torch._foreach_add_(tensors, self.directions, alpha=amount)
 
 
-def _flat(out: Any, last: Sequence[Tensor]) -> Results:
+def _flat(out: Any, last: Sequence[Tensor]) -> Tensors:
     """What a model returns; of a packed output the data."""
     return (out if isinstance(out, Tensor) else out.data, *last)

@@ -4,30 +4,23 @@ import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from itertools import product
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import torch
-from torch import nn
 
 from suite import bench, bench_compare
-from suite.candidates.catalogue import find
 from suite.candidates.names import BASELINE, PADDED
 from suite.cases.case import Case
 from suite.cases.examples import CPU, TINY
 from suite.cases.workloads import WORKLOADS, Workload
 from suite.checks.triton.compiled import CARDS
 from suite.checks.triton.launched import recorded
-from suite.measure import bench as visit
-from suite.measure import choice, runner
-from suite.measure.believed import believed
-from suite.measure.examples import fake_server, job, others
-from suite.measure.examples import rows as rows_of
-from suite.measure.job import Job, RefusedError
-from suite.measure.runner import Side, Visit
+from suite.measure import choice, runner, visit
+from suite.measure.fakes import beside, fake_server, job
+from suite.measure.job import Job
+from suite.measure.runner import Revision, Visit
+from suite.results.columns import Row
 from suite.results.example_runs import benchmark as run_of
 from suite.results.example_runs import timed as timed_rows
 from suite.results.example_runs import verification, verified
@@ -35,8 +28,7 @@ from suite.results.run import Run, folder_of, read
 from suite.results.status import Ended, Status
 from suite.shared.files import ResultsError
 
-RAGGED = replace(TINY, lengths=(3, 1))
-Measure = Callable[[Job, list[dict[str, Any]], bool], Ended]
+Measure = Callable[[Job, bool], list[Row]]
 
 
 def benchmark(results: Path, names: Sequence[str], *options: str) -> int:
@@ -67,9 +59,7 @@ def test_two_runs_are_kept_and_compared(tmp_path: Path, capsys: pytest.CaptureFi
 @pytest.fixture
 def serve(monkeypatch: pytest.MonkeyPatch) -> Callable[[Measure], None]:
     """Return a function that replaces what a visit of a benchmark does, on a tiny workload and a quiet machine."""
-    for module in (bench, runner):
-        monkeypatch.setattr(module, "share_since", others(0.0))
-    monkeypatch.setattr(bench, "share_now", lambda: 0.0)
+    beside(monkeypatch, 0.0)
     monkeypatch.setitem(WORKLOADS, "small", Workload("small", TINY))
     return lambda measure: monkeypatch.setattr(bench, "Server", lambda *_, **__: fake_server(measure))
 
@@ -77,13 +67,10 @@ def serve(monkeypatch: pytest.MonkeyPatch) -> Callable[[Measure], None]:
 def test_an_interrupted_run_keeps_its_rows(tmp_path: Path, serve: Any, capsys: pytest.CaptureFixture[str]) -> None:
     remaining = iter(range(1))
 
-    def measure(one: Job, rows: list[dict[str, Any]], first: bool) -> Ended:
-        if not one.layer_norms:
-            return Ended()
-        if next(remaining, None) is None:
+    def measure(one: Job, first: bool) -> list[Row]:
+        if one.layer_norms and next(remaining, None) is None:
             raise KeyboardInterrupt
-        rows += timed_rows(one.candidate, 0.1)
-        return Ended()
+        return timed(one, first)
 
     serve(measure)
     assert benchmark(tmp_path, ["batched", "deferred", BASELINE]) == 130
@@ -94,60 +81,54 @@ def test_an_interrupted_run_keeps_its_rows(tmp_path: Path, serve: Any, capsys: p
     assert printed.splitlines()[-1] == f"Results: {folder}"
 
 
-@pytest.mark.parametrize(
-    ("options", "interrupted", "whole"),
-    [([], False, True), (["--minutes", "9"], False, True), ([], True, False), (["--minutes", "1"], False, False),
-     (["--implementation", "batched"], False, False), (["--dtype", "float32"], False, False)],
-)  # fmt: skip
-def test_a_run_of_the_whole_plan_alone_replaces_the_results(
-    options: list[str], interrupted: bool, whole: bool, tmp_path: Path, serve: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def run(sides: Sequence[Side], jobs: Sequence[Job], *_: Any) -> None:
+#: The options of a run; visits to each job of ours and of others, and the share of the cores that other processes had;
+#: and why its results do not replace those of the machine, which is printed, except where a person asked for less.
+RUNS: list[tuple[str, tuple[int, int, float], str | None]] = [
+    ("", (3, 1, 0.0), None),
+    ("--minutes 9", (3, 1, 0.0), None),
+    ("", (2, 3, 0.0), "3 rows of our fastest"),
+    ("", (3, 0, 0.0), "2 rows have no visit"),
+    ("", (3, 3, 0.5), "other processes kept the machine busy"),
+    ("interrupted", (3, 3, 0.0), ""),
+    ("--minutes 1", (3, 3, 0.0), ""),
+    ("--implementation batched", (3, 3, 0.0), ""),
+    ("--dtype float32", (3, 3, 0.0), ""),
+]
+
+
+@pytest.mark.parametrize(("options", "visits", "reason"), RUNS)
+def test_only_a_whole_run_of_the_plan_on_a_quiet_machine_replaces_the_results(
+    options: str, visits: tuple[int, int, float], reason: str | None, tmp_path: Path, serve: Any,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    of_ours, of_others, share = visits
+    interrupted = options == "interrupted"
+
+    def run(revisions: Sequence[Revision], jobs: Sequence[Job], *_: Any) -> None:
         for one in jobs:
-            sides[0].visits[one] = [Visit(one.rows(Ended(Status.NO_MEMORY)))]
+            slow = one.candidate == "batched"
+            every = timed_rows("", 0.2 if slow else 0.1, visits=None)
+            rows = [row | about for row, about in zip(every, one.rows(Ended()), strict=True)]
+            revisions[0].visits[one] = [Visit(rows, share)] * (of_others if slow else of_ours)
         if interrupted:
             raise KeyboardInterrupt
 
     serve(timed)
     monkeypatch.setattr(bench, "run", run)
-    run_of(*timed_rows("naive", 0.1)).write(folder_of(tmp_path, CPU))
-    assert bench.main(["--device", "cpu", "--results", str(tmp_path), *options]) == 130 * interrupted
-    before = read(folder_of(tmp_path, CPU), "bench")
-    assert before is not None
-    assert (len(before.rows) > 2) is whole
-    if not whole:
-        written(tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("of_ours", "of_others", "share", "reason"),
-    [
-        (3, 1, 0.0, None),
-        (2, 3, 0.0, "3 rows"),
-        (3, 0, 0.0, "2 rows"),
-        (3, 3, 0.5, "other processes"),
-    ],
-)
-def test_results_of_a_busy_machine_or_of_few_visits_replace_none(
-    of_ours: int, of_others: int, share: float, reason: str | None, tmp_path: Path, serve: Any,
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
-    def run(sides: Sequence[Side], jobs: Sequence[Job], *_: Any) -> None:
-        for one in jobs:
-            slow = one.candidate == "batched"
-            every = timed_rows("", 0.2 if slow else 0.1, visits=None)
-            rows = [row | about for row, about in zip(every, one.rows(Ended()), strict=True)]
-            sides[0].visits[one] = [Visit(rows, share)] * (of_others if slow else of_ours)
-
-    serve(timed)
-    monkeypatch.setattr(bench, "run", run)
     monkeypatch.setattr(choice, "jobs", lambda options: [job("batched"), job("batched_cpu"), job(BASELINE)])
-    assert bench.main(["--device", "cpu", "--results", str(tmp_path)]) == 0
-    run_written, folder = written(tmp_path, whole=reason is None)
+    run_of(*timed_rows("naive", 0.1)).write(folder_of(tmp_path, CPU))
+    arguments = [] if interrupted else options.split()
+    assert bench.main(["--device", "cpu", "--results", str(tmp_path), *arguments]) == 130 * interrupted
+    replaced = reason is None
+    run_written, folder = written(tmp_path, whole=replaced)
     assert len(run_written.rows) == (6 if of_others else 4)
+    assert "naive" not in {*run_written.rows["implementation"]}
     printed = capsys.readouterr().out
     assert printed.splitlines()[-1] == f"Results: {folder}"
-    assert (f"The results of this machine stay as they were: {reason}" in printed) is (reason is not None)
+    assert (f"The results of this machine stay as they were: {reason}" in printed) is bool(reason)
+    kept = read(folder_of(tmp_path, CPU), "bench")
+    assert kept is not None
+    assert ("naive" in {*kept.rows["implementation"]}) is not replaced
 
 
 def test_a_file_that_cannot_be_timed_ends_a_run_before_it_starts(
@@ -160,11 +141,9 @@ def test_a_file_that_cannot_be_timed_ends_a_run_before_it_starts(
         benchmark(tmp_path, ["batched", "deferred"])
 
 
-def timed(one: Job, rows: list[dict[str, Any]], first: bool) -> Ended:
-    """Stand for a visit that takes 0.1 s."""
-    if one.layer_norms:
-        rows += timed_rows(one.candidate, 0.1, visits=None)
-    return Ended()
+def timed(one: Job, first: bool) -> list[Row]:
+    """Rows of a visit in which a call takes 0.1 s; no rates of the hardware."""
+    return timed_rows(one.candidate, 0.1, visits=None) if one.layer_norms else []
 
 
 def test_a_run_ends_after_its_minutes_and_gives_ours_more_visits(
@@ -173,30 +152,26 @@ def test_a_run_ends_after_its_minutes_and_gives_ours_more_visits(
     """Ours are the fastest one, a file, and `torch.nn.LSTM` against itself."""
     ends, wants = list[float](), dict[str, float]()
 
-    def run(sides: Sequence[Side], jobs: Sequence[Job], until: float, score: runner.Score, latest: float) -> None:
+    def run(_: Sequence[Revision], jobs: Sequence[Job], until: float, score: runner.Score, latest: float) -> None:
         ends.append(until)
         wants.update((one.candidate, score(one, {}, 2)) for one in jobs)
 
     serve(timed)
     monkeypatch.setattr(bench, "run", run)
-    monkeypatch.setattr(bench, "time", SimpleNamespace(time=lambda: 1000.0))
     monkeypatch.setattr("suite.candidates.submission.files", lambda: {"row_scaled": Path("row_scaled.py")})
     (fastest,) = choice.fastest_of(CPU, ["float32"])
     benchmark(tmp_path, [fastest, "naive", "row_scaled", BASELINE], "--minutes", "3")
-    assert ends == [1000 + 3 * 60]
+    assert ends == [pytest.approx(time.time() + 3 * 60, abs=20)]
     assert wants == {fastest: 3.0, "row_scaled": 3.0, BASELINE: 3.0, "naive": 1.5}
 
 
 def test_rows_are_compared_with_the_rates_of_the_hardware(tmp_path: Path, serve: Any) -> None:
     rates = {"dtype": "float32", "multiply_adds_per_s": 1e8, "bytes_per_s": 1e9, "side": 512, "product": "torch.mm"}
 
-    def measure(one: Job, rows: list[dict[str, Any]], first: bool) -> Ended:
+    def measure(one: Job, first: bool) -> list[Row]:
         if not one.layer_norms:
-            rows.append({**rates})
-            return Ended()
-        for row in timed_rows(one.candidate, 0.1, multiply_adds=3e6, least_bytes=2e6, visits=None):
-            rows.append({name: value for name, value in row.items() if name not in ("share", "bound")})
-        return Ended()
+            return [{**rates}]
+        return timed_rows(one.candidate, 0.1, multiply_adds=3e6, least_bytes=2e6, visits=None, share=None, bound=None)
 
     serve(measure)
     assert benchmark(tmp_path, ["batched"], "--minutes", "0") == 0
@@ -211,9 +186,7 @@ def test_a_run_says_what_it_does_not_time_who_disturbs_it_and_where_its_results_
     tmp_path: Path, serve: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     serve(timed)
-    for module in (bench, runner):
-        monkeypatch.setattr(module, "share_since", others(0.42))
-    monkeypatch.setattr(bench, "share_now", lambda: 0.42)
+    beside(monkeypatch, 0.42)
     assert benchmark(tmp_path, ["batched", PADDED], "--minutes", "0") == 0
     printed = capsys.readouterr().out
     assert "Not timed, for what the case has: torch.nn.LSTM padded on small.\n" in printed
@@ -244,27 +217,22 @@ def test_a_full_disk_ends_a_run_after_its_summary(
 
 
 def test_a_folder_that_cannot_be_written_ends_a_run_before_it_starts(tmp_path: Path, serve: Any) -> None:
-    seen = list[str]()
-
-    def measure(one: Job, *_: Any) -> Ended:
-        seen.append(one.candidate)
-        return Ended()
-
-    serve(measure)
+    serve(lambda *_: pytest.fail("expected no visit"))
     (tmp_path / "file").touch()
     with pytest.raises(ResultsError, match=r"log\.txt cannot be written: Not a directory"):
         benchmark(tmp_path / "file", ["batched"], "--minutes", "0")
-    assert seen == []
 
 
 def test_a_sweep_has_a_table_and_a_plot(tmp_path: Path, serve: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    def grows(one: Job, rows: list[dict[str, Any]], first: bool) -> Ended:
-        if one.layer_norms:
-            seconds = (0.1 if one.candidate == "batched" else 0.05) * one.case.H / 64
-            for about, row in zip(one.rows(Ended()), timed_rows(one.candidate, seconds, visits=None), strict=True):
-                grown = {"ratio": 20 * seconds * 64 / one.case.H, "multiply_adds": one.case.H**2}
-                rows.append(row | about | grown | {"baseline_s": one.case.H / 1280})
-        return Ended()
+    def grows(one: Job, first: bool) -> list[Row]:
+        seconds = (0.1 if one.candidate == "batched" else 0.05) * one.case.H / 64
+        grown = {
+            "ratio": 20 * seconds * 64 / one.case.H,
+            "multiply_adds": one.case.H**2,
+            "baseline_s": one.case.H / 1280,
+        }
+        every = timed_rows(one.candidate, seconds, visits=None)
+        return [row | about | grown for about, row in zip(one.rows(Ended()), every, strict=False)]
 
     serve(grows)
     where = ["--device", "cpu", "--results", str(tmp_path), "--implementation", "batched", "--sweep", "H=64,128"]
@@ -285,9 +253,9 @@ def test_what_is_red_is_never_timed(
 ) -> None:
     seen = list[str]()
 
-    def measure(one: Job, rows: list[dict[str, Any]], first: bool) -> Ended:
+    def measure(one: Job, first: bool) -> list[Row]:
         seen.append(one.candidate)
-        return Ended(Status.NO_MEMORY, "not tried")
+        return one.rows(Ended(Status.NO_MEMORY, "not tried"))
 
     serve(measure)
     made = verification(verified("batched", 0.5), verified("deferred", 2))
@@ -328,96 +296,12 @@ def test_no_visit_to_a_card_compiles_a_kernel(name: str, monkeypatch: pytest.Mon
 def test_the_rates_of_the_hardware_are_of_a_quiet_moment(monkeypatch: pytest.MonkeyPatch) -> None:
     rates, shares = iter([(3e9, 5e8), (9e9, 4e8), (8e9, 6e8), (1e12, 1e12)]), iter([0.5, 0.2, 0.05])
 
-    def measure(one: Job, rows: list[dict[str, Any]], first: bool) -> Ended:
+    def measure(one: Job, first: bool) -> list[Row]:
         multiply_adds, copied = next(rates)
-        rows.append({"dtype": "float32", "multiply_adds_per_s": multiply_adds, "bytes_per_s": copied})
-        return Ended()
+        return [{"dtype": "float32", "multiply_adds_per_s": multiply_adds, "bytes_per_s": copied}]
 
-    monkeypatch.setattr(bench, "share_since", others(shares))
+    beside(monkeypatch, shares)
     best = {"dtype": "float32", "multiply_adds_per_s": 9e9, "bytes_per_s": 6e8}
     assert bench.rates_of(fake_server(measure), job()) == best
-    monkeypatch.setattr(bench, "share_since", others(0.5))
-    assert bench.rates_of(fake_server(lambda *_: Ended(Status.FAILED)), job()) == {}
-
-
-@pytest.mark.parametrize(
-    ("visits", "slower", "file", "refused"),
-    [(3, 1.6, True, True), (3, 1.4, True, False), (2, 1.6, True, False), (3, 1.6, False, False)],
-)
-def test_a_file_that_slows_the_baseline_is_refused(
-    visits: int, slower: float, file: bool, refused: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("suite.candidates.submission.files", lambda: {"batched": Path("batched.py")} if file else {})
-    mine = timed_rows("batched", 0.1, visits=visits, baseline_s=0.05 * slower)
-    rows = believed([*mine, *timed_rows(BASELINE, 0.05)], {})
-    why = Ended(Status.REFUSED, "beside it torch.nn.LSTM takes 1.6 times as long as beside itself")
-    assert [Ended.of(row) for row in rows] == [why if refused else Ended()] * 2 + [Ended()] * 2
-    assert [row["ratio"] is None for row in rows] == [refused] * 2 + [False] * 2
-
-
-@pytest.mark.parametrize(("step", "tensor"), [("forward", "c"), ("train", r"grad layers\.0\.z_bias")])
-@pytest.mark.parametrize("name", ["batched", "deferred"])
-def test_a_wrong_candidate_is_refused(name: str, step: str, tensor: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    def changed(model: nn.Module, _: Any, results: Any) -> Any:
-        """Results with one wrong number of the last state, or a wrong gradient of one parameter."""
-        out, last = results
-        if step == "forward" and not torch.is_grad_enabled():
-            last[1][0, 0, 0] *= 1.01
-        if step == "train" and torch.is_grad_enabled():
-            bias = model.get_parameter("layers.0.z_bias")
-            out = out + 0.01 * (bias - bias.detach()).sum()  # which changes no number of out
-        return out, last
-
-    def build(*given: Any) -> nn.Module:
-        model = find(name).build(*given)
-        model.register_forward_hook(changed)
-        return model
-
-    monkeypatch.setattr(visit, "find", lambda name: replace(find(name), build=build))
-    one = job(name, case=replace(TINY, B=5))
-    with pytest.raises(RefusedError, match=rf"^{tensor} of a timed call is off by \S+e[+-]\d\d, allowed \S+e-0[67]$"):
-        rows_of(one, True)
-    assert len(rows_of(one, False)) == 2  # a visit after the first compares nothing
-    monkeypatch.setattr("suite.candidates.submission.files", lambda: {name: Path("mine.py")})
-    with pytest.raises(RefusedError):
-        rows_of(one, False)
-
-
-def test_jax_is_timed_without_a_peak_memory() -> None:
-    pytest.importorskip("jax")
-    row, _ = rows_of(job("jax"), True)
-    assert (row["status"], row["peak_bytes"]) == (Status.OK, None)
-
-
-@pytest.mark.parametrize(
-    ("name", "computed", "dtype"),
-    [("deferred", RAGGED, "float64"), (BASELINE, RAGGED, "float32"), (PADDED, TINY, "float32")],
-)
-def test_a_first_visit_has_costs_by_formula(
-    name: str, computed: Case, dtype: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    one = find(name)
-    monkeypatch.setattr(visit, "lengths", lambda *_: RAGGED.lengths)
-    rows = rows_of(job(name, case=RAGGED, dtype=dtype), True)
-    parameters = sum(p.numel() for p in one.build(TINY, torch.float32, CPU).parameters())
-    adds = one.multiply_adds(computed)
-    numbers = [computed.least_numbers(parameters, one.saved(TINY), train) for train in (False, True)]
-    assert [row["multiply_adds"] for row in rows] == [adds, 3 * adds]
-    assert [row["work"] for row in rows] == [adds / find(BASELINE).multiply_adds(RAGGED)] * 2
-    size = {"float32": 4, "float64": 8}[dtype]
-    assert [row["least_bytes"] for row in rows] == [size * least for least in numbers]
-
-
-def test_a_run_shows_milliseconds_of_each_first_visit(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    jobs = [job(name, layer_norms=(False, True)) for name in ("naive", "batched")]
-    no_memory, time_out = timed_rows("naive", 0, status=Status.NO_MEMORY)[0], timed_rows("naive", 0)[1]
-    ran = [[no_memory, time_out, *timed_rows("naive", 0.1234, layer_norm=True)], timed_rows("batched", 2)]
-    side = Side(fake_server(lambda *_: Ended()), {one: [Visit(rows)] for one, rows in zip(jobs, ran, strict=True)})
-    monkeypatch.setattr(runner, "visits", lambda *_: product((1, 2), jobs))
-    runner.run([side], jobs, time.time() + 125.4)
-    printed = capsys.readouterr().out.splitlines()
-    lines = [" ".join(line.split()) for line in printed if line.startswith("small")]
-    assert lines == ["small float32 naive no memory time-out 123 123", "small float32 batched 2,000 2,000"]
-    assert max(map(len, printed)) <= 80
+    beside(monkeypatch, 0.5)
+    assert bench.rates_of(fake_server(lambda *_: []), job()) == {}

@@ -184,7 +184,7 @@ def test_the_old_side_is_the_revision_and_the_new_one_this_checkout(
 
     monkeypatch.setattr(bench_compare, "checkout", lambda revision, scratch: nullcontext(tmp_path / revision))
     monkeypatch.setattr(bench_compare, "time", SimpleNamespace(time=lambda: 1000.0))
-    for name, value in (("Server", server), ("Side", side), ("run", run)):
+    for name, value in (("Server", server), ("Revision", side), ("run", run)):
         monkeypatch.setattr(bench_compare, name, value)
     results = ["--results", str(tmp_path), "--device", "cpu"]
     assert bench_compare.main(["--base", "REV", *arguments, *results]) == status

@@ -12,12 +12,11 @@ from suite.candidates import submission
 from suite.candidates.names import BASELINE
 from suite.cases.case import Case
 from suite.measure.believed import believed
-from suite.measure.examples import job
+from suite.measure.fakes import job
 from suite.measure.guard import guard
 from suite.measure.job import RefusedError
-from suite.measure.runner import Side, Visit
+from suite.measure.runner import Revision, Visit
 from suite.measure.server import Server, new_log
-from suite.results.columns import Row
 from suite.results.status import Ended, Status
 
 FOLDER = Path(__file__).with_name("cheats")
@@ -52,10 +51,7 @@ def visited(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Visited]:
 
             def visit(name: str, candidate: str = file.stem) -> Visit:
                 shutil.copy(FOLDER / f"{name}.py", file)
-                one = job(candidate, case=CASE)
-                rows = list[Row]()
-                ended = server.visit(one, rows)
-                return Visit([*rows, *one.missing(rows, ended)])
+                return Visit(server.visit(job(candidate, case=CASE)))
 
             yield visit
 
@@ -90,10 +86,10 @@ def test_a_cheat_is_refused_or_timed_as_what_it_does(name: str, visited: Visited
 
 def test_a_file_does_not_gain_by_keeping_the_cores_busy(visited: Visited, honest: list[float]) -> None:
     file, alone = job("cheat", case=CASE), job(BASELINE, case=CASE)
-    side = Side(object.__new__(Server))
-    side.visits[file] = [visited("keeps_the_cores_busy") for _ in range(VISITS)]
-    side.visits[alone] = [visited("honest", BASELINE) for _ in range(VISITS)]
-    rows = [row for row in believed(side.summary(), {}) if row["implementation"] == "cheat"]
+    here = Revision(object.__new__(Server))
+    here.visits[file] = [visited("keeps_the_cores_busy") for _ in range(VISITS)]
+    here.visits[alone] = [visited("honest", BASELINE) for _ in range(VISITS)]
+    rows = [row for row in believed(here.summary(), {}) if row["implementation"] == "cheat"]
     for row, ratio in zip(rows, honest, strict=True):
         ended = Ended.of(row)
         slows = ended.refused and ended.detail.startswith("beside it torch.nn.LSTM takes ")

@@ -18,11 +18,10 @@ from suite.candidates.names import BASELINE
 from suite.cases.case import Case, lengths
 from suite.cases.examples import CPU, TINY
 from suite.cases.workloads import Pass
-from suite.measure import bench as visit
-from suite.measure import timing, work
-from suite.measure.examples import job, rows
+from suite.measure import timing, visit, work
+from suite.measure.fakes import job
 from suite.measure.job import RefusedError
-from suite.measure.step import Input, Results, Step
+from suite.measure.step import Step, Tensors
 from suite.results.columns import Row
 
 PACKED = replace(TINY, T=16, B=8, lengths=lengths(16, 8))
@@ -73,7 +72,7 @@ def recorded(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
 
 
 def rows_of(case: Case = PACKED) -> list[Row]:
-    return rows(job("deferred", case=case, layer_norms=(False, True)), False)
+    return [*visit.rows(job("deferred", case=case, layer_norms=(False, True)), False)]
 
 
 def test_a_visit_times_steady_calls_by_the_wall(recorded: SimpleNamespace) -> None:
@@ -86,12 +85,10 @@ def test_a_visit_times_steady_calls_by_the_wall(recorded: SimpleNamespace) -> No
 def test_forward_has_no_graph_and_training_new_gradients(recorded: SimpleNamespace) -> None:
     """Forward is in evaluation mode, in which cuDNN keeps nothing for a backward pass."""
     rows_of()
-    half = len(recorded.calls) // 2
-    assert {(call.step, call.training) for call in recorded.calls[: half - 5]} == {("forward", False)}
-    assert {(call.step, call.training) for call in recorded.calls[half + 5 :]} == {("train", True)}
+    assert {(call.step, call.training) for call in recorded.calls} == {("forward", False), ("train", True)}
     assert all(call.clean for call in recorded.calls)
     model = model_of("ours", recorded)
-    assert Step(model, Pass.TRAIN)(Input(torch.ones(2, 3, 4)))[1].equal(model.weight.grad)
+    assert Step(model, Pass.TRAIN)(torch.ones(2, 3, 4))[1].equal(model.weight.grad)
 
 
 @pytest.mark.parametrize("case", [TINY, PACKED], ids=["batch", "packed"])
@@ -128,22 +125,8 @@ def test_parameters_stay_near_where_they_started(recorded: SimpleNamespace) -> N
     step = Step(model := model_of("ours", recorded), Pass.TRAIN)
     (start,), (direction,) = step.parameters.values(), step.directions
     for _ in range(200):
-        step(Input(torch.ones(2, 3, 4)))
+        step(torch.ones(2, 3, 4))
         assert ((model.weight - start).abs() <= 1.001 * direction.abs()).all()
-
-
-def test_the_parameters_of_a_call_are_known_to_the_bit() -> None:
-    model = find("batched").build(TINY, torch.float32, CPU)
-    step = Step(model, Pass.TRAIN)
-    step(work.example(TINY, torch.float32, CPU))
-    step.before()
-    at = list[dict[str, Tensor]]()
-    for _ in range(4):
-        at.append({name: q.detach().clone() for name, q in model.named_parameters()})
-        step(work.example(TINY, torch.float32, CPU))
-    for call, expected in enumerate(at):
-        values = step.parameters_at(call)
-        assert all(value.equal(expected[name]) for name, value in values.items())
 
 
 def test_both_sides_of_a_turn_have_lengths_of_their_own_turn(recorded: SimpleNamespace) -> None:
@@ -159,7 +142,7 @@ def test_both_sides_of_a_turn_have_lengths_of_their_own_turn(recorded: SimpleNam
 
 def test_lengths_that_a_person_names_stay(recorded: SimpleNamespace) -> None:
     one = job("deferred", case=PACKED)
-    rows(replace(one, workload=replace(one.workload, asked_for=True)), False)
+    list(visit.rows(replace(one, workload=replace(one.workload, asked_for=True)), False))
     drawn = {tuple(call.x.batch_sizes.tolist()) for call in recorded.calls}
     assert drawn == {PACKED.batch_sizes}
 
@@ -179,8 +162,7 @@ def test_each_turn_draws_its_order(recorded: SimpleNamespace, monkeypatch: pytes
 def step_of(recorded: SimpleNamespace, seconds: float) -> MagicMock:
     """A step that moves the clock, more for an input of the turn before."""
 
-    def call(arguments: Input) -> Results:
-        x: Any = arguments.x
+    def call(x: Tensor, state: None) -> Tensors:
         recorded.clock += seconds if x.any() else 5.0
         results = (x.clone(),)
         x.zero_()  # the call that is drawn has a copy
@@ -194,10 +176,10 @@ def test_only_rounds_count(seconds: float, calls: int, warms: int, recorded: Sim
     """Before them is an untimed call, on an input of the turn before, unless a call is long."""
     step, made = step_of(recorded, seconds), list[int]()
 
-    def new(turn: int) -> Input:
+    def new(turn: int) -> tuple[Tensor, None]:
         made.append(turn)
         recorded.clock += 3.0  # outside the clock
-        return Input(torch.zeros(1) if turn == 1 else torch.full((1,), float(len(made))))
+        return torch.zeros(1) if turn == 1 else torch.full((1,), float(len(made))), None
 
     side = timing.Rounds(step, new, CPU)
     recorded.clock, made = 0.0, []
@@ -206,13 +188,13 @@ def test_only_rounds_count(seconds: float, calls: int, warms: int, recorded: Sim
     assert recorded.clock == pytest.approx(calls * seconds + warms * 5.0 + 3.0 * len(made))
     assert made == [2] * calls + [1] * warms
     assert call is not None
-    assert call.arguments.x.data.equal(torch.full((1,), float(calls)))
-    assert call.results[0].equal(call.arguments.x.data)
+    assert call.x.data.equal(torch.full((1,), float(calls)))
+    assert call.results[0].equal(call.x.data)
     assert call.parameters["call"] == calls - 1
 
 
 def test_results_that_change_later_are_found(recorded: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
-    side = timing.Rounds(step_of(recorded, 0.05), lambda turn: Input(torch.ones(1)), CPU)
+    side = timing.Rounds(step_of(recorded, 0.05), lambda turn: (torch.ones(1), None), CPU)
 
     def change(*_: object) -> None:
         results, _ = side.copies[-1]
@@ -247,7 +229,7 @@ def test_multiply_adds_are_those_that_torch_counts(name: str, L: int) -> None:
         model, x = find(name).build(case, torch.float32, CPU), work.example(case, torch.float32, CPU)
         # oneDNN's fused LSTM is one operator, without it there are products.
         with torch.backends.mkldnn.flags(enabled=False), FlopCounterMode(display=False) as counter:
-            Step(model, Pass.FORWARD)(x)
+            Step(model, Pass.FORWARD)(*x)
         assert counter.get_total_flops() == 2 * find(name).multiply_adds(case)
 
 
@@ -261,7 +243,7 @@ def test_peak_memory_counts_new_gradients_and_residuals(name: str) -> None:
     work.peak(step, x)  # allocates what stays
     model.zero_grad(set_to_none=True)
     fresh = work.peak(step, x)
-    step(x)
+    step(*x)
     peak = work.peak(step, x)
     assert peak == fresh >= gradients  # earlier gradients are freed, and new ones allocated
     longer = work.peak(step, work.example(replace(case, T=24), torch.float32, CPU))

@@ -1,8 +1,9 @@
 """A run visits every job, then those whose figures are least certain, and tells busy visits from quiet ones."""
 
 import random as chance
+import time
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain, repeat
+from itertools import chain, product, repeat
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import MagicMock
@@ -12,10 +13,11 @@ import pytest
 from suite.candidates.names import BASELINE
 from suite.cases.workloads import WORKLOADS
 from suite.measure import runner
-from suite.measure.examples import fake_server, job, others
+from suite.measure.fakes import beside, fake_server, job
 from suite.measure.job import Job
-from suite.measure.runner import Score, Side, Visit, by_result, fewest_first, half, need, visits
+from suite.measure.runner import Revision, Score, Visit, by_result, fewest_first, half, need, visits
 from suite.results.columns import Row
+from suite.results.example_runs import timed
 from suite.results.statistics import FEWEST, STOPPED_COVERAGE, between, pooled_variance
 from suite.results.status import Ended, Status
 
@@ -29,34 +31,37 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     clock = SimpleNamespace(now=0.0)
     monkeypatch.setattr(runner, "time", SimpleNamespace(time=lambda: clock.now))
     monkeypatch.setattr(runner, "random", SimpleNamespace(random=lambda: 0.1, sample=lambda jobs, n: list(jobs)))
-    monkeypatch.setattr(runner, "share_since", others(0.0))
+    beside(monkeypatch, 0.0)
     return clock
 
 
-def side_of(clock: SimpleNamespace, fakes: dict[str, Fake], start_s: float = 0.0) -> Side:
-    """Return a side whose visits and starts of servers move the clock, and find some ratios, by candidate."""
+def rows_of(one: Job, ratio: float) -> list[Row]:
+    """Rows of a visit that finds a ratio."""
+    return [row | {"median_s": ratio, "baseline_s": 1.0, "ratio": ratio} for row in one.rows(Ended())]
+
+
+def revision_of(clock: SimpleNamespace, fakes: dict[str, Fake], start_s: float = 0.0) -> Revision:
+    """Return a revision whose visits and starts of servers move the clock, and find some ratios, by candidate."""
     drawn = chance.Random(1)
 
-    def measure(one: Job, rows: list[Row], first: bool) -> Ended:
+    def measure(one: Job, first: bool) -> list[Row]:
         seconds, ratio, spread = fakes[one.candidate]
         clock.now += seconds
-        ratio *= drawn.lognormvariate(0, spread)
-        rows += [row | {"median_s": ratio, "baseline_s": 1.0, "ratio": ratio} for row in one.rows(Ended())]
-        return Ended()
+        return rows_of(one, ratio * drawn.lognormvariate(0, spread))
 
     def starts(names: object) -> None:
         clock.now += start_s
 
     server = fake_server(measure)
     server.restart.side_effect = starts
-    return Side(server)
+    return Revision(server)
 
 
-def run(side: Side, candidates: Iterable[str], limit: float, score: Score = fewest_first) -> dict[str, int]:
-    """Run jobs of these candidates on one side, and return the number of their visits."""
+def run(revision: Revision, candidates: Iterable[str], limit: float, score: Score = fewest_first) -> dict[str, int]:
+    """Run jobs of these candidates, and return the number of their visits."""
     jobs = [job(name) for name in candidates]
-    list(visits([side], jobs, limit, score))
-    return {one.candidate: len(side.visits.get(one, ())) for one in jobs}
+    list(visits([revision], jobs, limit, score))
+    return {one.candidate: len(revision.visits.get(one, ())) for one in jobs}
 
 
 FLAT = (1.0, 1.0, 0.02)
@@ -65,22 +70,22 @@ FLAT = (1.0, 1.0, 0.02)
 def test_no_server_visits_a_job_twice(clock: SimpleNamespace) -> None:
     """Since its children share one memory layout."""
     names = ("batched_cpu", "batched", "deferred")
-    side = side_of(clock, dict.fromkeys(names, FLAT))
-    assert run(side, names, 12.0) == dict.fromkeys(names, 4)
-    server: Any = side.server
+    revision = revision_of(clock, dict.fromkeys(names, FLAT))
+    assert run(revision, names, 12.0) == dict.fromkeys(names, 4)
+    server: Any = revision.server
     assert server.restart.call_count == 3
     assert [call.kwargs["first"] for call in server.visit.call_args_list].count(True) == 3
-    assert {row["visits"] for row in side.summary()} == {4}
+    assert {row["visits"] for row in revision.summary()} == {4}
 
 
 @pytest.mark.parametrize(
     ("status", "again"), [(Status.NO_MEMORY, False), (Status.FAILED, True), (Status.TIME_OUT, True)]
 )
 def test_a_visit_after_one_without_figures_is_a_first_one(status: Status, again: bool, clock: SimpleNamespace) -> None:
-    side = side_of(clock, {"batched": FLAT})
-    side.visits[job()] = [Visit(job().rows(Ended(status)))]
-    side.visit(job())
-    server: Any = side.server
+    revision = revision_of(clock, {"batched": FLAT})
+    revision.visits[job()] = [Visit(job().rows(Ended(status)))]
+    revision.visit(job())
+    server: Any = revision.server
     assert server.visit.call_args.kwargs["first"] is again
 
 
@@ -91,35 +96,35 @@ def test_the_first_server_visits_all_and_others_fill_the_time(
     limit: float, counts: tuple[int, int], clock: SimpleNamespace
 ) -> None:
     fakes = {"deferred": (3.0, 1.0, 0.0), "batched": FLAT}  # the long one comes first
-    assert run(side_of(clock, fakes), fakes, limit) == dict(zip(("batched", "deferred"), counts, strict=True))
+    assert run(revision_of(clock, fakes), fakes, limit) == dict(zip(("batched", "deferred"), counts, strict=True))
 
 
 def test_no_first_visit_starts_after_the_latest_time(clock: SimpleNamespace) -> None:
-    side = side_of(clock, {"deferred": (3.0, 1.0, 0.0), "batched": FLAT})
-    list(visits([side], [job("deferred"), job("batched")], 0.0, fewest_first, latest=2.0))
-    assert len(side.visits) == len(side.summary()) / 2 == 1
+    revision = revision_of(clock, {"deferred": (3.0, 1.0, 0.0), "batched": FLAT})
+    list(visits([revision], [job("deferred"), job("batched")], 0.0, fewest_first, latest=2.0))
+    assert len(revision.visits) == len(revision.summary()) / 2 == 1
 
 
 @pytest.mark.parametrize("flip", [False, True])
-def test_each_start_draws_the_order_of_equal_jobs_and_of_sides(
+def test_each_start_draws_the_order_of_equal_jobs_and_of_revisions(
     flip: bool, clock: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drawn = SimpleNamespace(sample=lambda jobs, n: [*jobs][::-1], random=lambda: 0.5 if flip else 0.49)
     monkeypatch.setattr(runner, "random", drawn)
     order = list[tuple[int, str]]()
 
-    def side(number: int) -> Side:
-        def measure(one: Job, rows: list[Row], first: bool) -> Ended:
+    def revision(number: int) -> Revision:
+        def measure(one: Job, first: bool) -> list[Row]:
             order.append((number, one.candidate))
             clock.now += 1.0
-            return Ended()
+            return []
 
-        return Side(fake_server(measure))
+        return Revision(fake_server(measure))
 
     jobs = [job(name) for name in ("naive", "batched", "deferred")]
-    list(visits([side(0), side(1)], jobs, 12.0, fewest_first))
-    sides = (1, 0) if flip else (0, 1)
-    assert order == [(number, name) for name in ("deferred", "batched", "naive") for number in sides] * 2
+    list(visits([revision(0), revision(1)], jobs, 12.0, fewest_first))
+    numbers = (1, 0) if flip else (0, 1)
+    assert order == [(number, name) for name in ("deferred", "batched", "naive") for number in numbers] * 2
 
 
 OK = {"status": Status.OK, "ratio": 1.0, "ratio_low": 0.95, "ratio_high": 1.05}
@@ -134,7 +139,7 @@ FAILED = {"status": Status.FAILED}
         (1, True, [OK], 6.0), (2, True, [OK], 3.0), (1, False, [OK], 3.0), (2, False, [OK], 1.5), (3, False, [OK], 0.0),
         (0, True, [OK], 12.0), (0, False, [OK], 6.0),  # all visits so far were beside a busy machine
         (1, False, [SLOW], 0.3), (2, True, [SLOW], 3.0), (1, False, [SLOW, OK], 3.0), (3, True, [SLOW], 0.0),
-        # Then where a result rests on it an interval of 6 % to each side.
+        # Then where a result rests on it an interval of 6 % to each revision.
         (3, True, [OK], 0.0), (3, True, [OK | {"ratio_high": 1.059}], 0.0),
         (3, True, [OK, OK | {"ratio_high": 1.12}, SLOW], 2.0), (3, True, [OK | {"ratio_low": 1 / 1.09}], 1.5),
         (9, True, [OK | {"ratio_low": float("nan"), "ratio_high": float("nan")}], 2.0),
@@ -189,46 +194,25 @@ FAKES: dict[str, Fake] = {
 def test_time_goes_where_it_decides(clock: SimpleNamespace) -> None:
     """Ours and the A/A run get an interval of 6 %, others three visits, slow ones what is left; and the run ends."""
     score = by_result(lambda one: one.candidate in ("batched_cpu", BASELINE))
-    count = run(side_of(clock, FAKES, start_s=3.0), FAKES, 80.0, score)
+    count = run(revision_of(clock, FAKES, start_s=3.0), FAKES, 80.0, score)
     assert count["deferred"] == count["batched"] == 3
     assert count["batched_cpu"] >= 7 > 1 == count["naive"]
     clock.now = 0.0
-    side = side_of(clock, FAKES, start_s=3.0)
-    count = run(side, FAKES, 10_000.0, score)
+    revision = revision_of(clock, FAKES, start_s=3.0)
+    count = run(revision, FAKES, 10_000.0, score)
     assert clock.now < 200
-    assert {half(row) <= 0.06 for row in side.summary() if row["implementation"] in ("batched_cpu", BASELINE)} == {True}
+    halves = {row["implementation"]: half(row) for row in revision.summary()}
+    assert max(halves["batched_cpu"], halves[BASELINE]) <= 0.06
     assert [count[name] for name in ("deferred", "batched", "row_scaled", "naive")] == [3] * 4
     assert count["batched_cpu"] < 20
 
 
 def test_a_refused_job_is_visited_no_more(clock: SimpleNamespace) -> None:
-    answers = iter([Ended(), Ended(Status.REFUSED, "wrong")])
-
-    def measure(one: Job, rows: list[Row], first: bool) -> Ended:
-        clock.now += 1.0
-        ended = next(answers)
-        rows += [] if ended.refused else [row | {"median_s": 1.0, "ratio": 1.0} for row in one.rows(Ended())]
-        return ended
-
-    side = Side(fake_server(measure))
-    list(visits([side], [job()], 10.0, fewest_first))
-    assert [(Ended.of(row), row.get("ratio")) for row in side.summary()] == [(Ended(Status.REFUSED, "wrong"), None)] * 2
-
-
-def shares(clock: SimpleNamespace, of_visits: Sequence[float], limit: float, monkeypatch: pytest.MonkeyPatch) -> Side:
-    """Run one job beside processes that have these shares of the cores; the first visits have a ratio of 9."""
-    ratios: Iterator[float] = chain([9.0] * sum(share > 0.1 for share in of_visits), repeat(1.0))
-
-    def measure(one: Job, rows: list[Row], first: bool) -> Ended:
-        clock.now += 1.0
-        ratio = next(ratios)
-        rows += [row | {"median_s": ratio, "ratio": ratio} for row in one.rows(Ended())]
-        return Ended()
-
-    monkeypatch.setattr(runner, "share_since", others(iter(of_visits)))
-    side = Side(fake_server(measure))
-    list(visits([side], [job()], limit, by_result(lambda one: False)))
-    return side
+    wrong = Ended(Status.REFUSED, "wrong")
+    answers = iter([rows_of(job(), 1.0), job().rows(wrong)])
+    revision = Revision(fake_server(lambda *_: next(answers)))
+    list(visits([revision], [job()], 10.0, fewest_first))
+    assert [(Ended.of(row), row.get("ratio")) for row in revision.summary()] == [(wrong, None)] * 2
 
 
 @pytest.mark.parametrize(
@@ -246,17 +230,25 @@ def test_a_visit_beside_a_busy_machine_does_not_count(
     of_visits: Sequence[float], limit: float, counted: int, busy: float | None, ratio: float, clock: SimpleNamespace,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    side = shares(clock, of_visits, limit, monkeypatch)
+    ratios: Iterator[float] = chain([9.0] * sum(share > 0.1 for share in of_visits), repeat(1.0))
+
+    def measure(one: Job, first: bool) -> list[Row]:
+        clock.now += 1.0
+        return rows_of(one, next(ratios))
+
+    beside(monkeypatch, of_visits)
+    revision = Revision(fake_server(measure))
+    list(visits([revision], [job()], limit, by_result(lambda one: False)))
     assert clock.now == len(of_visits)
-    for row in side.summary():
+    for row in revision.summary():
         assert (row["visits"], row.get("busy"), row["ratio"]) == (counted, busy, ratio)
 
 
 def test_what_a_busy_first_visit_measured_is_kept() -> None:
     busy, quiet = ([row | OK | {"median_s": s} for row in job().rows(Ended())] for s in (9.0, 1.0))
     first = Visit([row | {"multiply_adds": 7} for row in busy], others=0.5)
-    side = Side(MagicMock(), {job(): [first, Visit(quiet), Visit(quiet)]})
-    assert [(row["multiply_adds"], row["median_s"]) for row in side.summary()] == [(7, 1.0)] * 2
+    revision = Revision(MagicMock(), {job(): [first, Visit(quiet), Visit(quiet)]})
+    assert [(row["multiply_adds"], row["median_s"]) for row in revision.summary()] == [(7, 1.0)] * 2
 
 
 @pytest.mark.parametrize("spreads", [[0.05] * 30, [0.12, 0.03, 0.03] * 10], ids=["rows alike", "rows that differ"])
@@ -276,3 +268,18 @@ def test_intervals_have_the_ratio_although_visits_end_when_they_are_narrow(sprea
                 visited[i].append(drawn.lognormvariate(0, spreads[i]))
         hits += [interval.ratio_low <= 1 <= interval.ratio_high for interval in intervals]
     assert sum(hits) / len(hits) > 0.94
+
+
+def test_a_run_shows_milliseconds_of_each_first_visit(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs = [job(name, layer_norms=(False, True)) for name in ("naive", "batched")]
+    no_memory, time_out = timed("naive", 0, status=Status.NO_MEMORY)[0], timed("naive", 0)[1]
+    ran = [[no_memory, time_out, *timed("naive", 0.1234, layer_norm=True)], timed("batched", 2)]
+    here = Revision(MagicMock(), {one: [Visit(rows)] for one, rows in zip(jobs, ran, strict=True)})
+    monkeypatch.setattr(runner, "visits", lambda *_: product((1, 2), jobs))
+    runner.run([here], jobs, time.time() + 125.4)
+    printed = capsys.readouterr().out.splitlines()
+    lines = [" ".join(line.split()) for line in printed if line.startswith("small")]
+    assert lines == ["small float32 naive no memory time-out 123 123", "small float32 batched 2,000 2,000"]
+    assert max(map(len, printed)) <= 80

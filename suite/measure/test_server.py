@@ -17,10 +17,9 @@ import torch
 from suite.cases.examples import CPU
 from suite.measure import hardware
 from suite.measure import server as server_module
-from suite.measure.examples import job
+from suite.measure.fakes import job
 from suite.measure.job import Job
 from suite.measure.server import Server
-from suite.results.columns import Row
 from suite.results.status import Ended, Status
 from suite.shared.devices import DeviceType
 from suite.shared.files import ROOT
@@ -43,14 +42,8 @@ def server(folder: Path) -> Iterator[Server]:
         yield running
 
 
-def visited(server: Server, one: Job, **options: Any) -> list[Row]:
-    rows = list[Row]()
-    ended = server.visit(one, rows, **options)
-    return [*rows, *one.missing(rows, ended)]
-
-
 def ends(server: Server, one: Job, **options: Any) -> list[Ended]:
-    return [Ended.of(row) for row in visited(server, one, **options)]
+    return [Ended.of(row) for row in server.visit(one, **options)]
 
 
 def test_a_server_takes_its_own_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -81,15 +74,15 @@ if second > first / 10:
 
 
 def test_a_visit_yields_every_row_of_its_job(server: Server) -> None:
-    rows = visited(server, job(layer_norms=(False, True)))
+    rows = server.visit(job(layer_norms=(False, True)))
     assert [(row["pass"], row["layer_norm"], row["status"]) for row in rows] == [
         ("forward", False, "ok"), ("forward", True, "ok"), ("train", False, "ok"), ("train", True, "ok"),
     ]  # fmt: skip
     assert all(row["median_s"] > 0 and row["ratio"] > 0 and row["peak_bytes"] > 0 for row in rows)
-    later = list[Row]()
-    assert server.visit(job(), later, first=False) == Ended()
+    later = server.visit(job(), first=False)
+    assert len(later) == 2
     assert all(row["median_s"] > 0 and "peak_bytes" not in row for row in later)
-    (rates,) = visited(server, hardware.jobs(CPU, ["float32"])[0], measure=hardware.rows)
+    (rates,) = server.visit(hardware.jobs(CPU, ["float32"])[0], hardware.rows)
     assert rates["bytes_per_s"] > 0
 
 

@@ -14,8 +14,7 @@ from suite.candidates import catalogue
 from suite.candidates.names import BASELINE, PADDED
 from suite.cases.examples import CPU, TINY
 from suite.measure import timing
-from suite.measure.examples import told
-from suite.measure.step import Input
+from suite.measure.fakes import told
 from suite.measure.timing import Rounds, seconds_of, take_turns, warm_up
 
 
@@ -28,7 +27,7 @@ def sides_of(monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, Rounds]
         result = {}
         for name, once in {BASELINE: baseline, **others}.items():
             monkeypatch.setattr(timing, "warm_up", lambda *_, once=once: [once])
-            result[name] = Rounds(step, lambda _: Input(torch.zeros(1)), CPU)
+            result[name] = Rounds(step, lambda _: (torch.zeros(1), None), CPU)
         return result
 
     def round_of(side: Rounds, turn: int, sampled_index: int) -> tuple[float, tuple[int, int] | None]:
@@ -72,11 +71,11 @@ def test_any_call_of_a_later_turn_may_be_drawn(sides_of: Callable[..., dict[str,
 def test_calls_settle(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(timing, "seconds_of", told)
     calls = iter([3.0, 0.02, 0.05, 0.04, 0.04])
-    inputs = repeat(Input(torch.zeros(1)))
-    assert warm_up(lambda x: next(calls), inputs, CPU) == [3.0, 0.02, 0.05, 0.04]
-    assert warm_up(lambda x: 3.0, inputs, CPU) == [3.0, 3.0]
+    inputs = repeat((torch.zeros(1), None))
+    assert warm_up(lambda *_: next(calls), inputs, CPU) == [3.0, 0.02, 0.05, 0.04]
+    assert warm_up(lambda *_: 3.0, inputs, CPU) == [3.0, 3.0]
     growing = (float(3**n) for n in range(99))
-    assert len(warm_up(lambda x: next(growing), inputs, CPU)) == timing.MOST
+    assert len(warm_up(lambda *_: next(growing), inputs, CPU)) == timing.MOST
 
 
 def test_a_gpu_is_timed_until_all_its_streams_are_done(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,7 @@ from suite.cases.examples import CPU, TINY
 from suite.cases.workloads import Pass
 from suite.comparison.tolerance import Judgement
 from suite.measure import work
-from suite.measure.step import Input, Step
+from suite.measure.step import Step
 from suite.measure.timing import Call
 from suite.shared.marks import impl_params
 
@@ -28,13 +28,13 @@ def test_inputs_are_new_with_any_seed() -> None:
     for _ in range(3):
         torch.manual_seed(7)
         random.seed(7)
-        inputs.append(work.example(TINY, torch.float32, CPU).x.data)
+        inputs.append(work.example(TINY, torch.float32, CPU)[0].data)
     assert all((a != b).any() for a, b in combinations(inputs, 2))
 
 
 def test_the_padded_baseline_runs_all_steps_of_all_rows() -> None:
     case = replace(TINY, B=3, lengths=(3, 2, 1))
-    x, padded, packed = work.example(case, torch.float32, CPU).x, find(PADDED), find("torch.nn.LSTM")
+    x, padded, packed = work.example(case, torch.float32, CPU)[0], find(PADDED), find("torch.nn.LSTM")
     model, lstm = padded.build(case, torch.float32, CPU), packed.build(case, torch.float32, CPU)
     lstm.load_state_dict(model.state_dict())
     out, _ = model(x)
@@ -72,12 +72,12 @@ def test_a_timed_call_of_each_candidate_is_right(name: str, step: Pass, monkeypa
         for _ in range(3):
             inputs.append(work.example(case, torch.float32, CPU))
             random_at.append(torch.get_rng_state())
-            results.append(run(inputs[-1]))
-        right = Call(inputs[1], run.parameters_at(1), results[1], random_at[1])
+            results.append(run(*inputs[-1]))
+        right = Call(*inputs[1], run.parameters_at(1), results[1], random_at[1])
         assert work.wrong(one, case, step, right) == ""
         slips: dict[str, Any] = {"results": results[2]}
         if case.state != "none":
-            slips["arguments"] = inputs[1]._replace(state=inputs[2].state)
+            slips["state"] = inputs[2][1]
         if step is Pass.TRAIN:
             slips["parameters"] = run.parameters_at(2)
         if step is Pass.TRAIN and case.recurrent_dropout:
@@ -95,7 +95,7 @@ def test_a_timed_call_may_err_by_three_times_the_limit(
 ) -> None:
     judged = [Judgement("out", error, 1e-6), Judgement("h", 0.0, 1e-6)]
     monkeypatch.setattr(work, "judgements", lambda *_: judged)
-    call = Call(Input(torch.ones(1)), {}, (), torch.ones(1))
+    call = Call(torch.ones(1), None, {}, (), torch.ones(1))
     assert work.wrong(find("batched"), CASE, Pass.FORWARD, call) == said
 
 
@@ -111,7 +111,7 @@ def test_no_candidate_is_its_own_oracle(monkeypatch: pytest.MonkeyPatch) -> None
     for name in COMPARED:
         pairs[name] = []
         one = replace(find(name), to_ours=dict)
-        call = Call(Input(torch.ones(1)), {}, (torch.ones(2),), torch.ones(1))
+        call = Call(torch.ones(1), None, {}, (torch.ones(2),), torch.ones(1))
         work.judgements(one, CASE, Pass.FORWARD, call)
     oracles = {name: oracle for name, ((oracle, dtype), _) in pairs.items() if dtype == torch.float64}
     assert oracles == dict.fromkeys(COMPARED, "deferred") | {"deferred": "batched"}

@@ -6,6 +6,7 @@ all forms of a candidate. One timed call of each model is drawn at random, and w
 
 import math
 from collections.abc import Callable, Iterator, Mapping
+from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
 from itertools import repeat
@@ -16,12 +17,12 @@ import numpy as np
 import torch
 from pytest_benchmark.stats import Stats
 from torch import Tensor
+from torch.nn.utils.rnn import PackedSequence
 
 from suite.candidates.names import BASELINE
 from suite.comparison.tolerance import bits
 from suite.measure.job import RefusedError
-from suite.measure.step import CHANCE, Input, Results, Step
-from suite.results.columns import Row
+from suite.measure.step import CHANCE, Input, Step, Tensors
 from suite.shared.devices import DeviceType
 
 Work = Callable[[], object]
@@ -64,11 +65,11 @@ def generator_of(device: torch.device) -> torch.Generator:
     return torch.cuda.default_generators[device.index] if device.type == DeviceType.CUDA else torch.default_generator
 
 
-def warm_up(step: Callable[[Input], object], inputs: Iterator[Input], device: torch.device) -> list[float]:
+def warm_up(step: Callable[..., object], inputs: Iterator[Input], device: torch.device) -> list[float]:
     """Call until two calls in a row agree, as first calls load and allocate; return the seconds of each call."""
-    seconds = [seconds_of(partial(step, next(inputs)), device) for _ in range(2)]
+    seconds = [seconds_of(partial(step, *next(inputs)), device) for _ in range(2)]
     while len(seconds) < MOST and max(seconds[-2:]) > AGREE * min(seconds[-2:]):
-        seconds.append(seconds_of(partial(step, next(inputs)), device))
+        seconds.append(seconds_of(partial(step, *next(inputs)), device))
     return seconds
 
 
@@ -76,9 +77,10 @@ def warm_up(step: Callable[[Input], object], inputs: Iterator[Input], device: to
 class Call:
     """What a timed call got, and what it gave; random: the state of the generator at its start."""
 
-    arguments: Input
+    x: Tensor | PackedSequence
+    state: Tensors | None
     parameters: dict[str, Tensor]
-    results: Results
+    results: Tensors
     random: Tensor
 
 
@@ -100,7 +102,7 @@ class Rounds:
         self.round_s = once * (self.calls + self.warms)
         self.times = Stats()
         self.sampled_call: Call
-        self.copies: list[tuple[Results, Results]] = []  # results of the last round, and copies of them
+        self.copies: list[tuple[Tensors, Tensors]] = []  # results of the last round, and copies of them
 
     def take(self, turn: int) -> float:
         """Time a round, and draw one of its calls; return the seconds of all its calls.
@@ -122,29 +124,28 @@ class Rounds:
         """
         self.look()
         inputs = [self.inputs(turn) for _ in range(self.calls)]
-        arguments = inputs[sampled_index].changed(Tensor.clone) if sampled_index >= 0 else None
+        arguments = deepcopy(inputs[sampled_index]) if sampled_index >= 0 else None
         if self.warms:
-            self.step(self.inputs(turn - 1))
+            self.step(*self.inputs(turn - 1))
         self.step.before()
         self.copies.clear()  # which frees the results of the round before
         last = self.calls - 1
-        noted = dict[int, tuple[Tensor, Results]]()  # of few calls, as results of all would take new memory each
+        noted = dict[int, tuple[Tensor, Tensors]]()  # of few calls, as results of all would take new memory each
 
         def calls() -> None:
-            for number, x in enumerate(inputs):
+            for number, (x, state) in enumerate(inputs):
                 if number in (sampled_index, last):
-                    noted[number] = generator_of(self.device).get_state(), self.step(x)
+                    noted[number] = generator_of(self.device).get_state(), self.step(x, state)
                 else:
-                    self.step(x)
+                    self.step(x, state)
 
         seconds = seconds_of(calls, self.device)
         copies = {number: copied(results) for number, (_, results) in noted.items()}
         self.copies = [(results, copies[number]) for number, (_, results) in noted.items()]
         call = None
         if arguments is not None:
-            call = Call(
-                arguments, self.step.parameters_at(sampled_index), copies[sampled_index], noted[sampled_index][0]
-            )
+            random = noted[sampled_index][0]
+            call = Call(*arguments, self.step.parameters_at(sampled_index), copies[sampled_index], random)
         return seconds / self.calls, call
 
     def look(self) -> None:
@@ -155,7 +156,7 @@ class Rounds:
                     raise RefusedError("results changed after the clock had stopped, so that work was left for later")
 
 
-def copied(results: Results) -> Results:
+def copied(results: Tensors) -> Tensors:
     """Copies of results; RefusedError unless they are plain tensors: another class could compute when it is read."""
     for value in results:
         if type(value) is not Tensor:
@@ -189,15 +190,6 @@ def _are_slow(sides: Mapping[Any, Rounds]) -> bool:
     """True if every side but the baseline is SLOW."""
     baseline = sides[BASELINE].times
     return min(ratio(side.times, baseline) for name, side in sides.items() if name != BASELINE) > SLOW
-
-
-def columns(mine: Rounds, theirs: Rounds) -> Row:
-    """Columns of times of a candidate's rounds, beside those of the baseline."""
-    return {
-        "median_s": mine.times.median,
-        "baseline_s": theirs.times.median,
-        "ratio": ratio(mine.times, theirs.times),
-    }
 
 
 def ratio(mine: Stats, theirs: Stats) -> float:

@@ -1,6 +1,6 @@
 """Inputs of what is measured, and the check that what a timed call gave is right."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from itertools import repeat
 
 import torch
@@ -11,11 +11,10 @@ from impls.registry import ORACLE
 from suite.candidates.candidate import Candidate
 from suite.cases.case import Case
 from suite.cases.workloads import Pass
-from suite.comparison import tensors
 from suite.comparison.draws import implementation
-from suite.comparison.tensors import OUTPUTS, Gradient
+from suite.comparison.tensors import OUTPUTS, Gradient, Results
 from suite.comparison.tolerance import Judgement, judge
-from suite.measure.step import CHANCE, Input, Step
+from suite.measure.step import CHANCE, Input, Step, Tensors
 from suite.measure.timing import Call, generator_of, warm_up
 from suite.shared import usage
 from suite.shared.devices import DeviceType
@@ -31,7 +30,7 @@ ROUNDS_AS_NAIVE = "batched"
 
 
 def example(case: Case, dtype: torch.dtype, device: torch.device, *, of_lstm: bool = False) -> Input:
-    """Input of numbers that no call has seen; packed if the case has lengths.
+    """Input of numbers that no call has seen; x is packed if the case has lengths.
 
     of_lstm: for torch.nn.LSTM, whose state is h and c of every layer.
     """
@@ -46,10 +45,10 @@ def example(case: Case, dtype: torch.dtype, device: torch.device, *, of_lstm: bo
     if case.lengths:
         x = pack_padded_sequence(batch, list(case.lengths), enforce_sorted=case.sorted_by_length)
     if case.state == "none":
-        return Input(x)
+        return x, None
     layers = () if case.state == "shared" and not of_lstm else (L,)
     units = (H, H) if of_lstm else (H, H, S, S)
-    return Input(x, tuple(normal(*layers, B, F) for F in units))
+    return x, tuple(normal(*layers, B, F) for F in units)
 
 
 def wrong(candidate: Candidate, case: Case, name: Pass, call: Call) -> str:
@@ -68,45 +67,46 @@ def judgements(candidate: Candidate, case: Case, name: Pass, call: Call) -> list
     """
     rounding = ORACLE if candidate.name == ORACLE else ROUNDS_AS_NAIVE
     oracle = next(other for other in REFERENCES if other != candidate.name)
-    dtype = call.arguments.x.data.dtype
+    dtype = call.x.data.dtype
     parameters = candidate.to_ours(call.parameters)
     exact = expected(oracle, case, torch.float64, name, call, parameters)
     rounded = expected(rounding, case, dtype, name, call, parameters)
-    results: tensors.Results = dict(zip(OUTPUTS, call.results, strict=False))
-    gradients = dict(zip(call.parameters, call.results[len(OUTPUTS) :], strict=False))
-    if gradients:
-        results |= _gradients(candidate.to_ours(gradients))
+    results = by_name(call.results, call.parameters, candidate.to_ours)
     return judge(candidate.name, results, exact, rounded, dtype)
 
 
 def expected(
     impl: str, case: Case, dtype: torch.dtype, name: Pass, call: Call, parameters: Mapping[str, Tensor]
-) -> tensors.Results:
+) -> Results:
     """Results of an implementation in a dtype, with the input, state and dropout masks of a call."""
     model = implementation(impl)(case, dtype, torch.device("meta"))
     copies = {name: value.to(dtype, copy=True) for name, value in parameters.items()}
     model.load_state_dict(copies, assign=True)
     step = Step(model, name)
-    arguments = call.arguments.changed(lambda value: value.to(dtype))
-    generator_of(arguments.x.data.device).set_state(call.random)
-    results = step(arguments)
-    of_model = dict(model.named_parameters())
-    gradients = dict(zip(of_model, results[len(OUTPUTS) :], strict=False))
-    outputs: tensors.Results = dict(zip(OUTPUTS, results, strict=False))
-    return outputs | _gradients(gradients)
+    state = call.state and tuple(part.to(dtype) for part in call.state)
+    generator_of(call.x.data.device).set_state(call.random)
+    return by_name(step(call.x.to(dtype), state), dict(model.named_parameters()))
 
 
-def _gradients(by_name: Mapping[str, Tensor]) -> tensors.Results:
-    """Gradients of parameters, by their names in a state dict."""
-    return {Gradient(name): value.detach() for name, value in by_name.items()}
+def by_name(
+    results: Tensors,
+    parameters: Iterable[str],
+    to_ours: Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]] = dict,
+) -> Results:
+    """Results of a call by their names, gradients by those of parameters, as `to_ours` renames and reshapes them."""
+    outputs: Results = dict(zip(OUTPUTS, results, strict=False))
+    gradients = dict(zip(parameters, results[len(OUTPUTS) :], strict=False))
+    if gradients:
+        outputs |= {Gradient(name): value.detach() for name, value in to_ours(gradients).items()}
+    return outputs
 
 
 def peak(step: Step, arguments: Input) -> int:
     """Peak memory of a pass, on a GPU of one that is not the first, in bytes, above parameters and input."""
-    device = arguments.x.data.device
+    device = arguments[0].data.device
     if device.type == DeviceType.CUDA:
         warm_up(step, repeat(arguments), device)
     for q in step.model.parameters():
         q.grad = None
     torch.cuda.empty_cache()  # does nothing if CUDA was not used
-    return usage.peak_bytes(lambda: step(arguments), device)
+    return usage.peak_bytes(lambda: step(*arguments), device)

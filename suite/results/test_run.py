@@ -109,7 +109,7 @@ def root(tmp_path: Path) -> Path:
     ("file", "stale"),
     [
         ("impls/file.py", {"bench", "verify"}), ("impls/new.h", {"bench", "verify"}), ("impls/README.md", set()),
-        ("suite/measure/others.py", {"bench"}), ("suite/results/columns.py", {"bench"}),
+        ("suite/measure/other_processes.py", {"bench"}), ("suite/results/columns.py", {"bench"}),
         ("suite/checks/recording.py", {"verify"}),
         ("suite/cases/case.py", {"bench", "verify"}), ("suite/comparison/file.py", {"bench", "verify"}),
         ("suite/comparison/test_file.py", set()), ("suite/pages/bench.py", set()),

@@ -3,31 +3,22 @@
 import os
 import subprocess
 import sys
-from time import monotonic, process_time
 from types import SimpleNamespace
 
 import psutil
 import pytest
 
-from suite.measure import others
-from suite.measure.others import BUSY, share_now, share_since
-
-
-def spin(seconds: float) -> float:
-    """Use one core for some seconds of its time; return these."""
-    start = process_time()
-    while process_time() - start < seconds:
-        pass
-    return seconds
+from suite.measure import other_processes
+from suite.measure.other_processes import BUSY, share_now, share_since
 
 
 @pytest.fixture
 def busy(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Give the machine 4 cores and a clock, and return a list whose last number is the seconds that they were busy."""
     busy = [100.0]
-    monkeypatch.setattr(others, "_cores", lambda: [0, 1, 2, 3])
-    monkeypatch.setattr(others, "busy_s", lambda: busy[-1])
-    monkeypatch.setattr(others, "monotonic", lambda: 10.0 * len(busy))
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 1, 2, 3}, raising=False)
+    monkeypatch.setattr(other_processes, "busy_s", lambda: busy[-1])
+    monkeypatch.setattr(other_processes, "monotonic", lambda: 10.0 * len(busy))
     return busy
 
 
@@ -45,25 +36,12 @@ def test_a_share_is_of_what_this_process_and_its_servers_did_not_do(
     assert share(90.0) == 0.0
 
 
-def test_the_seconds_of_busy_cores_are_those_of_this_process_and_of_others() -> None:
-    start, before = monotonic(), others.busy_s()
-    spin(0.3)
-    took, busy = monotonic() - start, others.busy_s() - before
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else psutil.cpu_count()
-    assert 0.2 <= busy <= took * cores + 0.1
-
-
-def test_the_cores_are_those_that_this_process_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In a container or under taskset these are few of the machine's."""
-    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {3, 1}, raising=False)
-    assert others._cores() == [1, 3]
-
-
 def test_what_waits_is_idle_and_what_the_host_took_is_busy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the cores that this process may use, which in a container or under taskset are few of the machine's."""
     times = SimpleNamespace(_asdict=lambda: {"user": 5.0, "idle": 90.0, "iowait": 40.0, "guest": 2.0, "steal": 3.0})
     monkeypatch.setattr(psutil, "cpu_times", lambda percpu: [times] * 4)
-    monkeypatch.setattr(others, "_cores", lambda: [0, 3])
-    assert others.busy_s() == 2 * (5.0 + 3.0)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 3}, raising=False)
+    assert other_processes.busy_s() == 2 * (5.0 + 3.0)
 
 
 def test_a_busy_machine_is_seen_at_once() -> None:
@@ -71,7 +49,6 @@ def test_a_busy_machine_is_seen_at_once() -> None:
     command = [sys.executable, "-c", "while True: pass"]
     processes = [subprocess.Popen(command) for _ in range(len(os.sched_getaffinity(0)))]
     try:
-        spin(0.2)
         assert share_now(0.3) > BUSY
         assert share(0.0) > BUSY
     finally:

@@ -1,21 +1,21 @@
-"""Jobs, a server without a process, and a clock that is told, for tests."""
+"""For tests: a tiny job, a server without a process, other processes, and a clock that is told."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from itertools import repeat
 from typing import Any
 from unittest.mock import MagicMock
 
+import pytest
 import torch
 
 from suite.cases.case import Case
 from suite.cases.examples import CPU, TINY
 from suite.cases.workloads import Workload
-from suite.measure import bench as visit
+from suite.measure import other_processes
 from suite.measure.job import Job
 from suite.measure.timing import Work
 from suite.results.columns import Row
-from suite.results.status import Ended
 
 
 def job(candidate: str = "batched", case: Case = TINY, name: str = "small", **changes: Any) -> Job:
@@ -24,26 +24,22 @@ def job(candidate: str = "batched", case: Case = TINY, name: str = "small", **ch
     return replace(usual, **changes)
 
 
-def rows(visited: Job, first: bool) -> list[Row]:
-    """Rows of a visit in this process."""
-    return [*visit.rows(visited, first)]
-
-
 def told(work: Work, device: torch.device) -> float:
     """In the place of `seconds_of`: the seconds that a call returns."""
     seconds = work()
     return seconds if isinstance(seconds, float) else 1.0
 
 
-def others(shares: float | Iterator[float]) -> Any:
-    """In the place of `share_since`: other processes have these shares of the cores, or always one."""
-    each = repeat(shares) if isinstance(shares, float) else shares
-    return lambda children_s: lambda children_s: next(each)
+def beside(monkeypatch: pytest.MonkeyPatch, shares: float | Iterable[float]) -> None:
+    """Let other processes have these shares of the cores, or always one."""
+    each = repeat(shares) if isinstance(shares, float) else iter(shares)
+    monkeypatch.setattr(other_processes, "share_since", lambda children_s=0.0: lambda children_s: next(each))
+    monkeypatch.setattr(other_processes, "sleep", lambda seconds: None)
 
 
-def fake_server(measure: Callable[[Job, list[Row], bool], Ended]) -> MagicMock:
-    """A server without a process, whose visits call a function (job, rows, first) -> how it ended."""
+def fake_server(measure: Callable[[Job, bool], list[Row]]) -> MagicMock:
+    """A server without a process, whose visits call a function (job, first) -> rows."""
     server = MagicMock(cpu_s=0.0)
     server.__enter__.return_value = server
-    server.visit.side_effect = lambda job, rows, of=None, first=True: measure(job, rows, first)
+    server.visit.side_effect = lambda job, of=None, first=True: measure(job, first)
     return server

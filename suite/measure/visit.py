@@ -19,7 +19,7 @@ from suite.cases.workloads import Pass
 from suite.measure import work
 from suite.measure.job import Job, RefusedError
 from suite.measure.step import Input, Step
-from suite.measure.timing import Rounds, columns, take_turns
+from suite.measure.timing import Rounds, ratio, take_turns
 from suite.results.columns import Row, about_pass
 from suite.results.status import Ended
 
@@ -53,7 +53,8 @@ def rows(job: Job, first: bool) -> Iterator[Row]:
         gc.collect()
         for case, rounds in ours.items():
             row = about_pass(job.workload, case, candidate.name, job.dtype, name) | Ended().columns
-            row |= columns(rounds, baseline)
+            row |= {"median_s": rounds.times.median, "baseline_s": baseline.times.median}
+            row["ratio"] = ratio(rounds.times, baseline.times)
             if first:
                 row |= once_measured(candidate, rounds.step, case, name, new(0))
             yield row
@@ -66,7 +67,7 @@ def call_once(job: Job, first: bool) -> Iterator[Row]:
         model = candidate.build(case, job.torch_dtype, job.device)
         for name in job.workload.passes:
             step = Step(model, name)
-            step(work.example(case, job.torch_dtype, job.device, of_lstm=not candidate.compared))
+            step(*work.example(case, job.torch_dtype, job.device, of_lstm=not candidate.compared))
     yield from ()
 
 
@@ -88,5 +89,5 @@ def once_measured(candidate: Candidate, step: Step, case: Case, name: Pass, argu
         "peak_bytes": work.peak(step, arguments) if candidate.of_torch else None,
         "multiply_adds": of_forward * (3 if training else 1),
         "work": of_forward / LSTM.multiply_adds(case),
-        "least_bytes": least_numbers * arguments.x.data.element_size(),
+        "least_bytes": least_numbers * arguments[0].data.element_size(),
     }
