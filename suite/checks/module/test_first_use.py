@@ -82,26 +82,14 @@ def printed(name: str, device: torch.device) -> None:
 
 
 def forked(name: str, device: torch.device) -> None:
-    """Train in a child of this process first."""
-    if device.type != DeviceType.CPU:
-        return  # CUDA cannot be used on both sides of a fork
-    child = os.fork()
-    if child == 0:
-        status = 1
-        try:
-            right(CASE, name, device)
-            status = 0
-        finally:
-            os._exit(status)
-    _, status = os.waitpid(child, 0)
-    if status:
-        raise RuntimeError(f"the forked child ended with {os.waitstatus_to_exitcode(status)}")
+    if device.type == DeviceType.CPU:  # CUDA cannot be used on both sides of a fork
+        in_new_process("fork", name, device)
 
 
-def spawned(name: str, device: torch.device) -> None:
+def in_new_process(method: str, name: str, device: torch.device) -> None:
     """Send a model that was never called to a new process, and train there first."""
     model, _ = model_and_draw(name, CASE, F32, CPU)
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+    with ProcessPoolExecutor(1, multiprocessing.get_context(method)) as pool:
         pool.submit(trained, model, name, device).result()
 
 
@@ -135,7 +123,7 @@ def first(use: str, name: str, device: torch.device) -> str:
     submission.inherit()
     # A compiled operator would read from a fake tensor of an earlier call.
     warnings.filterwarnings("error", "Accessing the data pointer of FakeTensor")
-    run = spawned if use == SPAWN else USES[use]
+    run = partial(in_new_process, SPAWN) if use == SPAWN else USES[use]
     try:
         run(name, device)
     except (UnsupportedError, pytest.skip.Exception) as reason:
