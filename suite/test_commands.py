@@ -24,59 +24,65 @@ from suite.results.status import Ended, Status
 from suite.shared import files
 from suite.shared.files import ROOT, ResultsError
 from suite.verify import conclusion
-from suite.verify.arguments import add_options
 from suite.verify.options import pytest_configure
 
 
-def verify_parser() -> argparse.ArgumentParser:
-    """The suite's options of pytest."""
-    parser = argparse.ArgumentParser()
-    add_options(parser.add_argument)
-    return parser
+def configuration(*arguments: str, testpaths: Sequence[str] = ("suite/checks",)) -> pytest.Config:
+    """That of pytest for arguments of `nox -s verify`."""
+    options = run_tests.parser().parse_args(["--testpaths", *testpaths, "--", *arguments])
+    return pytest.Config.fromdictargs({}, run_tests.arguments_of(options))
+
+
+def verify_options(arguments: Sequence[str]) -> argparse.Namespace:
+    """Options of `nox -s verify`."""
+    return configuration(*arguments).option
 
 
 def words(value: object) -> str | None:
     """The part of a test's id that is arguments of a command; others are as pytest writes them."""
-    return " ".join(value) if isinstance(value, list) else None
+    return " ".join(map(str, value)) if isinstance(value, list) else None
 
 
-#: By command that takes them, paths as they are typed, and as they are meant from /home/me.
-PATHS: dict[str, tuple[Callable[[], argparse.ArgumentParser], list[str], dict[str, Any]]] = {
-    "verify": (verify_parser, ["--impl", "a.py", "b.py", "--impl=c.py"], {"impl": ["a.py", "b.py", "c.py"]}),
-    "verify after =": (verify_parser, ["--impl=a.py", "--results=out"], {"impl": ["a.py"], "results": "out"}),
-    "bench": (bench.parser, ["--impl=a b:ü/mein LSTM.py"], {"impl": ["a b:ü/mein LSTM.py"]}),
-    "compare": (bench_compare.parser, ["old", "./new"], {"old": "old", "new": "new"}),
-    "report": (report.parser, ["--results", "out"], {"results": "out"}),
-}
+HOME = Path("/home/me")
 
 
-@pytest.mark.parametrize("case", PATHS)
-def test_paths_start_in_the_folder_of_the_user(case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    parser, arguments, expected = PATHS[case]
-
-    def absolute(paths: Any) -> Any:
-        return [*map(absolute, paths)] if isinstance(paths, list) else Path(os.path.normpath(tmp_path / "me" / paths))
-
-    monkeypatch.setenv(files.INVOKED_FROM, str(tmp_path / "me"))
-    options = vars(parser().parse_args(arguments))
-    assert {name: options[name] for name in expected} == {name: absolute(paths) for name, paths in expected.items()}
+@pytest.mark.parametrize(
+    ("parse", "arguments", "option", "expected"),
+    [
+        (bench.parser().parse_args, ["--impl=a b:ü/mein LSTM.py"], "impl", [HOME / "a b:ü/mein LSTM.py"]),
+        (bench_compare.parser().parse_args, ["old", "new"], "old", HOME / "old"),
+        (bench_compare.parser().parse_args, ["old", "./new"], "new", HOME / "new"),
+        (report.parser().parse_args, ["--results", "out"], "results", HOME / "out"),
+        (verify_options, ["--results=out"], "results", HOME / "out"),
+        (verify_options, ["--impl", "a.py", "b.py", "--impl=c.py"], "impl", [HOME / f"{name}.py" for name in "abc"]),
+    ],
+    ids=words,
+)
+def test_paths_start_in_the_folder_of_the_user(
+    parse: Callable[[list[str]], argparse.Namespace],
+    arguments: list[str],
+    option: str,
+    expected: object,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv(files.INVOKED_FROM, str(HOME))
+    assert getattr(parse(arguments), option) == expected
 
 
 def test_paths_without_nox_start_in_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A link keeps its name, which is that of an implementation, and a home that does not exist is a folder."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("HOME", "/home/me")
-    for folder in (None, ""):
-        monkeypatch.delenv(files.INVOKED_FROM, raising=False)
-        if folder is not None:
-            monkeypatch.setenv(files.INVOKED_FROM, folder)
-        assert files.path_of("out") == tmp_path / "out"
-        assert files.path_of("/out/../out") == Path("/out")
-        assert files.path_of("~/out") == Path("/home/me/out")
+    monkeypatch.setenv("HOME", str(HOME))
+    monkeypatch.setenv(files.INVOKED_FROM, "")
+    assert files.path_of("out") == tmp_path / "out"
+    monkeypatch.delenv(files.INVOKED_FROM)
+    assert files.path_of("out") == tmp_path / "out"
+    assert files.path_of("/out/../out") == Path("/out")
+    assert files.path_of("~/out") == HOME / "out"
+    assert files.path_of("~no-such-user/out") == tmp_path / "~no-such-user/out"
     (tmp_path / "mine.py").symlink_to(tmp_path / "version2.py")
     (tmp_path / "version2.py").touch()
     assert files.path_of("mine.py") == tmp_path / "mine.py"
-    assert files.path_of("~no-such-user/out") == tmp_path / "~no-such-user/out"
     monkeypatch.chdir(ROOT)
     assert report.parser().parse_args(["--results", "results"]).results == files.RESULTS  # and README.md is written
 
@@ -133,12 +139,6 @@ def test_few_minutes_are_not_the_default(minutes: float, monkeypatch: pytest.Mon
     monkeypatch.setattr("suite.candidates.submission.load_all", lambda *_: [])
     options.impl, options.results = [Path("mine.py")], Path("out")
     assert choice.with_submitted(options).minutes == minutes
-
-
-def configuration(*arguments: str, testpaths: Sequence[str] = ("suite/checks",)) -> pytest.Config:
-    """That of pytest for arguments of `nox -s verify`."""
-    options = run_tests.parser().parse_args(["--testpaths", *testpaths, "--", *arguments])
-    return pytest.Config.fromdictargs({}, run_tests.arguments_of(options))
 
 
 def test_files_of_pytest_start_in_the_folder_of_the_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
