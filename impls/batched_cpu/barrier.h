@@ -1,5 +1,5 @@
-// A barrier for threads that synchronise many times a millisecond. Checked in every order of two and three threads at
-// 833470aa; check again when this file changes.
+// A barrier for threads that synchronise many times a millisecond. At commit 833470aa it was checked in every order in
+// which two or three threads can run; check it again when this file changes.
 #pragma once
 
 #include <atomic>

@@ -1,4 +1,4 @@
-"""Compiles the C++ source: at first use, for this machine, and for wheels."""
+"""Compiles the C++ source, for this machine at first use and for wheels."""
 
 import hashlib
 import os

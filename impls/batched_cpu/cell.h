@@ -1,4 +1,4 @@
-// The LSTM cell without layer norm, from gates to state and back, and what both kinds of cell share.
+// The LSTM cell without layer norm, forwards and backwards, and what it shares with the cell of normed_cell.h.
 #pragma once
 
 #include "product.h"

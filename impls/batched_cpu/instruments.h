@@ -1,6 +1,6 @@
-// For tests: which threads run steps, how much they pack, an allocation that fails, a team that is smaller than
-// requested, and threads that are late.
-// Without HYPERLSTM_INSTRUMENTED, which no library for use is built with, the macros add nothing.
+// What tests count and disturb. They count the split that threads run, and the numbers that these pack; they let an
+// allocation fail, a team be smaller than requested, and members be late.
+// A library for use is built without HYPERLSTM_INSTRUMENTED, so the macros add nothing to it.
 #pragma once
 
 #ifndef HYPERLSTM_INSTRUMENTED
@@ -24,22 +24,22 @@
 
 namespace hyperlstm {
 
-// What a thread did since the last call of hyperlstm_counted, in the order of Counted in instrumented.py.
+// What a thread did since the last call of hyperlstm_counted, in the order of COUNTS in instrumented.py.
 struct Counted {
-  int64_t groups, members;  // of the last sweep that it ran steps of; 0 if it ran none
+  int64_t groups, members;  // of the split in which it last ran steps; 0 if it ran none
   int64_t tries;            // allocations, and calls of torch that allocate
-  int64_t packed;           // numbers of matrices
+  int64_t packed;           // numbers of weights
 };
 
-// Each thread writes its own, which the caller reads after they have met.
+// Each thread writes its own, and the caller reads all after a call.
 inline std::array<Counted, 64> counted{};
 // The number of this thread in its team, 0 outside of one.
 inline thread_local int64_t this_thread = 0;
-// The thread, and which of its tries, that fails; none if negative.
+// The thread whose try fails, and the number of that try; none fails if negative.
 inline int64_t failing_thread = -1, failing_try = -1;
 // The most threads of a team, as where OpenMP starts fewer than requested.
 inline int64_t most_threads = 64;
-// How long one member of a group goes on later than the others after each of its waits; another one after each.
+// How much later than the others one member of a group goes on after a wait; it is another member each time.
 inline std::chrono::microseconds lateness{0};
 inline thread_local int64_t waits = 0;
 // Blocks of memory and tensors of the library that are not yet freed.

@@ -42,17 +42,17 @@ EXPORT bool hyperlstm_use_tiles(bool wanted) {
 }
 
 #ifdef HYPERLSTM_INSTRUMENTED
-// Lets a try of a thread fail from now on, none if negative.
+// Lets a try of a thread fail from now on; none if negative.
 EXPORT void hyperlstm_fail(int64_t thread, int64_t number) {
   hyperlstm::failing_thread = thread;
   hyperlstm::failing_try = number;
 }
 
-// Chooses the most threads of a team, and how late a member of a group goes on after a wait, in microseconds.
+// Chooses the most threads of a team, and how late a member of a group goes on after a wait.
 EXPORT void hyperlstm_limit_team(int64_t threads) { hyperlstm::most_threads = threads; }
 EXPORT void hyperlstm_make_late(int64_t microseconds) { hyperlstm::lateness = std::chrono::microseconds(microseconds); }
 
-// Writes what each thread counted, starts to count anew, and returns the number of blocks that are held.
+// Writes what each thread did, counts from zero again, and returns the number of blocks that are held.
 EXPORT int64_t hyperlstm_counted(hyperlstm::Counted* of_threads) {
   std::ranges::copy(hyperlstm::counted, of_threads);
   hyperlstm::counted = {};

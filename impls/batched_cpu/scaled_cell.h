@@ -1,4 +1,4 @@
-// Back through the main LSTM's cell and the scales d, for up to kGroup rows at a time.
+// The backward pass of the main LSTM's cell and of the scales d, for up to kGroup rows at a time.
 #pragma once
 
 #include "normed_cell.h"

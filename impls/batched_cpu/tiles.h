@@ -1,4 +1,4 @@
-// What instructions multiply: terms of sums in vectors or, of bfloat16 by AMX, tiles.
+// The operands of products as instructions take them: vectors or, for bfloat16 with AMX, tiles.
 #pragma once
 
 #include <algorithm>

@@ -1,6 +1,6 @@
-// Vectors of the accumulation type, for every dtype of the tensors, and the activations on them, by the vector types
-// of GCC and clang. Code is compiled once for each instruction set of a library, HYPERLSTM_SET, in a namespace of its
-// own.
+// Vectors of the accumulation type, which load and store every dtype of tensors, and the activations on them, written
+// with the vector types of GCC and clang. All code that includes this file is compiled once for each instruction set of
+// a library, in the namespace HYPERLSTM_SET.
 #pragma once
 
 #include <array>

@@ -28,7 +28,7 @@ def main(folder: str, *arguments: str) -> int:
     sys.path[0] = folder
     sys.dont_write_bytecode = True  # into the checkout, with the paths of this folder
     options = ["-q", "--rootdir", folder, "-p", "no:cacheprovider", "-p", "no:benchmark"]
-    return pytest.main([*options, "-p", "suite.checks.cpu.built", *arguments])
+    return pytest.main([*options, "-p", "suite.checks.cpu.must_build", *arguments])
 
 
 if __name__ == "__main__":

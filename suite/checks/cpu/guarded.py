@@ -32,10 +32,10 @@ _NAN = b"\xff"
 
 @contextmanager
 def guarded(library: loading.Library, *, at_end: bool) -> Iterator[Callable[[Tensor], Tensor]]:
-    """Give a library arrays on pages of their own while the context is open, as it allocates them and for gradients.
+    """Place each array that a library allocates, and each gradient, on pages of its own while the context is open.
 
-    at_end: whether an array lies at the end of its pages, else at their begin. Yields a function that copies a tensor
-    to such an array. AssertionError if the library has not freed its memory when the context ends.
+    at_end: whether an array ends where its pages end, or else begins where they begin. Yields a function that copies a
+    tensor to such an array. AssertionError if the library has not freed its memory when the context ends.
     """
     delete_of_torch = _DELETE(("aoti_torch_delete_tensor_object", ctypes.CDLL(torch._C.__file__)))
     of_library: dict[int, mmap.mmap] = {}  # by the address of the array

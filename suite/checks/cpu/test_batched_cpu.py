@@ -14,7 +14,7 @@ import torch
 
 from impls import HyperLSTM, batched_cpu
 from impls.batched_cpu import build, loading
-from impls.batched_cpu.arguments import Array, BackwardArguments, ForwardArguments
+from impls.batched_cpu.arguments import Array
 from impls.definition import dtype_name
 from suite.cases.verification import VERIFY
 from suite.comparison.draws import model_and_draw
@@ -100,15 +100,6 @@ def test_a_parameter_without_memory_is_refused() -> None:
     refused = r"^batched_cpu: weight_h: expected \d+ bytes, got no memory$"
     with torch.no_grad(), pytest.raises(RuntimeError, match=refused):
         model(sample.x)
-
-
-@pytest.mark.usefixtures("built")
-def test_a_structure_of_another_size_than_that_of_the_library_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    path, expected, other = loading.library(F32).path, ctypes.sizeof(BackwardArguments), ctypes.sizeof(ForwardArguments)
-    monkeypatch.setattr(loading, "BackwardArguments", ForwardArguments)
-    refused = f"^batched_cpu: ForwardArguments has {expected} bytes in arguments.h, but {other} in arguments.py$"
-    with pytest.raises(TypeError, match=refused):
-        loading.Library(path, F32)
 
 
 @pytest.mark.usefixtures("built")

@@ -29,7 +29,7 @@ def multiplied_by(name: str) -> Iterator[None]:
     """Multiply bfloat16 in a way while the context is open."""
     with pytest.MonkeyPatch.context() as changed:
         changed.setenv(sets.WAY_VARIABLE, name)
-        loading._results.clear()
+        loading._results.clear()  # the next call loads the library, which then chooses
         try:
             yield
         finally:

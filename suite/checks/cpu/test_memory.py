@@ -87,12 +87,12 @@ def results_of_both_passes(
     return results | {f"gradient of {name}": d for name, d in gradients.items()}
 
 
-@pytest.mark.parametrize("at_end", [True, False], ids=["end", "begin"])
 @pytest.mark.parametrize("layer", LAYERS)
 @pytest.mark.parametrize(
     ("instruction_set", "dtype"),
     [pytest.param(*each, id=f"{each[0] or 'used'}-{dtype_name(each[1])}") for each in LIBRARIES],
 )
+@pytest.mark.parametrize("at_end", [True, False], ids=["end", "begin"])
 def test_only_what_was_written_is_read_and_nothing_beyond_an_array(
     layer: str, instruction_set: str, dtype: torch.dtype, at_end: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:

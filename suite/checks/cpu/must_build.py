@@ -1,6 +1,6 @@
-"""A plugin of pytest, `-p suite.checks.cpu.built`, that builds batched_cpu for its tests, or ends the run.
+"""A plugin of pytest, `-p suite.checks.cpu.must_build`: a run that cannot build batched_cpu ends with an error.
 
-Without a library they would be skipped.
+Without the plugin its tests would be skipped.
 """
 
 import os
@@ -19,7 +19,7 @@ def pytest_configure() -> None:
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
-    """Build every dtype if xdist runs the tests: its workers collect them, and what ends a worker is no sentence."""
+    """Build every dtype if xdist runs the tests: an error of a worker, which collects them, would not be a sentence."""
     if session.config.getoption("numprocesses", None):
         build(find("batched_cpu").dtypes)
 
@@ -35,7 +35,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 
 def build(dtypes: Collection[torch.dtype]) -> None:
-    """Build it in dtypes; UsageError says why there is no library."""
+    """Build batched_cpu in dtypes; UsageError says why there is no library."""
     for dtype in dtypes:
         reason = find("batched_cpu").why_unavailable(torch.device("cpu"), dtype)
         if reason:
