@@ -29,7 +29,6 @@ from suite import report
 from suite.acceptance import why_not_kept
 from suite.candidates import submission
 from suite.candidates.names import BASELINE
-from suite.cases.case import Case
 from suite.cases.plan import DTYPES
 from suite.cases.spelling import SPELLING, SizeError, axis, parse
 from suite.cases.workloads import Pass
@@ -150,20 +149,16 @@ def in_order(planned: Sequence[Job], rows: Sequence[Row]) -> list[Row]:
     return sorted(rows, key=lambda row: numbers[key_of(row)])
 
 
-def shortage_here(name: str, case: Case, dtype: torch.dtype, device: torch.device) -> str:
-    """A sentence if what is timed of a case needs more memory than a device has, else ""."""
-    return shortage(name, case, dtype, most_bytes(device), training=case.training)
-
-
 def why_too_large(options: argparse.Namespace) -> str | None:
     """Sentence about a size that would not fit into memory, before anything of it is there; None if all fit."""
     if not (options.size or options.sweep):
         return None
     named = options.dtype or DTYPES[DeviceType(options.device.type)]
     dtypes = [Arithmetic(dtype).dtype for dtype in named]
+    limit = most_bytes(options.device)
     for workload in choice.workloads(options):
         for dtype in dtypes:
-            lacking = shortage_here(ROUNDS_AS_NAIVE, workload.case, dtype, options.device)
+            lacking = shortage(ROUNDS_AS_NAIVE, workload.case, dtype, limit, training=workload.case.training)
             if lacking:
                 return f"--size: {workload.name}: {lacking}"
     return None
@@ -173,7 +168,8 @@ def fitting(job: Job) -> Job:
     """A job at a size that is named, which does not run if the candidate needs more memory than the comparison."""
     if not job.workload.asked_for or job.skipped or job.candidate not in names():
         return job
-    lacking = shortage_here(job.candidate, job.case, job.torch_dtype, job.device)
+    limit = most_bytes(job.device)
+    lacking = shortage(job.candidate, job.case, job.torch_dtype, limit, training=job.case.training)
     return replace(job, skipped=Ended(Status.TOO_LARGE, lacking)) if lacking else job
 
 

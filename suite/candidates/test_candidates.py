@@ -1,14 +1,16 @@
 """What is timed is right, has random weights, and says why it is not timed."""
 
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
+from torch import nn
 from torch.nn.utils.rnn import pack_sequence
 
 from suite.candidates.catalogue import candidates, find
-from suite.candidates.names import ALTERNATIVES, PADDED
+from suite.candidates.names import ALTERNATIVES, BASELINE, PADDED
 from suite.cases.case import Case
 from suite.cases.examples import CPU, TINY
 from suite.shared.marks import impl_params
@@ -103,3 +105,19 @@ def test_jax_multiplies_as_precisely_as_torch(monkeypatch: pytest.MonkeyPatch) -
         monkeypatch.setattr(torch, "get_float32_matmul_precision", lambda precision=of_torch: precision)
         find("jax").build(TINY, F32, CPU)
         assert jax.config.jax_default_matmul_precision == precision
+
+
+@pytest.mark.parametrize(("device", "dtype", "flattened"), [
+    ("cuda:1", torch.bfloat16, True), ("cuda:1", torch.float32, False), ("cpu", torch.bfloat16, False),
+])  # fmt: skip
+def test_the_baseline_in_bfloat16_has_its_weights_in_one_buffer(
+    device: str, dtype: torch.dtype, flattened: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls, init = list[Any](), nn.RNNBase.__init__
+    monkeypatch.setattr(nn.RNNBase, "__init__", lambda *args, device, **options: init(*args, **options))  # no GPU here
+    monkeypatch.setattr(torch.backends.cudnn, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device", lambda device: nullcontext())
+    monkeypatch.setattr(torch, "_cudnn_rnn_flatten_weight", lambda *arguments: calls.append(arguments))
+    built = find(BASELINE).build(replace(TINY, L=2), dtype, torch.device(device))
+    weights = [([*map(id, built.parameters())], 4, TINY.I, 2, TINY.H, 0, 2, False, False)]
+    assert [([*map(id, w)], *sizes) for w, *sizes in calls] == (weights if flattened else [])

@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from suite import bench
-from suite.candidates.catalogue import candidates
 from suite.candidates.names import BASELINE, PADDED
 from suite.cases.examples import CPU
 from suite.cases.plan import PLAN
@@ -31,10 +30,7 @@ def test_every_line_of_the_plan_is_timed_beside_the_baseline(device: str, monkey
     jobs = chosen("--device", device)
     assert len(jobs) == len({job.label for job in jobs})
     labels = {(job.workload.name, job.candidate, job.dtype) for job in jobs}
-    names = {candidate.name for candidate in candidates()}
     for line in PLAN[DeviceType(torch.device(device).type)]:
-        assert line.workload in WORKLOADS
-        assert {*line.candidates} <= names
         lines = {(line.workload, name, dtype) for name in (*line.candidates, BASELINE) for dtype in line.dtypes}
         assert lines <= labels
         padded = (line.workload, PADDED, "float32") in labels

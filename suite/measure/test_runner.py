@@ -139,7 +139,7 @@ FAILED = {"status": Status.FAILED}
         (1, True, [OK], 6.0), (2, True, [OK], 3.0), (1, False, [OK], 3.0), (2, False, [OK], 1.5), (3, False, [OK], 0.0),
         (0, True, [OK], 12.0), (0, False, [OK], 6.0),  # all visits so far were beside a busy machine
         (1, False, [SLOW], 0.3), (2, True, [SLOW], 3.0), (1, False, [SLOW, OK], 3.0), (3, True, [SLOW], 0.0),
-        # Then where a result rests on it an interval of 6 % to each revision.
+        # Then where a result rests on it an interval of 6 % to each side.
         (3, True, [OK], 0.0), (3, True, [OK | {"ratio_high": 1.059}], 0.0),
         (3, True, [OK, OK | {"ratio_high": 1.12}, SLOW], 2.0), (3, True, [OK | {"ratio_low": 1 / 1.09}], 1.5),
         (9, True, [OK | {"ratio_low": float("nan"), "ratio_high": float("nan")}], 2.0),

@@ -1,9 +1,12 @@
 """A fork server ends each visit with its rows and a status."""
 
 import os
+import re
 import resource
 import shutil
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -161,21 +164,22 @@ def test_ctrl_c_is_the_commands_alone(server: Server) -> None:
     assert ends(server, job(), first=False) == [Ended()] * 2
 
 
-def test_a_server_ends_with_the_process_that_started_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Else a visit would go on beside what is timed next."""
-    parents = list[int]()
-
-    def ends_here(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    for name, value in (("killed_with", parents.append), ("Connection", lambda descriptor: None)):
-        monkeypatch.setattr(server_module, name, value)
-    monkeypatch.setattr(server_module, "preload", ends_here)
-    before = signal.getsignal(signal.SIGINT)
-    with pytest.raises(KeyboardInterrupt):
-        server_module.serve(0, 42, [], "cpu")
-    signal.signal(signal.SIGINT, before)
-    assert parents == [42]
+@pytest.mark.skipif(sys.platform != "linux", reason="of Linux")
+def test_a_visit_ends_with_a_command_that_is_killed(folder: Path, tmp_path: Path) -> None:
+    """Else it would go on beside what is timed next."""
+    (folder / "planted").write_text("import os, time\nprint('visit', os.getpid(), flush=True)\ntime.sleep(60)")
+    log = tmp_path / "log.txt"
+    server = f"Server(*map(Path, {[str(log), str(tmp_path), str(folder)]}))"
+    imports = "from pathlib import Path; from suite.measure.fakes import job; from suite.measure.server import Server"
+    with subprocess.Popen([sys.executable, "-c", f"{imports}; {server}.visit(job('deferred'))"], cwd=ROOT) as command:
+        while not (started := re.search(r"visit (\d+)\n", log.read_text() if log.exists() else "")):
+            assert command.poll() is None
+            time.sleep(0.1)
+        command.kill()
+    pid, latest = int(started[1]), time.monotonic() + 10
+    while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+        assert time.monotonic() < latest
+        time.sleep(0.1)
 
 
 def test_the_end_of_a_server_shows_its_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,18 +1,14 @@
 """Rounds are as many as they should be, and what is measured beside them is what it says."""
 
 from collections.abc import Callable
-from contextlib import nullcontext
-from dataclasses import replace
 from itertools import repeat
 from typing import Any
 
 import pytest
 import torch
-from torch import nn
 
-from suite.candidates import catalogue
-from suite.candidates.names import BASELINE, PADDED
-from suite.cases.examples import CPU, TINY
+from suite.candidates.names import BASELINE
+from suite.cases.examples import CPU
 from suite.measure import timing
 from suite.measure.fakes import told
 from suite.measure.timing import Rounds, seconds_of, take_turns, warm_up
@@ -89,20 +85,3 @@ def test_a_gpu_is_timed_until_all_its_streams_are_done(monkeypatch: pytest.Monke
     monkeypatch.setattr(timing, "perf_counter", now)
     assert seconds_of(lambda: log.append("work"), torch.device("cuda", 1)) == 3.0
     assert log == ["all of cuda:1", "clock", "work", "all of cuda:1", "clock"]
-
-
-@pytest.mark.parametrize("name", [BASELINE, PADDED])
-@pytest.mark.parametrize(("device", "dtype", "flattened"), [
-    ("cuda:1", torch.bfloat16, True), ("cuda:1", torch.float32, False), ("cpu", torch.bfloat16, False),
-])  # fmt: skip
-def test_the_baseline_in_bfloat16_has_its_weights_in_one_buffer(
-    device: str, dtype: torch.dtype, flattened: bool, name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    calls, init = list[Any](), nn.RNNBase.__init__
-    monkeypatch.setattr(nn.RNNBase, "__init__", lambda *args, device, **options: init(*args, **options))  # no GPU here
-    monkeypatch.setattr(torch.backends.cudnn, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "device", lambda device: nullcontext())
-    monkeypatch.setattr(torch, "_cudnn_rnn_flatten_weight", lambda *arguments: calls.append(arguments))
-    built = catalogue.find(name).build(replace(TINY, L=2), dtype, torch.device(device))
-    weights = [([*map(id, built.parameters())], 4, TINY.I, 2, TINY.H, 0, 2, False, False)]
-    assert [([*map(id, w)], *sizes) for w, *sizes in calls] == (weights if flattened else [])
