@@ -35,13 +35,8 @@ def main(name: str, folder: str, *user: str) -> None:
     libraries, flags, variables = SANITIZERS[name]
     # The thread sanitizer wants memory where it expects it.
     command = ["setarch", "-R", sys.executable, "-m", "suite.run_tests", "--testpaths", "suite/checks", "--"]
-    command += [
-        "--thorough",
-        "-m",
-        f"{name}_sanitizer and impl(name='batched_cpu')",
-        "-p",
-        "suite.checks.cpu.must_build",
-    ]
+    command += ["-p", "suite.checks.cpu.must_build"]
+    command += ["--thorough", "-m", f"{name}_sanitizer and impl(name='batched_cpu')"]
     # pytest would capture what a sanitizer says, and lose it when the process ends.
     command += ["--capture=sys", "--results", f"{folder}/results"]
     # In one process, and without a limit on seconds: a sanitizer takes many times as long.

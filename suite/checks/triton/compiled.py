@@ -1,8 +1,8 @@
 """Kernels of `batched_cuda`, compiled ahead of time, for the GPU that is here or for others.
 
 They are what a GPU would run, as `launched.py` records it: the same kernels, tiles, warps and argument types.
-`python -m suite.checks.triton.compiled` fails on what does not fit its card: Triton compiles nothing while its
-interpreter is on.
+`python -m suite.checks.triton.compiled` fails if one does not fit its card. With Triton's interpreter on, nothing is
+compiled.
 """
 
 import os
@@ -48,9 +48,9 @@ SIZES: dict[str, Case] = {
 CARDS = {80: A100, 86: A10, 89: L4, 90: H100, 100: B200, 120: RTX_5090}
 #: What a thorough verification compiles for: the card with the least shared memory and fewest multiprocessors.
 SMALLEST = 86
-#: (size, arithmetic, layer norm, capability) of each kernel that `nox -s kernels` compiles: every size for every card;
-#: a mask of g in each dtype; and once what other cards or dtypes show too. float16 takes of a card what bfloat16 takes,
-#: and float32's own products use no tensor cores, so the card with the fewest registers to spare shows both.
+#: (size, arithmetic, layer norm, capability) of what `nox -s kernels` compiles: in bfloat16 and TF32 every size, and in
+#: float16 a mask of g, for every card; the rest for one. float16 takes as much of a card as bfloat16, and float32 uses
+#: no tensor cores, so the card with the fewest registers to spare is enough for either.
 ALL = (
     *product(SIZES, ("bfloat16",), (False, True), CARDS),
     *product(SIZES, ("tf32",), (False,), CARDS),

@@ -31,14 +31,14 @@ EITHER = (*CASES[:2], RAGGED[0], DROPOUT[0])
 FULL = [Case(T=3, B=128, I=50, H=1000, S=128, Z=4, layer_norm=layer_norm) for layer_norm in (False, True)]
 #: The same packed, with a mask of g.
 FULL_PACKED = replace(FULL[1], lengths=(3, *[2] * 63, *[1] * 64), recurrent_dropout=0.1)
-#: These, the sizes with the largest Z, and those at which TF32 gains most, each with its arithmetic.
+#: The large sizes, that with the largest Z, and that at which TF32 gains most, each with its arithmetic.
 WIDE = [
     *((case, name) for case in (*FULL, FULL_PACKED, replace(WORKLOADS["enwik8"].case, T=2)) for name in PRECISIONS),
     (replace(WORKLOADS["medium"].case, T=3), "tf32"),
 ]
-#: Of two concurrent calls.
+#: Two pairs of steps that run at the same time, without and with layer norm.
 TOGETHER = [replace(case, T=50, B=B) for case in FULL for B in (128, 96)]
-#: What a GPU is asked for bits of.
+#: Models whose results have the same bits in a graph and on another stream.
 MODELS = [
     Case(T=12, B=24, I=10, H=96, S=32, Z=4, L=2, layer_norm=layer_norm, state="stacked") for layer_norm in (False, True)
 ]

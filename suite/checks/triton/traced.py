@@ -1,8 +1,8 @@
 """Races, bounds and alignment: every address that the programs of a launch access, as Triton's interpreter computes it.
 
-On a GPU only a sync of its group orders the programs of a launch, and only a barrier the threads of a program. The
-interpreter runs all in one order, so results cannot show a race, but addresses can. An *epoch* is what a program does
-between two syncs. Not detected: an overrun into another tensor of the same launch, and, in a program without barriers,
+On a GPU the programs of a launch are ordered by syncs of their group alone, and the threads of a program by barriers
+alone. The interpreter runs all in one order, so results cannot show a race, but addresses can. An *epoch* is what a
+program does between two syncs. Not detected: an overrun into another tensor of the same launch, and, in a program without barriers,
 a thread that overwrites what another thread has yet to read.
 """
 
