@@ -2,8 +2,8 @@
 
 On a GPU the programs of a launch are ordered by syncs of their group alone, and the threads of a program by barriers
 alone. The interpreter runs all in one order, so results cannot show a race, but addresses can. An *epoch* is what a
-program does between two syncs. Not detected: an overrun into another tensor of the same launch, and, in a program without barriers,
-a thread that overwrites what another thread has yet to read.
+program does between two syncs. Not detected: an overrun into another tensor of the same launch, and, in a program
+without barriers, a thread that overwrites what another thread has yet to read.
 """
 
 import time
