@@ -167,21 +167,27 @@ def test_a_file_that_starts_kernels_by_itself_is_told_how_to(tmp_path: Path) -> 
 
 
 def test_files_are_verified_beside_them(tmp_path: Path) -> None:
-    """Of both READMEs, without an option, and one that ignores the mask or refuses it."""
+    """Those of both READMEs; without an option, or with a break in the graph; and two that are wrong."""
     refuses = "    if x.shape[2] == 4: raise ValueError('maskless does not support recurrent_dropout.')\n    out = []"
     sources = {
         "plain": EXAMPLE,
         "by_hand": BY_HAND,
         "undeclared": "from hyperlstm import Impl\nIMPL = Impl('mine', options={'layer_norm'})\n" + EXAMPLE,
+        "breaking": "import torch\n" + RIGHT + "torch._dynamo.graph_break(); return out, last",
         "maskless": EXAMPLE.replace("torch.tanh(g) * m", "torch.tanh(g)").replace("    out = []", refuses),
         "wrong": EXAMPLE.replace("torch.tanh(g) * m", "2 * torch.tanh(g) * m"),
     }
     for name, source in sources.items():
         (tmp_path / f"{name}.py").write_text(source)
-    hand_written = "packed or fullgraph or pickle or second-derivative or jacobian or bfloat16 or states-plain"
-    hand_written = f"by_hand and ({hand_written} or exception or no_grad)"
-    options = ["-k", f"of_a_file or (float64 and recurrent_dropout) or test_g_is_dropped or ({hand_written})"]
-    options += ["--device", "cpu"]
+    chosen = [
+        "of_a_file",
+        "float64 and recurrent_dropout",
+        "test_g_is_dropped",
+        "breaking and fullgraph",
+        "by_hand and (packed or fullgraph or pickle or second-derivative or jacobian or bfloat16)",
+        "by_hand and (states-plain or exception or no_grad)",
+    ]
+    options = ["-k", " or ".join(f"({each})" for each in chosen), "--device", "cpu"]
     options += [argument for name in sources for argument in ("--impl", str(tmp_path / f"{name}.py"))]
     equality = "suite/checks/equality"
     files = [f"{equality}/test_equality.py::test_small_sizes", f"{equality}/test_leftovers.py"]
@@ -200,6 +206,7 @@ def test_files_are_verified_beside_them(tmp_path: Path) -> None:
     for line in (rf"maskless-.*-float64\]: {refusal} {more}", r"wrong-.*: relative error .*"):
         assert re.search(rf"^FAILED test_equality\.py::test_small_sizes\[{line}$", output, re.MULTILINE)
     assert re.search(r"^plain +float64 +\d+ +[\d.]+ +\w[^\n]* +pass *$", output, re.MULTILINE)
+    assert "breaking lacks: torch.compile, fullgraph." in output
     assert "undeclared does not support recurrent_dropout." in output
     assert re.search(r"Verification failed: .*maskless.*wrong", output)
     assert (tmp_path / "plain-results" / ".gitignore").read_text() == "*\n"

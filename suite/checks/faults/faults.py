@@ -10,7 +10,6 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from operator import attrgetter
-from pathlib import Path
 from unittest import mock
 
 import torch
@@ -80,7 +79,7 @@ SHOWN: Mapping[str, Shown] = {
     **{group: _in_uses(group) for group in catalogue.GROUPS},
 }
 #: Those that share a compiled copy one after another, so that as a rule one process has them.
-FAULTS = sorted(listed(Path(__file__).with_suffix(".toml")), key=lambda fault: (fault.compiled, str(fault.dtype)))
+FAULTS = sorted(listed(), key=lambda fault: (fault.compiled, str(fault.dtype)))
 #: Those in C++ that apply; each is active by its place here, from 1.
 COMPILED = [fault for fault in FAULTS if fault.compiled and not fault.stale()]
 #: Compile what this processor runs of a dtype alone; the number of the active fault; and a vector rounded to bfloat16.

@@ -1,6 +1,6 @@
-"""Copies of the package with edits, and the faults that a file lists.
+"""Copies of the package with edits, and the faults that `faults.toml` lists.
 
-A list of faults is a TOML file of tables by kind, in which a fault is
+It has a table for each kind, in which a fault is
 `"name" = { blames = "out", file = "row_scaled.py", edits = [["text", "replacement"]] }`:
 
 blames: the result or finding that it makes wrong, as tables name it but without the layer of a parameter: `out`,
@@ -42,7 +42,7 @@ Edits = Mapping[str, Sequence[tuple[str, str]]]
 
 @dataclass(frozen=True)
 class Fault:
-    """A row of a list of faults, see above."""
+    """A row of `faults.toml`, see above."""
 
     name: str
     kind: str
@@ -89,10 +89,11 @@ class Fault:
         return ""
 
 
-def listed(path: Path) -> list[Fault]:
-    """The faults of a file."""
+def listed() -> list[Fault]:
+    """The faults of `faults.toml`."""
     faults = []
-    for kind, rows in tomllib.loads(path.read_text(encoding="utf-8")).items():
+    text = Path(__file__).with_name("faults.toml").read_text(encoding="utf-8")
+    for kind, rows in tomllib.loads(text).items():
         for name, row in rows.items():
             row["dtype"] = Arithmetic(row.get("dtype", "float64")).dtype
             faults.append(Fault(name, kind, **row))

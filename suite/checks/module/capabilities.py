@@ -372,8 +372,7 @@ class Capability(NamedTuple):
         try:
             self.check(name, device)
         except (NotImplementedError, RuntimeError) as error:
-            lacks = name in submission.files() and self.check is compile_fullgraph
-            lacks = lacks and isinstance(error, torch._dynamo.exc.Unsupported)
+            lacks = name in submission.files() and isinstance(error, torch._dynamo.exc.Unsupported)
             pattern = self.refusal.format(able=", ".join(impl.name for impl in registry.IMPLS if self.able(impl)))
             if not lacks and (able or not re.search(pattern, str(error))):
                 raise
