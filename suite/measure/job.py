@@ -72,8 +72,8 @@ class Job:
     def rows(self, ended: Ended) -> list[Row]:
         """Rows of the benchmark without figures, in the order that a visit yields them."""
         return [
-            about_pass(self.workload, case, self.candidate, self.dtype, name) | ended.columns
-            for name in self.workload.passes
+            about_pass(self.workload, case, self.candidate, self.dtype, timed) | ended.columns
+            for timed in self.workload.passes
             for case in self.cases
         ]
 

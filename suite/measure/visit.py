@@ -42,21 +42,21 @@ def rows(job: Job, first: bool) -> Iterator[Row]:
         case = job.case if job.workload.asked_for else with_new_lengths(job.case, draw)
         return work.example(case, job.torch_dtype, job.device, of_lstm=of_lstm)
 
-    for name in job.workload.passes:
-        baseline = Rounds(Step(lstm, name), partial(new, of_lstm=True), job.device)
-        ours = {case: Rounds(Step(model, name), new, job.device) for case, model in models.items()}
+    for timed in job.workload.passes:
+        baseline = Rounds(Step(lstm, timed), partial(new, of_lstm=True), job.device)
+        ours = {case: Rounds(Step(model, timed), new, job.device) for case, model in models.items()}
         take_turns({BASELINE: baseline, **ours}, TURNS_S)
         for case, rounds in ours.items() if compares else ():
-            reason = work.wrong(candidate, case, name, rounds.sampled_call)
+            reason = work.wrong(candidate, case, timed, rounds.sampled_call)
             if reason:
                 raise RefusedError(reason)
         gc.collect()
         for case, rounds in ours.items():
-            row = about_pass(job.workload, case, candidate.name, job.dtype, name) | Ended().columns
+            row = about_pass(job.workload, case, candidate.name, job.dtype, timed) | Ended().columns
             row |= {"median_s": rounds.times.median, "baseline_s": baseline.times.median}
             row["ratio"] = ratio(rounds.times, baseline.times)
             if first:
-                row |= once_measured(candidate, rounds.step, case, name, new(0))
+                row |= once_measured(candidate, rounds.step, case, timed, new(0))
             yield row
 
 
@@ -65,8 +65,8 @@ def call_once(job: Job, first: bool) -> Iterator[Row]:
     candidate = find(job.candidate)
     for case in job.cases:
         model = candidate.build(case, job.torch_dtype, job.device)
-        for name in job.workload.passes:
-            step = Step(model, name)
+        for timed in job.workload.passes:
+            step = Step(model, timed)
             step(*work.example(case, job.torch_dtype, job.device, of_lstm=not candidate.compared))
     yield from ()
 
@@ -78,9 +78,9 @@ def with_new_lengths(case: Case, draw: int) -> Case:
     return replace(case, lengths=lengths(case.T, case.B, draw))
 
 
-def once_measured(candidate: Candidate, step: Step, case: Case, name: Pass, arguments: Input) -> Row:
+def once_measured(candidate: Candidate, step: Step, case: Case, timed: Pass, arguments: Input) -> Row:
     """Columns that do not vary between visits: memory, and costs by formula, for packed sequences at draw 0."""
-    training = name is Pass.TRAIN
+    training = timed is Pass.TRAIN
     parameters = sum(p.numel() for p in step.model.parameters())
     computed = replace(case, lengths=()) if candidate.pads else case
     of_forward = candidate.multiply_adds(computed)

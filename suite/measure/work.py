@@ -51,16 +51,16 @@ def example(case: Case, dtype: torch.dtype, device: torch.device, *, of_lstm: bo
     return x, tuple(normal(*layers, B, F) for F in units)
 
 
-def wrong(candidate: Candidate, case: Case, name: Pass, call: Call) -> str:
-    """What is wrong with the results of a timed call; "" if they are right. name: the pass."""
-    worst = judgements(candidate, case, name, call)[0]
+def wrong(candidate: Candidate, case: Case, timed: Pass, call: Call) -> str:
+    """What is wrong with the results of a timed call; "" if they are right."""
+    worst = judgements(candidate, case, timed, call)[0]
     if worst.ratio <= OF_ONE_DRAW:
         return ""
     allowed = OF_ONE_DRAW * worst.allowed
     return f"{worst.tensor} of a timed call is off by {worst.error:.1e}, allowed {allowed:.1e}"
 
 
-def judgements(candidate: Candidate, case: Case, name: Pass, call: Call) -> list[Judgement]:
+def judgements(candidate: Candidate, case: Case, timed: Pass, call: Call) -> list[Judgement]:
     """Compare a timed call with a verified implementation by the tolerance rule; worst first.
 
     The oracle is that implementation in float64, with the same input and parameters.
@@ -69,20 +69,20 @@ def judgements(candidate: Candidate, case: Case, name: Pass, call: Call) -> list
     oracle = next(other for other in REFERENCES if other != candidate.name)
     dtype = call.x.data.dtype
     parameters = candidate.to_ours(call.parameters)
-    exact = expected(oracle, case, torch.float64, name, call, parameters)
-    rounded = expected(rounding, case, dtype, name, call, parameters)
+    exact = expected(oracle, case, torch.float64, timed, call, parameters)
+    rounded = expected(rounding, case, dtype, timed, call, parameters)
     results = by_name(call.results, call.parameters, candidate.to_ours)
     return judge(candidate.name, results, exact, rounded, dtype)
 
 
 def expected(
-    impl: str, case: Case, dtype: torch.dtype, name: Pass, call: Call, parameters: Mapping[str, Tensor]
+    impl: str, case: Case, dtype: torch.dtype, timed: Pass, call: Call, parameters: Mapping[str, Tensor]
 ) -> Results:
     """Results of an implementation in a dtype, with the input, state and dropout masks of a call."""
     model = implementation(impl)(case, dtype, torch.device("meta"))
     copies = {name: value.to(dtype, copy=True) for name, value in parameters.items()}
     model.load_state_dict(copies, assign=True)
-    step = Step(model, name)
+    step = Step(model, timed)
     state = call.state and tuple(part.to(dtype) for part in call.state)
     generator_of(call.x.data.device).set_state(call.random)
     return by_name(step(call.x.to(dtype), state), dict(model.named_parameters()))
