@@ -11,6 +11,7 @@ from suite import report
 from suite.candidates.names import BASELINE, PADDED
 from suite.pages import readme
 from suite.results.example_runs import at, benchmark, timed, verification, verified
+from suite.results.outcomes import Verdict
 from suite.shared.files import RESULTS, ROOT, ResultsError
 
 OURS = [*timed("batched_cpu", 0.1), *timed("deferred", 0.2), *timed(BASELINE, 0.05)]
@@ -79,23 +80,29 @@ SLOW = timed("naive", 5, visits=1, ratio_low=None, ratio_high=None)
 
 
 @pytest.mark.parametrize(
-    ("damage", "sentence"),
+    ("where", "damage", "sentence"),
     [
-        ({}, "can be handed in.\n2 rows of others have fewer than 3 visits"),
-        ({"commit": "d"}, "commit 'd' is not in the history"),
-        ({"dirty": True}, "bench: made by code with changes"),
-        ({"sources": "old"}, "bench: stale, as code that it rests on has changed since"),
+        ("bench", {}, "can be handed in.\n2 rows of others have fewer than 3 visits"),
+        ("bench", {"commit": "d"}, "commit 'd' is not in the history"),
+        ("bench", {"commit": "d"}, "bench and verify were made by two commits."),
+        ("bench", {"dirty": True}, "bench: made by code with changes"),
+        ("bench", {"sources": "old"}, "bench: stale, as code that it rests on has changed since"),
         (
+            "bench",
             {"processor": "/home/me/cpu"},
-            "bench: expected no path and no name of a host in bench.json, got '/home/me/cpu'",
+            "expected no path and no name of a host in bench.json, got '/home/me/cpu'",
         ),
-        ({"visits": 2}, "bench: 1 rows of our fastest or of torch.nn.LSTM have fewer than 3 visits"),
-        ({"busy": 0.4}, "bench: other processes kept the machine busy"),
-        ({"share": 1.3}, "bench: 2 rows multiply faster than this machine can"),
-        ({"ratio": 2}, "verify: 1 comparisons failed"),
+        ("bench", {"processor": "cpu of host-7"}, "expected no path and no name of a host in bench.json, got 'host-7'"),
+        ("rows", {"visits": 2}, "bench: 1 rows of our fastest or of torch.nn.LSTM have fewer than 3 visits"),
+        ("rows", {"busy": 0.4}, "bench: other processes kept the machine busy"),
+        ("rows", {"share": 1.3}, "bench: 2 rows multiply faster than this machine can"),
+        ("verify", {"ratio": 2}, "verify: 1 comparisons failed"),
+        ("faults", {"verdict": Verdict.SURVIVED}, "verify: 1 faults were not found"),
+        ("capabilities", {"outcome": Verdict.FAIL}, "verify: 1 capabilities failed"),
     ],
 )
 def test_a_folder_is_taken_unless_something_is_wrong(
+    where: str,
     damage: dict[str, Any],
     sentence: str,
     tmp_path: Path,
@@ -104,11 +111,11 @@ def test_a_folder_is_taken_unless_something_is_wrong(
 ) -> None:
     run = subprocess.run
     monkeypatch.setattr(subprocess, "run", lambda words, **options: run(["test", words[-2], "=", "c"], **options))
-    rows = [*OURS, *SLOW]
-    if damage.keys() & {"visits", "busy", "share"}:
-        rows = [*timed("batched_cpu", 0.1, **damage), *rows[2:]]
-        damage = {}
-    verification(verified(ratio=damage.pop("ratio", 0.5)), commit="c").write(tmp_path)
-    benchmark(*rows, **damage).write(tmp_path)
+    monkeypatch.setattr("platform.node", lambda: "host-7.example.org")
+    changes = {where: damage}
+    tables = {table: [changes[table]] if table in changes else [] for table in ("faults", "capabilities")}
+    verification(verified(**changes.get("verify", {})), commit="c", **tables).write(tmp_path)
+    rows = [*timed("batched_cpu", 0.1, **changes.get("rows", {})), *OURS[2:], *SLOW]
+    benchmark(*rows, **changes.get("bench", {})).write(tmp_path)
     assert report.main(["--check", str(tmp_path)]) == int("can be handed in" not in sentence)
     assert sentence in capsys.readouterr().out
