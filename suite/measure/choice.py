@@ -3,12 +3,12 @@
 import argparse
 import math
 from collections.abc import Sequence
+from itertools import product
 
 import torch
 
 from impls import registry
 from suite.candidates import submission
-from suite.candidates.candidate import Candidate
 from suite.candidates.catalogue import candidates, find
 from suite.candidates.names import BASELINE, PADDED
 from suite.cases import plan
@@ -121,33 +121,19 @@ def lines(options: argparse.Namespace, workload: Workload) -> list[Line]:
 
 
 def jobs(options: argparse.Namespace) -> list[Job]:
-    """Jobs of a run: by dtype and workload those of `lines`, and the baselines that take the workload's case."""
+    """Jobs of a run, in the order of tables: those of `lines`, and the baselines that take the workload's case."""
     todo = list[Job]()
-    for workload in workloads(options):
-        norms = dict[tuple[str, str], list[bool]]()
-        of_workload = lines(options, workload)
-        for line in of_workload:
-            for dtype in line.dtypes:
-                for name in (*line.candidates, BASELINE, PADDED):
-                    norms.setdefault((dtype, name), []).extend(line.layer_norms)
-        for (dtype, name), asked in norms.items():
-            candidate = find(name)
-            forms = layer_norms(candidate, workload, asked)
-            if forms and candidate.takes(workload.case):
-                todo.append(Job(name, workload, dtype, options.device, forms))
-    timed = [workload.name for workload in workloads(options)]
-    order = [candidate.name for candidate in candidates()]
-    dtypes = [*map(str, Arithmetic)]
-    return sorted(
-        todo, key=lambda job: (dtypes.index(job.dtype), timed.index(job.workload.name), order.index(job.candidate))
-    )
-
-
-def layer_norms(candidate: Candidate, workload: Workload, asked: Sequence[bool]) -> tuple[bool, ...]:
-    """Whether a candidate is timed without layer norm and with it."""
-    if not candidate.compared:  # the baselines have none
-        return (False,)
-    return tuple(norm for norm in candidate.layer_norms if norm in workload.layer_norms and norm in asked)
+    for dtype, workload, candidate in product(map(str, Arithmetic), workloads(options), candidates()):
+        asked = set[bool]()
+        for line in lines(options, workload):
+            if dtype in line.dtypes and candidate.name in (*line.candidates, BASELINE, PADDED):
+                asked.update(line.layer_norms)
+        norms = candidate.layer_norms
+        if candidate.compared:  # the baselines have none
+            norms = tuple(norm for norm in norms if norm in workload.layer_norms and norm in asked)
+        if asked and norms and candidate.takes(workload.case):
+            todo.append(Job(candidate.name, workload, dtype, options.device, norms))
+    return todo
 
 
 def incapable(options: argparse.Namespace) -> list[str]:
