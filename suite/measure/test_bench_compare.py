@@ -1,13 +1,12 @@
 """Results differ where a change is larger than their intervals, and revisions are compared by visits in turns."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import MagicMock
 
-import pandas as pd
 import pytest
 import torch
 
@@ -19,8 +18,8 @@ from suite.cases.examples import CPU, TINY
 from suite.measure import choice
 from suite.measure.job import Job
 from suite.measure.server import Server
+from suite.results.columns import Row
 from suite.results.example_runs import benchmark, timed
-from suite.results.run import frame
 from suite.results.statistics import FEWEST
 from suite.results.status import Status
 from suite.shared.devices import DeviceType
@@ -76,48 +75,84 @@ def test_a_folder_without_rows_is_named(tmp_path: Path) -> None:
         bench_compare.main([str(tmp_path), str(tmp_path)])
 
 
-def alternated(old: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame:
-    return bench_compare.judged(bench_compare.alternated(bench_compare.merged(old, new)), 0.1)
+@pytest.fixture
+def compare_base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+    """Run `--base REV` for five minutes, of the fastest implementation, where visits give these rows of both sides."""
+
+    def compare(old: list[Row], new: list[Row], *arguments: str) -> int:
+        servers, ends = dict[Path | None, MagicMock](), list[float]()
+
+        def server(log: Path, scratch: Path, base: Path | None, device: DeviceType) -> MagicMock:
+            servers[base] = MagicMock(base=base)
+            return servers[base]
+
+        def side(server: MagicMock) -> SimpleNamespace:
+            return SimpleNamespace(server=server, summary=lambda: old if server.base else new)
+
+        def run(sides: Sequence[SimpleNamespace], jobs: Sequence[Job], until: float) -> None:
+            assert [side.server for side in sides] == [*servers.values()]
+            assert {job.candidate for job in jobs} == {*choice.fastest_of(CPU, ["float32"])}
+            for server in servers.values():  # what a first call compiles is compiled on both sides before
+                assert [call.args[0].label for call in server.visit.call_args_list] == [job.label for job in jobs]
+            ends.append(until)
+
+        monkeypatch.setattr(bench_compare, "checkout", lambda revision, scratch: nullcontext(tmp_path / revision))
+        monkeypatch.setattr(bench_compare, "time", SimpleNamespace(time=lambda: 1000.0))
+        for name, value in (("Server", server), ("Revision", side), ("run", run)):
+            monkeypatch.setattr(bench_compare, name, value)
+        status = bench_compare.main(["--base", "REV", *arguments, "--results", str(tmp_path), "--device", "cpu"])
+        assert list(servers) == [tmp_path / "REV", None]
+        assert ends == [1000 + 5 * 60]
+        return status
+
+    return compare
 
 
-def visits(name: str, seconds: Sequence[float]) -> pd.DataFrame:
+def visits(*seconds: float, **changes: Any) -> list[Row]:
     few: dict[str, Any] = {} if len(seconds) >= FEWEST else {"ratio_low": None, "ratio_high": None}
-    rows = timed(name, 0.05, median_s_visits=tuple(seconds), **few)
-    return frame("bench", rows)
+    return timed("batched", 0.05, median_s_visits=seconds, **few, **changes)
+
+
+#: States of the host, which hit both sides.
+STATES = (1.0, 1.4, 1.4, 1.0, 1.1, 1.0)
 
 
 @pytest.mark.parametrize(
-    ("changes", "verdict"),
+    ("changes", "arguments", "status", "said"),
     [
-        ((1.08, 1.07, 1.09, 1.08, 1.08, 1.07), "slower"),
-        ((1.25, 1.24, 1.26, 1.25, 1.25, 1.25), "regression"),
-        ((0.92, 0.91, 0.93, 0.92, 0.92, 0.92), "faster"),
-        ((1.01, 0.99, 1.03, 0.98, 1.00, 0.97), "same"),
-        ((1.25, 1.24), "same"),
+        ((1.08, 1.07, 1.09, 1.08, 1.08, 1.07), "", 0, "2 slower"),
+        ((1.25, 1.24, 1.26, 1.25, 1.25, 1.25), "", 1, "2 regression"),
+        ((1.25, 1.24, 1.26, 1.25, 1.25, 1.25), "--threshold 30", 0, "2 slower"),
+        ((0.92, 0.91, 0.93, 0.92, 0.92, 0.92), "", 0, "2 faster"),
+        ((1.01, 0.99, 1.03, 0.98, 1.00, 0.97), "", 0, "2 same"),
+        ((1.25, 1.24), "", 1, "No time was judged"),
     ],
 )
-def test_revisions_differ_where_neighbouring_visits_do(changes: Sequence[float], verdict: str) -> None:
-    old = [1.0, 1.4, 1.4, 1.0, 1.1, 1.0][: len(changes)]  # states of the host, which hit both
+def test_a_revision_differs_where_neighbouring_visits_do(
+    changes: Sequence[float], arguments: str, status: int, said: str, compare_base: Callable[..., int], capsys: Any
+) -> None:
+    old = STATES[: len(changes)]
     new = [state * change for state, change in zip(old, changes, strict=True)]
-    lines = alternated(visits("batched", old), visits("batched", new))
-    assert set(lines["verdict"]) == {verdict}
+    assert compare_base(visits(*old), visits(*new), *arguments.split()) == status
+    assert said in capsys.readouterr().out
 
 
-def test_a_revision_that_lacks_a_row_is_compared() -> None:
-    old = visits("batched", (0.1, 0.1, 0.1))
-    lines = alternated(old, old.iloc[1:])
-    assert list(lines["verdict"]) == ["missing", "same"]
+def test_a_row_that_one_side_lacks_or_has_few_visits_of_is_compared(
+    compare_base: Callable[..., int], capsys: Any
+) -> None:
+    of_old = [*visits(1, 1, 1), *visits(1, 1, 1, B=3)]
+    assert compare_base(of_old, [*visits(1, 1, 1)[1:], *visits(1.25, 1.24, B=3)]) == 1
+    assert "3 same, 1 missing." in capsys.readouterr().out
 
 
-def test_of_many_rows_a_small_change_of_one_may_be_chance() -> None:
+def test_of_many_rows_a_small_change_of_one_may_be_chance(compare_base: Callable[..., int], capsys: Any) -> None:
     """An interval covers more, the more rows are compared: else one of twenty would be called different."""
-    small, none = (1.035, 1.005, 1.045, 1.015, 1.025, 1.0), (1.02, 0.99, 1.01, 0.98, 1.0, 1.01)
-    old, new, same = (visits("batched", seconds) for seconds in ([1.0] * 6, small, none))
-    assert set(alternated(old, new)["verdict"]) == {"slower"}
-    rows = range(4, 44)  # as many T
-    many_old = pd.concat([old, *(old.assign(T=T) for T in rows)])
-    many_new = pd.concat([new, *(same.assign(T=T) for T in rows)])
-    assert set(alternated(many_old, many_new)["verdict"]) == {"same"}
+    old, small = visits(*[1.0] * 6), visits(1.035, 1.005, 1.045, 1.015, 1.025, 1.0)
+    compare_base(old, small)
+    assert "2 slower" in capsys.readouterr().out
+    many = [(visits(*[1.0] * 6, T=T), visits(1.02, 0.99, 1.01, 0.98, 1.0, 1.01, T=T)) for T in range(4, 44)]
+    compare_base(old + [row for before, _ in many for row in before], small + [row for _, now in many for row in now])
+    assert "82 same" in capsys.readouterr().out
 
 
 def test_a_revision_is_its_implementations_alone(tmp_path: Path) -> None:
@@ -149,48 +184,6 @@ def test_a_revision_that_cannot_be_imported_ends_the_run(device: DeviceType, tmp
     log = tmp_path / "log.txt"
     with Server(log, tmp_path, tmp_path, device) as server, pytest.raises(SystemExit, match="ImportError: of theirs"):
         server.wait()
-
-
-@pytest.mark.parametrize(
-    ("arguments", "seconds", "status", "said"),
-    [
-        ([], (1.0, 1.0, 1.0), 0, "2 same"),
-        ([], (1.3, 1.31, 1.3), 1, "2 regression"),
-        (["--threshold", "35"], (1.3, 1.31, 1.3), 0, "2 slower"),
-        ([], (1.3, 1.31), 1, "No time was judged"),
-    ],
-)
-def test_the_old_side_is_the_revision_and_the_new_one_this_checkout(
-    arguments: list[str], seconds: Sequence[float], status: int, said: str, tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch, capsys: Any,
-) -> None:  # fmt: skip
-    """For five minutes, of the fastest implementation; what a first call compiles is compiled on both sides before."""
-    servers, ends = dict[Path | None, MagicMock](), list[float]()
-
-    def server(log: Path, scratch: Path, base: Path | None, device: DeviceType) -> MagicMock:
-        servers[base] = MagicMock(base=base)
-        return servers[base]
-
-    def side(server: MagicMock) -> SimpleNamespace:
-        of_side = [1.0] * len(seconds) if server.base else seconds
-        return SimpleNamespace(server=server, summary=lambda: visits("batched", of_side).to_dict("records"))
-
-    def run(sides: Sequence[SimpleNamespace], jobs: Sequence[Job], until: float) -> None:
-        assert [side.server for side in sides] == [*servers.values()]
-        assert {job.candidate for job in jobs} == {*choice.fastest_of(CPU, ["float32"])}
-        for server in servers.values():
-            assert [call.args[0].label for call in server.visit.call_args_list] == [job.label for job in jobs]
-        ends.append(until)
-
-    monkeypatch.setattr(bench_compare, "checkout", lambda revision, scratch: nullcontext(tmp_path / revision))
-    monkeypatch.setattr(bench_compare, "time", SimpleNamespace(time=lambda: 1000.0))
-    for name, value in (("Server", server), ("Revision", side), ("run", run)):
-        monkeypatch.setattr(bench_compare, name, value)
-    results = ["--results", str(tmp_path), "--device", "cpu"]
-    assert bench_compare.main(["--base", "REV", *arguments, *results]) == status
-    assert list(servers) == [tmp_path / "REV", None]
-    assert ends == [1000 + 5 * 60]
-    assert said in capsys.readouterr().out
 
 
 @pytest.mark.thorough("a whole benchmark")
