@@ -3,39 +3,24 @@
 import math
 import re
 from pathlib import Path
+from typing import Any
 
-import pandas as pd
 import pytest
 
-from suite.cases.verification import MULTIPLIED
 from suite.pages import verify
 from suite.pages.verify import conclusion, reach_table, worst_errors
 from suite.results.columns import Row
-from suite.results.example_runs import verification
+from suite.results.example_runs import verification, verified
 from suite.results.outcomes import Verdict
 from suite.results.run import frame, read
 
 ON_CUDA = "batched_cuda runs on cuda, not on cpu."
 
 
-def row(implementation: str, dtype: str, ratio: float | None, reason: str = "", /, **sizes: int) -> Row:
-    verdict = Verdict.SKIPPED
-    if ratio is not None:
-        verdict = Verdict.FAIL if ratio > 1 else Verdict.PASS
-    about = {"implementation": implementation, "dtype": dtype, "case": MULTIPLIED[0], **sizes}
-    about |= {"verdict": verdict, "reason": reason}
-    return about | {"ratio": ratio, "tensor": "" if ratio is None else f"out {ratio}"}
-
-
-RIGHT = [row("naive", "float64", 0.25), row("naive", "float32", 0.5), row("batched", "float32", 0.125)]
-INTERPRETED_ONE = row("batched_cuda", "float32", 0.375) | {"interpreted": True}
-SKIPPED_ONE = row("batched_cuda", "float32", None, ON_CUDA)
-CRASHED = row("batched", "float32", 9.0, "RuntimeError: no") | {"ratio": None, "tensor": ""}
-
-
-def table(rows: list[Row]) -> pd.DataFrame:
-    """Return the rows of a verification."""
-    return frame("verify", rows)
+RIGHT = [verified("naive", 0.25, "float64"), verified("naive", 0.5), verified("batched", 0.125)]
+INTERPRETED_ONE = verified("batched_cuda", 0.375) | {"interpreted": True}
+SKIPPED_ONE = verified("batched_cuda", None, reason=ON_CUDA)
+CRASHED = verified("batched", 9.0, reason="RuntimeError: no") | {"ratio": None, "tensor": ""}
 
 
 def faults(*verdicts: str) -> list[Row]:
@@ -62,17 +47,17 @@ def told(text: str) -> str:
         (RIGHT[:1], [], 0, "passed 1 1 0.25"),
         ([*RIGHT, INTERPRETED_ONE], [], 0, "passed 3 4 0.50 batched_cuda interpreted"),
         ([SKIPPED_ONE, *RIGHT, INTERPRETED_ONE], [], 0, "passed 3 4 0.50 batched_cuda interpreted"),
-        ([*RIGHT, INTERPRETED_ONE, row("batched_cuda", "float32", 0.1)], [], 0, "passed 3 5 0.50"),
+        ([*RIGHT, INTERPRETED_ONE, verified("batched_cuda", 0.1)], [], 0, "passed 3 5 0.50"),
         # The reason is that of a dtype which it supports.
-        ([*RIGHT, row("batched_cuda", "float64", None, "no float64."), SKIPPED_ONE], [], 0,
+        ([*RIGHT, verified("batched_cuda", None, "float64", "no float64."), SKIPPED_ONE], [], 0,
          "passed 2 3 0.50 batched_cuda not batched_cuda not"),
         # The failure is neither the first row of its dtype nor the largest of its implementation.
-        ([*RIGHT, row("batched", "float64", 0.1), row("batched", "float64", 9.0)], [], 1,
+        ([*RIGHT, verified("batched", 0.1, "float64"), verified("batched", 9.0, "float64")], [], 1,
          "1 FAILED failed batched float64"),
-        ([row("batched", "float32", 0.1), CRASHED, *RIGHT], [], 1, "1 FAILED failed batched float32"),
-        ([row("naive", "float32", 2.0), row("naive", "float32", 3.0), *RIGHT, row("batched", "bfloat16", 1.5)], [], 3,
+        ([verified("batched", 0.1), CRASHED, *RIGHT], [], 1, "1 FAILED failed batched float32"),
+        ([verified("naive", 2.0), verified("naive", 3.0), *RIGHT, verified("batched", 1.5, "bfloat16")], [], 3,
          "3 FAILED failed naive float32 batched bfloat16"),
-        ([row("_my_", "float32", 2.0)], [], 1, "1 FAILED failed _my_ float32"),
+        ([verified("_my_", 2.0)], [], 1, "1 FAILED failed _my_ float32"),
         (RIGHT, [], 2, "2 FAILED passed 2 3 0.50"),
         ([], [], 2, "2 FAILED"),
         ([SKIPPED_ONE], [], 0, ""),
@@ -99,31 +84,31 @@ def test_a_fault_is_found_in_every_dtype_or_not_at_all() -> None:
     assert survived.startswith("edit 0, in batched, float64")
 
 
-OTHERS = {"B": 3, "I": 5, "S": 8, "Z": 4, "L": 2}
+OTHERS: dict[str, Any] = {"B": 3, "I": 5, "S": 8, "Z": 4, "L": 2}
 
 
 def test_the_largest_sizes_are_those_that_passed() -> None:
     cases = [(7, 16, 0.5), (3, 40, 0.5), (90, 9, 2.0)]
-    rows = [row("batched_cpu", "float32", ratio, **OTHERS, T=T, H=H) for T, H, ratio in cases]
+    rows = [verified("batched_cpu", ratio, **OTHERS, T=T, H=H) for T, H, ratio in cases]
     for T, H in ((200, 9), (5, 5)):
-        rows.append(row("batched_cpu", "float32", 0.5, **OTHERS, T=T, H=H) | {"forward_only": True})
+        rows.append(verified("batched_cpu", 0.5, **OTHERS, T=T, H=H) | {"forward_only": True})
     rows += [
-        row("batched_cpu", "float32", 0.5),
-        row("batched_cpu", "float32", None, "why", **OTHERS, T=99, H=99),
-        row("naive", "float64", 0.1, **OTHERS, T=400, H=8),
+        verified("batched_cpu", 0.5),
+        verified("batched_cpu", None, reason="why", **OTHERS, T=99, H=99),
+        verified("naive", 0.1, "float64", **OTHERS, T=400, H=8),
     ]
-    assert reach_table(table(rows)).to_numpy().tolist() == [
+    assert reach_table(frame("verify", rows)).to_numpy().tolist() == [
         ["batched_cpu", "float32", "7 (200)", "3", "5", "40", "8", "4"],
         ["naive", "float64", "400", "3", "5", "8", "8", "4"],
     ]
 
 
 def test_the_worst_of_several_is_shown() -> None:
-    rows = [row("naive", "float32", 0.2), row("naive", "float32", 0.9), row("naive", "float32", 0.3)]
+    rows = [verified("naive", 0.2), verified("naive", 0.9), verified("naive", 0.3)]
     rows[1]["use"] = "observed"
-    rows += [row("naive", "float64", 0.1), row("batched", "float32", 0.4), CRASHED, SKIPPED_ONE]
-    rows += [INTERPRETED_ONE | {"dtype": "bfloat16"}, row("batched_cuda", "bfloat16", 3.0) | {"interpreted": True}]
-    lines = [" | ".join(line) for line in worst_errors(table(rows)).to_numpy().tolist()]
+    rows += [verified("naive", 0.1, "float64"), verified("batched", 0.4), CRASHED, SKIPPED_ONE]
+    rows += [INTERPRETED_ONE | {"dtype": "bfloat16"}, verified("batched_cuda", 3.0, "bfloat16") | {"interpreted": True}]
+    lines = [" | ".join(line) for line in worst_errors(frame("verify", rows)).to_numpy().tolist()]
     assert lines == [
         "naive | float32 | 3 | 0.90 | out 0.9 | observed | pass",
         "naive | float64 | 1 | 0.10 | out 0.1 | - | pass",
@@ -132,11 +117,11 @@ def test_the_worst_of_several_is_shown() -> None:
         "batched_cuda | bfloat16 | 2 | 3.00 | out 3.0 | - | 1 FAILED, interpreted",
     ]
     changed = {"verdict": Verdict.FAIL, "ratio": math.inf, "tensor": "", "finding": "argument changed: x"}
-    (line,) = worst_errors(table([INTERPRETED_ONE | changed])).to_dict("records")
+    (line,) = worst_errors(frame("verify", [INTERPRETED_ONE | changed])).to_dict("records")
     assert (line["tensor"], line["verdict"]) == ("argument changed: x", "1 FAILED, interpreted")
-    (line,) = worst_errors(table([CRASHED])).to_dict("records")
+    (line,) = worst_errors(frame("verify", [CRASHED])).to_dict("records")
     assert (line["tensor"], line["verdict"]) == ("RuntimeError: no", "1 FAILED")
-    assert len(worst_errors(table(rows), by=["implementation"])) == 3
+    assert len(worst_errors(frame("verify", rows), by=["implementation"])) == 3
     assert "Planted faults" not in verify.page(verification(*rows))
 
 
