@@ -5,10 +5,9 @@ from importlib import import_module
 from impls import names, registry
 from suite.candidates import submission
 from suite.candidates.candidate import Candidate
-from suite.candidates.lstm import LSTM
+from suite.candidates.lstm import LSTM, PADDED_LSTM
 from suite.candidates.names import ALTERNATIVES
 from suite.candidates.ours import candidate_of
-from suite.candidates.padded_lstm import PADDED_LSTM
 
 
 def candidates() -> list[Candidate]:
