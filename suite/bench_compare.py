@@ -33,7 +33,7 @@ from suite.pages import text
 from suite.pages.bench import figure
 from suite.results.columns import KEYS, PLACE
 from suite.results.format import heading, ratio_text
-from suite.results.run import folder_of, frame, read
+from suite.results.run import Run, folder_of, frame, read
 from suite.results.statistics import COVERAGE, FEWEST, between, pooled_variance
 from suite.results.status import Status
 from suite.shared import machine
@@ -96,13 +96,16 @@ def shown(changes: pd.DataFrame) -> int:
     for _, rows in changes[changes["verdict"] != "same"].groupby(list(PLACE), sort=False):
         lines = []
         for _, row in rows.iterrows():
-            line = {"implementation": row["implementation"], "pass": row["pass"]}
-            line |= {"old / LSTM": figure(row["ratio_old"], ratio_text), "new / LSTM": figure(row["ratio"], ratio_text)}
-            line |= {
+            line = {
+                "implementation": row["implementation"],
+                "pass": row["pass"],
+                "old / LSTM": figure(row["ratio_old"], ratio_text),
+                "new / LSTM": figure(row["ratio"], ratio_text),
                 "time": figure(row["change"] - 1, "{:+.1%}".format),
                 "memory": figure(row["memory"] - 1, "{:+.1%}".format),
+                "verdict": row["verdict"],
             }
-            lines.append(line | {"verdict": row["verdict"]})
+            lines.append(line)
         text.show(text.table_of(lines), heading(rows.iloc[0]))
     counts = ", ".join(f"{n} {verdict}" for verdict, n in changes["verdict"].value_counts().items())
     print(f"\n{counts or 'no rows'}.")
@@ -110,16 +113,18 @@ def shown(changes: pd.DataFrame) -> int:
     return int((missing | (changes["verdict"] == "regression")).any())
 
 
+def read_results(path: Path) -> Run:
+    """The benchmark of a folder, or beside its bench.csv."""
+    folder = path.parent if path.is_file() else path
+    result = read(folder, "bench")
+    if result is None:
+        raise ResultsError(f"{folder}: expected a folder with a bench.json and a bench.csv.")
+    return result
+
+
 def results_compared(options: argparse.Namespace) -> int:
     """Show how two results differ."""
-    runs = []
-    for path in (options.old, options.new):
-        folder = path.parent if path.is_file() else path
-        of_folder = read(folder, "bench")
-        if of_folder is None:
-            raise ResultsError(f"{folder}: expected a folder with a bench.json and a bench.csv.")
-        runs.append(of_folder)
-    old, new = runs
+    old, new = read_results(options.old), read_results(options.new)
     about = ("processor", "threads", "torch", "python")
     unlike = [name for name in about if getattr(old, name) != getattr(new, name)]
     if unlike:

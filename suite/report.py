@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pandas as pd
 from markdown_it import MarkdownIt
+from matplotlib.figure import Figure
 
 from suite import acceptance
 from suite.candidates.names import BASELINE
@@ -104,10 +105,12 @@ def report_html(results: Path, of_machines: Mapping[Path, Mapping[str, Run]]) ->
     sections = []
     for folder, of_folder in of_machines.items():
         for name, run in of_folder.items():
-            figures = dict(bench.plots(run)) if name == "bench" else {}
-            panels = bench.speed_panels(ranked(run.rows)) if name == "bench" else {}
-            if panels:
-                figures[f"Time / {BASELINE}"] = bar_plot(panels, columns=2)
+            figures = dict[str, Figure]()
+            if name == "bench":
+                figures |= bench.plots(run)
+                panels = bench.speed_panels(ranked(run.rows))
+                if panels:
+                    figures[f"Time / {BASELINE}"] = bar_plot(panels, columns=2)
             images = [(alt, b64encode(svg(figure).encode()).decode()) for alt, figure in figures.items()]
             sections.append((f"{folder.name}-{name}", html(PAGES[name](run)), images))
     return text.page("report.html", index=html(index(results, of_machines)), sections=sections)

@@ -15,7 +15,7 @@ from suite.pages.bench import figure
 from suite.pages.headline import PASS_TITLES
 from suite.pages.plots import line_plot
 from suite.pages.ranking import decisive_pass
-from suite.results.format import MB, NORM, count, percent, significant3, sizes, with_interval
+from suite.results.format import MB, NONE, NORM, count, percent, significant3, sizes, with_interval
 from suite.results.statistics import Interval, interval
 from suite.results.status import Status
 
@@ -47,11 +47,16 @@ def table(rows: pd.DataFrame, size: str) -> pd.DataFrame:
     lines = []
     for _, row in rows.sort_values(["implementation", size], kind="stable").iterrows():
         ok = row["status"] == Status.OK
-        line = {"implementation": row["implementation"], size: count(row[size])}
-        line[f"{row['pass']}, ms"] = significant3(1e3 * row["median_s"]) if ok else row["status"]
-        line[f"{row['pass']} / LSTM"] = figure(interval(row), with_interval)
-        line |= {"verdict": row["verdict"] or "-", "MB": figure(row["peak_bytes"] / MB, significant3)}
-        lines.append(line | {"busy": figure(row["busy"], percent)})
+        line = {
+            "implementation": row["implementation"],
+            size: count(row[size]),
+            f"{row['pass']}, ms": significant3(1e3 * row["median_s"]) if ok else row["status"],
+            f"{row['pass']} / LSTM": figure(interval(row), with_interval),
+            "verdict": row["verdict"] or NONE,
+            "MB": figure(row["peak_bytes"] / MB, significant3),
+            "busy": figure(row["busy"], percent),
+        }
+        lines.append(line)
     return text.table_of(lines)
 
 
