@@ -28,7 +28,7 @@ from torch.utils.checkpoint import checkpoint
 from impls import HyperLSTM, registry, why_unavailable
 from impls.definition import dtype_name
 from impls.gradient.chunks import limited
-from impls.registry import Impl, find
+from impls.registry import ORACLE, Impl, find
 from suite.candidates import submission
 from suite.cases.case import Case
 from suite.checks.equality.leftovers import altered, settings
@@ -36,7 +36,7 @@ from suite.checks.module.runs import CASE, DROPPED, F32, KEPT, PACKED, TRACED, a
 from suite.comparison.draws import DRAWS, Draw, draw, implementation, model_and_draw
 from suite.comparison.runs import Returned, State, arguments, by_output, outputs, packed, plain
 from suite.comparison.tensors import OUTPUTS, Gradient, Results
-from suite.comparison.tolerance import assert_bitwise_equal, assert_within_rule
+from suite.comparison.tolerance import assert_bitwise_equal, assert_within_rule, judge
 from suite.shared.usage import peak_bytes
 
 #: Many rows, so that chunks are short, and few units, so that the weights of a step are small beside the outputs.
@@ -250,7 +250,7 @@ def _checkpointed(reentrant: bool, model: Module, case: Case, x: Tensor, state: 
 
 
 def hooked(put_on: Hook, take_off: Hook, name: str, device: torch.device) -> None:
-    """Check a model after a training step under a hook against naive, and without it against one without hooks."""
+    """Check a model under a hook after a training step, and without the hook against one that had none."""
     dtype = find(name).dtypes[0]
     model, sample = model_and_draw(name, CASE, dtype, device)
     for layer in model.layers:
@@ -258,10 +258,17 @@ def hooked(put_on: Hook, take_off: Hook, name: str, device: torch.device) -> Non
     plain(model, CASE, sample)
     torch.optim.SGD(model.parameters(), lr=0.01).step()
     under = plain(model, CASE, sample)
-    model.impl = "naive"
-    tolerance = torch.finfo(dtype).eps ** 0.5
-    torch.testing.assert_close(under, plain(model, CASE, sample), rtol=tolerance, atol=tolerance)
-    model.impl = name
+
+    def of_oracle(dtype: torch.dtype) -> Results:
+        oracle = implementation(ORACLE)(CASE, dtype, device)
+        for layer in oracle.layers:
+            put_on(layer, HOOKED)
+        oracle.load_state_dict(model.state_dict())
+        return plain(oracle, CASE, tree_map_only(Tensor, lambda value: value.to(dtype), sample))
+
+    worst = judge(name, under, of_oracle(torch.float64), of_oracle(dtype), dtype)[0]
+    if worst.wrong:
+        raise AssertionError(str(worst))
     for layer in model.layers:
         take_off(layer, HOOKED)
     without = implementation(name)(CASE, dtype, device)
