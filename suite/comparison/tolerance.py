@@ -263,7 +263,12 @@ def assert_within_rule(results: Results, case: Case, device: torch.device, draws
     exact = reference(ORACLE, case, torch.float64, device, torch.float32, draws)
     in_dtype = reference(ORACLE, case, torch.float32, device, torch.float32, draws)
     oracle = {name: value for name, value in exact.items() if name in results}
-    worst = judge(ORACLE, results, oracle, in_dtype, torch.float32)[0]
+    assert_right(judge(ORACLE, results, oracle, in_dtype, torch.float32))
+
+
+def assert_right(judgements: Sequence[Judgement]) -> None:
+    """Raise AssertionError if the worst of judgements, which is the first, is wrong."""
+    worst = judgements[0]
     if worst.wrong:
         raise AssertionError(str(worst))
 

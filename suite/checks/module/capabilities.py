@@ -36,7 +36,7 @@ from suite.checks.module.runs import CASE, DROPPED, F32, KEPT, PACKED, TRACED, a
 from suite.comparison.draws import DRAWS, Draw, draw, implementation, model_and_draw
 from suite.comparison.runs import Returned, State, arguments, by_output, outputs, packed, plain
 from suite.comparison.tensors import OUTPUTS, Gradient, Results
-from suite.comparison.tolerance import assert_bitwise_equal, assert_within_rule, judge
+from suite.comparison.tolerance import assert_bitwise_equal, assert_right, assert_within_rule, judge
 from suite.shared.usage import peak_bytes
 
 #: Many rows, so that chunks are short, and few units, so that the weights of a step are small beside the outputs.
@@ -82,17 +82,18 @@ def second_derivative(name: str, device: torch.device) -> None:
     The loss is linear, so the gradient that arrives is constant, and only the leaves are differentiated again.
     """
 
-    def twice(name: str, dtype: torch.dtype) -> tuple[Tensor, ...]:
+    def twice(name: str, dtype: torch.dtype) -> Results:
         model, sample = model_and_draw(name, TRACED, dtype, device)
         leaves = arguments(model, sample)
         sums = [y.sum() for y in outputs(model, TRACED, leaves).values()]
         loss = torch.stack(sums).sum()
         first = torch.autograd.grad(loss, list(leaves.values()), create_graph=True)
         squares = [g.square().sum() for g in first]
-        return torch.autograd.grad(torch.stack(squares).sum(), list(leaves.values()))
+        second = torch.autograd.grad(torch.stack(squares).sum(), list(leaves.values()))
+        return {Gradient(leaf): g for leaf, g in zip(leaves, second, strict=True)}
 
     dtype = find(name).dtypes[0]
-    torch.testing.assert_close(twice(name, dtype), twice("naive", dtype))
+    assert_right(judge(name, twice(name, dtype), twice(ORACLE, torch.float64), twice(ORACLE, dtype), dtype))
 
 
 def compile_fullgraph(name: str, device: torch.device) -> None:
@@ -266,9 +267,7 @@ def hooked(put_on: Hook, take_off: Hook, name: str, device: torch.device) -> Non
         oracle.load_state_dict(model.state_dict())
         return plain(oracle, CASE, tree_map_only(Tensor, lambda value: value.to(dtype), sample))
 
-    worst = judge(name, under, of_oracle(torch.float64), of_oracle(dtype), dtype)[0]
-    if worst.wrong:
-        raise AssertionError(str(worst))
+    assert_right(judge(name, under, of_oracle(torch.float64), of_oracle(dtype), dtype))
     for layer in model.layers:
         take_off(layer, HOOKED)
     without = implementation(name)(CASE, dtype, device)
