@@ -166,7 +166,7 @@ def why_too_large(options: argparse.Namespace) -> str | None:
 
 def fitting(job: Job) -> Job:
     """A job at a size that is named, which does not run if the candidate needs more memory than the comparison."""
-    if not job.workload.asked_for or job.skipped or job.candidate not in names():
+    if not job.workload.of_size or job.skipped or job.candidate not in names():
         return job
     limit = most_bytes(job.device)
     lacking = shortage(job.candidate, job.case, job.torch_dtype, limit, training=job.case.training)

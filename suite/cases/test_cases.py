@@ -61,10 +61,10 @@ def test_ids_name_what_a_case_needs() -> None:
 
 
 def test_a_workload_is_shortened_with_its_lengths() -> None:
-    whole = WORKLOADS["char-ptb-ragged"]
-    short = whole.shortened.case
+    workload = WORKLOADS["char-ptb-ragged"]
+    short = workload.shortened.case
     assert (short.T, short.B, short.lengths) == (20, 64, lengths(20, 64))
-    assert whole.shortened.whole == whole.whole == whole.case != short
+    assert workload.shortened.whole == workload.case != short
     assert WORKLOADS["medium"].shortened == WORKLOADS["medium"]
     assert max(lengths(20, 64)) == 20
     assert 0.5 < sum(lengths(20, 64)) / (20 * 64) < 0.75

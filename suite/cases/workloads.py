@@ -20,20 +20,20 @@ class Workload:
     """A case that the benchmark times.
 
     short: T and B without a GPU, if they are smaller.
-    uncut: the case before it was shortened; None if it is whole.
-    asked_for: a person asked for the case, which is timed as it is: with layer norm or without, and with these lengths.
+    whole: the case before it was shortened, None if it was not.
+    of_size: it is a case of `--size`, which is timed as it is: with layer norm or without, and with these lengths.
     """
 
     name: str
     case: Case
     short: tuple[int, int] | None = None
-    uncut: Case | None = None
-    asked_for: bool = False
+    whole: Case | None = None
+    of_size: bool = False
 
     @property
     def layer_norms(self) -> tuple[bool, ...]:
         """Layer norm off and on, or on alone where the case has it."""
-        return (self.case.layer_norm,) if self.asked_for or self.case.layer_norm else (False, True)
+        return (self.case.layer_norm,) if self.of_size or self.case.layer_norm else (False, True)
 
     @property
     def passes(self) -> tuple[Pass, ...]:
@@ -45,12 +45,7 @@ class Workload:
         """The workload with the T and B for a machine without a GPU."""
         if self.short is None:
             return self
-        return replace(self, case=resized(self.case, *self.short), short=None, uncut=self.case)
-
-    @property
-    def whole(self) -> Case:
-        """The case before a run shortened it."""
-        return self.uncut or self.case
+        return replace(self, case=resized(self.case, *self.short), short=None, whole=self.case)
 
 
 def resized(case: Case, T: int, B: int) -> Case:

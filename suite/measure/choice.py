@@ -101,7 +101,7 @@ def workloads(options: argparse.Namespace) -> list[Workload]:
         cases = options.size or [MEDIUM]
         if options.sweep:
             cases = [resized for case in cases for resized in along(case, *options.sweep)]
-        return [Workload(short(case), case, asked_for=True) for case in dict.fromkeys(cases)]
+        return [Workload(short(case), case, of_size=True) for case in dict.fromkeys(cases)]
     chosen = [WORKLOADS[name] for name in options.workload or plan.workloads(options.device.type)]
     cut = options.device.type == DeviceType.CPU and not options.full
     return [workload.shortened for workload in chosen] if cut else chosen

@@ -142,7 +142,7 @@ def test_both_sides_of_a_turn_have_lengths_of_their_own_turn(recorded: SimpleNam
 
 def test_lengths_that_a_person_names_stay(recorded: SimpleNamespace) -> None:
     one = job("deferred", case=PACKED)
-    list(visit.rows(replace(one, workload=replace(one.workload, asked_for=True)), False))
+    list(visit.rows(replace(one, workload=replace(one.workload, of_size=True)), False))
     drawn = {tuple(call.x.batch_sizes.tolist()) for call in recorded.calls}
     assert drawn == {PACKED.batch_sizes}
 

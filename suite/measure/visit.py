@@ -39,7 +39,7 @@ def rows(job: Job, first: bool) -> Iterator[Row]:
     lstm = LSTM.build(job.case, job.torch_dtype, job.device)
 
     def new(draw: int, *, of_lstm: bool = not candidate.compared) -> Input:
-        case = job.case if job.workload.asked_for else with_new_lengths(job.case, draw)
+        case = job.case if job.workload.of_size else with_new_lengths(job.case, draw)
         return work.example(case, job.torch_dtype, job.device, of_lstm=of_lstm)
 
     for timed in job.workload.passes:

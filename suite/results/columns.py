@@ -63,14 +63,14 @@ def key_of(row: Mapping[Any, Any]) -> tuple[Any, ...]:
 def about_pass(workload: Workload, case: Case, implementation: str, dtype: str, timed: Pass) -> Row:
     """Columns that describe a row of the benchmark; case: of the workload. timed: the pass that is."""
     sizes = case.sizes
-    uncut = workload.whole.sizes
+    of_whole = (workload.whole or workload.case).sizes
     return {
         "workload": workload.name,
         **sizes,
         "layer_norm": case.layer_norm,
         "implementation": implementation,
         "dtype": dtype,
-        **{column: uncut[size] if uncut[size] != sizes[size] else None for size, column in WHOLE.items()},
+        **{column: of_whole[size] if of_whole[size] != sizes[size] else None for size, column in WHOLE.items()},
         "tokens": case.tokens,
         "pass": timed,
     }
