@@ -10,7 +10,6 @@ import json
 import keyword
 import os
 import re
-import runpy
 import subprocess
 import sys
 import tempfile
@@ -18,7 +17,9 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -71,20 +72,16 @@ def load(path: Path) -> Impl:
         if name.split(".")[0] == "impls":
             installed = name.replace("impls", "hyperlstm", 1)
             sys.modules[installed] = module
-    # Operators of a hand-written gradient have the name of the module.
-    name = re.sub(r"\W", lambda other: f"_{ord(other[0]):x}_", path.stem, flags=re.ASCII)
-    if keyword.iskeyword(name) or not name.isidentifier():
-        name = f"_{name}"
     with importable(path.parent):
         try:
-            defined: dict[str, Any] = runpy.run_path(str(path), run_name=name)
+            module = imported(path)
         except ImportError as error:
             if "attempted relative import" not in str(error):
                 raise
             how = "import by full names, with the folder of the package in PYTHONPATH"
             raise NotAnImplementationError(f"{path}: is taken by itself, without its package: {how}") from error
-    impl = defined.get("IMPL", Impl(path.stem))
-    run = defined.get("run")
+    impl = getattr(module, "IMPL", Impl(path.stem))
+    run: Any = getattr(module, "run", None)
     if not isinstance(impl, Impl):
         raise NotAnImplementationError(f"{path}: expected IMPL = Impl(...) or none, got {impl!r:.100}")
     if not callable(run):
@@ -93,6 +90,23 @@ def load(path: Path) -> Impl:
     by_name = files() | {path.stem: path}
     os.environ[VARIABLE] = written(by_name.values())
     return find(path.stem)
+
+
+def imported(path: Path) -> ModuleType:
+    """The module of a file, by a name that an operator can have and no other module has.
+
+    torch.compile imports it by that name once more, to read what `run` finds among the file's globals.
+    """
+    name = re.sub(r"\W", lambda other: f"_{ord(other[0]):x}_", path.stem, flags=re.ASCII)
+    if keyword.iskeyword(name) or not name.isidentifier():
+        name = f"_{name}"
+    while name in sys.modules or ((other := find_spec(name)) and other.origin != str(path)):
+        name += "_"
+    module = ModuleType(name)
+    module.__file__ = str(path)
+    sys.modules[name] = module
+    exec(compile(path.read_bytes(), path, "exec"), vars(module))
+    return module
 
 
 @contextmanager
@@ -122,7 +136,7 @@ def siblings() -> dict[str, Path]:
     for name, module in [*sys.modules.items()]:
         origin = Path(getattr(module, "__file__", None) or "/")
         path = origin.parent if origin.stem == "__init__" else origin
-        if "." in name or path.parent not in folders:
+        if "." in name or path.parent not in folders or path in files().values():
             continue
         if not any(path.is_relative_to(part) for part in PROJECT):
             modules[name] = path
