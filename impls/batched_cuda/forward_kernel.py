@@ -286,7 +286,6 @@ def forward_steps(
             )  # fmt: skip
         turn = sync(counter, members, turn, ALONE)
         for job in range(member, (ROWS // TILE) * SHARES, members):
-            barrier()  # the last job's z is read
             share, first = job % SHARES, start + (job // SHARES) * TILE
             hyper_cells(
                 uh, vx, hyper_bias, first_c_hat, c_hat + int64(share) * B * S, last_c_hat, own_h_hat,
