@@ -116,14 +116,17 @@ def _tell_of_files(tables: dict[str, pd.DataFrame]) -> None:
 
 
 def is_whole(session: pytest.Session, exitstatus: int) -> bool:
-    """True if a run made all checks of a default one: it was told to choose none, and nothing ended it before."""
+    """True if a run made all checks of a default one: no option may choose among them, and nothing ended it before."""
     config, option = session.config, session.config.option
     every = config.args_source == config.ArgsSource.TESTPATHS and config.getini("testpaths") == ["suite/checks"]
-    chosen = option.keyword or option.markexpr or option.deselect or option.maxfail or option.size
+    default = config._parser.parse_known_args([])
+    # Of pytest's options, those in these groups may choose tests or end a run early.
+    groups = [config._parser.getgroup(name).options for name in ("general", "collect")]
+    chosen = any(getattr(option, each.dest) != getattr(default, each.dest) for group in groups for each in group)
     if option.impl and option.results == RESULTS:  # a file's results are its own
         return False
     ended = exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
-    return every and ended and not chosen and not getattr(option, "lf", False)
+    return every and ended and not chosen and not option.size
 
 
 def write(session: pytest.Session, exitstatus: int, tables: Mapping[str, pd.DataFrame]) -> Path:
