@@ -8,7 +8,7 @@ from pathlib import Path
 
 from suite.shared.files import ROOT
 
-#: By run, the files and folders that decide its results; files named `test_*` and pages of text do not.
+#: By run, the files and folders that decide its results, other than those for tests and pages of text.
 RESTS_ON = {
     "bench": (
         "impls",
@@ -30,19 +30,19 @@ RESTS_ON = {
     ),
 }
 SUFFIXES = (".py", ".h", ".cpp", ".toml")
+FOR_TESTS = ("test_*", "cheats/*", "examples.py", "fakes.py", "marks.py")
 #: Digits of a commit, and of a hash.
 DIGITS = 10
 
 
-@cache
-def sources(run: str, root: Path = ROOT) -> str:
+def sources(run: str) -> str:
     """Hash of the bytes of all files that a run rests on."""
     files = list[Path]()
     for name in RESTS_ON[run]:
-        path = root / name
+        path = ROOT / name
         of_name = sorted(path.rglob("*")) if path.is_dir() else [path]
-        files += [file for file in of_name if file.suffix in SUFFIXES and not file.name.startswith("test_")]
-    return of_files(files, root)
+        files += [file for file in of_name if file.suffix in SUFFIXES and not any(map(file.match, FOR_TESTS))]
+    return of_files(files, ROOT)
 
 
 def of_files(files: Iterable[Path], root: Path) -> str:

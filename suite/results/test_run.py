@@ -1,5 +1,6 @@
 """A run is read as it was written, what is damaged is refused, and what it rests on is hashed."""
 
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -95,40 +96,30 @@ def test_what_failed_is_red(rows: list[Any], dtype: str, changes: Any, is_red: b
     assert not red(None, "batched", dtype)
 
 
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    for name in {*provenance.RESTS_ON["bench"], *provenance.RESTS_ON["verify"]}:
-        path = tmp_path / name
-        path = path if path.suffix else path / "file.py"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("code\n")
-    return tmp_path
-
-
 @pytest.mark.parametrize(
     ("file", "stale"),
     [
-        ("impls/file.py", {"bench", "verify"}), ("impls/new.h", {"bench", "verify"}), ("impls/README.md", set()),
-        ("suite/measure/other_processes.py", {"bench"}), ("suite/results/columns.py", {"bench"}),
-        ("suite/checks/recording.py", {"verify"}),
-        ("suite/cases/case.py", {"bench", "verify"}), ("suite/comparison/file.py", {"bench", "verify"}),
-        ("suite/comparison/test_file.py", set()), ("suite/pages/bench.py", set()),
+        ("impls/naive.py", True),
+        ("suite/measure/timing.py", True),
+        ("impls/README.md", False),
+        ("suite/measure/test_timing.py", False),
+        ("suite/measure/cheats/honest.py", False),
     ],
-)  # fmt: skip
-def test_a_run_is_stale_where_a_file_changed_that_it_rests_on(file: str, stale: set[str], root: Path) -> None:
-    def hashes() -> dict[str, str]:
-        return {run: provenance.sources.__wrapped__(run, root) for run in TABLES}
-
-    before = hashes()
-    (root / "impls" / "file.py").write_bytes(b"code\r\n")  # as git writes it on Windows
-    assert hashes() == before
-    (root / file).parent.mkdir(exist_ok=True)
-    (root / file).write_text("changed")
-    assert {run for run, now in hashes().items() if now != before[run]} == stale
+)
+def test_a_run_is_stale_once_code_that_decides_it_changed(
+    file: str, stale: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder in ("impls", "suite"):
+        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(provenance, "ROOT", tmp_path)
+    run, edited = benchmark(), tmp_path / file
+    text = edited.read_bytes()
+    edited.write_bytes(text.replace(b"\n", b"\r\n"))  # as git writes it on Windows
+    assert not run.stale
+    edited.write_bytes(text + b"\n")
+    assert run.stale is stale
 
 
 def test_what_runs_rest_on_is_there() -> None:
+    """A folder that is not would be left out."""
     assert [name for names in provenance.RESTS_ON.values() for name in names if not (ROOT / name).exists()] == []
-    assert not verification().stale
-    assert benchmark(sources="").stale
-    assert benchmark().sources != verification().sources
