@@ -2,7 +2,7 @@
 
 import hashlib
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Mapping
 from functools import cache, partial
 from pathlib import Path
 
@@ -42,15 +42,15 @@ def sources(run: str) -> str:
         path = ROOT / name
         of_name = sorted(path.rglob("*")) if path.is_dir() else [path]
         files += [file for file in of_name if file.suffix in SUFFIXES and not any(map(file.match, FOR_TESTS))]
-    return of_files(files, ROOT)
+    return hash_of({file.relative_to(ROOT).as_posix(): file.read_bytes() for file in files})
 
 
-def of_files(files: Iterable[Path], root: Path) -> str:
+def hash_of(files: Mapping[str, bytes]) -> str:
     """Hash of the names and bytes of files, whose ends of lines may be those of Windows."""
     digest = hashlib.sha256()
-    for file in files:
-        digest.update(f"{file.relative_to(root).as_posix()}\0".encode())
-        digest.update(file.read_bytes().replace(b"\r\n", b"\n"))
+    for name, content in files.items():
+        digest.update(f"{name}\0".encode())
+        digest.update(content.replace(b"\r\n", b"\n"))
     return digest.hexdigest()[:DIGITS]
 
 

@@ -18,7 +18,7 @@ from suite.results.columns import COLUMNS, Row
 from suite.results.outcomes import Verdict
 from suite.shared import machine
 from suite.shared.arithmetic import Arithmetic
-from suite.shared.files import ResultsError, write_whole
+from suite.shared.files import ResultsError, write_all
 from suite.shared.text import in_one_line
 
 #: By run, its tables, the main one first; each is `<table>.csv`, and the rest of the run is `<run>.json`.
@@ -63,19 +63,18 @@ class Run:
         return self.sources != provenance.sources(self.name)
 
     def write(self, folder: Path) -> None:
-        """Write all files, the JSON file last, in place of those of a run before. ResultsError says why it cannot."""
-        hashes = dict[str, str]()
+        """Write all files in place of those of a run before, or none. ResultsError says why they cannot be written."""
+        texts = dict[str, str]()
         for table, rows in self.tables.items():
             several = [column for column, of_type in COLUMNS[table].items() if of_type is tuple]
-            texts = {
+            written = {
                 column: rows[column].map(lambda numbers: " ".join(f"{n:.6g}" for n in numbers)) for column in several
             }
-            path = folder / f"{table}.csv"
-            write_whole(path, rows.assign(**texts).to_csv(index=False))
-            hashes[path.name] = provenance.of_files([path], folder)
+            texts[f"{table}.csv"] = rows.assign(**written).to_csv(index=False)
         about = {field: value for field, value in vars(self).items() if field not in ("name", "tables")}
-        text = json.dumps(about | {"files": hashes}, indent=2, ensure_ascii=False)
-        write_whole(folder / f"{self.name}.json", f"{text}\n")
+        about["files"] = {name: provenance.hash_of({name: text.encode()}) for name, text in texts.items()}
+        texts[f"{self.name}.json"] = json.dumps(about, indent=2, ensure_ascii=False) + "\n"
+        write_all(folder, texts)
 
 
 def new_run(name: str, device: torch.device, tables: Mapping[str, Iterable[Row] | pd.DataFrame]) -> Run:
@@ -114,7 +113,7 @@ def read(folder: Path, name: str) -> Run | None:
         tables = dict[str, pd.DataFrame]()
         for table in TABLES[name]:
             path = folder / f"{table}.csv"
-            if provenance.of_files([path], folder) != hashes[path.name]:
+            if provenance.hash_of({path.name: path.read_bytes()}) != hashes[path.name]:
                 raise ValueError(f"damaged, or not of the run that {name}.json is of")
             tables[table] = _read(table, path)
         path = folder / f"{name}.json"

@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 #: The folder that holds `impls`, `suite` and `results`.
@@ -23,11 +24,19 @@ def path_of(text: str) -> Path:
 
 def write_whole(path: Path, text: str) -> None:
     """Write a file completely or leave it as it was; ResultsError says why it cannot be written."""
+    write_all(path.parent, {path.name: text})
+
+
+def write_all(folder: Path, texts: Mapping[str, str]) -> None:
+    """Write files of a folder by name, the last one last, or leave all as they were; ResultsError as above."""
+    path = folder / next(iter(texts))
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
-            whole = Path(folder) / "whole"
-            whole.write_text(text, encoding="utf-8")
-            whole.replace(path)
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".new.") as beside:
+            new = {folder / name: Path(beside) / name for name in texts}
+            for path, text in zip(new, texts.values(), strict=True):
+                new[path].write_text(text, encoding="utf-8")
+            for path in new:
+                new[path].replace(path)
     except OSError as error:
         raise ResultsError(f"{path} cannot be written: {error.strerror}. What stood there is unchanged.") from error
