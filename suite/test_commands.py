@@ -16,13 +16,10 @@ import pytest
 from suite import bench, bench_compare, report, run_tests
 from suite.cases.examples import CPU
 from suite.measure import choice
-from suite.pages.headline import about_files
-from suite.pages.ranking import ranked
-from suite.results.example_runs import benchmark, timed, verification, verified
 from suite.results.run import folder_of, read
 from suite.results.status import Ended, Status
 from suite.shared import files
-from suite.shared.files import ROOT, ResultsError
+from suite.shared.files import ROOT
 from suite.verify import conclusion
 from suite.verify.options import pytest_configure
 
@@ -90,12 +87,12 @@ def test_paths_without_nox_start_in_the_current_folder(tmp_path: Path, monkeypat
 @pytest.mark.parametrize(
     ("command", "arguments", "said"),
     [
-        (bench.main, ["--device", "meta"], "expected cpu, cuda, or a GPU by its number such as cuda:1; got 'meta'"),
-        (bench.main, ["--device", "cuda:x"], "expected cpu, cuda, or a GPU by its number such as cuda:1; got 'cuda:x'"),
+        (bench.main, ["--device", "meta"], "--device: expected .* got 'meta'"),
+        (bench.main, ["--device", "cuda:x"], "--device: expected .* got 'cuda:x'"),
         (bench.main, ["--minutes=-1"], "argument --minutes: "),
         (bench.main, ["--minutes=nan"], "argument --minutes: "),
-        (bench_compare.main, ["--device", "cpu", "old"], "expected OLD and NEW, or --base REV"),
-        (bench_compare.main, ["--device", "cpu", "old", "--base", "REV"], "expected OLD and NEW, or --base REV"),
+        (bench_compare.main, ["--device", "cpu", "old"], "expected OLD .*--base"),
+        (bench_compare.main, ["--device", "cpu", "old", "--base", "REV"], "expected OLD .*--base"),
     ],
     ids=words,
 )
@@ -104,7 +101,7 @@ def test_a_wrong_argument_is_an_error_of_usage(
 ) -> None:
     with pytest.raises(SystemExit, match=r"^2$"):
         command(arguments)
-    assert said in capsys.readouterr().err
+    assert re.search(said, capsys.readouterr().err)
 
 
 @pytest.mark.parametrize(
@@ -129,7 +126,7 @@ def test_a_benchmark_fails_where_a_row_went_wrong(
     monkeypatch.setattr(bench, "measure", measure)
     chosen = ["--implementation", "batched", "deferred", "--workload", "small", "--dtype", "float32"]
     assert bench.main(["--device", "cpu", "--results", str(tmp_path), *chosen]) == status
-    assert ("4 of 10 rows went wrong" in capsys.readouterr().out) == bool(status)
+    assert bool(re.search(r"\b4 of 10\b", capsys.readouterr().out)) == bool(status)
 
 
 @pytest.mark.parametrize("minutes", [0.0, 0.5])
@@ -151,12 +148,9 @@ def test_files_of_pytest_start_in_the_folder_of_the_user(tmp_path: Path, monkeyp
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (
-            ["mine.py"],
-            "mine.py: expected a file or folder under suite/; an implementation in a file comes after --impl",
-        ),
-        (["suite/checks/test_no.py::test_a"], "suite/checks/test_no.py: expected .*, but there is none of this name"),
-        (["--device", "cuda:99"], "--device: torch sees .* here, so there is no cuda:99"),
+        (["mine.py"], "mine.py: expected .* suite/.* --impl"),
+        (["suite/checks/test_no.py::test_a"], "suite/checks/test_no.py: expected "),
+        (["--device", "cuda:99"], "--device: .* cuda:99"),
         (["--device", "cpu", "--impl", "mine.py"], "what is wrong with it"),
     ],
     ids=words,
@@ -170,45 +164,27 @@ def test_verify_refuses_what_it_cannot_check(arguments: list[str], said: str, mo
         pytest_configure(configuration(*arguments))
 
 
-PASSED = "All comparisons with the equation passed: 1 implementation, 1 comparison, worst error 0.50 of the limit."
-
-
-def finish(monkeypatch: pytest.MonkeyPatch, write: Callable[..., Path], *arguments: str) -> None:
-    """End a verification of one comparison."""
-    monkeypatch.setattr(conclusion, "rows_of_tests", lambda reporter: {"verify": verification(verified()).rows})
-    monkeypatch.setattr(conclusion, "write", write)
+@pytest.mark.parametrize(
+    ("arguments", "folder"),
+    [([], files.RESULTS), (["--size", "H8"], None), (["--size", "H8", "--results", "/out"], Path("/out"))],
+    ids=words,
+)
+def test_sizes_that_are_named_are_no_rows_of_the_project(arguments: list[str], folder: Path | None) -> None:
     config = configuration("--device", "cpu", *arguments)
     pytest_configure(config)
-    config.pluginmanager.register(SimpleNamespace(stats={}), "terminalreporter")
-    hook = conclusion.pytest_sessionfinish(SimpleNamespace(config=config), pytest.ExitCode.OK)  # type: ignore[arg-type]
-    next(hook)
-    with pytest.raises(StopIteration):
-        hook.send(None)
+    assert config.option.results == folder
 
 
-@pytest.mark.parametrize(
-    ("arguments", "folders"),
-    [([], [files.RESULTS]), (["--size", "H8"], []), (["--size", "H8", "--results", "/out"], [Path("/out")])],
-    ids=["all", "sizes", "sizes elsewhere"],
-)
-def test_sizes_that_are_named_are_no_rows_of_the_project(
-    arguments: list[str], folders: list[Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    finish(monkeypatch, lambda session, *_: session.config.option.results, *arguments)
-    lines = capsys.readouterr().out.splitlines()
-    assert [line for line in lines if line.startswith("Results")] == [f"Results: {folder}" for folder in folders]
-    assert lines[-1] == PASSED
+SMALL_SIZES = "suite/checks/equality/test_equality.py::test_small_sizes"
 
 
-def test_a_verification_whose_results_are_not_written_fails(monkeypatch: pytest.MonkeyPatch) -> None:
-    """After its conclusion."""
-
-    def refuse(*_: object) -> Path:
-        raise ResultsError("cannot be used")
-
-    with pytest.raises(pytest.exit.Exception, match=rf"^cannot be used\n{re.escape(PASSED)}$") as ended:
-        finish(monkeypatch, refuse)
-    assert ended.value.returncode == pytest.ExitCode.USAGE_ERROR
+def test_a_verification_whose_results_are_not_written_fails(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    chosen = [SMALL_SIZES, "-k", "row_scaled and float64", "-n0", "--results", str(tmp_path / "file")]
+    command = [sys.executable, "-m", "suite.run_tests", "--", "--device", "cpu", *chosen]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    assert "verify.csv" in ended.stdout + ended.stderr
+    assert ended.returncode == pytest.ExitCode.USAGE_ERROR
 
 
 @pytest.mark.parametrize(
@@ -241,21 +217,6 @@ def test_a_verification_of_more_than_the_checks_is_not_whole() -> None:
     assert not conclusion.is_whole(session, pytest.ExitCode.OK)
 
 
-def test_a_benchmark_ends_with_a_sentence_about_each_file(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        "suite.candidates.submission.files", lambda: {"batched": Path("batched.py"), "naive": Path("n.py")}
-    )
-    rows = [*timed("batched", 0.2), *timed("deferred", 0.1), *timed("row_scaled", 0.4), *timed("naive", 0)]
-    last = about_files(ranked(benchmark(*rows, *timed("batched", 0.3, layer_norm=True)).rows))
-    where = "on small (T 3 of 100, B 2 of 8, float32"
-    took = "a training step takes {} times as long as one of torch.nn.LSTM"
-    assert last == [
-        f"batched {where}): {took.format('4.00')}, and 2.00 times as long as one of deferred.",
-        f"naive {where}) has no figure: time-out: 9 s.",
-        f"batched {where}, layer norm): {took.format('6.00')}.",
-    ]
-
-
 #: The session *verify* in the environment of this test, where nox itself would make another.
 NOXFILE = """
 import os, sys
@@ -273,8 +234,7 @@ def here(session):
 
 
 def test_rows_and_conclusion_outlive_an_interruption(tmp_path: Path) -> None:
-    tests = "suite/checks/equality/test_equality.py::test_small_sizes"
-    chosen = [tests, "-k", "row_scaled or batched", "-n", "1", "-vv"]
+    chosen = [SMALL_SIZES, "-k", "row_scaled or batched", "-n", "1", "-vv"]
     (tmp_path / "noxfile.py").write_text(NOXFILE.format(root=str(ROOT)))
     command = [sys.executable, "-m", "nox", "-s", "here", "--", *chosen, "--results", "out"]
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
@@ -298,4 +258,5 @@ def test_rows_and_conclusion_outlive_an_interruption(tmp_path: Path) -> None:
     rows = run.rows
     assert 2 <= len(rows) < 30
     assert set(rows["verdict"]) == {"pass"}
-    assert re.search(r"\nInterrupted: the rest was not checked\. All comparisons with the equation passed: ", output)
+    assert re.search(r"^row_scaled .* pass *$", output, re.MULTILINE)
+    assert str(folder) in output

@@ -1,5 +1,6 @@
 """What commands say of a GPU, as nvidia-smi and torch tell of one that is not here."""
 
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -22,17 +23,18 @@ COMMANDS: dict[str, Callable[[], object]] = {
     "cuda": lambda: sys.exit(native.main([])),
 }
 H100 = "NVIDIA H100 80GB HBM3"
-#: What nvidia-smi does where torch sees no GPU, the variable that hides GPUs, and what commands say.
+OF_TORCH = "The driver is too old."
+#: What nvidia-smi does where torch sees no GPU, the variable that hides GPUs, and what commands name.
 UNSEEN = {
     "an old driver": (
         f"echo {H100}, 570.86.15",
         None,
-        f"made for CUDA 13.0, does not see the {H100} with driver 570.86.15. torch says: The driver is too old.",
+        ("CUDA 13.0", H100, "570.86.15", OF_TORCH),
     ),
     "hidden": (
         f"echo {H100}, 580.65.06",
         "",
-        f"the {H100} with driver 580.65.06. CUDA_VISIBLE_DEVICES is ''. torch says: The driver is too old.",
+        (H100, "580.65.06", "CUDA_VISIBLE_DEVICES", OF_TORCH),
     ),
     "no driver": ("exit 9", None, None),
     "no GPU": ("true", None, None),
@@ -56,7 +58,7 @@ def nvidia_smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str
 def test_no_command_takes_the_cpu_for_a_gpu_that_torch_does_not_see(
     what: str, nvidia_smi: Callable[[str], None], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    script, visible, sentence = UNSEEN[what]
+    script, visible, named = UNSEEN[what]
     nvidia_smi(script)
 
     def init() -> None:
@@ -68,7 +70,7 @@ def test_no_command_takes_the_cpu_for_a_gpu_that_torch_does_not_see(
     monkeypatch.delenv(machine.VISIBLE, raising=False)
     if visible is not None:
         monkeypatch.setenv(machine.VISIBLE, visible)
-    if sentence is None:
+    if named is None:
         assert machine.device_of(machine.DEFAULT).type == "cpu"
         assert native.main([]) == 0
         return
@@ -76,17 +78,17 @@ def test_no_command_takes_the_cpu_for_a_gpu_that_torch_does_not_see(
         with pytest.raises(SystemExit) as ended:
             command()
         assert ended.value.code
-        output = capsys.readouterr()
-        assert sentence in output.out + output.err
+        output = "".join(capsys.readouterr())
+        assert [name for name in named if name not in output] == []
     assert machine.device_of("cpu").type == "cpu"
 
 
 @pytest.mark.parametrize(
     ("count", "device", "reason"),
     [
-        (0, "cuda", "--device: torch sees no GPU here, so there is no cuda:0"),
+        (0, "cuda", "--device: .*cuda:0"),
         (1, "cuda", "torch has no code for it"),
-        (1, "cuda:1", "--device: torch sees 1 GPU here, so there is no cuda:1"),
+        (1, "cuda:1", "--device: .*cuda:1"),
     ],
 )
 def test_a_gpu_that_is_not_here_is_named(
@@ -97,7 +99,7 @@ def test_a_gpu_that_is_not_here_is_named(
     for command, arguments in ((bench.main, []), (bench_compare.main, ["--base", "HEAD"])):
         with pytest.raises(SystemExit, match=r"^2$"):
             command([*arguments, "--device", device])
-        assert reason in capsys.readouterr().err
+        assert re.search(reason, capsys.readouterr().err)
 
 
 @pytest.mark.parametrize(

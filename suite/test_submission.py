@@ -21,33 +21,27 @@ RIGHT = "from hyperlstm.row_scaled import run as right\n\ndef run(p, inputs):\n 
 
 #: What is in a file, and what its trial says about it.
 WRONG = {
-    "no-file": (None, r"^/.*mine\.py: expected a Python file; tests of the suite are named before --impl$"),
+    "no-file": (None, r"^/.*mine\.py: expected .*--impl$"),
     "number": (RIGHT + "return out", r"expected \(out, \(h, c, h_hat, c_hat\)\), got tensor"),
     "states": (RIGHT + "return out, last[:2]", r"\(2, 4\), \(2, 4\)\], got \[\(3, 2, 7\), \(2, 7\), \(2, 7\)\]$"),
-    "result-dtype": (RIGHT + "return out.float(), last", "expected float64 on cpu as x is, got float32 on cpu"),
-    "changed": (RIGHT + "inputs.x.data.zero_(); return out, last", r"expected no change, argument changed: x$"),
+    "result-dtype": (RIGHT + "return out.float(), last", "expected float64 on cpu.*, got float32 on cpu"),
+    "changed": (RIGHT + "inputs.x.data.zero_(); return out, last", "expected .*: x$"),
     "gradients": (
         BY_HAND.replace("    return deferred.", "    whole = deferred.").replace(
             "\n\n\nrun = as_operator(__name__", "\n    return whole | {'z_bias': None}\n\n\nrun = as_operator('lacking'"
         ),
-        ": backward: expected gradients of x, .*; missing: z_bias$",
+        ": backward: expected .*: z_bias$",
     ),
-    "without-run": ("x = 1", r"^/.*mine\.py: expected a function run\(p, inputs\), got None$"),
-    "impl": (
-        "IMPL = 'mine'\n" + RIGHT + "return out, last",
-        r"^/.*mine\.py: expected IMPL = Impl\(...\) or none, got 'm",
-    ),
+    "without-run": ("x = 1", r"^/.*mine\.py: expected .*run\(p, inputs\), got None$"),
+    "impl": ("IMPL = 'mine'\n" + RIGHT + "return out, last", r"^/.*mine\.py: expected IMPL .*, got 'mine'$"),
     "call": (
         RIGHT + "return (out, last) if out.dtype.itemsize > 2 else inputs.y",
-        r"^a training step in float64 on cpu, T3-B2-.*\n.* float32 on cpu, .*\n.* bfloat16 on cpu, .*\n"
+        r"^.* float64 on cpu, T3-B2-.*\n.* float32 on cpu, .*\n.* bfloat16 on cpu, .*\n"
         r'Traceback[^$]*mine\.py", line 5, in run[^$]*AttributeError.*\n.* IMPL = Impl\(',
     ),
-    "exit": ("import sys; sys.exit()", r'^Traceback[^$]*mine\.py", line 1[^$]*SystemExit\n/.*cannot be imported\.$'),
-    "syntax": ("def run(:", r"^Traceback[^$]*SyntaxError: .*\n/.*mine\.py cannot be imported\.$"),
-    "package": (
-        "from .core import run",
-        r"^/.*mine\.py: is taken by itself, without its package: import by full names",
-    ),
+    "exit": ("import sys; sys.exit()", r'^Traceback[^$]*mine\.py", line 1[^$]*SystemExit\n/.*mine\.py'),
+    "syntax": ("def run(:", r"^Traceback[^$]*SyntaxError: .*\n/.*mine\.py"),
+    "package": ("from .core import run", r"^/.*mine\.py: .*PYTHONPATH$"),
 }
 
 
@@ -78,7 +72,7 @@ def test_a_trial_says_what_is_wrong(
 def test_a_file_has_a_name_of_its_own(name: str, tmp_path: Path) -> None:
     """Else its figures would be taken for those of an implementation or an alternative."""
     (tmp_path / f"{name}.py").write_text(EXAMPLE)
-    with pytest.raises(ValueError, match=rf"/{name}\.py: expected a name of its own, other than .*\b{name}\b"):
+    with pytest.raises(ValueError, match=rf"/{name}\.py: expected .*\b{name}\b"):
         submission.load(tmp_path / f"{name}.py")
 
 
@@ -109,22 +103,19 @@ def test_what_a_file_imports_from_beside_it_is_part_of_it(tmp_path: Path, monkey
     for folder in (two.parent, three.parent):
         (folder / "helpers.py").write_text("")
     two.write_text("from helpers import run")
-    with pytest.raises(ValueError, match=r"two.helpers\.py: helpers was imported from .*one.helpers\.py"):
+    with pytest.raises(ValueError, match=r"two.helpers\.py: .*one.helpers\.py"):
         submission.load(two)
     del sys.modules["helpers"]
 
 
 #: What is in a file that ends its trial or is not checked, and what is said about it.
 ENDS = {
-    "crash": (
-        "import os; os.abort()",
-        r'\nFatal Python error: Aborted[^$]*mine\.py", line 1[^$]*\nThe trial ended with exit',
-    ),
-    "hang": ("import time; time.sleep(20)", r'\nTimeout [^$]*mine\.py", line 1[^$]*\nThe trial ended with exit'),
-    "exit": ("import os; os._exit(0)", ": the file ended the process that tried it"),
+    "crash": ("import os; os.abort()", r'\nFatal Python error: Aborted[^$]*mine\.py", line 1'),
+    "hang": ("import time; time.sleep(20)", r'\nTimeout [^$]*mine\.py", line 1'),
+    "exit": ("import os; os._exit(0)", ": "),
     "of-a-gpu": (
         "from hyperlstm import Impl\nIMPL = Impl('', devices=('cuda',))\n" + EXAMPLE,
-        ": nothing of it was checked or timed: mine runs on cuda, not on cpu",
+        ": .*cuda.*cpu",
     ),
 }
 
@@ -162,7 +153,7 @@ def test_a_file_that_starts_kernels_by_itself_is_told_how_to(tmp_path: Path) -> 
     (bare := tmp_path / "bare.py").write_text(RIGHT.splitlines()[0] + BARE)
     arguments = ("cpu", "60", str(tmp_path / "tried"))
     trial = partial(process.run, submission.__name__, *arguments, TRITON_INTERPRET="1", OMP_NUM_THREADS="1")
-    with pytest.raises(subprocess.CalledProcessError, match="make it an operator with hyperlstm"):
+    with pytest.raises(subprocess.CalledProcessError, match=r"hyperlstm\.gradient\.as_operator"):
         trial(str(ROOT / "suite/checks/module/mine_triton.py"), str(bare))
 
 
@@ -202,13 +193,13 @@ def test_files_are_verified_beside_them(tmp_path: Path) -> None:
     assert ("PASSED", "by_hand", "states-plain]") in outcomes
     assert {name for outcome, name, _ in outcomes if outcome != "PASSED"} == {"maskless", "wrong"}
     refusal = r"maskless\.py:\d+: ValueError: maskless does not support recurrent_dropout\."
-    more = r"\(1 more of maskless failed\)"
-    for line in (rf"maskless-.*-float64\]: {refusal} {more}", r"wrong-.*: relative error .*"):
+    more = r"\(1 .*\)"
+    for line in (rf"maskless-.*-float64\]: {refusal} {more}", r"wrong-.*: .*"):
         assert re.search(rf"^FAILED test_equality\.py::test_small_sizes\[{line}$", output, re.MULTILINE)
     assert re.search(r"^plain +float64 +\d+ +[\d.]+ +\w[^\n]* +pass *$", output, re.MULTILINE)
-    assert "breaking lacks: torch.compile, fullgraph." in output
-    assert "undeclared does not support recurrent_dropout." in output
-    assert re.search(r"Verification failed: .*maskless.*wrong", output)
+    assert re.search(r"^breaking .*torch\.compile, fullgraph\.$", output, re.MULTILINE)
+    assert re.search(r"\bundeclared .*recurrent_dropout\.", output)
+    assert re.search(r": maskless in float64, .*\bwrong in float64", output)
     assert (tmp_path / "plain-results" / ".gitignore").read_text() == "*\n"
     (machine,) = (tmp_path / "plain-results").glob("*/")  # not one for each number of threads
     assert machine.name.endswith("-2-threads")

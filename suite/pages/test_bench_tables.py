@@ -1,5 +1,6 @@
 """Tables of the benchmark have ratios with intervals, and say why there is no figure or reason to doubt one."""
 
+import re
 from typing import Any
 
 import pandas as pd
@@ -57,8 +58,8 @@ def test_tables_have_ratios_or_say_why_not() -> None:
     assert (second["layer norm"], second["fastest"], second["next best"]) == ("on", "batched", "2.00 labml")
     text = page(rows)
     assert text.index("| naive | time-out") < text.index("\n| batched | 100 |")
-    assert "Shortened: T 3 of 100, B 2 of 8. Noise floor: 1.0% (forward), 1.0% (train)." in text
-    assert "`naive` on small: time-out: 9 s" in text
+    assert re.search(r"T 3 of 100, B 2 of 8\. .*1\.0% \(forward\), 1\.0% \(train\)", text)
+    assert re.search("^- `naive` .*small: time-out: 9 s", text, re.MULTILINE)
 
 
 @pytest.mark.parametrize(
@@ -147,7 +148,7 @@ WITHOUT = [
     *at("char-ptb", OURS),
     *at("stream", timed("batched_cpu", 0)),
 ]
-FAILED = "## What has no figures\n\n- `naive` on small: failed\n- `batched_cpu` on stream: time-out: 9 s"
+FAILED = r"\n\n- `naive` .*small: failed\n- `batched_cpu` .*stream: time-out: 9 s"
 PACKED = at("medium", timed("batched", 0.1), tokens=5, whole_T=None, whole_B=None)
 TOO_LARGE = [*OURS, *at("medium", timed("naive", 0, status=Status.TOO_LARGE, detail="naive needs 9 MB."))]
 ABSENT = timed("batched", 0.1) + timed("jax", 0, status=Status.NOT_RUN, detail="jax is not installed.")
@@ -155,20 +156,24 @@ ABSENT = timed("batched", 0.1) + timed("jax", 0, status=Status.NOT_RUN, detail="
 
 @pytest.mark.parametrize(
     ("rows", "shown", "hidden"),
-    [  # parts of the page that are shown once, and others that are not
-        (WITHOUT, ["**char-ptb (", "\n| batched_cpu | 100 | 2.00 (1.98-2.02) |", FAILED], ["**stream (", "| small, T"]),
-        (ABSENT + at("medium", ABSENT), ["`jax` was not timed: jax is n"], ["| jax |", "What has no figures"]),
-        (TOO_LARGE, ["What has no figures\n\n- `naive` on medium: too large: naive needs 9 MB."], ["not timed"]),
-        (timed("naive", 0), ["| naive | time-out |"], ["Noise floor:"]),
-        (timed("batched", 0.1) + PACKED, ["Packed: 5 tokens instead of 6."], ["Shortened: ."]),
+    [  # what is found once on the page, and what is not
+        (
+            WITHOUT,
+            [r"\*\*char-ptb \(", r"\n\| batched_cpu \| 100 \| 2\.00 \(1\.98-2\.02\) \|", FAILED],
+            [r"\*\*stream \(", r"\| small, T"],
+        ),
+        (ABSENT + at("medium", ABSENT), ["`jax` .*: jax is not installed"], [r"\| jax \|", "- `jax`"]),
+        (TOO_LARGE, ["naive needs 9 MB", "- `naive` .*medium: too large: naive needs 9 MB"], []),
+        (timed("naive", 0), [r"\| naive \| time-out \|"], [r"\bnan\b"]),
+        (timed("batched", 0.1) + PACKED, [r"\b5 .* 6\."], [r": \."]),
         (NORM + at("medium", LSTM), ["\n## medium"], ["\n## medium, T 3, B 2, float32, layer norm on"]),
     ],
     ids=["failed", "cannot-run", "too-large", "no-figures", "packed", "norm-elsewhere"],
 )  # fmt: skip
 def test_a_page_shows_and_hides(rows: list[Row], shown: list[str], hidden: list[str]) -> None:
     text = page(rows)
-    assert [text.count(part) for part in shown] == [1] * len(shown)
-    assert [part for part in hidden if part in text] == []
+    assert [len(re.findall(part, text)) for part in shown] == [1] * len(shown)
+    assert [part for part in hidden if re.search(part, text)] == []
     assert all(len(terminal_table(place)) for place in places(compared(rows)))
 
 
@@ -177,7 +182,7 @@ def test_the_hardware_and_where_a_run_was_made_are_shown() -> None:
     run = benchmark(*OURS, hardware=[rates])
     shown = bench.page(run)
     assert "| float32 | 140 | torch.mm | 2,048 | 50.0 |" in shown
-    assert f"{run.date}, by commit c: torch {run.torch}, " in shown
+    assert re.search(rf"{run.date}, .*\bc: torch {re.escape(run.torch)}, ", shown)
 
 
 def test_tables_in_a_terminal_cut_no_figure(capsys: pytest.CaptureFixture[str]) -> None:

@@ -52,7 +52,7 @@ def test_a_damaged_or_missing_file_is_named(file: str, damage: Callable[[str], s
         (tmp_path / file).unlink()
     else:
         (tmp_path / file).write_text(damage((tmp_path / file).read_text()))
-    with pytest.raises(ResultsError, match=rf"{file}: .*run nox -s bench again"):
+    with pytest.raises(ResultsError, match=rf"{file}: .*nox -s bench"):
         read(tmp_path, "bench")
 
 
@@ -62,12 +62,12 @@ def test_files_of_two_runs_are_no_run(tmp_path: Path) -> None:
     old = (tmp_path / "bench.json").read_text()
     benchmark(*ROWS[:1]).write(tmp_path)
     (tmp_path / "bench.json").write_text(old)
-    with pytest.raises(ResultsError, match=r"bench\.csv: damaged, or not of the run"):
+    with pytest.raises(ResultsError, match=r"bench\.csv: "):
         read(tmp_path, "bench")
 
 
 def test_a_column_that_no_table_has_is_named() -> None:
-    with pytest.raises(ValueError, match=r"bench: expected columns of suite/results/columns\.py, got speed"):
+    with pytest.raises(ValueError, match=r"^bench: expected .*, got speed$"):
         benchmark(ROWS[0] | {"speed": 1})
 
 
