@@ -95,9 +95,10 @@ def write_machine(folder: Path) -> list[Path]:
 def report_html(results: Path, of_machines: Mapping[Path, Mapping[str, Run]]) -> str:
     """HTML of the report: the index and all pages in one file, with all plots."""
 
-    def html(markdown: str) -> str:
-        # A link to a page is one to its section; tables scroll in boxes.
+    def html(markdown: str, folder: str) -> str:
+        # A link to a page is one to its section, and others are those of its folder; tables scroll in boxes.
         inside = re.sub(r"\]\(([^)/]+)/(bench|verify)\.md\)", r"](#\1-\2)", markdown)
+        inside = re.sub(r"\]\((\w+\.(?:csv|json))\)", rf"]({folder}/\1)", inside)
         inside = re.sub(r"^!\[.*\]\(.*\)$", "", inside, flags=re.MULTILINE)
         tables = str(MARKDOWN.render(inside))
         return tables.replace("<table>", '<div class="scroll"><table>').replace("</table>", "</table></div>")
@@ -112,8 +113,8 @@ def report_html(results: Path, of_machines: Mapping[Path, Mapping[str, Run]]) ->
                 if panels:
                     figures[f"Time / {BASELINE}"] = bar_plot(panels, columns=2)
             images = [(alt, b64encode(svg(figure).encode()).decode()) for alt, figure in figures.items()]
-            sections.append((f"{folder.name}-{name}", html(PAGES[name](run)), images))
-    return text.page("report.html", index=html(index(results, of_machines)), sections=sections)
+            sections.append((f"{folder.name}-{name}", html(PAGES[name](run), folder.name), images))
+    return text.page("report.html", index=html(index(results, of_machines), "."), sections=sections)
 
 
 def write_all(results: Path) -> list[Path]:
