@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pandas as pd
 
+from impls import names
 from suite.candidates.names import BASELINE
 from suite.measure.believed import MOST
 from suite.pages.ranking import fastest, ranked
 from suite.results.outcomes import Verdict
 from suite.results.run import TABLES, Run, read
 from suite.results.statistics import FEWEST
-from suite.results.status import Status
+from suite.results.status import WRONG, Status
 from suite.shared.files import ROOT
 
 #: What shows where a file comes from: absolute paths, of Windows too, paths in a home, and users at hosts.
@@ -44,10 +45,19 @@ def of_code(run: Run) -> Iterator[str]:
         yield "stale, as code that it rests on has changed since."
 
 
-def why_not_kept(rows: pd.DataFrame) -> str | None:
-    """Why the rows of a benchmark are not taken, None if they are: what pages quote of them has intervals."""
+def why_not_kept(rows: pd.DataFrame, planned: int = 0) -> str | None:
+    """Why the rows of a benchmark are not taken, None if they are: what pages quote of them has intervals.
+
+    planned: how many rows it should have at least.
+    """
+    if len(rows) < planned:
+        return f"{planned - len(rows)} rows have no visit, so give it more --minutes"
     if rows["busy"].notna().any():
         return "other processes kept the machine busy"
+    of_both = rows[rows["implementation"].isin([*names(), BASELINE])]
+    wrong = of_both["status"].isin(WRONG).sum()
+    if wrong:  # what is quoted would be that of the next best
+        return f"{wrong} rows of ours or of {BASELINE} went wrong"
     ours = fastest(ranked(rows))["visits"]
     baseline = rows["visits"][rows["implementation"] == BASELINE]
     few = (ours < FEWEST).sum() + (baseline < FEWEST).sum()

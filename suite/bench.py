@@ -28,7 +28,6 @@ from impls import names
 from suite import report
 from suite.acceptance import why_not_kept
 from suite.candidates import submission
-from suite.candidates.names import BASELINE
 from suite.cases.plan import DTYPES
 from suite.cases.spelling import SPELLING, SizeError, axis, parse
 from suite.cases.workloads import Pass
@@ -93,15 +92,11 @@ def benchmark(options: argparse.Namespace) -> int:
         raise SystemExit(reason)
     jobs = [job for job in planned if not job.skipped]
     skipped = [row for job in planned if job.skipped for row in job.rows(job.skipped)]
-    measured, rates, ended = measure(jobs, new_log(folder_of(results, device) / "raw" / "log.txt"), until)
+    log = new_log(folder_for(results, device, whole=False).with_suffix(".txt"))
+    measured, rates, ended = measure(jobs, log, until)
     result = new_run("bench", device, {"bench": in_order(planned, [*skipped, *measured]), "hardware": rates})
     whole = ended and is_plan(options)
-    unvisited = sum(len(job.rows(Ended())) for job in planned) - len(result.rows)
-    reason = None
-    if whole and unvisited:
-        reason = f"{unvisited} rows have no visit, so give it more --minutes"
-    elif whole:
-        reason = why_not_kept(result.rows)
+    reason = why_not_kept(result.rows, sum(len(job.rows(Ended())) for job in planned)) if whole else None
     folder = folder_for(results, device, whole=whole and reason is None)
     size = options.sweep[0] if options.sweep else ""
     swept = sweep.sweeps(ranked(result.rows), size) if options.sweep else {}
@@ -121,10 +116,11 @@ def benchmark(options: argparse.Namespace) -> int:
 
 def about_run(options: argparse.Namespace, planned: Sequence[Job], verify: Run | None) -> list[str]:
     """Sentences about what a run does not time, and about its verification."""
-    sentences = list[str]()
+    sentences, files = list[str](), submission.files().values()
     refused = {job.candidate for job in planned if red(verify, job.candidate, job.dtype)}
     if refused:
-        sentences.append(f"Refused, as verify.csv is red: {', '.join(sorted(refused))}. Run nox -s verify.")
+        verified = " ".join(["nox -s verify", *(["-- --impl"] if files else []), *map(str, files)])
+        sentences.append(f"Refused, as verify.csv is red: {', '.join(sorted(refused))}. Run {verified}.")
     elif verify is not None and verify.stale:
         sentences.append("Code has changed since the last verification on this machine: run nox -s verify.")
     incapable = choice.incapable(options)
@@ -194,7 +190,7 @@ def measure(jobs: Sequence[Job], log: Path, until: float) -> tuple[list[Row], li
                 best = rates_of(server, of_dtype)
                 if best:
                     rates.append(best)
-            run([here], jobs, until, by_result(is_ours), latest_of(jobs, until))
+            run([here], jobs, until, by_result, latest_of(jobs, until))
             ended = True
         except KeyboardInterrupt:
             print("\nInterrupted: the results have the rows of the visits that ended.")
@@ -210,11 +206,6 @@ def latest_of(jobs: Sequence[Job], until: float) -> float:
     first = f"A first visit to each takes about {len(jobs) * USUAL[device] / 60:.1f} minutes"
     print(f"{len(jobs)} jobs. {first}; the last one starts within {(latest - now) / 60:.1f} minutes.\n")
     return latest
-
-
-def is_ours(job: Job) -> bool:
-    """True for our fastest implementation, files of `--impl`, and `torch.nn.LSTM` against itself."""
-    return job.candidate in (BASELINE, *choice.fastest_of(job.device, [job.dtype]), *submission.files())
 
 
 def rates_of(server: Server, job: Job) -> Row:

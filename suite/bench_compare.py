@@ -33,7 +33,7 @@ from suite.pages import text
 from suite.pages.bench import figure
 from suite.results.columns import KEYS, PLACE
 from suite.results.format import heading, ratio_text
-from suite.results.run import Run, folder_of, frame, read
+from suite.results.run import Run, folder_for, frame, read
 from suite.results.statistics import COVERAGE, FEWEST, between, pooled_variance
 from suite.results.status import Status
 from suite.shared import machine
@@ -152,12 +152,12 @@ def revisions_compared(options: argparse.Namespace) -> int:
     """Time a revision and this one in alternating visits, and show how they differ."""
     device = options.device
     dtypes = options.dtype or ["float32"]
-    names = options.implementation or choice.fastest_of(device, dtypes[:1])
+    names = options.implementation or choice.taken_by_auto(device, dtypes[:1])
     if not names:
         raise SystemExit(f"--device: no implementation runs on {device} in {dtypes[0]}")
     every = choice.jobs(argparse.Namespace(**vars(options) | {"implementation": names, "dtype": dtypes}))
     jobs = [job for job in every if job.candidate in names]  # without the baselines beside them
-    log = new_log(folder_of(submission.results_of(options.results), device) / "raw" / "compare.txt")
+    log = new_log(folder_for(submission.results_of(options.results), device, whole=False).with_suffix(".txt"))
     with tempfile.TemporaryDirectory() as folder, checkout(options.base, Path(folder)) as tree:
         old_server = Server(log, Path(folder, "old"), tree, DeviceType(device.type))
         new_server = Server(log, Path(folder, "new"), None, DeviceType(device.type))

@@ -12,6 +12,7 @@ from suite.candidates.names import BASELINE, PADDED
 from suite.pages import readme
 from suite.results.example_runs import at, benchmark, timed, verification, verified
 from suite.results.outcomes import Verdict
+from suite.results.status import Status
 from suite.shared.files import RESULTS, ROOT, ResultsError
 
 OURS = [*timed("batched_cpu", 0.1), *timed("deferred", 0.2), *timed(BASELINE, 0.05)]
@@ -47,7 +48,9 @@ def test_the_report_has_every_page_and_plot_and_its_links_lead_somewhere(results
     assert sections == ["a-bench", "a-verify", "c-bench", "b-bench"]
     assert {*re.findall(r'href="#([^"]+)"', html)} == {*sections}
     assert html.count("data:image/svg+xml;base64,") == 4  # a speed plot each, and that of the workload medium
-    assert not re.findall(r'(?:src|href)="(?!#|data:)[^"]*\.(?:js|css|svg|md)"', html)
+    files = {*re.findall(r'(?:src|href)="(?!#|data:|https:)([^"]+)"', html)}
+    assert {"a/bench.csv", "a/verify.json"} <= files
+    assert all((results / file).exists() for file in files)
     assert "<td" in html
     assert "| --- |" not in html
 
@@ -94,6 +97,7 @@ SLOW = timed("naive", 5, visits=1, ratio_low=None, ratio_high=None)
         ),
         ("bench", {"processor": "cpu of host-7"}, "expected no path and no name of a host in bench.json, got 'host-7'"),
         ("rows", {"visits": 2}, "bench: 1 rows of our fastest or of torch.nn.LSTM have fewer than 3 visits"),
+        ("rows", {"status": Status.FAILED}, "bench: 2 rows of ours or of torch.nn.LSTM went wrong"),
         ("rows", {"busy": 0.4}, "bench: other processes kept the machine busy"),
         ("rows", {"share": 1.3}, "bench: 2 rows multiply faster than this machine can"),
         ("verify", {"ratio": 2}, "verify: 1 comparisons failed"),

@@ -49,7 +49,7 @@ def parent() -> argparse.ArgumentParser:
     return result
 
 
-def fastest_of(device: torch.device, dtypes: Sequence[str]) -> list[str]:
+def taken_by_auto(device: torch.device, dtypes: Sequence[str]) -> list[str]:
     """The implementations that `auto` takes in some dtypes; none in a dtype in which none runs, as without a GPU."""
     taken = list[str]()
     for dtype in dtypes:
@@ -61,7 +61,7 @@ def fastest_of(device: torch.device, dtypes: Sequence[str]) -> list[str]:
 
 
 def with_submitted(options: argparse.Namespace) -> argparse.Namespace:
-    """Register the implementations of `--impl`, and return options that time them, by default beside the fastest.
+    """Register the implementations of `--impl`, and return options that time them, by default beside that of `auto`.
 
     SystemExit says what is wrong with a file.
     """
@@ -70,7 +70,7 @@ def with_submitted(options: argparse.Namespace) -> argparse.Namespace:
         loaded = submission.load_all(options.impl, options.device, guard())
     except RefusedError as error:
         raise SystemExit(f"--impl: {error}.") from error
-    others = options.implementation or [*fastest_of(options.device, dtypes), "jax"]
+    others = options.implementation or [*taken_by_auto(options.device, dtypes), "jax"]
     changed = {
         "implementation": [*dict.fromkeys((*loaded, *others))],
         "dtype": dtypes,

@@ -81,6 +81,6 @@ def test_files_are_timed_beside_the_fastest(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr("suite.candidates.submission.load_all", lambda files, *_: [file.stem for file in files])
     files = (f"--impl={tmp_path / name}.py" for name in ("one", "two"))
     options = choice.with_submitted(bench.parser().parse_args(["--device", "cpu", *files]))
-    assert options.implementation == ["one", "two", *choice.fastest_of(CPU, ["float32"]), "jax"]
+    assert options.implementation == ["one", "two", *choice.taken_by_auto(CPU, ["float32"]), "jax"]
     assert (options.results, options.dtype, options.minutes) == (tmp_path / "one-results", ["float32"], 2)
-    assert choice.fastest_of(torch.device("mps"), ["float32"]) == []
+    assert choice.taken_by_auto(torch.device("mps"), ["float32"]) == []

@@ -159,19 +159,19 @@ def test_a_result_rests_on_ours_and_on_the_fastest_alternative_of_a_headline() -
     summaries[elsewhere] = summary(elsewhere, 0.9)
     for row in summaries[fast]:
         row["ratio"] = 1.1 if row["pass"] == "train" else 1.9  # training decides
-    score = by_result(lambda one: one.candidate == "batched_cpu")
-    assert {one.label for one in summaries if score(one, summaries, 2) == 3.0} == {ours.label, fast.label}
+    assert {one.label for one in summaries if by_result(one, summaries, 2) == 3.0} == {ours.label, fast.label}
     summaries[fast] = summary(fast, 1.1, status=Status.FAILED)
-    assert score(slow, summaries, 2) == 3.0
+    assert by_result(slow, summaries, 2) == 3.0
     wide = {"ratio_low": 1.0, "ratio_high": 2.0}
     summaries |= {ours: summary(ours, 1.5, **wide), slow: summary(slow, 1.5, **wide)}
-    assert score(ours, summaries, 3) > 1
-    assert score(slow, summaries, 3) == 0  # its visits are for its own interval, which may be wide
+    assert by_result(ours, summaries, 3) > 1
+    assert by_result(slow, summaries, 3) == 0  # its visits are for its own interval, which may be wide
     deferred = of_medium("deferred")
-    summaries[deferred] = summary(deferred, 1.1)
-    assert score(slow, summaries, 2) == 3.0  # what is ours is no alternative
-    alone = job("batched")
-    assert score(alone, {alone: summary(alone, 1.2)}, 2) == 1.5
+    summaries |= {ours: summary(ours, 0.5), deferred: summary(deferred, 1.1)}
+    assert by_result(slow, summaries, 2) == 3.0  # what is ours is no alternative
+    assert by_result(deferred, summaries, 2) == 1.5
+    summaries[ours] = summary(ours, 0.5, status=Status.FAILED)
+    assert by_result(deferred, summaries, 2) == 3.0  # as on a GPU, where `auto` does not take the fastest
 
 
 #: As the jobs of a default run: ours and the baseline in few seconds, others slower, with host noise of some per cent.
@@ -187,13 +187,12 @@ FAKES: dict[str, Fake] = {
 
 def test_time_goes_where_it_decides(clock: SimpleNamespace) -> None:
     """Ours and the A/A run get an interval of 6 %, others three visits, slow ones what is left; and the run ends."""
-    score = by_result(lambda one: one.candidate in ("batched_cpu", BASELINE))
-    count = run(revision_of(clock, FAKES, start_s=3.0), FAKES, 80.0, score)
+    count = run(revision_of(clock, FAKES, start_s=3.0), FAKES, 80.0, by_result)
     assert count["deferred"] == count["batched"] == 3
     assert count["batched_cpu"] >= 7 > 1 == count["naive"]
     clock.now = 0.0
     revision = revision_of(clock, FAKES, start_s=3.0)
-    count = run(revision, FAKES, 10_000.0, score)
+    count = run(revision, FAKES, 10_000.0, by_result)
     assert clock.now < 200
     halves = {row["implementation"]: half(row) for row in revision.summary()}
     assert max(halves["batched_cpu"], halves[BASELINE]) <= 0.06
@@ -232,10 +231,20 @@ def test_a_visit_beside_a_busy_machine_does_not_count(
 
     beside(monkeypatch, of_visits)
     revision = Revision(fake_server(measure))
-    list(visits([revision], [job()], limit, by_result(lambda one: False)))
+    list(visits([revision], [job("jax")], limit, by_result))
     assert clock.now == len(of_visits)
     for row in revision.summary():
         assert (row["visits"], row.get("busy"), row["ratio"]) == (counted, busy, ratio)
+
+
+def test_neighbouring_visits_count_or_are_repeated_together(
+    clock: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    beside(monkeypatch, [0.0, 0.0, 0.5, *[0.0] * 7])
+    old, new = revision_of(clock, {"batched": FLAT}), revision_of(clock, {"batched": FLAT})
+    list(visits([old, new], [job()], 10.0, fewest_first))
+    assert [len(revision.visits[job()]) for revision in (old, new)] == [5, 5]
+    assert [row["visits"] for revision in (old, new) for row in revision.summary()] == [4] * 4
 
 
 def test_what_a_busy_first_visit_measured_is_kept() -> None:
