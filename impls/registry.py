@@ -222,7 +222,7 @@ IMPLS = [
     Impl("batched", "for second derivatives, `torch.func`, and export to ONNX or TorchScript", preference=3),
     Impl(
         "deferred",
-        "to train on a GPU for now, or where there is no C++ compiler; needs little memory",
+        "to train on a GPU for now, or where memory is short; `auto` takes it on a CPU without a C++ compiler",
         preference=4,
         packed=True,
         hand_written=True,

@@ -22,6 +22,8 @@ QUOTED_DTYPES = {
     DeviceType.CPU: (Arithmetic.FLOAT32,),
     DeviceType.CUDA: (Arithmetic.BFLOAT16, Arithmetic.FLOAT32),
 }
+#: The verdict of a row without an interval.
+FEW_VISITS = "few visits"
 #: Columns without a value where a row has no figures.
 _FIGURES = ["ratio", "ratio_low", "ratio_high", "median_s", "peak_bytes", "share", "work"]
 
@@ -127,7 +129,7 @@ def _verdict(row: pd.Series) -> str | None:
     if pd.isna(row["ratio"]):
         return None
     if pd.isna(row["ratio_low"]):
-        return "few visits"
+        return FEW_VISITS
     if pd.isna(row["floor"]):
         return "no noise floor"
     if row["ratio_high"] < 1 / (1 + row["floor"]):

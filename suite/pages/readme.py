@@ -10,7 +10,7 @@ from suite.cases.workloads import SHOWN
 from suite.pages import text
 from suite.pages.bench import INTERVALS_SHOWN, TRAINING, training_caption
 from suite.pages.headline import certain, facts
-from suite.pages.ranking import fastest, quoted, ranked
+from suite.pages.ranking import FEW_VISITS, fastest, quoted, ranked
 from suite.results.format import NONE, machine, ratio_text, with_interval
 from suite.results.run import Run
 from suite.results.statistics import interval
@@ -30,12 +30,15 @@ def implementations(rows: pd.DataFrame, device: str) -> str:
     for impl in IMPLS:
         if impl.module is None:  # it is none of the project's
             continue
-        time, memory = Status.NOT_RUN if device in impl.devices else "needs a GPU", NONE
+        needs = "GPU" if "cuda" in impl.devices else "CPU"
+        time, memory = Status.NOT_RUN if device in impl.devices else f"needs a {needs}", NONE
         if impl.name in timed.index:
             row = timed.loc[impl.name]
             ok = row["status"] == Status.OK
             time = with_interval(interval(row)) if ok else row["status"]
             memory = ratio_text(row["memory_ratio"]) if ok else NONE
+            if row["verdict"] == FEW_VISITS:
+                time += f", *{FEW_VISITS}*"
         path = impl.module.replace(".", "/")
         file = path if (ROOT / path).is_dir() else f"{path}.py"
         mark = ", *experimental*" if impl.experimental else ""
@@ -59,6 +62,7 @@ def updated(run: Run, folder: Path) -> str:
         baseline=BASELINE,
         intervals=INTERVALS_SHOWN,
         implementations=implementations(rows, run.device),
+        few=FEW_VISITS,
     )
     before = README.read_text(encoding="utf-8")
     for part in shown.split("<!-- part -->\n")[1:]:
