@@ -38,7 +38,10 @@ from suite.results.status import Ended, Status
 #: The file of the plot of training.
 TRAINING = f"training-{SHOWN}.svg"
 #: What a plot shows beside its bars.
-INTERVALS_SHOWN = "lines are 95 % confidence intervals, which take three visits, and the grey band is the noise floor"
+INTERVALS_SHOWN = (
+    "lines are 95 % confidence intervals, where there were three visits or more, and the grey band is the noise floor: "
+    f"{BASELINE} timed against itself"
+)
 #: Headings that fit a terminal of 80 columns, beside those of the pass that is judged.
 SHORT = ("implementation", *(f"{timed}, ms" for timed in Pass), "verdict", "MB / LSTM", "busy")
 

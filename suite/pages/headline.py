@@ -64,9 +64,9 @@ def states(rows: pd.DataFrame) -> list[str]:
         fast_ms = significant3(1e3 * median(fast))
         slow_ms = significant3(1e3 * median(slow))
         sentences.append(
-            f"{in_words(row.drop('layer_norm'))}: the machine had two states, in which a {PASS_TITLES[row['pass']]} of "
-            f"`{BASELINE}` took {fast_ms} and {slow_ms} ms ({len(fast)} and {len(slow)} visits); intervals there are "
-            "as wide as these differ."
+            f"{in_words(row.drop('layer_norm'))}: the machine had a fast and a slow state, in which a "
+            f"{PASS_TITLES[row['pass']]} of `{BASELINE}` took {fast_ms} and {slow_ms} ms ({len(fast)} and {len(slow)} "
+            "visits), so intervals there are wide."
         )
     return sentences
 
@@ -115,11 +115,11 @@ def _speedup(row: pd.Series, rows: pd.DataFrame) -> str:
     best = next_best(row, rows)
     if best is None:
         return "No alternative was timed."
-    alternative = f"the fastest alternative timed, {_title(best['implementation'])}"
+    alternative = f"{_title(best['implementation'])}, the fastest alternative"
     if pd.isna(best["ratio_low"]):
-        return f"Its speedup over {alternative}, has no interval yet."
+        return f"Its speedup over {alternative}, is not known: that one had too few visits."
     if pd.notna(best["busy"]):
-        return f"It was not compared with {alternative}, on a quiet machine."
+        return f"Its speedup over {alternative}, is not known: other processes kept the machine busy."
     return f"It is {with_interval(quotient(interval(best), interval(row)))} times as fast as {alternative}."
 
 
