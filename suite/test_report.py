@@ -67,7 +67,7 @@ def test_the_pages_are_those_of_the_files(page: Path) -> None:
 
 
 def test_a_folder_of_results_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ResultsError, match="expected a folder of results"):
+    with pytest.raises(ResultsError, match="none:"):
         report.write_all(tmp_path / "none")
 
 
@@ -83,32 +83,27 @@ SLOW = timed("naive", 5, visits=1, ratio_low=None, ratio_high=None)
 
 
 @pytest.mark.parametrize(
-    ("where", "damage", "sentence"),
+    ("where", "damage", "problems"),
     [
-        ("bench", {}, "can be handed in.\n2 rows of others have fewer than 3 visits"),
-        ("bench", {"commit": "d"}, "commit 'd' is not in the history"),
-        ("bench", {"commit": "d"}, "bench and verify were made by two commits."),
-        ("bench", {"dirty": True}, "bench: made by code with changes"),
-        ("bench", {"sources": "old"}, "bench: stale, as code that it rests on has changed since"),
-        (
-            "bench",
-            {"processor": "/home/me/cpu"},
-            "expected no path and no name of a host in bench.json, got '/home/me/cpu'",
-        ),
-        ("bench", {"processor": "cpu of host-7"}, "expected no path and no name of a host in bench.json, got 'host-7'"),
-        ("rows", {"visits": 2}, "bench: 1 rows of our fastest or of torch.nn.LSTM have fewer than 3 visits"),
-        ("rows", {"status": Status.FAILED}, "bench: 2 rows of ours or of torch.nn.LSTM went wrong"),
-        ("rows", {"busy": 0.4}, "bench: other processes kept the machine busy"),
-        ("rows", {"share": 1.3}, "bench: 2 rows multiply faster than this machine can"),
-        ("verify", {"ratio": 2}, "verify: 1 comparisons failed"),
-        ("faults", {"verdict": Verdict.SURVIVED}, "verify: 1 faults were not found"),
-        ("capabilities", {"outcome": Verdict.FAIL}, "verify: 1 capabilities failed"),
+        ("bench", {}, []),
+        ("bench", {"commit": "d"}, ["bench: .*'d'", "bench .*verify"]),  # which are of two commits
+        ("bench", {"dirty": True}, ["bench: "]),
+        ("bench", {"sources": "old"}, ["bench: "]),
+        ("bench", {"processor": "/home/me/cpu"}, [r"bench: .*bench\.json, got '/home/me/cpu'"]),
+        ("bench", {"processor": "cpu of host-7"}, [r"bench: .*bench\.json, got 'host-7'"]),
+        ("rows", {"visits": 2}, ["bench: 1 "]),
+        ("rows", {"status": Status.FAILED}, ["bench: 2 "]),
+        ("rows", {"busy": 0.4}, ["bench: "]),
+        ("rows", {"share": 1.3}, ["bench: 2 "]),
+        ("verify", {"ratio": 2}, ["verify: 1 "]),
+        ("faults", {"verdict": Verdict.SURVIVED}, ["verify: 1 "]),
+        ("capabilities", {"outcome": Verdict.FAIL}, ["verify: 1 "]),
     ],
 )
 def test_a_folder_is_taken_unless_something_is_wrong(
     where: str,
     damage: dict[str, Any],
-    sentence: str,
+    problems: list[str],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -121,5 +116,9 @@ def test_a_folder_is_taken_unless_something_is_wrong(
     verification(verified(**changes.get("verify", {})), commit="c", **tables).write(tmp_path)
     rows = [*timed("batched_cpu", 0.1, **changes.get("rows", {})), *OURS[2:], *SLOW]
     benchmark(*rows, **changes.get("bench", {})).write(tmp_path)
-    assert report.main(["--check", str(tmp_path)]) == int("can be handed in" not in sentence)
-    assert sentence in capsys.readouterr().out
+    assert report.main(["--check", str(tmp_path)]) == bool(problems)
+    printed = capsys.readouterr().out.splitlines()
+    folder, few = str(tmp_path), "2 "  # rows of naive have few visits
+    assert len(printed) == len(problems or (folder, few))
+    for line, beginning in zip(printed, problems or (folder, few), strict=True):
+        assert re.match(beginning, line)

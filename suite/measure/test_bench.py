@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from suite import bench, bench_compare
+from suite.acceptance import why_not_kept
 from suite.candidates.names import BASELINE, PADDED
 from suite.cases.case import Case
 from suite.cases.examples import CPU, TINY
@@ -76,29 +77,27 @@ def test_an_interrupted_run_keeps_its_rows(tmp_path: Path, serve: Any, capsys: p
     assert benchmark(tmp_path, ["batched", "deferred", BASELINE]) == 130
     run, folder = written(tmp_path)
     assert list(run.rows["status"]) == [Status.OK] * 2
-    printed = capsys.readouterr().out
-    assert "\nInterrupted: the results have the rows of the visits that ended.\n" in printed
-    assert printed.splitlines()[-1] == f"Results: {folder}"
+    assert capsys.readouterr().out.splitlines()[-1].endswith(str(folder))
 
 
 #: The options of a run; visits to each job of ours and of others, and the share of the cores that other processes had;
-#: and why its results do not replace those of the machine, which is printed, except where a person asked for less.
-RUNS: list[tuple[str, tuple[int, int, float], str | None]] = [
-    ("", (3, 1, 0.0), None),
-    ("--minutes 9", (3, 1, 0.0), None),
-    ("", (2, 3, 0.0), "3 rows of our fastest"),
-    ("", (3, 0, 0.0), "2 rows have no visit"),
-    ("", (3, 3, 0.5), "other processes kept the machine busy"),
-    ("interrupted", (3, 3, 0.0), ""),
-    ("--minutes 1", (3, 3, 0.0), ""),
-    ("--implementation batched", (3, 3, 0.0), ""),
-    ("--dtype float32", (3, 3, 0.0), ""),
+#: whether its results replace those of the machine; and whether it says why they do not, as a person asked for all.
+RUNS: list[tuple[str, tuple[int, int, float], bool, bool]] = [
+    ("", (3, 1, 0.0), True, False),
+    ("--minutes 9", (3, 1, 0.0), True, False),
+    ("", (2, 3, 0.0), False, True),
+    ("", (3, 0, 0.0), False, True),
+    ("", (3, 3, 0.5), False, True),
+    ("interrupted", (3, 3, 0.0), False, False),
+    ("--minutes 1", (3, 3, 0.0), False, False),
+    ("--implementation batched", (3, 3, 0.0), False, False),
+    ("--dtype float32", (3, 3, 0.0), False, False),
 ]
 
 
-@pytest.mark.parametrize(("options", "visits", "reason"), RUNS)
+@pytest.mark.parametrize(("options", "visits", "replaced", "says_why"), RUNS)
 def test_only_a_whole_run_of_the_plan_on_a_quiet_machine_replaces_the_results(
-    options: str, visits: tuple[int, int, float], reason: str | None, tmp_path: Path, serve: Any,
+    options: str, visits: tuple[int, int, float], replaced: bool, says_why: bool, tmp_path: Path, serve: Any,
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     of_ours, of_others, share = visits
@@ -119,13 +118,12 @@ def test_only_a_whole_run_of_the_plan_on_a_quiet_machine_replaces_the_results(
     run_of(*timed_rows("naive", 0.1)).write(folder_of(tmp_path, CPU))
     arguments = [] if interrupted else options.split()
     assert bench.main(["--device", "cpu", "--results", str(tmp_path), *arguments]) == 130 * interrupted
-    replaced = reason is None
     run_written, folder = written(tmp_path, whole=replaced)
     assert len(run_written.rows) == (6 if of_others else 4)
     assert "naive" not in {*run_written.rows["implementation"]}
     printed = capsys.readouterr().out
-    assert printed.splitlines()[-1] == f"Results: {folder}"
-    assert (f"The results of this machine stay as they were: {reason}" in printed) is bool(reason)
+    assert printed.splitlines()[-1].endswith(str(folder))
+    assert (f"{why_not_kept(run_written.rows, 6)}." in printed) is says_why
     kept = read(folder_of(tmp_path, CPU), "bench")
     assert kept is not None
     assert ("naive" in {*kept.rows["implementation"]}) is not replaced
@@ -137,7 +135,7 @@ def test_a_file_that_cannot_be_timed_ends_a_run_before_it_starts(
     serve(lambda *_: pytest.fail("expected no visit"))
     monkeypatch.setattr("suite.candidates.submission.files", lambda: {"deferred": Path("deferred.py")})
     verification(verified("deferred", 2)).write(folder_of(tmp_path, CPU))
-    with pytest.raises(SystemExit, match=r"^--impl: deferred would not be timed: refused: verify\.csv is red"):
+    with pytest.raises(SystemExit, match=r"^--impl: deferred .*: refused: verify\.csv "):
         benchmark(tmp_path, ["batched", "deferred"])
 
 
@@ -178,10 +176,9 @@ def test_a_run_says_what_it_does_not_time_who_disturbs_it_and_where_its_results_
     beside(monkeypatch, 0.42)
     assert benchmark(tmp_path, ["batched", PADDED], "--minutes", "0") == 0
     printed = capsys.readouterr().out
-    assert "Not timed, for what the case has: torch.nn.LSTM padded on small.\n" in printed
-    assert "This machine is busy: other processes have 42% of its cores." in printed
-    assert f"\nResults: {written(tmp_path)[1]}\n" in printed
-    assert "Refused" not in printed
+    assert re.search(r": torch\.nn\.LSTM padded .*small\.\n", printed)
+    assert " 42% " in printed
+    assert "nox -s verify" not in printed
 
 
 @pytest.mark.parametrize("file", ["bench.csv", "bench.md"])
@@ -197,18 +194,16 @@ def test_a_full_disk_ends_a_run_after_its_summary(
         return replace_file(self, target)
 
     monkeypatch.setattr(Path, "replace", full)
-    with pytest.raises(ResultsError, match=rf"{file} cannot be written: No space left on device") as error:
+    with pytest.raises(ResultsError, match=rf"{file} .*: No space left on device") as error:
         benchmark(tmp_path, ["batched"], "--minutes", "0")
     assert error.value.code != 0
-    printed = capsys.readouterr().out
-    assert "train, ms" in printed
-    assert printed.splitlines()[-1] == "No headline: an interval takes 3 visits."
+    assert "train, ms" in capsys.readouterr().out
 
 
 def test_a_folder_that_cannot_be_written_ends_a_run_before_it_starts(tmp_path: Path, serve: Any) -> None:
     serve(lambda *_: pytest.fail("expected no visit"))
     (tmp_path / "file").touch()
-    with pytest.raises(ResultsError, match=r"\.txt cannot be written: Not a directory"):
+    with pytest.raises(ResultsError, match=r"\.txt .*: Not a directory"):
         benchmark(tmp_path / "file", ["batched"], "--minutes", "0")
 
 
@@ -228,12 +223,13 @@ def test_a_sweep_has_a_table_and_a_plot(tmp_path: Path, serve: Any, capsys: pyte
     assert bench.main([*where, "--minutes", "1"]) == 0
     printed = capsys.readouterr().out
     assert "H 64 to 128 (T 50, B 32, I 50, S 64, Z 4, L 1, float32)" in printed
-    assert "batched, H 64 to 128: 2.00 times, multiply-adds 4.00 times." in printed
+    growth = re.compile(r"^batched, H 64 to 128: 2\.00 .* 4\.00 ", re.MULTILINE)
+    assert growth.search(printed)
     run, folder = written(tmp_path)
     assert {path.name for path in folder.glob("*.svg")} == {"sweep-H-float32.svg"}
     assert {*run.rows["workload"]} == {"H64", "H128"}
     assert bench.main([*where, "--minutes", "0"]) == 0  # without intervals
-    assert "multiply-adds" not in capsys.readouterr().out
+    assert not growth.search(capsys.readouterr().out)
 
 
 @pytest.mark.parametrize("sources", [None, "old"])
@@ -250,20 +246,23 @@ def test_what_is_red_is_never_timed(
     made = verification(verified("batched", 0.5), verified("deferred", 2))
     replace(made, sources=sources or made.sources).write(folder_of(tmp_path, CPU))
     assert benchmark(tmp_path, ["batched", "deferred"], "--minutes", "0") == 1
-    assert "Refused, as verify.csv is red: deferred. Run nox -s verify.\n" in capsys.readouterr().out
+    assert re.search(r"verify\.csv .*: deferred\. .*nox -s verify\.\n", capsys.readouterr().out)
     assert set(seen) == {BASELINE, "batched"}
     rows = written(tmp_path)[0].rows
     refused = rows[rows["status"] == Status.REFUSED]
     assert {*refused["implementation"]} == {"deferred"}
-    assert {*refused["detail"]} == {"verify.csv is red for deferred in float32"}
+    assert refused["detail"].str.contains(r"verify\.csv.* deferred .*float32").all()
 
 
-def test_a_stale_verification_is_said_to_be(tmp_path: Path, serve: Any, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("stale", [True, False])
+def test_a_stale_verification_is_said_to_be(
+    stale: bool, tmp_path: Path, serve: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
     serve(timed)
     made = verification(verified("batched", 0.5))
-    replace(made, sources="old").write(folder_of(tmp_path, CPU))
+    (replace(made, sources="old") if stale else made).write(folder_of(tmp_path, CPU))
     assert benchmark(tmp_path, ["batched"], "--minutes", "0") == 0
-    assert "Code has changed since the last verification on this machine" in capsys.readouterr().out
+    assert ("nox -s verify" in capsys.readouterr().out) is stale
 
 
 @pytest.mark.parametrize("name", ["stream", "char-ptb-ragged", "two-layers"])

