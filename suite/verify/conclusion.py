@@ -121,12 +121,14 @@ def is_whole(session: pytest.Session, exitstatus: int) -> bool:
     every = config.args_source == config.ArgsSource.TESTPATHS and config.getini("testpaths") == ["suite/checks"]
     default = config._parser.parse_known_args([])
     # Of pytest's options, those in these groups may choose tests or end a run early.
-    groups = [config._parser.getgroup(name).options for name in ("general", "collect")]
-    chosen = any(getattr(option, each.dest) != getattr(default, each.dest) for group in groups for each in group)
+    for each in (*config._parser.getgroup("general").options, *config._parser.getgroup("collect").options):
+        value = getattr(option, each.dest)
+        if value and value != getattr(default, each.dest):
+            return False
     if option.impl and option.results == RESULTS:  # a file's results are its own
         return False
     ended = exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
-    return every and ended and not chosen and not option.size
+    return every and ended and not option.size
 
 
 def write(session: pytest.Session, exitstatus: int, tables: Mapping[str, pd.DataFrame]) -> Path:
