@@ -134,9 +134,9 @@ def test_findings_come_first_then_the_worst_tensor() -> None:
         ("", "c"),
         ("", "h"),
     ]
-    with pytest.raises(ValueError, match=r"expected the tensors \['c', 'h'\], got \['h'\]"):
+    with pytest.raises(ValueError, match=r"expected .*\['c', 'h'\], got \['h'\]"):
         judge("naive", {"h": EXACT}, oracle, oracle, F32)
-    with pytest.raises(ValueError, match=r"oracle in torch\.float32: expected h to be finite"):
+    with pytest.raises(ValueError, match=r"torch\.float32: expected h "):
         judge("naive", oracle, oracle, oracle | {"h": EXACT * math.nan}, F32)
 
 

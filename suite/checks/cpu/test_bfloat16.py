@@ -99,7 +99,7 @@ def test_ways_differ_in_bits() -> None:
 
 def test_an_unknown_way_is_refused() -> None:
     with multiplied_by("other"):
-        with pytest.raises(ValueError, match=r"HYPERLSTM_BFLOAT16: expected one of float32.*got 'other'") as raised:
+        with pytest.raises(ValueError, match=r"HYPERLSTM_BFLOAT16: expected .*got 'other'") as raised:
             sets.way()
         assert why_unavailable(NAME, CPU, BF16) == str(raised.value)
         assert why_unavailable(NAME, CPU, torch.float32) is None

@@ -54,9 +54,7 @@ def test_a_round_trip_keeps_every_bit(L: int, dtype: torch.dtype) -> None:
 @pytest.mark.parametrize("convert", [to_labml, from_labml])
 def test_a_model_without_layer_norm_is_refused_with_the_reason(convert: Callable[..., object]) -> None:
     model = implementation("naive")(replace(CASE, layer_norm=False), torch.float32, CPU)
-    with pytest.raises(
-        ValueError, match=r"^state_dict: expected that of a model with layer norm, .*; got one without .*norm"
-    ):
+    with pytest.raises(ValueError, match=r"^state_dict: expected .*; got .*norm"):
         convert(model.state_dict())
 
 

@@ -1,5 +1,6 @@
 """`impl="auto"` takes the preferred implementation that can run, and the registry says why others cannot."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -48,17 +49,17 @@ def test_a_compiled_model_runs_what_auto_takes() -> None:
     assert targets.count(f"hyperlstm.{chosen}.default") == 2
 
 
-#: A row that "auto" would prefer, and what is wrong with it.
+#: A row that "auto" would prefer, and what is wrong with it, by name.
 CHANGES: dict[str, tuple[dict[str, Any], str]] = {
-    "elsewhere": ({"devices": ("cuda",)}, "elsewhere runs on cuda, not on cpu."),
-    "float64": ({"dtypes": (torch.float64,)}, "float64 computes in float64, not in float32."),
-    "no_norm": ({"options": frozenset({"recurrent_dropout"})}, "no_norm does not support layer_norm."),
+    "elsewhere": ({"devices": ("cuda",)}, "cuda"),
+    "float64": ({"dtypes": (torch.float64,)}, "float32"),
+    "no_norm": ({"options": frozenset({"recurrent_dropout"})}, "layer_norm"),
 }
 
 
 @pytest.mark.parametrize("added", CHANGES)
 def test_auto_skips_an_unavailable_implementation(added: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    (changes, reason), best = CHANGES[added], preferred(CPU)
+    (changes, wrong), best = CHANGES[added], preferred(CPU)
     row = replace(registry.find("batched"), name=added, preference=99, **changes)
     able = ", ".join(row.name for row in registry.IMPLS if "cpu" in row.devices and torch.float32 in row.dtypes)
     without_norm = replace(registry.find("batched"), name="without_norm", preference=0, options=frozenset())
@@ -66,9 +67,10 @@ def test_auto_skips_an_unavailable_implementation(added: str, monkeypatch: pytes
     model = HyperLSTM(4, 6, 5, 2, 2, layer_norm=True)
     assert f"auto ({best})" in repr(model)
     assert model(torch.zeros(6, 3, 4))[0].shape == (6, 3, 6)
-    assert why_unavailable(added, "cpu", options=iter(["layer_norm"])) == reason
+    reason = str(why_unavailable(added, "cpu", options=iter(["layer_norm"])))
+    assert re.match(f"{added} .*{wrong}", reason)
     model.impl = added
-    with pytest.raises(RuntimeError, match=f": {reason} In float32 on cpu: {able}\\.$"):
+    with pytest.raises(RuntimeError, match=f": {reason} .*: {able}\\.$"):
         model(torch.zeros(6, 3, 4))
 
 
@@ -90,12 +92,11 @@ def _card(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.mark.usefixtures("_card")
 def test_a_gpu_that_torch_does_not_see_or_that_is_not_nvidias_is_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.version, "hip", "6.4")
-    amd = "batched_cuda is written for NVIDIA cards; this build of torch is for AMD's."
-    assert why_unavailable("batched_cuda", "cuda") == amd
+    assert "NVIDIA" in str(why_unavailable("batched_cuda", "cuda"))
     assert why_unavailable("batched", "cuda") is None
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     for name in ("batched", "batched_cuda"):
-        assert why_unavailable(name, "cuda") == "torch sees no CUDA device here."
+        assert "CUDA" in str(why_unavailable(name, "cuda"))
 
 
 @pytest.mark.usefixtures("_card")
@@ -115,7 +116,7 @@ def test_a_gpu_that_torch_has_no_code_for_is_a_reason(
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
     monkeypatch.setattr(torch.cuda, "get_arch_list", lambda: built)
     reason = why_unavailable("batched", "cuda")
-    assert reason is None if runs else "and none for this H100" in str(reason)
+    assert reason is None if runs else re.search(f"{', '.join(built)}, .*H100", str(reason))
 
 
 @pytest.mark.usefixtures("_card")
@@ -126,7 +127,7 @@ def test_auto_takes_deferred_on_a_gpu_and_says_once_that_there_is_another(recwar
     for _ in range(2):
         assert registry.resolve("auto", cuda, F32, ["layer_norm"]).name == "deferred"
     (warning,) = recwarn.list
-    assert "impl='batched_cuda' is expected to be faster, but is experimental" in str(warning.message)
+    assert "impl='batched_cuda'" in str(warning.message)
     assert warning.filename == __file__
 
 
@@ -152,7 +153,7 @@ def test_auto_prefers_none_that_a_user_registers() -> None:
     """And a name may be registered again, as by a cell of a notebook that runs twice."""
     register(Impl("other", preference=9, multiples={"H": 8}), run)
     assert registry.resolve("auto", CPU, F32, sizes={"H": 8}).name == "other"
-    with pytest.raises(RuntimeError, match=r"other needs a hidden_size that is a multiple of 8, not 4\."):
+    with pytest.raises(RuntimeError, match=r"other .*hidden_size .*8.*4\."):
         HyperLSTM(3, 4, 2, 1, 1, impl="other")(torch.zeros(1, 1, 3))
     register(Impl("other"), run)
     assert HyperLSTM(3, 4, 2, 1, 1, impl="other").impl == names()[-1] == "other"
@@ -169,18 +170,18 @@ def run(p: object, inputs: Inputs) -> Any:
 @pytest.mark.parametrize(
     ("impl", "function", "error", "message"),
     [
-        (replace(GOOD, name="batched"), run, ValueError, "^impl.name: expected a name other than .*; got 'batched'"),
-        (replace(GOOD, name="auto"), run, ValueError, "^impl.name: expected a name other than .*; got 'auto'"),
-        (replace(GOOD, options=frozenset({"proj"})), run, ValueError, "^impl.options: expected some of .*; got proj"),
-        (replace(GOOD, dtypes=(torch.int8,)), run, ValueError, "^impl.dtypes: expected floating.*got torch.int8"),
-        (replace(GOOD, dtypes=("float32",)), run, ValueError, "^impl.dtypes: expected floating.*got 'float32'"),  # type: ignore[arg-type]
-        (replace(GOOD, devices=("cuda:0",)), run, ValueError, "^impl.devices: expected types .*got 'cuda:0'"),
-        (replace(GOOD, multiples={"T": 8}), run, ValueError, "^impl.multiples: expected positive numbers by I"),
-        (replace(GOOD, probe=True), run, ValueError, "^impl: expected no probe"),
-        (replace(GOOD, interpreted_on=("cpu",)), run, ValueError, "^impl: expected no .* interpreted_on"),
-        (replace(GOOD, builds_weights=True), run, ValueError, "^impl: expected no .* or builds_weights"),
-        (GOOD, None, TypeError, "^register: expected an Impl and a function, got .* and None"),
-        ("other", run, TypeError, "^register: expected an Impl and a function, got 'other'"),
+        (replace(GOOD, name="batched"), run, ValueError, "^impl.name: expected .*; got 'batched'"),
+        (replace(GOOD, name="auto"), run, ValueError, "^impl.name: expected .*; got 'auto'"),
+        (replace(GOOD, options=frozenset({"proj"})), run, ValueError, "^impl.options: expected .*; got proj"),
+        (replace(GOOD, dtypes=(torch.int8,)), run, ValueError, "^impl.dtypes: expected .*got torch.int8"),
+        (replace(GOOD, dtypes=("float32",)), run, ValueError, "^impl.dtypes: expected .*got 'float32'"),  # type: ignore[arg-type]
+        (replace(GOOD, devices=("cuda:0",)), run, ValueError, "^impl.devices: expected .*got 'cuda:0'"),
+        (replace(GOOD, multiples={"T": 8}), run, ValueError, "^impl.multiples: expected .*'T'"),
+        (replace(GOOD, probe=True), run, ValueError, "^impl: expected .*probe"),
+        (replace(GOOD, interpreted_on=("cpu",)), run, ValueError, "^impl: expected .*interpreted_on"),
+        (replace(GOOD, builds_weights=True), run, ValueError, "^impl: expected .*builds_weights"),
+        (GOOD, None, TypeError, "^register: expected .*, got .*None"),
+        ("other", run, TypeError, "^register: expected .*, got 'other'"),
     ],
 )  # fmt: skip
 def test_a_bad_registration_raises_and_adds_nothing(

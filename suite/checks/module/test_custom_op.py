@@ -90,7 +90,7 @@ def test_a_tangent_of_a_gradient_is_refused(
 ) -> None:
     """Where no forward pass refuses it; C++ and kernels would lose it."""
     model, x, _ = model_and_input(name, device)
-    refused = pytest.raises(NotImplementedError, match=f"^{name} takes no gradient with a tangent")
+    refused = pytest.raises(NotImplementedError, match=f"^{name} .*: naive")
     with mode():
         out, _ = model(x)
         with forward_ad.dual_level(), refused:
@@ -181,7 +181,7 @@ def test_out_changed_in_place_before_backward_raises(name: str, device: torch.de
     model, x, _ = model_and_input(name, device)
     out, _ = model(x)
     out.mul_(2)
-    with pytest.raises(RuntimeError, match=rf"{name}: .* changed in place before backward.*write `out = out \* 2`"):
+    with pytest.raises(RuntimeError, match=rf"^{name}: .*`out = out \* 2`"):
         out.sum().backward()
 
 
@@ -205,5 +205,5 @@ def test_a_derivative_by_the_incoming_gradient_is_refused(name: str, device: tor
     out = model(x)[0]
     arriving = torch.randn_like(out, requires_grad=True)
     (gradient,) = torch.autograd.grad(out, model.get_parameter("layers.0.bias"), arriving, create_graph=True)
-    with pytest.raises(NotImplementedError, match=f"^{name} has no second derivative"):
+    with pytest.raises(NotImplementedError, match=f"^{name} .*: naive"):
         torch.autograd.grad(gradient.sum(), arriving)
