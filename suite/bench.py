@@ -46,6 +46,7 @@ from suite.pages.bench import terminal_table
 from suite.pages.headline import about_files, summary
 from suite.pages.plots import svg
 from suite.pages.ranking import places, ranked, unable
+from suite.results import provenance
 from suite.results.columns import Row, key_of
 from suite.results.format import NORM, heading
 from suite.results.run import Run, folder_for, folder_of, new_run, read, red
@@ -77,6 +78,7 @@ def parser() -> argparse.ArgumentParser:
 
 def benchmark(options: argparse.Namespace) -> int:
     """Run the benchmark, show its tables, and write its results; return the exit status."""
+    provenance.at_start("bench")
     device = options.device
     until = time.time() + 60 * minutes(options)
     results = submission.results_of(options.results)

@@ -45,6 +45,13 @@ def sources(run: str) -> str:
     return hash_of({file.relative_to(ROOT).as_posix(): file.read_bytes() for file in files})
 
 
+@cache
+def at_start(run: str) -> str:
+    """The hash as it was at the first call, by which a run starts: what is edited during it has not run."""
+    commit()
+    return sources(run)
+
+
 def hash_of(files: Mapping[str, bytes]) -> str:
     """Hash of the names and bytes of files, whose ends of lines may be those of Windows."""
     digest = hashlib.sha256()

@@ -96,7 +96,7 @@ def new_run(name: str, device: torch.device, tables: Mapping[str, Iterable[Row] 
         date=datetime.now(UTC).date().isoformat(),
         commit=commit,
         dirty=dirty,
-        sources=provenance.sources(name),
+        sources=provenance.at_start(name),
         versions=machine.versions(device),
     )
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from suite.candidates import submission
+from suite.results import provenance
 from suite.shared import machine
 from suite.shared.files import ROOT, path_of
 from suite.verify.arguments import add_options
@@ -36,6 +37,8 @@ def pytest_configure(config: pytest.Config) -> None:
         config.option.results = results_of(config.option)
     except SystemExit as error:
         raise pytest.UsageError(str(error)) from error
+    if config.option.results is not None:
+        provenance.at_start("verify")
 
 
 def why_no_tests(arguments: Sequence[str]) -> str | None:

@@ -44,7 +44,6 @@ def pytest_configure(config: pytest.Config) -> None:
     Arithmetic.FLOAT32.use()  # an environment variable can make TF32 torch's default
 
 
-@pytest.hookimpl(trylast=True)  # after damaged results are refused
 def pytest_sessionstart(session: pytest.Session) -> None:
     """Build once what all workers need."""
     config = session.config
