@@ -48,14 +48,21 @@ def implementations(rows: pd.DataFrame, device: str) -> str:
 
 def updated(run: Run, folder: Path) -> str:
     """README.md with what it shows between markers; ValueError unless it has each of them once."""
-    rows = quoted(ranked(run.rows), run.device, [SHOWN])
+    every = ranked(run.rows)
+    rows = quoted(every, run.device, [SHOWN])
     row = rows.dropna(subset="ratio").iloc[0]
+    sentences = [facts(ours, rows) for _, ours in certain(fastest(rows)).iterrows()]
+    with_norm = every[(every[["workload", "dtype"]] == row[["workload", "dtype"]]).all(axis=1) & every["layer_norm"]]
+    for _, ours in certain(fastest(with_norm)).iterrows():
+        sentences.append(
+            f"With layer norm, `{ours['implementation']}` takes {with_interval(interval(ours))} times as long."
+        )
     shown = text.page(
         "readme.md",
         folder=folder.relative_to(ROOT).as_posix(),
         caption=training_caption(row),
         file=TRAINING,
-        facts=[facts(ours, rows) for _, ours in certain(fastest(rows)).iterrows()],
+        facts=sentences,
         machine=machine(run),
         date=run.date,
         workload=f"{SHOWN} (T {row['T']}, B {row['B']}), without layer norm, in {row['dtype']}",
