@@ -15,7 +15,7 @@ from suite.shared.files import ROOT
 from suite.verify.arguments import LONG, SHORT, add_options, ending
 
 #: The project's configuration of pytest, which would otherwise depend on the paths among its arguments; and the options
-#: of the suite, which pytest knows before it looks for the first conftest.py, so that their values are no tests.
+#: of the suite, which pytest knows before it looks for the first conftest.py, or it would take their values for tests.
 SUITE = (f"--config-file={ROOT / 'pyproject.toml'}", "-p", "suite.verify.options")
 WORKERS = ("-q", "--numprocesses=auto", "--dist=worksteal", "-p", "no:benchmark")
 #: Failures of each file of `--impl` take a line, see `suite/verify/conclusion.py`.
@@ -52,7 +52,7 @@ def arguments_of(options: argparse.Namespace) -> list[str]:
     return [*arguments, *options.arguments]
 
 
-#: Options of `nox -s bench`, and how a verification is told the same.
+#: Options of `nox -s bench`, and what to write in a verification instead.
 OF_BENCH = {
     "--implementation": "-m \"impl(name='batched')\" chooses one",
     "--sweep": "--size takes several sizes, as in --size H128 H256",

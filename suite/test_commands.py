@@ -199,6 +199,8 @@ def test_a_verification_whose_results_are_not_written_fails(tmp_path: Path) -> N
         (["--lf"], pytest.ExitCode.OK, False),
         (["--stepwise"], pytest.ExitCode.OK, False),
         (["--ignore-glob=*/test_equality.py"], pytest.ExitCode.OK, False),
+        (["-o", "python_files=test_equality.py"], pytest.ExitCode.OK, False),
+        (["-p", "no:suite.checks.recording"], pytest.ExitCode.OK, False),
         (["--size", "H8"], pytest.ExitCode.OK, False),
         (["-v", "--tb=short", "-n2", "--thorough", "--results", "out"], pytest.ExitCode.OK, True),
         (["suite/checks/equality"], pytest.ExitCode.OK, False),

@@ -68,7 +68,7 @@ def with_random_weights(build: Build, case: Case, dtype: torch.dtype, device: to
     return model
 
 
-#: What an alternative lacks that takes batches of one length, and no option of the model but layer norm.
+#: What an alternative lacks if it takes only batches of equal length, and no option of the model but layer norm.
 BATCHES = frozenset({"lengths", *MODEL_OPTIONS} - {"layer_norm"})
 
 

@@ -15,7 +15,7 @@ from suite.cases.workloads import WORKLOADS
 
 #: Sizes that are left out.
 MEDIUM = WORKLOADS["medium"].case
-SPELLING = "T50-B32-I50-H256-S64-Z4-L1-norm-dropout0.1-recurrent_dropout0.1-lengths50.40.7-strided-stacked-eval"
+SPELLING = "T50-B3-I50-H256-S64-Z4-L1-norm-dropout0.1-recurrent_dropout0.1-lengths50.40.7-strided-stacked-eval"
 
 
 class SizeError(argparse.ArgumentTypeError):

@@ -8,8 +8,7 @@ from suite.comparison.tolerance import DTYPES
 from suite.shared import machine
 from suite.shared.files import path_of
 
-#: Seconds, more than any test or fixture takes that ends. A test that hangs is found sooner where none takes long, with
-#: `--impl`.
+#: Seconds after which a test or fixture is taken to hang; with `--impl`, where none takes long, fewer.
 LONG, SHORT = 1000, 120
 
 

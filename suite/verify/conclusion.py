@@ -20,6 +20,8 @@ from suite.verify.options import implementations
 #: The name, among a failed test's user properties, of its file, its number in the run, and a line about it; xdist
 #: carries these to its parent.
 FAILURE = "failure"
+#: Settings of pytest that `suite.run_tests` changes; others may choose tests.
+OF_RUN_TESTS = {"testpaths", "faulthandler_timeout", "faulthandler_exit_on_timeout"}
 
 
 # Failures of files of `--impl`
@@ -125,6 +127,9 @@ def is_whole(session: pytest.Session, exitstatus: int) -> bool:
         value = getattr(option, each.dest)
         if value and value != getattr(default, each.dest):
             return False
+    changed = {setting.partition("=")[0] for setting in option.override_ini or ()}
+    if changed - OF_RUN_TESTS or any(plugin.startswith("no:suite") for plugin in option.plugins):
+        return False
     if option.impl and option.results == RESULTS:  # a file's results are its own
         return False
     ended = exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)

@@ -27,6 +27,8 @@ def pytest_configure(config: pytest.Config) -> None:
     reason = machine.why_missing(config.getoption("--device")) or why_no_tests(config.args)
     if reason:
         raise pytest.UsageError(reason)
+    if config.option.dtype and not config.option.size:
+        raise pytest.UsageError("--dtype: expected --size beside it; other checks are of every dtype")
     for name in ("xmlpath", "log_file"):  # of pytest's own options
         path = getattr(config.option, name, None)
         if path:

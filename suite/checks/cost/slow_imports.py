@@ -7,7 +7,7 @@ import torch
 from impls import HyperLSTM
 
 #: Modules that take a tenth of a second or more to import, which no plain call needs.
-SLOW = ("torch.utils.flop_counter", "torch._dynamo", "torch._inductor", "triton", "sympy", "numpy", "pandas")
+SLOW = ("torch.utils.flop_counter", "torch._dynamo", "torch._inductor", "triton", "sympy", "pandas")
 
 for name in sys.argv[1:]:
     before = {*sys.modules}

@@ -19,7 +19,7 @@ def pytest_configure() -> None:
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
-    """Build every dtype if xdist runs the tests: an error of a worker, which collects them, would not be a sentence."""
+    """Build every dtype if xdist runs the tests: workers collect them, and their errors are tracebacks."""
     if session.config.getoption("numprocesses", None):
         build(find("batched_cpu").dtypes)
 

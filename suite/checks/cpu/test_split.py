@@ -124,7 +124,7 @@ def test_a_call_on_one_thread_starts_no_other() -> None:
     assert after == before
 
 
-#: Groups of four threads, of three and of two are not the same number: 2, 3 and 2.
+#: Four, three and two threads make 2, 3 and 2 groups.
 SMALLER = Case(T=3, B=12, I=4, H=256, S=20, Z=2, state="stacked")
 
 

@@ -29,7 +29,7 @@ SMALL = VERIFY_FIRST[0]
 def params() -> list[object]:
     """Implementation, dtype and case of a test.
 
-    Literal ones are too slow at ROWS, and torch's operators are the same in every dtype: one is enough.
+    Those marked `literal` are too slow at ROWS, and torch's operators are the same in every dtype: one is enough.
     """
     values = []
     for impl in IMPLS:

@@ -118,7 +118,7 @@ def edited(edits: Edits) -> dict[str, str]:
 
 @contextmanager
 def copied(package: str, edits: Edits, runs: str) -> Iterator[Build]:
-    """Builder of HyperLSTMs with the implementation `runs` from a copy of the package, of that name, with edits.
+    """Builder of HyperLSTMs with the implementation `runs` from an edited copy of the package, called `package`.
 
     Its operators are registered under the name. ValueError if an edit does not apply.
     """

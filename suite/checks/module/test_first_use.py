@@ -99,7 +99,7 @@ def trained(model: HyperLSTM, name: str, device: torch.device) -> None:
     right(CASE, name, device)
 
 
-#: By name, uses that are no capability of the table; and of that all but `long_sequence`, which takes too long.
+#: By name, uses beyond the table of capabilities, then every capability but `long_sequence`, which takes too long.
 USES: dict[str, Callable[[str, torch.device], object]] = {
     "a model made under FakeTensorMode": fake,
     "FakeTensorMode": faked,

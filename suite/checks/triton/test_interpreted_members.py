@@ -1,5 +1,6 @@
 """Groups of several members, each a process that waits, and how a wrong barrier between them is found."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from unittest import mock
@@ -41,19 +42,18 @@ RUNS = [
 SYNC = "turn = sync(counter, members, turn, ALONE)"
 
 
-def without_sync(name: str, file: str, n: int) -> Fault:
-    """A kernel without its n-th sync."""
-    path = f"{TRITON}/{file}"
+def without_syncs(name: str) -> Iterator[Fault]:
+    """The kernel of a pass without its first sync, without its second, and so on."""
+    path = f"{TRITON}/{name}_kernel.py"
     source = (Path(impls.__file__).parent / path).read_text(encoding="utf-8")
     parts = source.split(SYNC)
-    edited = SYNC.join(parts[:n]) + SYNC.join(parts[n:])
-    return Fault(name, "barriers", "read, and written by another program", path, [(source, edited)])
+    for n in range(1, len(parts)):
+        edited = SYNC.join(parts[:n]) + SYNC.join(parts[n:])
+        blames = "read, and written by another program"
+        yield Fault(f"{name}: no sync {n}", "barriers", blames, path, [(source, edited)])
 
 
-FAULTS = [
-    *(without_sync(f"forward: no sync {n}", "forward_kernel.py", n) for n in range(1, 5)),
-    *(without_sync(f"backward: no sync {n}", "backward_kernel.py", n) for n in range(1, 6)),
-]
+FAULTS = [*without_syncs("forward"), *without_syncs("backward")]
 
 
 @pytest.mark.parametrize(

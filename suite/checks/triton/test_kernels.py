@@ -18,11 +18,12 @@ from impls.batched_cuda.split import H100
 from suite.cases.workloads import WORKLOADS
 from suite.checks.equality.held import held
 from suite.checks.equality.values import error_of_cells_far_from_0
-from suite.checks.faults.faults import FAULTS, assert_rejected, caught
+from suite.checks.faults.faults import FAULTS, about, assert_rejected, caught
 from suite.checks.faults.planting import Fault
 from suite.checks.recording import Keep, verify_row
 from suite.checks.triton import TRITON, compiled, interpreted
 from suite.checks.triton.launched import recorded
+from suite.results.outcomes import Verdict
 from suite.shared.process import killed_with
 
 pytestmark = [
@@ -34,7 +35,7 @@ KERNELS = ["forward_steps", "rebuild", "backward_steps"]
 #: Most torch operator calls of a training step of one chunk, views included. A batch without layer norm has 60, four of
 #: them to line up the states before the first step; packed sequences and layer norm have up to 18 more.
 OPERATORS = 78
-#: The operator that makes a tensor of what Python has. Those that wait for a GPU raise an error on meta tensors.
+#: The operator that makes a tensor from Python's numbers. Operators that wait for a GPU raise an error on meta tensors.
 FROM_HOST = "aten::lift_fresh"
 
 
@@ -78,6 +79,7 @@ def test_interpreted_equals_the_oracle_without_a_race(
 )
 def test_a_fault_of_a_kernel_is_rejected(fault: Fault, interpreter: ProcessPoolExecutor, keep: Keep) -> None:
     if reason := fault.stale():
+        keep("faults", about(fault) | {"verdict": Verdict.NOT_RUN})
         pytest.skip(reason)
     assert_rejected(fault, *interpreter.submit(caught, fault).result(), keep)
 
